@@ -1,0 +1,35 @@
+// swift-tools-version:6.1
+import PackageDescription
+
+/// Every Swift target builds in language mode 6, so concurrency checking is complete; imports are
+/// internal unless said otherwise, so that a C type cannot leak into a public interface.
+let swiftSettings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+  name: "graft",
+  products: [.executable(name: "graft", targets: ["graft"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+  ],
+  targets: [
+    // C: micro-kernels, and the system libraries behind headers of inline functions.
+    .target(name: "CKernels"),
+    .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+
+    // Swift, each target importing only what stands above it here.
+    .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
+    .target(
+      name: "Model",
+      dependencies: ["Kernels", "CPCRE2", .product(name: "Collections", package: "swift-collections")],
+      swiftSettings: swiftSettings),
+
+    .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
+  ]
+)

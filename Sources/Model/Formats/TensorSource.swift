@@ -1,0 +1,63 @@
+public import Foundation
+
+/// A checkpoint as it was published, read a few rows at a time, so that no whole tensor need be in memory.
+///
+/// Tensors go by their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and in Hugging Face's row
+/// order, whatever the file calls them and however it orders them (GGUF permutes the rows of q and k).
+public protocol TensorSource: Sendable {
+  var config: ModelConfig { get }
+  /// Where the tokenizer is, in this source's own form.
+  var tokenizer: TokenizerSource { get }
+  /// Every file whose contents define the model; hashed to name the prepared base.
+  var files: [URL] { get }
+  /// Row-major shape of a tensor, `nil` if there is none of this name: [rows, columns], or [n] for a vector.
+  func shape(of name: String) -> [Int]?
+  /// Rows `rows` of a tensor (a vector is one row) as f32, into `rows.count × columns` floats.
+  /// Throws `ModelError` naming file and tensor for a short read or a type that is not supported.
+  func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws
+}
+
+/// What a tokenizer is built from.
+public enum TokenizerSource: Sendable {
+  /// A folder with tokenizer.json (and tokenizer_config.json, generation_config.json where they exist).
+  case huggingFace(URL)
+  /// Vocabulary and merges out of a GGUF file's metadata.
+  case gguf(GGUFVocabulary)
+}
+
+/// The `tokenizer.*` metadata of a GGUF file.
+public struct GGUFVocabulary: Sendable, Equatable {
+  /// `tokenizer.ggml.model`: "gpt2" is byte-level BPE, "llama" SentencePiece.
+  public var model: String
+  /// `tokenizer.ggml.pre`: names the split pattern, "smollm", "llama-bpe", "qwen2" and so on.
+  public var preTokenizer: String
+  public var tokens: [String]
+  /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+  public var tokenTypes: [Int32]
+  public var scores: [Float]
+  public var merges: [String]
+  public var bosToken: Int32?
+  public var eosToken: Int32?
+  public var unknownToken: Int32?
+  public var addBOS: Bool
+  public var addSpacePrefix: Bool
+  public var chatTemplate: String?
+
+  public init(
+    model: String, preTokenizer: String, tokens: [String], tokenTypes: [Int32], scores: [Float], merges: [String],
+    bosToken: Int32?, eosToken: Int32?, unknownToken: Int32?, addBOS: Bool, addSpacePrefix: Bool, chatTemplate: String?
+  ) {
+    self.model = model
+    self.preTokenizer = preTokenizer
+    self.tokens = tokens
+    self.tokenTypes = tokenTypes
+    self.scores = scores
+    self.merges = merges
+    self.bosToken = bosToken
+    self.eosToken = eosToken
+    self.unknownToken = unknownToken
+    self.addBOS = addBOS
+    self.addSpacePrefix = addSpacePrefix
+    self.chatTemplate = chatTemplate
+  }
+}
