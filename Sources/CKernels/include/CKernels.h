@@ -1,1 +1,70 @@
+// Innermost loops. No allocation, no threads, no globals; pointers may be unaligned unless said otherwise.
+//
+// Every function has one meaning, spelt out in scalar.c, and one order of operations in it: the instruction-set
+// variants give the same bits as scalar.c, and a row gives the same bits alone and among others.
 #pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/// Rows of a weight matrix that lie side by side in a tile, one to a vector lane.
+#define GRAFT_LANES 16
+/// Positions in one block of the key-value cache.
+#define GRAFT_KV_BLOCK 32
+
+/// A weight matrix [outputs, columns] in groups of 16 rows.
+///
+/// NF4: `data` holds, for each group, columns/8 chunks of 64 bytes; byte 4*lane + j of a chunk carries the code of
+/// column j in its low and of column 4 + j in its high nibble. `scale` holds [group][columns/block][16] absmax.
+/// Dense: `data` holds [group][column][16] floats; `scale` is null.
+typedef struct {
+  const void *data;
+  const float *scale;
+  size_t columns;  // a multiple of 8 for NF4
+  size_t block;    // columns that share a scale: 8, 16, 32 or 64; for dense the stretch of one partial sum, even
+} graft_matrix;
+
+/// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31, for each key-value head
+/// keys as [head_size][32] then values as [32][head_size].
+typedef struct {
+  const float *const *blocks;
+  size_t head_size;        // a multiple of 2
+  size_t heads_per_group;  // query heads to a key-value head
+  float scale;             // 1/sqrt(head_size)
+} graft_attention;
+
+/// One instruction set's implementations.
+typedef struct {
+  const char *name;
+
+  /// y[row][16 g + lane] = sum over columns of w * x[row], for groups [group_begin, group_end).
+  /// x: [rows][ldx] f32; y: [rows][ldy] f32, written, not added to.
+  void (*nf4_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
+                      size_t group_begin, size_t group_end);
+  /// The same over a dense matrix. y = scale * sum if `add` is 0, y += scale * sum otherwise.
+  void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
+                        size_t group_begin, size_t group_end, float scale, int add);
+
+  /// out = x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich, 2019), n values.
+  void (*rms_norm)(const float *x, const float *weight, float epsilon, float *out, size_t n);
+  /// Rotates the pairs (x[i], x[i + size/2]) of each head by the angle whose cosine and sine are given.
+  /// x: [heads][size]; cosine, sine: [size/2].
+  void (*rope)(float *x, size_t heads, size_t size, const float *cosine, const float *sine);
+  /// out = gate / (1 + exp(-gate)) * up, n values; out may be gate.
+  void (*swiglu)(const float *gate, const float *up, float *out, size_t n);
+  /// x += y, n values.
+  void (*add)(float *x, const float *y, size_t n);
+
+  /// One query row's heads of one key-value group over positions 0 ... length - 1, by online softmax
+  /// (Milakov and Gimelshein, 2018) in the order of the blocks. query, out: [heads_per_group][head_size].
+  /// `offset` is where the group's keys begin in each block, in floats.
+  void (*attend)(const graft_attention *a, const float *query, size_t offset, size_t length, float *out);
+} graft_kernels;
+
+typedef enum { GRAFT_SCALAR = 0, GRAFT_AVX2 = 1, GRAFT_AVX512 = 2, GRAFT_NEON = 3 } graft_level;
+
+/// The implementations for an instruction set, or null where this machine or build has none.
+const graft_kernels *graft_kernels_for(graft_level level);
+
+/// The 16 values of the 4-bit NormalFloat type (Dettmers et al., 2023, appendix E), in f32.
+extern const float graft_nf4_values[16];

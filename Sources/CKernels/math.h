@@ -1,0 +1,48 @@
+// Scalar helpers shared by the reference and the tails of the vector code.
+#pragma once
+
+#include <math.h>
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+
+// exp(x) by range reduction to |r| <= ln2/2 and a polynomial of degree 6; relative error below 2e-7 for
+// x in [-87, 88], 0 below. The vector version in vector.inc does the same operations lane by lane.
+#define EXP_LOG2E 1.44269504088896341f
+#define EXP_LN2_HIGH 0.693359375f
+#define EXP_LN2_LOW -2.12194440e-4f
+#define EXP_MAGIC 12582912.0f  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+#define EXP_LOWEST -87.0f
+#define EXP_HIGHEST 88.0f
+
+static inline float scalar_exp(float x) {
+  float clamped = x < EXP_LOWEST ? EXP_LOWEST : x;
+  clamped = clamped > EXP_HIGHEST ? EXP_HIGHEST : clamped;
+  float shifted = fmaf(clamped, EXP_LOG2E, EXP_MAGIC);
+  float n = shifted - EXP_MAGIC;
+  float r = fmaf(n, -EXP_LN2_HIGH, clamped);
+  r = fmaf(n, -EXP_LN2_LOW, r);
+  int power_bits;
+  memcpy(&power_bits, &shifted, 4);
+  power_bits = (int)((unsigned)power_bits << 23) + (127 << 23);
+  float p = 1.9875691500e-4f;
+  p = fmaf(p, r, 1.3981999507e-3f);
+  p = fmaf(p, r, 8.3334519073e-3f);
+  p = fmaf(p, r, 4.1665795894e-2f);
+  p = fmaf(p, r, 1.6666665459e-1f);
+  p = fmaf(p, r, 5.0000001201e-1f);
+  p = fmaf(p, r * r, r) + 1.0f;
+  float power;
+  memcpy(&power, &power_bits, 4);
+  float result = p * power;
+  return x < EXP_LOWEST ? 0.0f : result;
+}
+
+// The order in which 16 lanes are added up: halves on halves.
+static inline float scalar_sum16(const float *v) {
+  float t[8];
+  for (int i = 0; i < 8; i++) t[i] = v[i] + v[i + 8];
+  for (int i = 0; i < 4; i++) t[i] = t[i] + t[i + 4];
+  for (int i = 0; i < 2; i++) t[i] = t[i] + t[i + 2];
+  return t[0] + t[1];
+}

@@ -1,0 +1,135 @@
+// What each kernel means, in plain C: the oracle for the others, and the fallback where there is no vector unit.
+#include "CKernels.h"
+#include "math.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+enum { LANES = GRAFT_LANES, KV = GRAFT_KV_BLOCK };
+
+static float nf4_weight(const uint8_t *group, size_t column, size_t lane) {
+  uint8_t byte = group[column / 8 * 64 + lane * 4 + column % 4];
+  return graft_nf4_values[column % 8 < 4 ? byte & 15 : byte >> 4];
+}
+
+// One output: each block's two halves are summed in column order, added to each other, scaled, added up.
+static void nf4_product(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
+                        size_t group_begin, size_t group_end) {
+  size_t blocks = w->columns / w->block;
+  for (size_t g = group_begin; g < group_end; g++) {
+    const uint8_t *group = (const uint8_t *)w->data + g * w->columns * 8;
+    for (size_t row = 0; row < rows; row++) {
+      for (size_t lane = 0; lane < LANES; lane++) {
+        float total = 0;
+        for (size_t b = 0; b < blocks; b++) {
+          float half[2] = {0, 0};
+          for (size_t i = 0; i < w->block; i++) {
+            size_t column = b * w->block + i;
+            float *sum = &half[i >= w->block / 2];
+            *sum = fmaf(nf4_weight(group, column, lane), x[row * ldx + column], *sum);
+          }
+          total = fmaf(w->scale[(g * blocks + b) * LANES + lane], half[0] + half[1], total);
+        }
+        y[row * ldy + g * LANES + lane] = total;
+      }
+    }
+  }
+}
+
+static void dense_product(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
+                          size_t group_begin, size_t group_end, float scale, int add) {
+  for (size_t g = group_begin; g < group_end; g++) {
+    const float *group = (const float *)w->data + g * w->columns * LANES;
+    for (size_t row = 0; row < rows; row++) {
+      for (size_t lane = 0; lane < LANES; lane++) {
+        float total = 0;
+        for (size_t begin = 0; begin < w->columns; begin += w->block) {
+          size_t end = begin + w->block < w->columns ? begin + w->block : w->columns;
+          float half[2] = {0, 0};
+          for (size_t column = begin; column < end; column++) {
+            float *sum = &half[column - begin >= w->block / 2];
+            *sum = fmaf(group[column * LANES + lane], x[row * ldx + column], *sum);
+          }
+          total = total + (half[0] + half[1]);
+        }
+        float *out = &y[row * ldy + g * LANES + lane];
+        *out = add ? fmaf(scale, total, *out) : scale * total;
+      }
+    }
+  }
+}
+
+static void rms_norm(const float *x, const float *weight, float epsilon, float *out, size_t n) {
+  float lanes[LANES] = {0};
+  for (size_t i = 0; i < n; i++) lanes[i % LANES] = fmaf(x[i], x[i], lanes[i % LANES]);
+  float factor = 1.0f / sqrtf(scalar_sum16(lanes) / (float)n + epsilon);
+  for (size_t i = 0; i < n; i++) out[i] = x[i] * factor * weight[i];
+}
+
+static void rope(float *x, size_t heads, size_t size, const float *cosine, const float *sine) {
+  size_t half = size / 2;
+  for (size_t h = 0; h < heads; h++, x += size) {
+    for (size_t i = 0; i < half; i++) {
+      float a = x[i], b = x[i + half];
+      x[i] = fmaf(a, cosine[i], -(b * sine[i]));
+      x[i + half] = fmaf(b, cosine[i], a * sine[i]);
+    }
+  }
+}
+
+static void swiglu(const float *gate, const float *up, float *out, size_t n) {
+  for (size_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + scalar_exp(-gate[i])) * up[i];
+}
+
+static void add(float *x, const float *y, size_t n) {
+  for (size_t i = 0; i < n; i++) x[i] = x[i] + y[i];
+}
+
+static void attend(const graft_attention *a, const float *query, size_t offset, size_t length, float *out) {
+  size_t size = a->head_size;
+  for (size_t h = 0; h < a->heads_per_group; h++) {
+    const float *q = query + h * size;
+    float *o = out + h * size;
+    float highest = -INFINITY;
+    float sums[KV] = {0};
+    for (size_t i = 0; i < size; i++) o[i] = 0;
+    for (size_t begin = 0; begin < length; begin += KV) {
+      const float *keys = a->blocks[begin / KV] + offset;
+      const float *values = keys + size * KV;
+      float p[KV];
+      float block_highest = -INFINITY;
+      for (size_t t = 0; t < KV; t++) {
+        float score = 0;
+        for (size_t i = 0; i < size; i++) score = fmaf(keys[i * KV + t], q[i], score);
+        p[t] = begin + t < length ? score * a->scale : -INFINITY;
+        block_highest = p[t] > block_highest ? p[t] : block_highest;
+      }
+      float before = highest;
+      highest = block_highest > highest ? block_highest : highest;
+      float keep = scalar_exp(before - highest);
+      for (size_t t = 0; t < KV; t++) {
+        p[t] = scalar_exp(p[t] - highest);
+        sums[t] = fmaf(sums[t], keep, p[t]);
+      }
+      for (size_t i = 0; i < size; i++) o[i] = o[i] * keep;
+      size_t count = length - begin < KV ? length - begin : KV;
+      for (size_t t = 0; t < count; t++) {
+        for (size_t i = 0; i < size; i++) o[i] = fmaf(p[t], values[t * size + i], o[i]);
+      }
+    }
+    float folded[LANES];
+    for (size_t i = 0; i < LANES; i++) folded[i] = sums[i] + sums[i + LANES];
+    float inverse = 1.0f / scalar_sum16(folded);
+    for (size_t i = 0; i < size; i++) o[i] = o[i] * inverse;
+  }
+}
+
+const graft_kernels graft_scalar_kernels = {
+    .name = "scalar",
+    .nf4_product = nf4_product,
+    .dense_product = dense_product,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .swiglu = swiglu,
+    .add = add,
+    .attend = attend,
+};

@@ -1,0 +1,23 @@
+// Which implementations this machine can run.
+#include "CKernels.h"
+
+extern const graft_kernels graft_scalar_kernels;
+#if defined(__x86_64__)
+extern const graft_kernels graft_avx2_kernels, graft_avx512_kernels;
+#endif
+
+const graft_kernels *graft_kernels_for(graft_level level) {
+  switch (level) {
+    case GRAFT_SCALAR: return &graft_scalar_kernels;
+#if defined(__x86_64__)
+    case GRAFT_AVX2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &graft_avx2_kernels : 0;
+    case GRAFT_AVX512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+                 ? &graft_avx512_kernels
+                 : 0;
+#endif
+    default: return 0;
+  }
+}

@@ -1,0 +1,73 @@
+import CKernels
+
+/// The maths of the forward pass on buffers: an instruction set's kernels, shared out over a thread pool.
+///
+/// Results do not depend on the number of threads, on how many rows go in together, or on the instruction set.
+public struct Compute: Sendable {
+  public let kernels: KernelSet
+  public let pool: ThreadPool
+
+  public init(kernels: KernelSet = .best, pool: ThreadPool) {
+    self.kernels = kernels
+    self.pool = pool
+  }
+
+  /// y = x · Wᵀ. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
+  public func product(
+    _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int
+  ) {
+    var descriptor = w.descriptor
+    let functions = kernels.functions
+    nonisolated(unsafe) let (x, y) = (x, y)
+    pool.run(count: w.groups, grain: 2) { groups in
+      switch w.storage {
+      case .nf4:
+        functions.nf4_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
+      case .dense:
+        functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
+      }
+    }
+  }
+
+  /// y += scale · x · Wᵀ for a dense matrix.
+  public func addProduct(
+    _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int,
+    scale: Float
+  ) {
+    var descriptor = w.descriptor
+    let functions = kernels.functions
+    pool.run(count: w.groups, grain: 4) { groups in
+      functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, scale, 1)
+    }
+  }
+
+  /// out = x / sqrt(mean(x²) + ε) · weight for each row of `size` (Zhang and Sennrich, 2019).
+  public func rmsNorm(
+    _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, size: Int,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    let function = kernels.functions.rms_norm!
+    pool.run(count: rows, grain: 8) { range in
+      for row in range { function(x + row * size, weight, epsilon, out + row * size, size) }
+    }
+  }
+
+  /// out = silu(gate) · up. gate and up: [rows][ld], out: [rows][size], which may not overlap them.
+  public func swiglu(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    let function = kernels.functions.swiglu!
+    pool.run(count: rows, grain: 4) { range in
+      for row in range { function(gate + row * ld, up + row * ld, out + row * size, size) }
+    }
+  }
+
+  /// x += y, [rows][size] and [rows][ldy].
+  public func add(_ y: UnsafePointer<Float>, ldy: Int, rows: Int, size: Int, to x: UnsafeMutablePointer<Float>) {
+    let function = kernels.functions.add!
+    pool.run(count: rows, grain: 16) { range in
+      for row in range { function(x + row * size, y + row * ldy, size) }
+    }
+  }
+}

@@ -1,0 +1,134 @@
+import CKernels
+
+/// A weight matrix [outputs, columns] as the kernels read it: groups of 16 rows, a row to a vector lane.
+///
+/// The memory belongs to `owner`. Outputs are padded to whole groups: a product writes `paddedOutputs` values.
+///
+/// `@unchecked Sendable`: what the pointers lead to is never written after the matrix was made.
+public struct Matrix: @unchecked Sendable {
+  public enum Storage: Sendable {
+    /// 4-bit codes in tile order, with f32 absmax for each `block` columns of a row.
+    case nf4(block: Int)
+    /// f32 values, [group][column][16].
+    case dense
+  }
+
+  public let outputs: Int
+  public let columns: Int
+  public let storage: Storage
+  let data: UnsafeRawPointer
+  let scale: UnsafePointer<Float>?
+  let owner: any AnyObject & Sendable
+
+  public var groups: Int { (outputs + tileLanes - 1) / tileLanes }
+  public var paddedOutputs: Int { groups * tileLanes }
+
+  /// - Parameters:
+  ///   - codes: `TileLayout.codeBytes` bytes in tile order
+  ///   - scale: absmax as [group][columns / block][16]
+  ///   - columns: a multiple of 8
+  public init(
+    nf4 codes: UnsafeRawPointer, scale: UnsafePointer<Float>, outputs: Int, columns: Int, block: Int,
+    owner: any AnyObject & Sendable
+  ) {
+    self.outputs = outputs
+    self.columns = columns
+    storage = .nf4(block: block)
+    data = codes
+    self.scale = scale
+    self.owner = owner
+  }
+
+  /// - Parameter values: [group][column][16] floats
+  public init(dense values: UnsafePointer<Float>, outputs: Int, columns: Int, owner: any AnyObject & Sendable) {
+    self.outputs = outputs
+    self.columns = columns
+    storage = .dense
+    data = UnsafeRawPointer(values)
+    scale = nil
+    self.owner = owner
+  }
+
+  /// A dense matrix out of row-major values [outputs, columns].
+  public init(rowMajor values: [Float], outputs: Int, columns: Int) {
+    precondition(values.count == outputs * columns)
+    let buffer = AlignedBuffer<Float>(count: TileLayout.denseCount(outputs: outputs, columns: columns))
+    for row in 0..<outputs {
+      for column in 0..<columns {
+        buffer.pointer[TileLayout.denseIndex(row: row, column: column, columns: columns)] =
+          values[row * columns + column]
+      }
+    }
+    self.init(dense: buffer.pointer, outputs: outputs, columns: columns, owner: buffer)
+  }
+
+  /// Columns that are summed before they join the total.
+  static let denseBlock = 64
+
+  var descriptor: graft_matrix {
+    switch storage {
+    case .nf4(let block): graft_matrix(data: data, scale: scale, columns: columns, block: block)
+    case .dense: graft_matrix(data: data, scale: nil, columns: columns, block: Self.denseBlock)
+    }
+  }
+
+  /// Copies row `row` of a dense matrix (an embedding) to `out`: `columns` floats.
+  public func copyRow(_ row: Int, to out: UnsafeMutablePointer<Float>) {
+    let values = data.assumingMemoryBound(to: Float.self)
+    let first = TileLayout.denseIndex(row: row, column: 0, columns: columns)
+    for column in 0..<columns { out[column] = values[first + column * tileLanes] }
+  }
+}
+
+/// Where an element of a matrix lies in tile order. The NF4 order is a permutation of the row-major codes
+/// (CKernels.h has its picture), so that it can be undone.
+public enum TileLayout {
+  public static func groups(_ outputs: Int) -> Int { (outputs + tileLanes - 1) / tileLanes }
+  public static func denseCount(outputs: Int, columns: Int) -> Int { groups(outputs) * tileLanes * columns }
+  public static func denseIndex(row: Int, column: Int, columns: Int) -> Int {
+    (row / tileLanes * columns + column) * tileLanes + row % tileLanes
+  }
+  /// Bytes of codes of a matrix whose column count is a multiple of 8.
+  public static func codeBytes(outputs: Int, columns: Int) -> Int { groups(outputs) * columns * tileLanes / 2 }
+  public static func scaleCount(outputs: Int, columns: Int, block: Int) -> Int {
+    groups(outputs) * (columns / block) * tileLanes
+  }
+  /// Columns of one row that share a scale when blocks of `blockSize` run over the flattened matrix, as in
+  /// bitsandbytes: `blockSize` itself where it divides the columns, else the largest stretch that no block
+  /// boundary cuts. `nil` if that is no multiple of 8 columns: such a matrix is kept dense.
+  public static func scaleStretch(columns: Int, blockSize: Int) -> Int? {
+    var (a, b) = (columns, min(blockSize, 64))
+    while b != 0 { (a, b) = (b, a % b) }
+    return a % 8 == 0 ? a : nil
+  }
+
+  /// Puts the codes of `rows` rows (a group's, 16 or fewer) into tile order.
+  /// - Parameters:
+  ///   - codes: one code a byte, [rows][columns]
+  ///   - tile: columns × 8 bytes, written; lanes without a row get the code of 0
+  public static func packGroup(
+    codes: UnsafePointer<UInt8>, rows: Int, columns: Int, tile: UnsafeMutablePointer<UInt8>
+  ) {
+    for chunk in 0..<columns / 8 {
+      for lane in 0..<tileLanes {
+        for j in 0..<4 {
+          let low = lane < rows ? codes[lane * columns + chunk * 8 + j] : 7
+          let high = lane < rows ? codes[lane * columns + chunk * 8 + 4 + j] : 7
+          tile[chunk * 64 + lane * 4 + j] = low | high << 4
+        }
+      }
+    }
+  }
+
+  /// The inverse of `packGroup`.
+  public static func unpackGroup(
+    tile: UnsafePointer<UInt8>, rows: Int, columns: Int, codes: UnsafeMutablePointer<UInt8>
+  ) {
+    for row in 0..<rows {
+      for column in 0..<columns {
+        let byte = tile[column / 8 * 64 + row * 4 + column % 4]
+        codes[row * columns + column] = column % 8 < 4 ? byte & 15 : byte >> 4
+      }
+    }
+  }
+}

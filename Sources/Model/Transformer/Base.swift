@@ -1,0 +1,66 @@
+public import Kernels
+
+/// Linear modules with a common input, stacked into one matrix so that one pass over the input serves them all.
+public struct StackedLinear: Sendable {
+  public let matrix: Matrix
+  /// Where each module's outputs begin among the matrix's; every one on a multiple of 16.
+  public let offsets: [LinearModule: Int]
+
+  public init(matrix: Matrix, offsets: [LinearModule: Int]) {
+    self.matrix = matrix
+    self.offsets = offsets
+  }
+
+  /// The stacks of a decoder layer, in the order of a forward pass.
+  public static let stacks: [[LinearModule]] = [[.q, .k, .v], [.o], [.gate, .up], [.down]]
+
+  /// Offsets of the modules and the rows of the stack, each module padded to whole groups of 16.
+  public static func layout(_ modules: [LinearModule], _ config: ModelConfig) -> (offsets: [LinearModule: Int], outputs: Int) {
+    var offsets: [LinearModule: Int] = [:]
+    var outputs = 0
+    for module in modules {
+      offsets[module] = outputs
+      outputs += TileLayout.groups(module.shape(config).output) * tileLanes
+    }
+    return (offsets, outputs)
+  }
+}
+
+/// The weights of the base model: loaded once, shared by every request, never written.
+///
+/// `@unchecked Sendable`: the norms' pointers lead into memory that is never written and that `owner` keeps.
+public final class Base: @unchecked Sendable {
+  public struct Layer {
+    let inputNorm: UnsafePointer<Float>
+    let postAttentionNorm: UnsafePointer<Float>
+    let queryKeyValue: StackedLinear
+    let output: StackedLinear
+    let gateUp: StackedLinear
+    let down: StackedLinear
+  }
+
+  public let config: ModelConfig
+  /// Names the weights that adapters are trained for: SHA-256 over configuration, codes, scales, norms and head.
+  public let fingerprint: String
+  /// Bytes of weights that a token reads in f32 mode.
+  public let bytes: Int
+  let layers: [Layer]
+  let finalNorm: UnsafePointer<Float>
+  let embedding: Matrix
+  let head: Matrix
+  private let owner: any AnyObject & Sendable
+
+  init(
+    config: ModelConfig, fingerprint: String, bytes: Int, layers: [Layer], finalNorm: UnsafePointer<Float>,
+    embedding: Matrix, head: Matrix, owner: any AnyObject & Sendable
+  ) {
+    self.config = config
+    self.fingerprint = fingerprint
+    self.bytes = bytes
+    self.layers = layers
+    self.finalNorm = finalNorm
+    self.embedding = embedding
+    self.head = head
+    self.owner = owner
+  }
+}
