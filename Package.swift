@@ -20,13 +20,15 @@ let package = Package(
   targets: [
     // C: micro-kernels, and the system libraries behind headers of inline functions.
     .target(name: "CKernels"),
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
 
     // Swift, each target importing only what stands above it here.
     .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
     .target(
       name: "Model",
-      dependencies: ["Kernels", "CPCRE2", .product(name: "Collections", package: "swift-collections")],
+      dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL", .product(name: "Collections", package: "swift-collections")],
       swiftSettings: swiftSettings),
 
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),

@@ -80,6 +80,20 @@ static void swiglu(const float *gate, const float *up, float *out, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + scalar_exp(-gate[i])) * up[i];
 }
 
+static double exp_sum(const float *x, size_t n, float highest, float factor, float *out) {
+  double total = 0;
+  for (size_t begin = 0; begin < n; begin += 1024) {
+    float lanes[LANES] = {0};
+    for (size_t i = begin; i < n && i < begin + 1024; i++) {
+      float e = scalar_exp((x[i] - highest) * factor);
+      lanes[i % LANES] = lanes[i % LANES] + e;
+      if (out) out[i] = e;
+    }
+    total += scalar_sum16(lanes);
+  }
+  return total;
+}
+
 static void add(float *x, const float *y, size_t n) {
   for (size_t i = 0; i < n; i++) x[i] = x[i] + y[i];
 }
@@ -130,6 +144,7 @@ const graft_kernels graft_scalar_kernels = {
     .rms_norm = rms_norm,
     .rope = rope,
     .swiglu = swiglu,
+    .exp_sum = exp_sum,
     .add = add,
     .attend = attend,
 };

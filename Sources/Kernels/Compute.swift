@@ -71,3 +71,12 @@ public struct Compute: Sendable {
     }
   }
 }
+
+extension Compute {
+  /// out = exp((x − highest) · factor) for n values, or only their sum if `out` is nil. Runs on the caller's thread.
+  public func expSum(
+    _ x: UnsafePointer<Float>, count: Int, highest: Float, factor: Float, into out: UnsafeMutablePointer<Float>?
+  ) -> Double {
+    kernels.functions.exp_sum(x, count, highest, factor, out)
+  }
+}

@@ -52,6 +52,8 @@ typedef struct {
   void (*rope)(float *x, size_t heads, size_t size, const float *cosine, const float *sine);
   /// out = gate / (1 + exp(-gate)) * up, n values; out may be gate.
   void (*swiglu)(const float *gate, const float *up, float *out, size_t n);
+  /// out = exp((x - highest) * factor), n values; returns their sum, added up 1,024 at a time. out may be null.
+  double (*exp_sum)(const float *x, size_t n, float highest, float factor, float *out);
   /// x += y, n values.
   void (*add)(float *x, const float *y, size_t n);
 

@@ -1,0 +1,97 @@
+import Kernels
+
+/// What a prepared base's file says of itself: a JSON header before page-aligned sections of weights.
+///
+/// Layout: 8 bytes of magic, the header's length and format version as little-endian u32, the header, zeros up to a
+/// page, then the sections, each on a page of its own, in the order in which a forward pass reads them.
+struct PreparedHeader: Codable, Equatable {
+  struct Section: Codable, Equatable {
+    var name: String
+    var offset: Int
+    var length: Int
+    /// XXH3 of the section's bytes; empty while it is being written.
+    var checksum: String
+  }
+
+  static let magic = Array("GRAFTNF4".utf8)
+  /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
+  static let currentVersion = 1
+  static let pageSize = 4096
+  static let maxLength = 16 << 20
+
+  var config: ModelConfig
+  /// SHA-256 over the source's files.
+  var sourceHash: String
+  var fingerprint: String
+  var sections: [Section]
+}
+
+/// The sections of a base, with what each must measure: the one place that both writing and reading go by.
+struct PreparedLayout {
+  enum Content: Equatable {
+    /// NF4 codes of a stack in tile order, with the columns that share a scale.
+    case codes(stack: [LinearModule], layer: Int, stretch: Int)
+    /// f32 absmax of a stack, [group][column / stretch][16].
+    case scales(stack: [LinearModule], layer: Int, stretch: Int)
+    /// A stack whose columns are no multiple of 8, dequantised: [group][column][16] f32.
+    case dense(stack: [LinearModule], layer: Int)
+    /// A norm's f32 weights.
+    case vector(String)
+    /// A matrix as published, in f32: [group][column][16].
+    case exact(String)
+  }
+
+  struct Entry {
+    var name: String
+    var content: Content
+    var length: Int
+  }
+
+  let entries: [Entry]
+
+  init(_ config: ModelConfig, blockSize: Int) {
+    var entries: [Entry] = []
+    func vector(_ name: String) {
+      entries.append(Entry(name: name, content: .vector(name), length: config.hiddenSize * 4))
+    }
+    func exact(_ name: String) {
+      let count = TileLayout.denseCount(outputs: config.vocabularySize, columns: config.hiddenSize)
+      entries.append(Entry(name: name, content: .exact(name), length: count * 4))
+    }
+    exact(Self.embedding)
+    for layer in 0..<config.layerCount {
+      vector(Self.inputNorm(layer))
+      for stack in StackedLinear.stacks {
+        if stack == [.gate, .up] { vector(Self.postAttentionNorm(layer)) }
+        let outputs = StackedLinear.layout(stack, config).outputs
+        let columns = stack[0].shape(config).input
+        let name = Self.stackName(stack, layer)
+        guard let stretch = TileLayout.scaleStretch(columns: columns, blockSize: blockSize) else {
+          let length = TileLayout.denseCount(outputs: outputs, columns: columns) * 4
+          entries.append(Entry(name: name, content: .dense(stack: stack, layer: layer), length: length))
+          continue
+        }
+        entries.append(
+          Entry(
+            name: name + ".codes", content: .codes(stack: stack, layer: layer, stretch: stretch),
+            length: TileLayout.codeBytes(outputs: outputs, columns: columns)))
+        entries.append(
+          Entry(
+            name: name + ".absmax", content: .scales(stack: stack, layer: layer, stretch: stretch),
+            length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: stretch) * 4))
+      }
+    }
+    vector(Self.finalNorm)
+    if !config.tiedHead { exact(Self.head) }
+    self.entries = entries
+  }
+
+  static let embedding = "model.embed_tokens.weight"
+  static let finalNorm = "model.norm.weight"
+  static let head = "lm_head.weight"
+  static func inputNorm(_ layer: Int) -> String { "model.layers.\(layer).input_layernorm.weight" }
+  static func postAttentionNorm(_ layer: Int) -> String { "model.layers.\(layer).post_attention_layernorm.weight" }
+  static func stackName(_ stack: [LinearModule], _ layer: Int) -> String {
+    "model.layers.\(layer)." + stack.map(\.shortName).joined(separator: "+")
+  }
+}

@@ -1,0 +1,116 @@
+public import Foundation
+import Kernels
+
+extension Base {
+  /// Maps a prepared base and checks every section that is read.
+  /// - Throws: `ModelError` naming the file and the section that is damaged, or the format version
+  public convenience init(prepared url: URL) throws {
+    let file = try MappedFile(url)
+    let header = try PreparedHeader(file)
+    let reader = PreparedReader(file: file, header: header)
+    let config = header.config
+    var layers: [Layer] = []
+    for index in 0..<config.layerCount {
+      layers.append(
+        Layer(
+          inputNorm: try reader.floats(PreparedLayout.inputNorm(index)),
+          postAttentionNorm: try reader.floats(PreparedLayout.postAttentionNorm(index)),
+          queryKeyValue: try reader.stack([.q, .k, .v], index), output: try reader.stack([.o], index),
+          gateUp: try reader.stack([.gate, .up], index), down: try reader.stack([.down], index)))
+    }
+    let embedding = try reader.exact(PreparedLayout.embedding)
+    self.init(
+      config: config, fingerprint: header.fingerprint, bytes: header.sections.reduce(0) { $0 + $1.length },
+      layers: layers, finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
+      head: config.tiedHead ? embedding : try reader.exact(PreparedLayout.head), owner: file)
+  }
+}
+
+extension PreparedHeader {
+  /// Reads and checks the header of a prepared file.
+  init(_ file: MappedFile) throws {
+    let front = try file.bytes(offset: 0, count: min(16, file.count))
+    guard front.count == 16, front.prefix(8).elementsEqual(Self.magic) else {
+      throw ModelError(file.url.path, reason: "not a prepared base")
+    }
+    let length = Int(UInt32(littleEndian: front.loadUnaligned(fromByteOffset: 8, as: UInt32.self)))
+    let version = UInt32(littleEndian: front.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
+    guard version == Self.currentVersion else {
+      throw ModelError(
+        file.url.path, reason: "prepared in format \(version), this program reads \(Self.currentVersion); prepare it again")
+    }
+    guard length <= Self.maxLength, 16 + length <= file.count else {
+      throw ModelError(file.url.path, reason: "truncated in its header")
+    }
+    do {
+      self = try JSONDecoder().decode(Self.self, from: Data(try file.bytes(offset: 16, count: length)))
+    } catch is DecodingError {
+      throw ModelError(file.url.path, reason: "its header is damaged; prepare it again")
+    }
+    try config.validate(file: file.url.path)
+  }
+}
+
+/// Looks sections up by name and checks their place, size and checksum.
+private struct PreparedReader {
+  let file: MappedFile
+  let config: ModelConfig
+  let sections: [String: PreparedHeader.Section]
+
+  init(file: MappedFile, header: PreparedHeader) {
+    self.file = file
+    config = header.config
+    sections = Dictionary(header.sections.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  private func section(_ name: String, count: Int) throws -> UnsafeRawPointer {
+    guard let section = sections[name] else { throw failure(name, "missing") }
+    guard section.length == count, section.offset >= 0, section.offset % 64 == 0, section.offset <= file.count,
+      section.length <= file.count - section.offset
+    else { throw failure(name, "not where or as large as it should be") }
+    let bytes = try file.bytes(offset: section.offset, count: count)
+    guard Checksum.of(bytes) == section.checksum else { throw failure(name, "damaged (its checksum differs)") }
+    return bytes.baseAddress!
+  }
+
+  private func failure(_ name: String, _ reason: String) -> ModelError {
+    ModelError(file.url.path, name, reason: reason + "; prepare it again")
+  }
+
+  func floats(_ name: String) throws -> UnsafePointer<Float> {
+    try section(name, count: config.hiddenSize * 4).assumingMemoryBound(to: Float.self)
+  }
+
+  func exact(_ name: String) throws -> Matrix {
+    let count = TileLayout.denseCount(outputs: config.vocabularySize, columns: config.hiddenSize)
+    let data = try section(name, count: count * 4)
+    return Matrix(
+      dense: data.assumingMemoryBound(to: Float.self), outputs: config.vocabularySize, columns: config.hiddenSize,
+      owner: file)
+  }
+
+  func stack(_ modules: [LinearModule], _ layer: Int) throws -> StackedLinear {
+    let (offsets, outputs) = StackedLinear.layout(modules, config)
+    let columns = modules[0].shape(config).input
+    let name = PreparedLayout.stackName(modules, layer)
+    if sections[name] != nil {
+      let data = try section(name, count: TileLayout.denseCount(outputs: outputs, columns: columns) * 4)
+      let matrix = Matrix(
+        dense: data.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, owner: file)
+      return StackedLinear(matrix: matrix, offsets: offsets)
+    }
+    let codes = try section(name + ".codes", count: TileLayout.codeBytes(outputs: outputs, columns: columns))
+    // The stretch of columns to a scale is what the scales' size says it is.
+    let scaleBytes = sections[name + ".absmax"]?.length ?? 0
+    guard
+      let stretch = [64, 32, 16, 8].first(where: {
+        columns % $0 == 0 && TileLayout.scaleCount(outputs: outputs, columns: columns, block: $0) * 4 == scaleBytes
+      })
+    else { throw failure(name + ".absmax", "not as large as it should be") }
+    let scale = try section(name + ".absmax", count: scaleBytes)
+    let matrix = Matrix(
+      nf4: codes, scale: scale.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, block: stretch,
+      owner: file)
+    return StackedLinear(matrix: matrix, offsets: offsets)
+  }
+}

@@ -1,0 +1,267 @@
+public import Foundation
+import Kernels
+
+/// Streams a checkpoint into a prepared base: rows in, codes and scales in tile order out.
+///
+/// At any time a few megabytes of rows and one stack's scales are in memory, whatever the model's size.
+public struct PreparedWriter {
+  private let source: any TensorSource
+  private let layout: PreparedLayout
+  private let pool: ThreadPool
+  private let progress: (Double) throws -> Void
+
+  /// Rows that are read and quantised by one thread at a time: blocks of 64 values never straddle such strips.
+  private static let stripRows = 64
+
+  /// Writes the base that `source` holds to `destination`, which appears whole or not at all.
+  /// - Parameters:
+  ///   - progress: called with the share done, 0 ... 1; may throw to stop
+  /// - Throws: `ModelError` naming the file and tensor that is wrong or cannot be written
+  public static func write(
+    _ source: any TensorSource, sourceHash: String, to destination: URL, pool: ThreadPool,
+    progress: @escaping (Double) throws -> Void = { _ in }
+  ) throws {
+    let first = LinearModule.q.fullName(layer: 0) + ".weight"
+    let blockSize = try source.nf4(first)?.blockSize ?? NF4.blockSize
+    let layout = PreparedLayout(source.config, blockSize: blockSize)
+    let writer = PreparedWriter(source: source, layout: layout, pool: pool, progress: progress)
+    try writer.write(sourceHash: sourceHash, to: destination)
+  }
+
+  private func write(sourceHash: String, to destination: URL) throws {
+    let file = try AtomicFile(destination)
+    let blank = String(repeating: "0", count: 32)
+    var header = PreparedHeader(
+      config: source.config, sourceHash: sourceHash, fingerprint: blank + blank, sections: [])
+    // Offsets depend on the header's length, whose digits depend on the offsets: twice settles it.
+    var dataStart = 0
+    for _ in 0..<3 {
+      header.sections = place(layout.entries, from: dataStart, checksum: blank)
+      dataStart = pageAligned(16 + (try encode(header)).count)
+    }
+    try file.write(zeros: dataStart)
+    let total = Double(layout.entries.reduce(0) { $0 + $1.length })
+    var done = 0
+    var pendingScales: [Float] = []
+    for index in header.sections.indices {
+      let entry = layout.entries[index]
+      var checksum = Checksum()
+      var length = 0
+      func put(_ bytes: UnsafeRawBufferPointer) throws {
+        checksum.update(bytes)
+        try file.write(bytes)
+        length += bytes.count
+        try progress(Double(done + length) / total)
+      }
+      switch entry.content {
+      case .vector(let name): try writeRows(name, rows: 1, columns: source.config.hiddenSize) { try put($0) }
+      case .exact(let name): try writeExact(name) { try put($0) }
+      case .dense(let stack, let layer): try writeDense(stack, layer) { try put($0) }
+      case .codes(let stack, let layer, let stretch):
+        pendingScales = []
+        try writeCodes(stack, layer, stretch, scales: &pendingScales) { try put($0) }
+      case .scales: try pendingScales.withUnsafeBytes { try put($0) }
+      }
+      guard length == entry.length else {
+        throw ModelError(destination.path, entry.name, reason: "\(length) bytes written instead of \(entry.length)")
+      }
+      header.sections[index].checksum = checksum.finish()
+      try file.write(zeros: pageAligned(length) - length)
+      done += length
+    }
+    header.fingerprint = Self.fingerprint(header)
+    let json = try encode(header)
+    var front = PreparedHeader.magic
+    withUnsafeBytes(of: UInt32(json.count).littleEndian) { front += $0 }
+    withUnsafeBytes(of: UInt32(PreparedHeader.currentVersion).littleEndian) { front += $0 }
+    front += json
+    try front.withUnsafeBytes { try file.overwrite(offset: 0, $0) }
+    try file.finish()
+  }
+
+  /// SHA-256 over the configuration and every section's checksum.
+  private static func fingerprint(_ header: PreparedHeader) -> String {
+    var hash = SHA256()
+    var config = header.config
+    // Neither changes what the weights compute.
+    config.bosToken = nil
+    config.eosTokens = []
+    hash.update(String(describing: config))
+    for section in header.sections { hash.update("\(section.name)=\(section.checksum);") }
+    return hash.finish()
+  }
+
+  private func encode(_ header: PreparedHeader) throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return try encoder.encode(header)
+  }
+
+  private func place(_ entries: [PreparedLayout.Entry], from start: Int, checksum: String) -> [PreparedHeader.Section] {
+    var offset = start
+    return entries.map { entry in
+      defer { offset += pageAligned(entry.length) }
+      return .init(name: entry.name, offset: offset, length: entry.length, checksum: checksum)
+    }
+  }
+
+  // MARK: sections
+
+  private func writeRows(
+    _ name: String, rows: Int, columns: Int, _ put: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    var values = [Float](repeating: 0, count: rows * columns)
+    try values.withUnsafeMutableBufferPointer { try source.read(name, rows: 0..<rows, into: $0) }
+    try values.withUnsafeBytes { try put($0) }
+  }
+
+  /// A matrix as it is, a group of 16 rows after the other.
+  private func writeExact(_ name: String, _ put: (UnsafeRawBufferPointer) throws -> Void) throws {
+    guard let shape = source.shape(of: name), shape.count == 2 else { throw ModelError(name, reason: "missing") }
+    let (rows, columns) = (shape[0], shape[1])
+    var values = [Float](repeating: 0, count: Self.stripRows * columns)
+    for first in stride(from: 0, to: rows, by: Self.stripRows) {
+      let count = min(Self.stripRows, rows - first)
+      try values.withUnsafeMutableBufferPointer { buffer in
+        try source.read(name, rows: first..<first + count, into: .init(rebasing: buffer[..<(count * columns)]))
+      }
+      let tile = denseTile(values, rows: count, columns: columns)
+      try tile.withUnsafeBytes { try put($0) }
+    }
+  }
+
+  private func writeDense(
+    _ stack: [LinearModule], _ layer: Int, _ put: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    try forEachStrip(stack, layer) { strip in
+      var values = [Float](repeating: 0, count: strip.rows * strip.columns)
+      for i in values.indices {
+        values[i] = NF4.values[Int(strip.code(i))] * strip.scale(i)
+      }
+      let tile = denseTile(values, rows: strip.rows, columns: strip.columns)
+      try tile.withUnsafeBytes { try put($0) }
+    }
+  }
+
+  private func writeCodes(
+    _ stack: [LinearModule], _ layer: Int, _ stretch: Int, scales: inout [Float],
+    _ put: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    try forEachStrip(stack, layer) { strip in
+      let groups = TileLayout.groups(strip.rows)
+      let tileBytes = strip.columns * 8
+      var tiles = [UInt8](repeating: 0, count: groups * tileBytes)
+      var codes = [UInt8](repeating: 0, count: tileLanes * strip.columns)
+      for group in 0..<groups {
+        let rows = min(tileLanes, strip.rows - group * tileLanes)
+        let first = group * tileLanes * strip.columns
+        for i in 0..<rows * strip.columns { codes[i] = strip.code(first + i) }
+        tiles.withUnsafeMutableBufferPointer { buffer in
+          TileLayout.packGroup(
+            codes: codes, rows: rows, columns: strip.columns, tile: buffer.baseAddress! + group * tileBytes)
+        }
+        for b in 0..<strip.columns / stretch {
+          for lane in 0..<tileLanes {
+            let element = first + lane * strip.columns + b * stretch
+            scales.append(lane < rows ? strip.scale(element) : 0)
+          }
+        }
+      }
+      try tiles.withUnsafeBytes { try put($0) }
+    }
+  }
+
+  private func denseTile(_ values: [Float], rows: Int, columns: Int) -> [Float] {
+    var tile = [Float](repeating: 0, count: TileLayout.denseCount(outputs: rows, columns: columns))
+    for row in 0..<rows {
+      for column in 0..<columns {
+        tile[TileLayout.denseIndex(row: row, column: column, columns: columns)] = values[row * columns + column]
+      }
+    }
+    return tile
+  }
+
+  // MARK: quantising
+
+  /// Some rows of a module as codes and scales, row-major.
+  private struct Strip {
+    var rows: Int
+    var columns: Int
+    var blockSize: Int
+    var packed: [UInt8]
+    var absmax: [Float]
+    /// Elements of the first block that lie before the strip.
+    var phase = 0
+
+    func scale(_ element: Int) -> Float { absmax[(phase + element) / blockSize] }
+    func code(_ element: Int) -> UInt8 {
+      element % 2 == 0 ? packed[element / 2] >> 4 : packed[element / 2] & 15
+    }
+  }
+
+  /// Calls `body` with all rows of all modules of a stack in order, 64 rows at a time.
+  private func forEachStrip(_ stack: [LinearModule], _ layer: Int, _ body: (Strip) throws -> Void) throws {
+    for module in stack {
+      let name = module.fullName(layer: layer) + ".weight"
+      let (rows, columns) = module.shape(source.config)
+      let stored = try source.nf4(name)
+      let round = Self.stripRows * pool.threadCount
+      for first in stride(from: 0, to: rows, by: round) {
+        let count = min(round, rows - first)
+        let starts = Array(stride(from: first, to: first + count, by: Self.stripRows))
+        if let stored {
+          for start in starts { try body(strip(of: stored, start..<min(start + Self.stripRows, rows), columns)) }
+          continue
+        }
+        var values = [Float](repeating: 0, count: count * columns)
+        try values.withUnsafeMutableBufferPointer { try source.read(name, rows: first..<first + count, into: $0) }
+        for strip in try quantize(values, columns: columns, firstRow: first, name: name) { try body(strip) }
+      }
+    }
+  }
+
+  private func strip(of tensor: NF4Tensor, _ rows: Range<Int>, _ columns: Int) -> Strip {
+    let first = rows.lowerBound * columns
+    let last = rows.upperBound * columns
+    return Strip(
+      rows: rows.count, columns: columns, blockSize: tensor.blockSize,
+      packed: Array(tensor.packed[first / 2..<(last + 1) / 2]),
+      absmax: Array(tensor.absmax[first / tensor.blockSize..<(last + tensor.blockSize - 1) / tensor.blockSize]),
+      phase: first % tensor.blockSize)
+  }
+
+  private func quantize(_ values: [Float], columns: Int, firstRow: Int, name: String) throws -> [Strip] {
+    let size = Self.stripRows * columns
+    let count = (values.count + size - 1) / size
+    nonisolated(unsafe) var results = [Result<Strip, NF4Error>?](repeating: nil, count: count)
+    values.withUnsafeBufferPointer { values in
+      results.withUnsafeMutableBufferPointer { results in
+        nonisolated(unsafe) let (values, results) = (values, results)
+        pool.run(parts: count) { part in
+          let piece = Array(values[part * size..<min((part + 1) * size, values.count)])
+          do throws(NF4Error) {
+            let (packed, absmax) = try NF4.quantize(piece)
+            results[part] = .success(
+              Strip(
+                rows: piece.count / columns, columns: columns, blockSize: NF4.blockSize, packed: packed, absmax: absmax))
+          } catch {
+            results[part] = .failure(error)
+          }
+        }
+      }
+    }
+    return try results.enumerated().map { part, result in
+      switch result! {
+      case .success(let strip): return strip
+      case .failure(.notFinite(let index)):
+        let element = part * size + index
+        throw ModelError(
+          name, reason: "row \(firstRow + element / columns), column \(element % columns) is not a finite number")
+      }
+    }
+  }
+}
+
+private func pageAligned(_ n: Int) -> Int {
+  (n + PreparedHeader.pageSize - 1) / PreparedHeader.pageSize * PreparedHeader.pageSize
+}

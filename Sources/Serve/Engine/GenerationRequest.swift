@@ -1,0 +1,91 @@
+public import Model
+
+/// What a client asked to be generated, checked and tokenised.
+public struct GenerationRequest: Sendable {
+  /// At least one token; with `maxTokens` within the model's context.
+  public var prompt: [Int32]
+  /// Held until the generation ends, whatever happens to their names meanwhile.
+  public var adapters: AdapterSet
+  /// 0 only scores the prompt.
+  public var maxTokens: Int
+  public var sampling: SamplingParameters
+  /// The generation ends where the first of these would begin; none is empty.
+  public var stop: [String]
+  /// Goes on after an end-of-text token, for benchmarks.
+  public var ignoresEndOfText: Bool
+  /// How many of the most probable tokens to report beside each token; `nil` reports no logprobs.
+  public var topLogprobs: Int?
+  /// Reports the prompt's own tokens and, with `topLogprobs`, their logprobs.
+  public var echoesPrompt: Bool
+
+  public init(
+    prompt: [Int32], adapters: AdapterSet = .none, maxTokens: Int, sampling: SamplingParameters, stop: [String] = [],
+    ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false
+  ) {
+    self.prompt = prompt
+    self.adapters = adapters
+    self.maxTokens = maxTokens
+    self.sampling = sampling
+    self.stop = stop
+    self.ignoresEndOfText = ignoresEndOfText
+    self.topLogprobs = topLogprobs
+    self.echoesPrompt = echoesPrompt
+  }
+
+  /// Every position of the prompt needs its logits.
+  var scoresPrompt: Bool { echoesPrompt && topLogprobs != nil }
+}
+
+/// A token with the text it stands for.
+public struct TokenRecord: Sendable, Equatable {
+  public var token: Int32
+  /// Exact bytes; on their own not always UTF-8.
+  public var bytes: [UInt8]
+  /// `nil` where none was asked for, and for a prompt's first token.
+  public var logprob: Float?
+  public var top: [TokenLogprob]
+}
+
+public enum FinishReason: String, Sendable {
+  /// The model ended its text, or a stop string came up.
+  case stop
+  /// `maxTokens`, or the context's end.
+  case length
+}
+
+public struct GenerationUsage: Sendable, Equatable {
+  public var promptTokens = 0
+  public var completionTokens = 0
+  /// Of the prompt's, those whose keys and values were in the cache.
+  public var cachedTokens = 0
+}
+
+/// What a generation tells of itself, in this order: at most one `prompt`, then `output`s, then `finished`; or at
+/// any point `failed`, after which nothing follows.
+public enum GenerationEvent: Sendable {
+  case prompt([TokenRecord])
+  /// Text that is final, and the tokens whose text ends in it. Either may be empty.
+  case output(text: String, tokens: [TokenRecord])
+  case finished(FinishReason, GenerationUsage)
+  case failed(EngineError)
+}
+
+public enum EngineError: Error, Equatable, Sendable {
+  /// The engine stops, with the process.
+  case shuttingDown
+  /// More positions than the whole cache holds.
+  case exceedsCache(positions: Int, capacity: Int)
+
+  public var message: String {
+    switch self {
+    case .shuttingDown: "the server is shutting down"
+    case .exceedsCache(let positions, let capacity):
+      "the request needs \(positions) positions of key-value cache, and there are \(capacity) in all (see --kv-memory)"
+    }
+  }
+}
+
+/// Names a generation while it runs.
+public struct GenerationID: Hashable, Sendable {
+  let value: UInt64
+}

@@ -1,0 +1,80 @@
+import Model
+
+/// Turns a generation's tokens into text that may be shown: whole characters, and nothing that could yet turn out to
+/// be the beginning of a stop string.
+struct OutputText {
+  private var decoder: StreamDecoder
+  private let stops: [[UInt8]]
+  /// Decoded but held back, because it could begin a stop string.
+  private var held: [UInt8] = []
+  /// Tokens whose text has not wholly been shown, with where each one's ends, counted from the beginning of `held`.
+  private var heldTokens: [(record: TokenRecord, end: Int)] = []
+  private(set) var isStopped = false
+
+  init(decoder: StreamDecoder, stops: [String]) {
+    self.decoder = decoder
+    self.stops = stops.map { Array($0.utf8) }
+  }
+
+  /// Adds a token; returns what may be shown by now.
+  mutating func push(_ record: TokenRecord) -> (text: String, tokens: [TokenRecord]) {
+    held += Array(decoder.push(record.token).utf8)
+    // A token that ends inside a character is shown with the token that completes it.
+    heldTokens.append((record, held.count + (decoder.hasPending ? 1 : 0)))
+    return release(final: false)
+  }
+
+  /// What is left when no more tokens come.
+  mutating func finish() -> (text: String, tokens: [TokenRecord]) {
+    if isStopped { return ("", []) }
+    held += Array(decoder.finish().utf8)
+    return release(final: true)
+  }
+
+  private mutating func release(final: Bool) -> (text: String, tokens: [TokenRecord]) {
+    var shown = held.count
+    if let stop = firstStop() {
+      isStopped = true
+      shown = stop
+    } else if !final {
+      shown -= lengthOfPossibleStop()
+    }
+    let text = String(decoding: held[..<shown], as: UTF8.self)
+    var tokens: [TokenRecord] = []
+    if isStopped {
+      // The token in whose middle the stop began is shown; those that follow are not.
+      var begin = 0
+      for (record, end) in heldTokens {
+        if begin < shown || end <= shown && end == begin { tokens.append(record) }
+        begin = end
+      }
+      heldTokens = []
+    } else {
+      let count = final ? heldTokens.count : heldTokens.prefix { $0.end <= shown }.count
+      tokens = heldTokens.prefix(count).map(\.record)
+      heldTokens.removeFirst(count)
+      for i in heldTokens.indices { heldTokens[i].end -= shown }
+    }
+    held.removeFirst(shown)
+    return (text, tokens)
+  }
+
+  private func firstStop() -> Int? {
+    stops.compactMap { stop in
+      held.indices.first { held[$0...].starts(with: stop) }
+    }.min()
+  }
+
+  /// Bytes at the end of `held` that a stop string begins with.
+  private func lengthOfPossibleStop() -> Int {
+    var longest = 0
+    for stop in stops {
+      for length in stride(from: min(stop.count - 1, held.count), to: longest, by: -1)
+      where held.suffix(length).elementsEqual(stop.prefix(length)) {
+        longest = length
+        break
+      }
+    }
+    return longest
+  }
+}
