@@ -29,6 +29,9 @@ let package = Package(
       dependencies: ["Kernels", "CPCRE2", .product(name: "Collections", package: "swift-collections")],
       swiftSettings: swiftSettings),
 
+    .testTarget(
+      name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
   ]
 )
