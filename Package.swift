@@ -31,6 +31,9 @@ let package = Package(
       dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL", .product(name: "Collections", package: "swift-collections")],
       swiftSettings: swiftSettings),
 
+    .testTarget(
+      name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
   ]
 )

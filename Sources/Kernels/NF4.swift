@@ -1,0 +1,200 @@
+/// What the NF4 codec cannot encode.
+public enum NF4Error: Error, Equatable, Sendable {
+  /// The value at this index of the input is NaN or infinite.
+  case notFinite(index: Int)
+}
+
+/// The 4-bit NormalFloat code (Dettmers et al., QLoRA, 2023), bit for bit as bitsandbytes stores it: blocks over the
+/// flattened row-major tensor, one f32 absmax a block, two codes a byte with the even element in the high nibble.
+public enum NF4 {
+  /// The value of each code, ascending, relative to the block's absmax.
+  public static let values: [Float] = [
+    -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
+  ]
+
+  public static let blockSize = 64
+
+  /// The smallest divisor of a block; below it, zero blocks included, values are not scaled up to full range.
+  private static let leastAbsmax: Float = 1e-38
+
+  public static func packedCount(_ elements: Int) -> Int { (elements + 1) / 2 }
+
+  public static func blockCount(_ elements: Int, blockSize: Int = NF4.blockSize) -> Int {
+    (elements + blockSize - 1) / blockSize
+  }
+
+  /// Quantises a tensor, or a piece of it that begins on a block boundary and either ends on one or ends the tensor.
+  ///
+  /// - Parameters:
+  ///   - values: [n] in row-major order.
+  ///   - blockSize: even.
+  ///   - packed: [`packedCount(n)`], written whole; an odd n leaves code 7 (zero) in the last low nibble.
+  ///   - absmax: [`blockCount(n)`], written whole.
+  /// - Throws: `NF4Error.notFinite` for NaN and infinities; the outputs are then undefined.
+  public static func quantize(
+    _ values: UnsafeBufferPointer<Float>, blockSize: Int = NF4.blockSize, packed: UnsafeMutableBufferPointer<UInt8>,
+    absmax: UnsafeMutableBufferPointer<Float>
+  ) throws(NF4Error) {
+    precondition(blockSize > 0 && blockSize % 2 == 0)
+    precondition(packed.count == packedCount(values.count))
+    precondition(absmax.count == blockCount(values.count, blockSize: blockSize))
+    guard let source = values.baseAddress, let codes = packed.baseAddress else { return }
+    for block in absmax.indices {
+      let start = block * blockSize
+      let count = min(blockSize, values.count - start)
+      let largest = try absoluteMaximum(source + start, count: count, offset: start)
+      if count == blockSize {
+        absmax[block] = largest
+        let scale = 1 / max(largest, leastAbsmax)
+        encode(source + start, count: count, into: codes + start / 2) { $0 * scale }
+      } else {
+        // bitsandbytes divides in a last, partial block, and stores the divisor.
+        let divisor = max(largest, leastAbsmax)
+        absmax[block] = divisor
+        encode(source + start, count: count, into: codes + start / 2) { $0 / divisor }
+      }
+    }
+  }
+
+  /// `quantize` into arrays.
+  public static func quantize(
+    _ values: [Float], blockSize: Int = NF4.blockSize
+  ) throws(NF4Error) -> (packed: [UInt8], absmax: [Float]) {
+    var packed = [UInt8](repeating: 0, count: packedCount(values.count))
+    var absmax = [Float](repeating: 0, count: blockCount(values.count, blockSize: blockSize))
+    // Closures of the standard library's pointer functions rethrow untyped errors, hence the detour.
+    let failure: NF4Error? = values.withUnsafeBufferPointer { source in
+      packed.withUnsafeMutableBufferPointer { packed in
+        absmax.withUnsafeMutableBufferPointer { absmax in
+          do throws(NF4Error) {
+            try quantize(source, blockSize: blockSize, packed: packed, absmax: absmax)
+            return nil
+          } catch {
+            return error
+          }
+        }
+      }
+    }
+    if let failure { throw failure }
+    return (packed, absmax)
+  }
+
+  /// Elements `elements` of a tensor, whose packed bytes and absmax are given from the first to at least the last one needed.
+  ///
+  /// - Parameters:
+  ///   - elements: indices into the flattened tensor that `packed` and `absmax` begin with.
+  ///   - destination: [`elements.count`]
+  public static func dequantize(
+    packed: UnsafeBufferPointer<UInt8>, absmax: UnsafeBufferPointer<Float>, blockSize: Int = NF4.blockSize,
+    elements: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
+  ) {
+    precondition(blockSize > 0 && elements.lowerBound >= 0)
+    precondition(packedCount(elements.upperBound) <= packed.count)
+    precondition(blockCount(elements.upperBound, blockSize: blockSize) <= absmax.count)
+    precondition(destination.count >= elements.count)
+    values.withUnsafeBufferPointer { values in
+      var element = elements.lowerBound
+      var output = 0
+      while element < elements.upperBound {
+        let block = element / blockSize
+        let scale = absmax[block]
+        let end = min((block + 1) * blockSize, elements.upperBound)
+        while element < end {
+          let byte = packed[element / 2]
+          let code = element % 2 == 0 ? byte >> 4 : byte & 15
+          destination[output] = values[Int(code)] * scale
+          element += 1
+          output += 1
+        }
+      }
+    }
+  }
+
+  /// `dequantize` of a whole tensor into an array.
+  public static func dequantize(
+    packed: [UInt8], absmax: [Float], count: Int, blockSize: Int = NF4.blockSize
+  ) -> [Float] {
+    [Float](unsafeUninitializedCapacity: count) { destination, initialized in
+      packed.withUnsafeBufferPointer { packed in
+        absmax.withUnsafeBufferPointer { absmax in
+          dequantize(packed: packed, absmax: absmax, blockSize: blockSize, elements: 0..<count, into: destination)
+        }
+      }
+      initialized = count
+    }
+  }
+
+  /// The largest magnitude of a block; NaN and infinities are found through their exponent, in the same pass.
+  private static func absoluteMaximum(
+    _ values: UnsafePointer<Float>, count: Int, offset: Int
+  ) throws(NF4Error) -> Float {
+    // Magnitudes of IEEE 754 numbers order as their bits do, so an integer maximum finds NaN as well.
+    var lanes = SIMD8<UInt32>(repeating: 0)
+    let raw = UnsafeRawPointer(values)
+    var index = 0
+    while index + 8 <= count {
+      let bits = raw.loadUnaligned(fromByteOffset: index * 4, as: SIMD8<UInt32>.self) & 0x7FFF_FFFF
+      lanes.replace(with: bits, where: bits .> lanes)
+      index += 8
+    }
+    var largest = lanes.max()
+    while index < count {
+      largest = max(largest, values[index].bitPattern & 0x7FFF_FFFF)
+      index += 1
+    }
+    if largest >= 0x7F80_0000 {
+      let culprit = (0..<count).first { !values[$0].isFinite } ?? 0
+      throw NF4Error.notFinite(index: offset + culprit)
+    }
+    return Float(bitPattern: largest)
+  }
+
+  /// Packs the codes of one block. A value's code is the number of midpoints strictly below it: ties take the lower code.
+  @inline(__always)
+  private static func encode(
+    _ values: UnsafePointer<Float>, count: Int, into packed: UnsafeMutablePointer<UInt8>,
+    normalize: (SIMD16<Float>) -> SIMD16<Float>
+  ) {
+    let raw = UnsafeRawPointer(values)
+    var index = 0
+    while index + 16 <= count {
+      let codes = codes(normalize(raw.loadUnaligned(fromByteOffset: index * 4, as: SIMD16<Float>.self)))
+      let pairs = codes.evenHalf &<< 4 | codes.oddHalf
+      let bytes = SIMD8<UInt8>(truncatingIfNeeded: pairs)
+      UnsafeMutableRawPointer(packed).storeBytes(of: bytes, toByteOffset: index / 2, as: SIMD8<UInt8>.self)
+      index += 16
+    }
+    guard index < count else { return }
+    var rest = SIMD16<Float>(repeating: 0)
+    for lane in 0..<(count - index) { rest[lane] = values[index + lane] }
+    let last = codes(normalize(rest))
+    for lane in stride(from: 0, to: count - index, by: 2) {
+      packed[(index + lane) / 2] = UInt8(truncatingIfNeeded: last[lane] &<< 4 | last[lane + 1])
+    }
+  }
+
+  @inline(__always)
+  private static func codes(_ x: SIMD16<Float>) -> SIMD16<Int32> {
+    // Midpoints between neighbours, (values[i] + values[i + 1]) / 2 in f32.
+    var count = SIMD16<Int32>(repeating: 0)
+    let one = SIMD16<Int32>(repeating: 1)
+    count.replace(with: count &+ one, where: x .> -0.8480963706970215)
+    count.replace(with: count &+ one, where: x .> -0.6106328964233398)
+    count.replace(with: count &+ one, where: x .> -0.4599952697753906)
+    count.replace(with: count &+ one, where: x .> -0.33967941999435425)
+    count.replace(with: count &+ one, where: x .> -0.23460739850997925)
+    count.replace(with: count &+ one, where: x .> -0.13791173696517944)
+    count.replace(with: count &+ one, where: x .> -0.045525018125772476)
+    count.replace(with: count &+ one, where: x .> 0.03979014977812767)
+    count.replace(with: count &+ one, where: x .> 0.120255246758461)
+    count.replace(with: count &+ one, where: x .> 0.2035212516784668)
+    count.replace(with: count &+ one, where: x .> 0.2920137643814087)
+    count.replace(with: count &+ one, where: x .> 0.3893125355243683)
+    count.replace(with: count &+ one, where: x .> 0.5016634464263916)
+    count.replace(with: count &+ one, where: x .> 0.6427869200706482)
+    count.replace(with: count &+ one, where: x .> 0.8614784479141235)
+    return count
+  }
+}

@@ -1,0 +1,107 @@
+public import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// A regular file, mapped read-only and open for reading.
+///
+/// Touching a mapped page that was cut off the file later kills the process (SIGBUS), so whoever streams large tensors
+/// uses `read`, which throws instead; `bytes` is for files that this process owns.
+public final class MappedFile: @unchecked Sendable {
+  // @unchecked: the mapping is read-only and immutable, and lives until deinit; pread keeps no file position.
+
+  public let url: URL
+  /// Size in bytes when the file was opened.
+  public let count: Int
+  private let descriptor: Int32
+  private let base: UnsafeRawPointer?
+
+  /// Throws `ModelError` naming the path, for a missing file, a folder, a device or a pipe.
+  public init(_ url: URL) throws {
+    self.url = url
+    // O_NONBLOCK: opening a pipe must not wait for its writer.
+    let descriptor = open(url.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw ModelError(url.path, reason: Self.describe(errno)) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+      close(descriptor)
+      throw ModelError(url.path, reason: "not a regular file")
+    }
+    let count = Int(status.st_size)
+    var base: UnsafeRawPointer?
+    if count > 0 {
+      guard let mapping = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), mapping != MAP_FAILED else {
+        let code = errno
+        close(descriptor)
+        throw ModelError(url.path, reason: "cannot be mapped: \(Self.describe(code))")
+      }
+      base = UnsafeRawPointer(mapping)
+    }
+    self.descriptor = descriptor
+    self.count = count
+    self.base = base
+  }
+
+  deinit {
+    if let base { munmap(UnsafeMutableRawPointer(mutating: base), count) }
+    close(descriptor)
+  }
+
+  /// The name that errors give.
+  public var name: String { url.lastPathComponent }
+
+  /// Mapped bytes, valid as long as this object lives.
+  /// Throws `ModelError` if the range is not inside the file.
+  public func bytes(offset: Int, count: Int) throws -> UnsafeRawBufferPointer {
+    try check(offset: offset, count: count)
+    return UnsafeRawBufferPointer(start: base.map { $0 + offset }, count: count)
+  }
+
+  /// Copies bytes from `offset` on until `destination` is full.
+  /// Throws `ModelError` if the range is not inside the file, or is no longer.
+  public func read(offset: Int, into destination: UnsafeMutableRawBufferPointer) throws {
+    try check(offset: offset, count: destination.count)
+    var done = 0
+    while done < destination.count {
+      guard let start = destination.baseAddress else { return }
+      let result = pread(descriptor, start + done, destination.count - done, off_t(offset + done))
+      if result < 0 && errno == EINTR { continue }
+      guard result >= 0 else { throw ModelError(name, reason: "cannot be read: \(Self.describe(errno))") }
+      guard result > 0 else {
+        throw ModelError(name, reason: "truncated: ends at byte \(offset + done) instead of \(self.count)")
+      }
+      done += result
+    }
+  }
+
+  /// `read` into an array.
+  public func read(offset: Int, count: Int) throws -> [UInt8] {
+    try check(offset: offset, count: count)
+    return try [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      let bytes = UnsafeMutableRawBufferPointer(buffer)
+      try read(offset: offset, into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<count]))
+      initialized = count
+    }
+  }
+
+  /// A whole small file, such as a configuration. Throws `ModelError` if it has more than `limit` bytes.
+  static func contents(of url: URL, limit: Int) throws -> [UInt8] {
+    let file = try MappedFile(url)
+    guard file.count <= limit else {
+      throw ModelError(file.name, reason: "\(file.count) bytes, more than the \(limit) allowed")
+    }
+    return try file.read(offset: 0, count: file.count)
+  }
+
+  private func check(offset: Int, count: Int) throws {
+    guard offset >= 0, count >= 0, offset <= self.count, count <= self.count - offset else {
+      throw ModelError(
+        name, reason: "truncated: \(count) bytes wanted at byte \(offset), but the file has \(self.count)")
+    }
+  }
+
+  static func describe(_ code: Int32) -> String { String(cString: strerror(code)) }
+}

@@ -1,0 +1,207 @@
+public import Foundation
+
+/// The number formats that safetensors names.
+public enum SafetensorsType: String, Sendable, CaseIterable {
+  case f64 = "F64"
+  case f32 = "F32"
+  case f16 = "F16"
+  case bf16 = "BF16"
+  case f8E4M3 = "F8_E4M3"
+  case f8E5M2 = "F8_E5M2"
+  case i64 = "I64"
+  case u64 = "U64"
+  case i32 = "I32"
+  case u32 = "U32"
+  case i16 = "I16"
+  case u16 = "U16"
+  case i8 = "I8"
+  case u8 = "U8"
+  case bool = "BOOL"
+
+  /// Size of an element in bytes.
+  public var size: Int {
+    switch self {
+    case .f64, .i64, .u64: 8
+    case .f32, .i32, .u32: 4
+    case .f16, .bf16, .i16, .u16: 2
+    case .f8E4M3, .f8E5M2, .i8, .u8, .bool: 1
+    }
+  }
+}
+
+/// A safetensors file (huggingface/safetensors' format description): an 8-byte header length, a JSON header, then the
+/// tensors without gaps. Everything the header says is checked at opening; tensors are read piece by piece.
+public struct SafetensorsFile: Sendable {
+  public struct Tensor: Sendable, Equatable {
+    public let name: String
+    public let type: SafetensorsType
+    public let shape: [Int]
+    /// Number of elements, the product of `shape`.
+    public let elementCount: Int
+    /// Where its bytes lie in the file.
+    public let byteRange: Range<Int>
+  }
+
+  public let url: URL
+  public let tensors: [String: Tensor]
+  /// The header's `__metadata__`.
+  public let metadata: [String: String]
+  private let file: MappedFile
+
+  static let headerLimit = 100_000_000
+
+  /// Throws `ModelError` naming the file, and the tensor where one is at fault.
+  public init(_ url: URL) throws {
+    let file = try MappedFile(url)
+    guard file.count >= 8 else { throw ModelError(file.name, reason: "too short for a safetensors file") }
+    let lengthBytes = try file.read(offset: 0, count: 8)
+    let length = lengthBytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    guard length <= UInt64(Self.headerLimit) else {
+      throw ModelError(file.name, reason: "header of \(length) bytes, more than the \(Self.headerLimit) allowed")
+    }
+    let header = try file.read(offset: 8, count: Int(length))
+    guard case .object(let object) = try JSONValue.parse(header, subject: file.name) else {
+      throw ModelError(file.name, reason: "the header is not a JSON object")
+    }
+    let dataStart = 8 + Int(length)
+    var metadata: [String: String] = [:]
+    var tensors: [String: Tensor] = [:]
+    for (name, value) in object.pairs {
+      if name == "__metadata__" {
+        metadata = try Self.metadata(value, file: file.name)
+      } else {
+        tensors[name] = try Self.tensor(name, value, dataStart: dataStart, file: file)
+      }
+    }
+    try Self.checkLayout(Array(tensors.values), dataStart: dataStart, file: file)
+    self.file = file
+    self.url = url
+    self.tensors = tensors
+    self.metadata = metadata
+  }
+
+  private static func metadata(_ value: JSONValue, file: String) throws -> [String: String] {
+    guard let object = value.object else { throw ModelError(file, "__metadata__", reason: "not an object") }
+    var metadata: [String: String] = [:]
+    for (key, value) in object.pairs {
+      guard let text = value.string else { throw ModelError(file, "__metadata__", key, reason: "not a string") }
+      metadata[key] = text
+    }
+    return metadata
+  }
+
+  private static func tensor(_ name: String, _ value: JSONValue, dataStart: Int, file: MappedFile) throws -> Tensor {
+    func failure(_ reason: String) -> ModelError { ModelError(file.name, name, reason: reason) }
+    guard let object = value.object else { throw failure("not an object") }
+    guard let typeName = object["dtype"]?.string else { throw failure("no dtype") }
+    guard let type = SafetensorsType(rawValue: typeName) else { throw failure("unknown dtype \(typeName)") }
+    guard let dimensions = object["shape"]?.array, dimensions.count <= 8 else { throw failure("no shape") }
+    var shape: [Int] = []
+    var count = 1
+    for dimension in dimensions {
+      guard let size = dimension.integer, size >= 0 else { throw failure("a dimension that is no size") }
+      let (product, overflow) = count.multipliedReportingOverflow(by: size)
+      guard !overflow else { throw failure("shape too large") }
+      count = product
+      shape.append(size)
+    }
+    guard let offsets = object["data_offsets"]?.array, offsets.count == 2, let begin = offsets[0].integer,
+      let end = offsets[1].integer, 0 <= begin, begin <= end
+    else { throw failure("no data_offsets") }
+    let (byteCount, overflow) = count.multipliedReportingOverflow(by: type.size)
+    guard !overflow, byteCount == end - begin else {
+      throw failure("\(end - begin) bytes do not hold \(type.rawValue) \(shape)")
+    }
+    guard end <= file.count - dataStart else {
+      throw failure("truncated: ends at byte \(end) of the data, of which the file has \(file.count - dataStart)")
+    }
+    return Tensor(
+      name: name, type: type, shape: shape, elementCount: count, byteRange: (dataStart + begin)..<(dataStart + end))
+  }
+
+  /// The format allows neither overlaps nor gaps nor bytes after the last tensor.
+  private static func checkLayout(_ tensors: [Tensor], dataStart: Int, file: MappedFile) throws {
+    var position = dataStart
+    let order = tensors.sorted {
+      ($0.byteRange.lowerBound, $0.byteRange.upperBound) < ($1.byteRange.lowerBound, $1.byteRange.upperBound)
+    }
+    for tensor in order {
+      guard tensor.byteRange.lowerBound == position else {
+        let what = tensor.byteRange.lowerBound < position ? "overlaps the tensor before it" : "leaves a gap before it"
+        throw ModelError(file.name, tensor.name, reason: what)
+      }
+      position = tensor.byteRange.upperBound
+    }
+    guard position == file.count else {
+      throw ModelError(file.name, reason: "\(file.count - position) bytes after the last tensor")
+    }
+  }
+
+  /// Throws `ModelError` if there is no tensor of this name.
+  public func tensor(_ name: String) throws -> Tensor {
+    guard let tensor = tensors[name] else { throw ModelError(file.name, name, reason: "missing") }
+    return tensor
+  }
+
+  /// Bytes `range` of a tensor as they are stored; all of them by default.
+  public func bytes(_ name: String, range: Range<Int>? = nil) throws -> [UInt8] {
+    let tensor = try tensor(name)
+    let range = range ?? 0..<tensor.byteRange.count
+    try check(range, of: tensor, limit: tensor.byteRange.count)
+    return try file.read(offset: tensor.byteRange.lowerBound + range.lowerBound, count: range.count)
+  }
+
+  /// Elements `range` of an F32, F16 or BF16 tensor in row-major order, into `range.count` floats.
+  /// Throws `ModelError` for another type, and for a file that was cut meanwhile.
+  public func readFloats(
+    _ name: String, range: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
+  ) throws {
+    let tensor = try tensor(name)
+    try check(range, of: tensor, limit: tensor.elementCount)
+    guard destination.count >= range.count else {
+      throw ModelError(file.name, name, reason: "\(range.count) elements do not fit into \(destination.count)")
+    }
+    let target = UnsafeMutableBufferPointer(rebasing: destination[..<range.count])
+    let offset = tensor.byteRange.lowerBound + range.lowerBound * tensor.type.size
+    switch tensor.type {
+    case .f32: try file.read(offset: offset, into: UnsafeMutableRawBufferPointer(target))
+    case .f16: try convert(offset: offset, into: target) { FloatConversion.half($0, into: $1) }
+    case .bf16: try convert(offset: offset, into: target) { FloatConversion.bfloat16($0, into: $1) }
+    default: throw ModelError(file.name, name, reason: "type \(tensor.type.rawValue) instead of F32, F16 or BF16")
+    }
+  }
+
+  /// A whole F32, F16 or BF16 tensor. `limit` bounds what is allocated.
+  public func floats(_ name: String, limit: Int = Int.max) throws -> [Float] {
+    let tensor = try tensor(name)
+    guard tensor.elementCount <= limit else {
+      throw ModelError(file.name, name, reason: "\(tensor.elementCount) elements, more than \(limit)")
+    }
+    return try [Float](unsafeUninitializedCapacity: tensor.elementCount) { buffer, initialized in
+      try readFloats(name, range: 0..<tensor.elementCount, into: buffer)
+      initialized = tensor.elementCount
+    }
+  }
+
+  private func check(_ range: Range<Int>, of tensor: Tensor, limit: Int) throws {
+    guard range.lowerBound >= 0, range.upperBound <= limit else {
+      throw ModelError(file.name, tensor.name, reason: "\(range) is outside its \(limit)")
+    }
+  }
+
+  /// Reads 16-bit numbers through a small buffer.
+  private func convert(
+    offset: Int, into destination: UnsafeMutableBufferPointer<Float>,
+    _ body: (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void
+  ) throws {
+    let step = 1 << 16
+    try withUnsafeTemporaryAllocation(byteCount: min(step, destination.count) * 2, alignment: 64) { buffer in
+      for start in stride(from: 0, to: destination.count, by: step) {
+        let count = min(step, destination.count - start)
+        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(count * 2)])
+        try file.read(offset: offset + start * 2, into: piece)
+        body(UnsafeRawBufferPointer(piece), UnsafeMutableBufferPointer(rebasing: destination[start..<(start + count)]))
+      }
+    }
+  }
+}
