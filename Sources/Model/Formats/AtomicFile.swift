@@ -46,6 +46,23 @@ public final class AtomicFile {
     }
   }
 
+  /// Appends `count` zero bytes.
+  public func write(zeros count: Int) throws {
+    try [UInt8](repeating: 0, count: count).withUnsafeBytes { try write($0) }
+  }
+
+  /// Replaces bytes that were written before, from `offset` on.
+  public func overwrite(offset: Int, _ bytes: UnsafeRawBufferPointer) throws {
+    guard let start = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      let result = pwrite(descriptor, start + done, bytes.count - done, off_t(offset + done))
+      if result < 0 && errno == EINTR { continue }
+      guard result > 0 else { throw failure() }
+      done += result
+    }
+  }
+
   /// Makes what was written durable and visible under its name, in place of an earlier file.
   public func finish() throws {
     guard fsync(descriptor) == 0 else { throw failure() }

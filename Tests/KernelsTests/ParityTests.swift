@@ -1,0 +1,163 @@
+import Foundation
+import Kernels
+import Testing
+
+/// Every instruction set that this machine runs gives the bits of the scalar reference, over odd shapes.
+@Suite struct ParityTests {
+  static let vectorSets = InstructionSet.allCases.filter { $0 != .scalar && KernelSet($0) != nil }
+
+  private func compute(_ set: InstructionSet, threads: Int = 1) throws -> Compute {
+    Compute(kernels: try #require(KernelSet(set)), pool: ThreadPool(threads: threads))
+  }
+
+  private struct Product {
+    let matrix: Matrix
+    let x: [Float]
+    let columns: Int
+
+    func run(_ compute: Compute, rows: Int) -> [Float] {
+      var y = [Float](repeating: .nan, count: rows * matrix.paddedOutputs)
+      compute.product(matrix, x, ldx: columns, rows: rows, into: &y, ldy: matrix.paddedOutputs)
+      return y
+    }
+  }
+
+  private func nf4(outputs: Int, columns: Int, block: Int, rows: Int, seed: UInt64) -> Product {
+    var random = SeededRandom(seed: seed)
+    let codes = AlignedBuffer<UInt8>(count: TileLayout.codeBytes(outputs: outputs, columns: columns))
+    let scale = AlignedBuffer<Float>(count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block))
+    for i in 0..<codes.count { codes[i] = UInt8.random(in: 0...255, using: &random) }
+    for i in 0..<scale.count { scale[i] = Float.random(in: 0...2, using: &random) }
+    let owner = Both(codes, scale)
+    return Product(
+      matrix: Matrix(
+        nf4: codes.pointer, scale: scale.pointer, outputs: outputs, columns: columns, block: block, owner: owner),
+      x: random.floats(rows * columns), columns: columns)
+  }
+
+  private final class Both: Sendable {
+    let codes: AlignedBuffer<UInt8>
+    let scale: AlignedBuffer<Float>
+    init(_ codes: AlignedBuffer<UInt8>, _ scale: AlignedBuffer<Float>) {
+      self.codes = codes
+      self.scale = scale
+    }
+  }
+
+  @Test(arguments: vectorSets, [(8, 8), (24, 8), (48, 16), (96, 32), (64, 64), (192, 64), (1536, 64)])
+  func nf4Product(set: InstructionSet, shape: (columns: Int, block: Int)) throws {
+    let (scalar, vector) = (try compute(.scalar), try compute(set))
+    for rows in [1, 2, 3, 4, 5, 6, 7, 12, 13, 63, 64, 65, 130] {
+      let outputs = rows % 2 == 0 ? 16 : 40
+      let product = nf4(outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows))
+      let expected = product.run(scalar, rows: rows)
+      #expect(bits(product.run(vector, rows: rows)) == bits(expected), "\(rows) rows")
+      #expect(expected.contains { $0 != 0 })
+    }
+  }
+
+  @Test(arguments: vectorSets, [1, 3, 16, 31, 63, 64, 65, 130, 256, 577])
+  func denseProduct(set: InstructionSet, columns: Int) throws {
+    let (scalar, vector) = (try compute(.scalar), try compute(set))
+    for rows in [1, 2, 5, 6, 11, 66] {
+      var random = SeededRandom(seed: UInt64(columns * 1000 + rows))
+      let matrix = Matrix(rowMajor: random.floats(37 * columns), outputs: 37, columns: columns)
+      let x = random.floats(rows * columns)
+      let start = random.floats(rows * matrix.paddedOutputs)
+      func run(_ compute: Compute) -> [Float] {
+        var y = start
+        compute.addProduct(matrix, x, ldx: columns, rows: rows, into: &y, ldy: matrix.paddedOutputs, scale: 0.7)
+        return y + Product(matrix: matrix, x: x, columns: columns).run(compute, rows: rows)
+      }
+      #expect(bits(run(vector)) == bits(run(scalar)), "\(rows) rows")
+    }
+  }
+
+  /// The scalar reference against sums in double precision over values decoded by the codec's own table.
+  @Test func scalarProductIsTheMathematicalOne() throws {
+    let (rows, columns, outputs) = (3, 192, 20)
+    let scalar = try compute(.scalar)
+    var random = SeededRandom(seed: 5)
+    let weights = random.floats(outputs * columns)
+    let (packed, absmax) = try NF4.quantize(weights)
+    let exact = NF4.dequantize(packed: packed, absmax: absmax, count: weights.count)
+    let x = random.floats(rows * columns)
+    let tiles = AlignedBuffer<UInt8>(count: TileLayout.codeBytes(outputs: outputs, columns: columns))
+    let scale = AlignedBuffer<Float>(count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: 64))
+    for group in 0..<2 {
+      let members = min(16, outputs - group * 16)
+      let codes = (0..<members * columns).map { i -> UInt8 in
+        let element = group * 16 * columns + i
+        return element % 2 == 0 ? packed[element / 2] >> 4 : packed[element / 2] & 15
+      }
+      TileLayout.packGroup(codes: codes, rows: members, columns: columns, tile: tiles.pointer + group * columns * 8)
+      var back = [UInt8](repeating: 99, count: codes.count)
+      TileLayout.unpackGroup(tile: tiles.pointer + group * columns * 8, rows: members, columns: columns, codes: &back)
+      #expect(back == codes)
+      for lane in 0..<members {
+        for block in 0..<3 { scale[(group * 3 + block) * 16 + lane] = absmax[(group * 16 + lane) * 3 + block] }
+      }
+    }
+    let matrix = Matrix(
+      nf4: tiles.pointer, scale: scale.pointer, outputs: outputs, columns: columns, block: 64,
+      owner: Both(tiles, scale))
+    let y = Product(matrix: matrix, x: x, columns: columns).run(scalar, rows: rows)
+    for row in 0..<rows {
+      for output in 0..<outputs {
+        let sum = (0..<columns).reduce(0.0) {
+          $0 + Double(exact[output * columns + $1]) * Double(x[row * columns + $1])
+        }
+        #expect(abs(Double(y[row * matrix.paddedOutputs + output]) - sum) < 1e-5)
+      }
+    }
+  }
+
+  @Test(arguments: vectorSets, [1, 7, 15, 16, 17, 100, 576, 1500])
+  func elementwise(set: InstructionSet, n: Int) throws {
+    var random = SeededRandom(seed: UInt64(n))
+    let (a, b) = (random.floats(2 * n, scale: 20), random.floats(2 * n))
+    func run(_ compute: Compute) -> [Float] {
+      var out = [Float](repeating: 0, count: 2 * n)
+      compute.rmsNorm(a, weight: b, epsilon: 1e-5, rows: 2, size: n, into: &out)
+      var all = out
+      compute.swiglu(gate: a, up: b, ld: n, rows: 2, size: n, into: &out)
+      all += out
+      compute.add(a, ldy: n, rows: 2, size: n, to: &out)
+      all += out
+      let sum = compute.expSum(a, count: n, highest: 20, factor: 1.3, into: &out)
+      return all + out[..<n] + [Float(sum)]
+    }
+    #expect(bits(run(try compute(set))) == bits(run(try compute(.scalar))))
+  }
+
+  @Test func swigluAndNormAreTheMathematicalOnes() throws {
+    let scalar = try compute(.scalar)
+    var random = SeededRandom(seed: 3)
+    let n = 100
+    let (a, b) = (random.floats(n, scale: 30), random.floats(n))
+    var out = [Float](repeating: 0, count: n)
+    scalar.swiglu(gate: a, up: b, ld: n, rows: 1, size: n, into: &out)
+    for i in 0..<n {
+      let expected = Double(a[i]) / (1 + exp(-Double(a[i]))) * Double(b[i])
+      #expect(abs(Double(out[i]) - expected) <= 1e-6 * max(abs(expected), 1e-6))
+    }
+    scalar.rmsNorm(a, weight: b, epsilon: 1e-5, rows: 1, size: n, into: &out)
+    let mean = a.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(n)
+    for i in 0..<n {
+      let expected = Double(a[i]) / (mean + 1e-5).squareRoot() * Double(b[i])
+      #expect(abs(Double(out[i]) - expected) <= 1e-6 * max(abs(expected), 1e-3))
+    }
+  }
+
+  @Test(arguments: vectorSets, [(6, 2, 64), (9, 3, 64), (5, 5, 24), (8, 1, 128), (4, 2, 80)])
+  func attention(set: InstructionSet, shape: (heads: Int, keyValueHeads: Int, size: Int)) throws {
+    let layout = KeyValueLayout(
+      headCount: shape.heads, keyValueHeadCount: shape.keyValueHeads, headSize: shape.size, layerCount: 2)
+    let inputs = AttentionInputs(layout, positions: 71, seed: 9)
+    let whole = inputs.run(try compute(.scalar), chunks: [71])
+    #expect(bits(inputs.run(try compute(set), chunks: [71])) == bits(whole))
+    // In chunks, and on two threads, the bits stay.
+    #expect(bits(inputs.run(try compute(set, threads: 2), chunks: [1, 30, 3, 37])) == bits(whole))
+    #expect(inputs.largestError(of: whole) < 2e-6)
+  }
+}

@@ -1,0 +1,109 @@
+import Foundation
+import Kernels
+
+/// SplitMix64: the same inputs in every run.
+struct SeededRandom: RandomNumberGenerator {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 1 }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  mutating func floats(_ count: Int, scale: Float = 1) -> [Float] {
+    (0..<count).map { _ in Float.random(in: -scale...scale, using: &self) }
+  }
+}
+
+/// For comparisons in which -0 differs from 0 and NaN equals itself.
+func bits(_ values: [Float]) -> [UInt32] { values.map(\.bitPattern) }
+
+/// One sequence's queries, keys and values, and its attention by the kernels and by definition.
+struct AttentionInputs {
+  let layout: KeyValueLayout
+  let positions: Int
+  let queries, keys, values, cosine, sine: [Float]
+
+  init(_ layout: KeyValueLayout, positions: Int, seed: UInt64) {
+    self.layout = layout
+    self.positions = positions
+    var random = SeededRandom(seed: seed)
+    queries = random.floats(positions * layout.headCount * layout.headSize, scale: 3)
+    keys = random.floats(positions * layout.keyValueHeadCount * layout.headSize)
+    values = random.floats(positions * layout.keyValueHeadCount * layout.headSize)
+    let angles = (0..<positions * layout.headSize / 2).map { _ in Float.random(in: 0...6, using: &random) }
+    cosine = angles.map { cos($0) }
+    sine = angles.map { sin($0) }
+  }
+
+  private var querySize: Int { layout.headCount * layout.headSize }
+  private var keyValueSize: Int { layout.keyValueHeadCount * layout.headSize }
+
+  /// [positions][headCount · headSize], computed in chunks of rows, on layer 1.
+  func run(_ compute: Compute, chunks: [Int]) -> [Float] {
+    let blockCount = (positions + keyValueBlockLength - 1) / keyValueBlockLength
+    let blocks = (0..<blockCount).map { _ in AlignedBuffer<Float>(count: layout.floatsPerBlock) }
+    let pointers = ContiguousArray(blocks.map(\.pointer))
+    let ld = querySize + 2 * keyValueSize
+    var result: [Float] = []
+    var first = 0
+    pointers.withUnsafeBufferPointer { pointers in
+      for count in chunks {
+        var joined: [Float] = []
+        for row in first..<first + count {
+          joined += queries[row * querySize..<(row + 1) * querySize]
+          joined += keys[row * keyValueSize..<(row + 1) * keyValueSize]
+          joined += values[row * keyValueSize..<(row + 1) * keyValueSize]
+        }
+        var out = [Float](repeating: .nan, count: count * querySize)
+        let rows = (first..<first + count).map { AttentionRow(blocks: pointers.baseAddress!, position: $0) }
+        joined.withUnsafeMutableBufferPointer { buffer in
+          let start = buffer.baseAddress!
+          compute.attention(
+            layout, layer: 1, rows: rows, queries: start, keys: start + querySize,
+            values: start + querySize + keyValueSize, ld: ld, cosine: cosine, sine: sine, out: &out)
+        }
+        result += out
+        first += count
+      }
+    }
+    withExtendedLifetime(blocks) {}
+    return result
+  }
+
+  /// Against softmax(q·k/√d)·v in double precision.
+  func largestError(of result: [Float]) -> Double {
+    let size = layout.headSize
+    func rotated(_ source: [Float], _ start: Int, _ position: Int) -> [Double] {
+      (0..<size).map { i in
+        let j = i % (size / 2)
+        let (c, s) = (Double(cosine[position * size / 2 + j]), Double(sine[position * size / 2 + j]))
+        let (a, b) = (Double(source[start + j]), Double(source[start + j + size / 2]))
+        return i < size / 2 ? a * c - b * s : b * c + a * s
+      }
+    }
+    var worst = 0.0
+    for head in 0..<layout.headCount {
+      let shared = head / (layout.headCount / layout.keyValueHeadCount)
+      let rotatedKeys = (0..<positions).map { rotated(keys, $0 * keyValueSize + shared * size, $0) }
+      for row in 0..<positions {
+        let query = rotated(queries, row * querySize + head * size, row)
+        let scores = (0...row).map { t in zip(query, rotatedKeys[t]).reduce(0) { $0 + $1.0 * $1.1 } / Double(size).squareRoot() }
+        let highest = scores.max()!
+        let weights = scores.map { exp($0 - highest) }
+        let sum = weights.reduce(0, +)
+        for i in 0..<size {
+          let expected = (0...row).reduce(0.0) {
+            $0 + weights[$1] / sum * Double(values[$1 * keyValueSize + shared * size + i])
+          }
+          worst = max(worst, abs(expected - Double(result[row * querySize + head * size + i])))
+        }
+      }
+    }
+    return worst
+  }
+}
