@@ -15,7 +15,6 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
-    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
   ],
   targets: [
     // C: micro-kernels, and the system libraries behind headers of inline functions.
@@ -28,8 +27,10 @@ let package = Package(
     .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
     .target(
       name: "Model",
-      dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL", .product(name: "Collections", package: "swift-collections")],
+      dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"],
       swiftSettings: swiftSettings),
+
+    .executableTarget(name: "graft", dependencies: ["Model"], swiftSettings: swiftSettings),
 
     .testTarget(
       name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],

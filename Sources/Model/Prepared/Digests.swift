@@ -46,7 +46,7 @@ struct Checksum: ~Copyable {
   mutating func update(_ bytes: UnsafeRawBufferPointer) {
     XXH3_128bits_update(state, bytes.baseAddress, bytes.count)
   }
-  consuming func finish() -> String { Self.text(XXH3_128bits_digest(state)) }
+  func finish() -> String { Self.text(XXH3_128bits_digest(state)) }
 
   static func of(_ bytes: UnsafeRawBufferPointer) -> String { text(XXH3_128bits(bytes.baseAddress, bytes.count)) }
 

@@ -47,7 +47,7 @@ extension PreparedHeader {
     } catch is DecodingError {
       throw ModelError(file.url.path, reason: "its header is damaged; prepare it again")
     }
-    try config.validate(file: file.url.path)
+    try config.validate(file.url.path)
   }
 }
 

@@ -1,5 +1,5 @@
 public import Foundation
-import Kernels
+public import Kernels
 
 /// Streams a checkpoint into a prepared base: rows in, codes and scales in tile order out.
 ///

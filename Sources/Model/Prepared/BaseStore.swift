@@ -1,0 +1,97 @@
+public import Foundation
+public import Kernels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The prepared bases of a data folder, `DATA/bases/`, keyed by the source's hash and the format's version.
+public struct BaseStore: Sendable {
+  public let folder: URL
+
+  public init(dataFolder: URL) { folder = dataFolder.appending(path: "bases") }
+
+  /// Where the base of a source lies, prepared or not.
+  public func location(sourceHash: String) -> URL {
+    folder.appending(path: "\(sourceHash.prefix(32))-v\(PreparedHeader.currentVersion).graft")
+  }
+
+  /// The base that `source` holds: from its prepared file, which is made first if it is missing or damaged.
+  ///
+  /// Preparing is done under a lock, so that of two processes one prepares and the other waits.
+  /// - Parameter progress: the share prepared, 0 ... 1; not called where nothing is to be done; may throw to stop
+  /// - Throws: `ModelError` naming what is wrong with the source or cannot be written
+  public func open(
+    _ source: any TensorSource, pool: ThreadPool, progress: @escaping (Double) throws -> Void = { _ in }
+  ) throws -> (base: Base, location: URL) {
+    try createFolder()
+    let hash = try sourceHash(source)
+    let url = location(sourceHash: hash)
+    if let base = try? Base(prepared: url) { return (base, url) }
+    return try withFileLock(url.appendingPathExtension("lock")) {
+      if let base = try? Base(prepared: url) { return (base, url) }
+      try PreparedWriter.write(source, sourceHash: hash, to: url, pool: pool, progress: progress)
+      return (try Base(prepared: url), url)
+    }
+  }
+
+  private func createFolder() throws {
+    do {
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    } catch {
+      throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
+    }
+  }
+
+  // MARK: the source's hash
+
+  /// SHA-256 over the hashes of the source's files, each remembered for as long as the file looks unchanged.
+  public func sourceHash(_ source: any TensorSource) throws -> String {
+    try createFolder()
+    let index = folder.appending(path: "sources.json")
+    let known = (try? JSONDecoder().decode([String: String].self, from: Data(contentsOf: index))) ?? [:]
+    var seen = known
+    var total = SHA256()
+    for file in source.files.sorted(by: { $0.lastPathComponent < $1.lastPathComponent }) {
+      let identity = try Self.identity(file)
+      let hash: String
+      if let known = known[identity] {
+        hash = known
+      } else {
+        do { hash = try SHA256.of(file: file) } catch {
+          throw ModelError(file.path, reason: "cannot be read: \(error.localizedDescription)")
+        }
+        seen[identity] = hash
+      }
+      total.update("\(file.lastPathComponent)=\(hash);")
+    }
+    // Losing this file costs only time.
+    if seen != known { try? JSONEncoder().encode(seen).write(to: index, options: .atomic) }
+    return total.finish()
+  }
+
+  /// Path, size, inode and time of the last change, to the nanosecond.
+  private static func identity(_ file: URL) throws -> String {
+    var status = stat()
+    guard stat(file.path, &status) == 0 else {
+      throw ModelError(file.path, reason: String(cString: strerror(errno)))
+    }
+    let time = status.st_ctim
+    return "\(file.standardizedFileURL.path)|\(status.st_dev)|\(status.st_ino)|\(status.st_size)|\(time.tv_sec).\(time.tv_nsec)"
+  }
+}
+
+/// Runs `body` while this process holds an advisory lock on a file; waits for another that holds it.
+private func withFileLock<Value>(_ url: URL, _ body: () throws -> Value) throws -> Value {
+  let descriptor = open(url.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+  guard descriptor >= 0 else { throw ModelError(url.path, reason: String(cString: strerror(errno))) }
+  defer { close(descriptor) }
+  while flock(descriptor, LOCK_EX) != 0 {
+    guard errno == EINTR else {
+      throw ModelError(url.path, reason: "cannot be locked: \(String(cString: strerror(errno)))")
+    }
+  }
+  return try body()
+}
