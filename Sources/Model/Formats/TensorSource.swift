@@ -15,6 +15,31 @@ public protocol TensorSource: Sendable {
   /// Rows `rows` of a tensor (a vector is one row) as f32, into `rows.count × columns` floats.
   /// Throws `ModelError` naming file and tensor for a short read or a type that is not supported.
   func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws
+  /// A tensor's own NF4 codes and scales, `nil` if it is not stored so. What is prepared from them keeps the codes.
+  func nf4(_ name: String) throws -> NF4Tensor?
+}
+
+extension TensorSource {
+  public func nf4(_ name: String) throws -> NF4Tensor? { nil }
+}
+
+/// A matrix in NF4, as `NF4.quantize` makes it.
+public struct NF4Tensor: Sendable, Equatable {
+  /// [rows, columns]
+  public var shape: [Int]
+  /// Elements that share a scale, over the flattened matrix.
+  public var blockSize: Int
+  /// [⌈rows × columns / 2⌉], row-major, the even element in the high nibble.
+  public var packed: [UInt8]
+  /// [⌈rows × columns / blockSize⌉], decoded if the file quantises the scales too.
+  public var absmax: [Float]
+
+  public init(shape: [Int], blockSize: Int, packed: [UInt8], absmax: [Float]) {
+    self.shape = shape
+    self.blockSize = blockSize
+    self.packed = packed
+    self.absmax = absmax
+  }
 }
 
 /// What a tokenizer is built from.

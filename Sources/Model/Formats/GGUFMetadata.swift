@@ -1,0 +1,165 @@
+import Foundation
+
+/// What the metadata of a Llama model's GGUF file means (ggml-org/ggml, docs/gguf.md; defaults as in llama.cpp).
+struct GGUFMetadata {
+  let file: GGUFFile
+  private var subject: String { file.url.lastPathComponent }
+
+  init(file: GGUFFile) { self.file = file }
+
+  private func integer(_ key: String) throws -> Int? {
+    guard let value = file.metadata[key] else { return nil }
+    guard case .integer(let integer) = value else { throw ModelError(subject, key, reason: "not an integer") }
+    return integer
+  }
+
+  private func required(_ key: String) throws -> Int {
+    guard let value = try integer(key) else { throw ModelError(subject, key, reason: "missing") }
+    return value
+  }
+
+  private func float(_ key: String) throws -> Float? {
+    guard let value = file.metadata[key] else { return nil }
+    guard case .float(let float) = value else { throw ModelError(subject, key, reason: "not a floating-point number") }
+    return Float(float)
+  }
+
+  private func string(_ key: String) throws -> String? {
+    guard let value = file.metadata[key] else { return nil }
+    guard case .string(let string) = value else { throw ModelError(subject, key, reason: "not a string") }
+    return string
+  }
+
+  private func bool(_ key: String) throws -> Bool? {
+    guard let value = file.metadata[key] else { return nil }
+    guard case .bool(let bool) = value else { throw ModelError(subject, key, reason: "not a boolean") }
+    return bool
+  }
+
+  /// A token id; -1 and 4294967295 both mean that there is none.
+  private func token(_ key: String) throws -> Int32? {
+    guard let value = try integer(key), value != -1, value != Int(UInt32.max) else { return nil }
+    guard let token = Int32(exactly: value), token >= 0 else {
+      throw ModelError(subject, key, reason: "\(value) is no token id")
+    }
+    return token
+  }
+}
+
+extension GGUFMetadata {
+  /// Keys that change what a layer computes in ways that a Llama layer does not have.
+  private static let refusedKeys = [
+    "attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale", "attention.sliding_window",
+    "attn_logit_softcapping", "embedding_scale", "final_logit_softcapping", "logit_scale", "residual_scale",
+    "rope.scaling.attn_factor", "use_parallel_residual",
+  ]
+
+  /// Throws `ModelError` naming the key for another architecture and for what is not supported.
+  func config(vocabulary: GGUFVocabulary) throws -> ModelConfig {
+    guard let architecture = try string("general.architecture") else {
+      throw ModelError(subject, "general.architecture", reason: "missing")
+    }
+    guard architecture == "llama" else {
+      throw ModelError(subject, "general.architecture", reason: "\(architecture) is not supported, only llama")
+    }
+    for key in Self.refusedKeys.map({ "llama." + $0 }) {
+      switch file.metadata[key] {
+      case nil, .integer(0), .float(0), .bool(false): break
+      default: throw ModelError(subject, key, reason: "is not supported")
+      }
+    }
+    for key in ["llama.expert_count", "llama.expert_used_count"] {
+      if let count = try integer(key), count > 0 {
+        throw ModelError(subject, key, reason: "mixtures of experts are not supported")
+      }
+    }
+    let hiddenSize = try required("llama.embedding_length")
+    let headCount = try required("llama.attention.head_count")
+    guard headCount > 0 else {
+      throw ModelError(subject, "llama.attention.head_count", reason: "\(headCount), which is not positive")
+    }
+    let headSize = try integer("llama.attention.key_length") ?? hiddenSize / headCount
+    for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+      if let size = try integer(key), size != headSize {
+        throw ModelError(subject, key, reason: "\(size) instead of the head size, \(headSize)")
+      }
+    }
+    guard let epsilon = try float("llama.attention.layer_norm_rms_epsilon") else {
+      throw ModelError(subject, "llama.attention.layer_norm_rms_epsilon", reason: "missing")
+    }
+    let eos = ["eos", "eot", "eom"].map { "tokenizer.ggml.\($0)_token_id" }
+    var eosTokens: [Int32] = []
+    for token in try eos.compactMap({ try token($0) }) where !eosTokens.contains(token) { eosTokens.append(token) }
+    let config = ModelConfig(
+      vocabularySize: vocabulary.tokens.count, hiddenSize: hiddenSize,
+      intermediateSize: try required("llama.feed_forward_length"), layerCount: try required("llama.block_count"),
+      headCount: headCount, keyValueHeadCount: try integer("llama.attention.head_count_kv") ?? headCount,
+      headSize: headSize, contextLength: try required("llama.context_length"), rmsNormEpsilon: epsilon,
+      rope: RoPEParameters(theta: try float("llama.rope.freq_base") ?? 10_000, scaling: try scaling()),
+      tiedHead: file.tensors["output.weight"] == nil, bosToken: vocabulary.bosToken, eosTokens: eosTokens)
+    try config.validate(subject)
+    return config
+  }
+
+  private func scaling() throws -> RoPEParameters.Scaling {
+    let typeKey = "llama.rope.scaling.type"
+    let type = try string(typeKey) ?? "linear"
+    var factor: Float = 1
+    switch type {
+    case "none": break
+    case "linear":
+      // Factor 0 is how writers say that there is none.
+      let given = try float("llama.rope.scaling.factor") ?? float("llama.rope.scale_linear") ?? 0
+      factor = given == 0 ? 1 : given
+    default: throw ModelError(subject, typeKey, reason: "\(type) is not supported")
+    }
+    guard let tensor = file.tensors["rope_freqs.weight"] else { return factor == 1 ? .none : .linear(factor: factor) }
+    guard factor == 1 else {
+      throw ModelError(subject, tensor.name, reason: "together with linear scaling is not supported")
+    }
+    guard tensor.rows == 1, tensor.columns <= 1 << 16 else {
+      throw ModelError(subject, tensor.name, reason: "shape \(tensor.shape) instead of half the head size")
+    }
+    let divisors = try [Float](unsafeUninitializedCapacity: tensor.columns) { buffer, initialized in
+      try file.readRows(tensor.name, rows: 0..<1, into: buffer)
+      initialized = tensor.columns
+    }
+    return .divisors(divisors)
+  }
+
+  /// Throws `ModelError` naming the key that is missing or inconsistent.
+  func vocabulary() throws -> GGUFVocabulary {
+    guard let model = try string("tokenizer.ggml.model") else {
+      throw ModelError(subject, "tokenizer.ggml.model", reason: "missing")
+    }
+    guard let tokens = try file.strings("tokenizer.ggml.tokens"), !tokens.isEmpty else {
+      throw ModelError(subject, "tokenizer.ggml.tokens", reason: "missing")
+    }
+    let types = try file.integers("tokenizer.ggml.token_type") ?? [Int32](repeating: 1, count: tokens.count)
+    let scores = try file.floats("tokenizer.ggml.scores") ?? []
+    guard types.count == tokens.count else {
+      throw ModelError(subject, "tokenizer.ggml.token_type", reason: "\(types.count) for \(tokens.count) tokens")
+    }
+    guard scores.isEmpty || scores.count == tokens.count else {
+      throw ModelError(subject, "tokenizer.ggml.scores", reason: "\(scores.count) for \(tokens.count) tokens")
+    }
+    func special(_ name: String) throws -> Int32? {
+      let key = "tokenizer.ggml.\(name)_token_id"
+      guard let token = try token(key) else { return nil }
+      guard Int(token) < tokens.count else {
+        throw ModelError(subject, key, reason: "\(token) is outside the vocabulary of \(tokens.count)")
+      }
+      return token
+    }
+    let preTokenizer = try string("tokenizer.ggml.pre") ?? "default"
+    // Where a file does not say, SentencePiece models and Llama 3's begin with the BOS token.
+    let addsBOS = model == "llama" || ["llama3", "llama-v3", "llama-bpe"].contains(preTokenizer)
+    return GGUFVocabulary(
+      model: model, preTokenizer: preTokenizer, tokens: tokens, tokenTypes: types, scores: scores,
+      merges: try file.strings("tokenizer.ggml.merges") ?? [], bosToken: try special("bos"),
+      eosToken: try special("eos"), unknownToken: try special("unknown"),
+      addBOS: try bool("tokenizer.ggml.add_bos_token") ?? addsBOS,
+      addSpacePrefix: try bool("tokenizer.ggml.add_space_prefix") ?? (model == "llama"),
+      chatTemplate: try string("tokenizer.chat_template"))
+  }
+}

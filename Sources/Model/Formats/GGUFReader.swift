@@ -1,0 +1,69 @@
+/// Little-endian values off a file, through a window of it, each checked against the file's end before it is read.
+struct GGUFReader {
+  let file: MappedFile
+  private(set) var offset = 0
+  private var window: [UInt8] = []
+  private var windowStart = 0
+
+  private static let windowSize = 1 << 20
+
+  init(file: MappedFile, offset: Int = 0) {
+    self.file = file
+    self.offset = offset
+  }
+
+  var remaining: Int { file.count - offset }
+
+  /// Calls `body` with the next `count` bytes and moves past them.
+  private mutating func take<T>(_ count: Int, _ body: (UnsafeRawBufferPointer) throws -> T) throws -> T {
+    guard count <= remaining else {
+      throw ModelError(file.name, reason: "truncated: \(count) bytes wanted at byte \(offset), \(remaining) left")
+    }
+    if offset < windowStart || offset + count > windowStart + window.count {
+      window = try file.read(offset: offset, count: min(max(count, Self.windowSize), remaining))
+      windowStart = offset
+    }
+    let start = offset - windowStart
+    offset += count
+    return try window.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[start..<(start + count)])) }
+  }
+
+  mutating func integer<T: FixedWidthInteger>(_ type: T.Type = T.self) throws -> T {
+    try take(MemoryLayout<T>.size) { T(littleEndian: $0.loadUnaligned(as: T.self)) }
+  }
+
+  mutating func float() throws -> Float { Float(bitPattern: try integer()) }
+  mutating func double() throws -> Double { Double(bitPattern: try integer()) }
+
+  mutating func bool() throws -> Bool {
+    let byte = try integer(UInt8.self)
+    guard byte <= 1 else { throw ModelError(file.name, reason: "a boolean of value \(byte) at byte \(offset - 1)") }
+    return byte == 1
+  }
+
+  /// A count or a length, that must be at most `limit`.
+  mutating func count(limit: Int, of what: String) throws -> Int {
+    let value = try integer(UInt64.self)
+    guard value <= UInt64(max(0, limit)) else {
+      throw ModelError(file.name, reason: "\(value) \(what), more than fit into the file")
+    }
+    return Int(value)
+  }
+
+  mutating func string() throws -> String {
+    let length = try count(limit: remaining - 8, of: "bytes of a string")
+    let start = offset
+    let text = try take(length) { String(validating: $0, as: UTF8.self) }
+    guard let text else { throw ModelError(file.name, reason: "the string at byte \(start) is not UTF-8") }
+    return text
+  }
+
+  mutating func skip(_ count: Int) throws {
+    guard count >= 0, count <= remaining else {
+      throw ModelError(file.name, reason: "truncated: \(count) bytes wanted at byte \(offset), \(remaining) left")
+    }
+    offset += count
+  }
+
+  mutating func skipString() throws { try skip(count(limit: remaining - 8, of: "bytes of a string")) }
+}

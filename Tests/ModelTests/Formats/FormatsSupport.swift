@@ -1,0 +1,89 @@
+import Foundation
+import Model
+import Testing
+
+/// A committed fixture of the checkpoint readers.
+func formatFixture(_ name: String) throws -> URL {
+  try #require(Bundle.module.resourceURL).appendingPathComponent("Fixtures/formats/\(name)")
+}
+
+/// A folder that is removed with this object.
+final class TemporaryFolder {
+  let url: URL
+
+  init() throws {
+    url = FileManager.default.temporaryDirectory.appendingPathComponent("graft-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(at: url) }
+
+  func write(_ name: String, _ bytes: [UInt8]) throws -> URL {
+    let file = url.appendingPathComponent(name)
+    try Data(bytes).write(to: file)
+    return file
+  }
+
+  func write(_ name: String, _ text: String) throws -> URL { try write(name, Array(text.utf8)) }
+}
+
+func bits(_ values: [Float]) -> [UInt32] { values.map(\.bitPattern) }
+
+extension TensorSource {
+  /// Rows of a tensor, all of them by default.
+  func floats(_ name: String, rows: Range<Int>? = nil) throws -> [Float] {
+    let shape = try #require(self.shape(of: name), "\(name)")
+    let rows = rows ?? 0..<(shape.count == 1 ? 1 : shape[0])
+    return try [Float](unsafeUninitializedCapacity: rows.count * (shape.last ?? 1)) { buffer, initialized in
+      try read(name, rows: rows, into: buffer)
+      initialized = buffer.count
+    }
+  }
+}
+
+/// The message of the `ModelError` that `body` throws; any other outcome fails the test.
+func modelError(_ body: () throws -> Void) -> String {
+  do {
+    try body()
+    Issue.record("nothing was thrown")
+    return ""
+  } catch let error as ModelError {
+    return error.description
+  } catch {
+    Issue.record("\(type(of: error)): \(error)")
+    return ""
+  }
+}
+
+/// SplitMix64: the same numbers on every run.
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ z &>> 30) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ z &>> 27) &* 0x94D0_49BB_1331_11EB
+    return z ^ z &>> 31
+  }
+}
+
+/// A damaged copy: bytes changed, removed, repeated, or a number replaced by one at an edge of its range.
+func mutated(_ original: [UInt8], using generator: inout SeededGenerator) -> [UInt8] {
+  var bytes = original
+  for _ in 0..<Int.random(in: 1...4, using: &generator) where !bytes.isEmpty {
+    let position = Int.random(in: 0..<bytes.count, using: &generator)
+    switch Int.random(in: 0..<6, using: &generator) {
+    case 0: bytes[position] = UInt8.random(in: 0...255, using: &generator)
+    case 1: bytes[position] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+    case 2: bytes.removeSubrange(position..<min(bytes.count, position + Int.random(in: 1...16, using: &generator)))
+    case 3: bytes.insert(contentsOf: bytes[position..<min(bytes.count, position + 16)], at: position)
+    case 4: bytes.removeSubrange(position...)
+    default:
+      let edges: [UInt64] = [0, .max, 1 << 63, 1 << 32, 0xFFFF_FFFF, 0x7FFF_FFFF, 1 << 31, 1 << 61]
+      let edge = edges.randomElement(using: &generator) ?? 0
+      for index in 0..<min(8, bytes.count - position) { bytes[position + index] = UInt8(edge >> (8 * UInt64(index)) & 255) }
+    }
+  }
+  return bytes
+}
