@@ -21,6 +21,8 @@ let package = Package(
     // C: micro-kernels, and the system libraries behind headers of inline functions.
     .target(name: "CKernels"),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(
+      name: "CLibevent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev", "libssl-dev"])]),
 
     // Swift, each target importing only what stands above it here.
     .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
@@ -28,7 +30,9 @@ let package = Package(
       name: "Model",
       dependencies: ["Kernels", "CPCRE2", .product(name: "Collections", package: "swift-collections")],
       swiftSettings: swiftSettings),
+    .target(name: "Serve", dependencies: ["CLibevent"], swiftSettings: swiftSettings),
 
+    .testTarget(name: "ServeTests", dependencies: ["Serve"], swiftSettings: swiftSettings),
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
   ]
 )
