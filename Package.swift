@@ -22,19 +22,29 @@ let package = Package(
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(
+      name: "CLibevent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev", "libssl-dev"])]),
 
     // Swift, each target importing only what stands above it here.
     .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
     .target(
-      name: "Model",
-      dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"],
+      name: "Model", dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+    .target(
+      name: "Serve",
+      dependencies: ["Model", "Kernels", "CLibevent", .product(name: "Logging", package: "swift-log")],
       swiftSettings: swiftSettings),
-
-    .executableTarget(name: "graft", dependencies: ["Model"], swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "graft",
+      dependencies: [
+        "Serve", "Model", "Kernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: swiftSettings),
 
     .testTarget(
       name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
+    .testTarget(name: "ServeTests", dependencies: ["Serve"], swiftSettings: swiftSettings),
   ]
 )

@@ -1,0 +1,289 @@
+/// One request and its response.
+///
+/// Bound to its connection's loop: every member but `id`, `request` and `loop` traps on another thread (come back with
+/// `loop.execute`). Once the response has ended or the client is gone, all calls are without effect, so a handler need
+/// not track either to be safe.
+// @unchecked: may be carried through other threads, but its mutable state is only touched on the loop, which each member
+// checks.
+public final class HTTPExchange: @unchecked Sendable {
+  private enum BodySink {
+    /// The handler has not yet said what it wants; nothing is read.
+    case undecided
+    case consumer(limit: Int, onChunk: (UnsafeRawBufferPointer) -> Void, onEnd: (Result<Void, HTTPBodyError>) -> Void)
+    /// The consumer has had its end, or there is none; bytes that come are dropped.
+    case finished
+  }
+
+  private enum ResponseState { case none, streaming, ended }
+
+  /// The request's id, sent back as `x-request-id`: the client's `X-Request-Id` if it is sane, else a random one.
+  public let id: String
+  public let request: HTTPRequestHead
+  public let loop: EventLoop
+
+  private var connection: HTTPConnection?
+  private var defaultHeaders = HTTPHeaders()
+  private var response = ResponseState.none
+  private var framing = HTTPResponseHead.Framing.chunked
+  private var sendsBody = true
+  private var awaitsContinue: Bool
+  private var sink = BodySink.undecided
+  private var received = 0
+  private var isBodyPaused = false
+  private var isGone = false
+  private var isOverHighWatermark = false
+  private var drainHandler: (() -> Void)?
+  private var closeHandler: (() -> Void)?
+
+  init(connection: HTTPConnection, head: HTTPRequestParser.Head) {
+    self.connection = connection
+    loop = connection.loop
+    request = head.request
+    awaitsContinue = head.expectsContinue
+    id = RequestID.accepted(head.request.headers["x-request-id"]) ?? RequestID.make()
+  }
+
+  // MARK: State
+
+  /// Whether the client went away, or the connection was dropped, before the response had ended.
+  public var isClosed: Bool {
+    loop.preconditionInLoop()
+    return isGone
+  }
+
+  /// Whether the response is complete, by the handler or by the layer in its place.
+  public var isEnded: Bool {
+    loop.preconditionInLoop()
+    return response == .ended
+  }
+
+  var hasBegunResponse: Bool { response != .none }
+
+  /// Calls `handler` once, as soon as the client is gone (FIN or RST, also while nothing is written) or the connection is
+  /// dropped; at once if that has happened; never after the response has ended. A client that shuts only its sending
+  /// half counts as gone: HTTP clients do not do that while they wait.
+  public func onClose(_ handler: @escaping () -> Void) {
+    loop.preconditionInLoop()
+    if isGone { return handler() }
+    if response != .ended { closeHandler = handler }
+  }
+
+  /// Sets a header for whatever response this exchange gets, the layer's own errors included. A response's own header of
+  /// that name replaces it.
+  public func setHeader(_ name: String, _ value: String) {
+    loop.preconditionInLoop()
+    defaultHeaders.set(name, value)
+  }
+
+  // MARK: Request body
+
+  /// Reads the whole body and then calls `then`, with an error if it is over `limit` bytes (by default
+  /// `maxBodyBytes`) or does not come whole. `then` may be called before this returns. A body is read once.
+  public func collectBody(limit: Int? = nil, then: @escaping (Result<[UInt8], HTTPBodyError>) -> Void) {
+    final class Collected { var bytes: [UInt8] = [] }
+    let collected = Collected()
+    streamBody(limit: limit) {
+      collected.bytes.append(contentsOf: $0)
+    } onEnd: {
+      then($0.map { collected.bytes })
+    }
+  }
+
+  /// Hands the body on in pieces as they come, then calls `onEnd` once, with an error if the body is over `limit` bytes
+  /// (by default `maxBodyBytes`) or does not come whole. The bytes are only there during the call.
+  public func streamBody(
+    limit: Int? = nil, onChunk: @escaping (UnsafeRawBufferPointer) -> Void,
+    onEnd: @escaping (Result<Void, HTTPBodyError>) -> Void
+  ) {
+    loop.preconditionInLoop()
+    guard let connection, response != .ended else { return onEnd(.failure(.disconnected)) }
+    guard case .undecided = sink else { return onEnd(.failure(.malformed("the body was read before"))) }
+    let limit = limit ?? connection.configuration.maxBodyBytes
+    if case .length(let remaining) = connection.body, remaining > limit {
+      sink = .finished
+      return onEnd(.failure(.tooLarge(limit: limit)))
+    }
+    sink = .consumer(limit: limit, onChunk: onChunk, onEnd: onEnd)
+    if awaitsContinue {
+      awaitsContinue = false
+      // After a response's head it would be taken for a part of that response.
+      if response == .none { connection.send(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
+    }
+    connection.advance()
+  }
+
+  /// No more pieces, and no more reading from the socket, until `resumeBody`.
+  public func pauseBody() {
+    loop.preconditionInLoop()
+    isBodyPaused = true
+  }
+
+  public func resumeBody() {
+    loop.preconditionInLoop()
+    guard isBodyPaused else { return }
+    isBodyPaused = false
+    connection?.advance()
+  }
+
+  // MARK: Response
+
+  /// Answers with a body that is there as a whole. `Content-Length`, `Date`, `Server`, `Connection` and `x-request-id`
+  /// are added; a HEAD request gets the headers only.
+  public func respond(status: Int, headers: HTTPHeaders = [:], body: [UInt8] = []) {
+    loop.preconditionInLoop()
+    guard let connection, response == .none else { return }
+    sendHead(status: status, headers: headers, framing: .length(body.count), mayKeepBody: false)
+    if sendsBody { connection.send(body) }
+    finish()
+  }
+
+  /// Answers with an error whose body `HTTPConfiguration.errorBody` makes.
+  public func fail(status: Int, message: String) {
+    loop.preconditionInLoop()
+    guard let connection, response == .none else { return }
+    let (contentType, bytes) = connection.configuration.errorBody(status, message)
+    respond(status: status, headers: ["Content-Type": contentType], body: bytes)
+  }
+
+  /// Begins a response whose length is not known: chunked, or for HTTP/1.0 ended by the connection's end.
+  public func startStreaming(status: Int, headers: HTTPHeaders = [:]) {
+    loop.preconditionInLoop()
+    guard response == .none, connection != nil else { return }
+    let framing: HTTPResponseHead.Framing = request.version == .http1_0 ? .untilClose : .chunked
+    sendHead(status: status, headers: headers, framing: framing, mayKeepBody: true)
+    response = .streaming
+  }
+
+  /// Sends bytes of a streaming response.
+  /// - Returns: whether the writer may go on; after false it should wait for `onDrain`. A writer that does not is cut off
+  ///   at `HTTPConfiguration.maxBufferedBytes`, and `onClose` fires.
+  @discardableResult
+  public func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    loop.preconditionInLoop()
+    guard let connection, response == .streaming else { return false }
+    guard sendsBody, bytes.count > 0 else { return true }
+    guard connection.outputBytes < connection.configuration.maxBufferedBytes else {
+      connection.close()
+      return false
+    }
+    if framing == .chunked { connection.send(Array("\(String(bytes.count, radix: 16))\r\n".utf8)) }
+    connection.send(bytes)
+    if framing == .chunked { connection.send([0x0D, 0x0A]) }
+    isOverHighWatermark = connection.outputBytes >= connection.configuration.highWatermark
+    return !isOverHighWatermark
+  }
+
+  /// Sends bytes of a streaming response; see the form with a pointer.
+  @discardableResult
+  public func write(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes { write($0) } }
+
+  /// Response bytes that the client has not taken yet, beyond what the kernel holds.
+  public var bufferedBytes: Int {
+    loop.preconditionInLoop()
+    return connection?.outputBytes ?? 0
+  }
+
+  /// Calls `handler` each time the buffer has fallen to the low watermark after `write` had returned false.
+  public func onDrain(_ handler: @escaping () -> Void) {
+    loop.preconditionInLoop()
+    if connection != nil, response != .ended { drainHandler = handler }
+  }
+
+  /// Ends a streaming response.
+  public func end() {
+    loop.preconditionInLoop()
+    guard let connection, response == .streaming else { return }
+    if sendsBody, framing == .chunked { connection.send(Array("0\r\n\r\n".utf8)) }
+    finish()
+  }
+
+  private func sendHead(status: Int, headers: HTTPHeaders, framing: HTTPResponseHead.Framing, mayKeepBody: Bool) {
+    guard let connection else { return }
+    // A stream that still takes the body leaves the decision to its end.
+    let isTakingBody = if case .consumer = sink { mayKeepBody } else { false }
+    if !isTakingBody, !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
+    if framing == .untilClose || connection.server.isStopping { connection.keepAlive = false }
+    self.framing = framing
+    sendsBody = request.method != "HEAD" && !HTTPResponseHead.forbidsBody(status)
+    var fields = defaultHeaders
+    for name in Set(headers.fields.map { $0.name.lowercased() }) { fields.remove(name) }
+    for (name, value) in headers.fields { fields.add(name, value) }
+    let head = HTTPResponseHead(
+      status: status, headers: fields, framing: framing, id: id, date: loop.httpDate(),
+      server: connection.configuration.serverName, version: request.version, keepAlive: connection.keepAlive)
+    connection.send(head.serialized())
+  }
+
+  private func finish() {
+    guard let connection else { return }
+    if !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
+    response = .ended
+    self.connection = nil
+    drainHandler = nil
+    closeHandler = nil
+    failBody(.disconnected)
+    connection.advance()
+  }
+
+  // MARK: For the connection
+
+  /// Whether a consumer is there and not paused.
+  var takesBodyBytes: Bool {
+    if case .consumer = sink { return !isBodyPaused }
+    return false
+  }
+
+  func deliverBody(_ bytes: UnsafeRawBufferPointer) {
+    guard case .consumer(let limit, let onChunk, _) = sink, bytes.count > 0 else { return }
+    guard bytes.count <= limit - received else { return failBody(.tooLarge(limit: limit)) }
+    received += bytes.count
+    onChunk(bytes)
+  }
+
+  /// - Returns: whether a consumer was told; a paused one is told later.
+  func deliverBodyEnd() -> Bool {
+    guard case .consumer(_, _, let onEnd) = sink, !isBodyPaused else { return false }
+    sink = .finished
+    onEnd(.success(()))
+    return true
+  }
+
+  func failBody(_ error: HTTPBodyError) {
+    guard case .consumer(_, _, let onEnd) = sink else {
+      sink = .finished
+      return
+    }
+    sink = .finished
+    onEnd(.failure(error))
+  }
+
+  /// The layer answers in the handler's place.
+  func refuse(_ error: HTTPProtocolError, _ reason: HTTPBodyError) {
+    guard let connection else { return }
+    let (contentType, bytes) = connection.configuration.errorBody(error.status, error.message)
+    sendHead(status: error.status, headers: ["Content-Type": contentType], framing: .length(bytes.count), mayKeepBody: false)
+    if sendsBody { connection.send(bytes) }
+    response = .ended
+    self.connection = nil
+    drainHandler = nil
+    closeHandler = nil
+    failBody(reason)
+  }
+
+  func outputDrained() {
+    guard isOverHighWatermark else { return }
+    isOverHighWatermark = false
+    drainHandler?()
+  }
+
+  func connectionLost() {
+    connection = nil
+    guard response != .ended else { return }
+    isGone = true
+    let handler = closeHandler
+    closeHandler = nil
+    drainHandler = nil
+    failBody(.disconnected)
+    handler?()
+  }
+}

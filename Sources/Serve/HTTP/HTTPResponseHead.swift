@@ -1,0 +1,83 @@
+/// A response's status line and header fields, and how its body ends.
+struct HTTPResponseHead {
+  enum Framing: Equatable {
+    case length(Int)
+    case chunked
+    /// The connection's end is the body's.
+    case untilClose
+  }
+
+  var status: Int
+  /// The layer's own fields among these are ignored.
+  var headers: HTTPHeaders
+  var framing: Framing
+  var id: String
+  var date: String
+  var server: String
+  var version: HTTPVersion
+  var keepAlive: Bool
+
+  /// Fields that only the layer sets.
+  private static let reserved: Set<String> = [
+    "content-length", "transfer-encoding", "connection", "keep-alive", "date", "server", "x-request-id", "trailer",
+  ]
+
+  /// Statuses that never have a body (RFC 9110, section 6.4.1).
+  static func forbidsBody(_ status: Int) -> Bool { status == 204 || status == 304 || (100..<200).contains(status) }
+
+  func serialized() -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(512)
+    bytes += "HTTP/1.1 \(min(max(status, 100), 999)) \(reasonPhrase(status))\r\n".utf8
+    func field(_ name: String, _ value: String) {
+      bytes += name.utf8
+      bytes += ": ".utf8
+      // A line break in a value would begin a field, or a response, of its own.
+      bytes += value.utf8.lazy.map { $0 < 0x20 || $0 == 0x7F ? 0x20 : $0 }
+      bytes += "\r\n".utf8
+    }
+    field("Server", server)
+    field("Date", date)
+    for (name, value) in headers.fields
+    where !Self.reserved.contains(name.lowercased()) && !name.isEmpty && name.utf8.allSatisfy(isToken) {
+      field(name, value)
+    }
+    field("x-request-id", id)
+    if !Self.forbidsBody(status) {
+      switch framing {
+      case .length(let count): field("Content-Length", "\(count)")
+      case .chunked: field("Transfer-Encoding", "chunked")
+      case .untilClose: break
+      }
+    }
+    if !keepAlive {
+      field("Connection", "close")
+    } else if version == .http1_0 {
+      field("Connection", "keep-alive")
+    }
+    bytes += "\r\n".utf8
+    return bytes
+  }
+}
+
+/// Ids that join a request's log lines and its response.
+enum RequestID {
+  /// "req_" and 24 random hexadecimal digits.
+  static func make() -> String {
+    let digits = Array("0123456789abcdef".utf8)
+    var text = Array("req_".utf8)
+    var random = SystemRandomNumberGenerator()
+    for bits in [random.next(), random.next()] as [UInt64] {
+      for shift in 0..<12 { text.append(digits[Int(bits >> UInt64(shift * 4) & 15)]) }
+    }
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  /// The client's own id, where it is 1 to 128 printable ASCII characters without spaces.
+  static func accepted(_ text: String?) -> String? {
+    guard let text, (1...128).contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+      return nil
+    }
+    return text
+  }
+}
