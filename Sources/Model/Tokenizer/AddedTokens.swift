@@ -1,0 +1,143 @@
+/// A token that is found in the text as a whole, before any splitting (tokenizer.json's `added_tokens`).
+struct AddedToken: Sendable {
+  var id: Int32
+  var content: String
+  /// Not part of what a user writes: skipped in decoding, and taken as plain text where the caller says so.
+  var isSpecial: Bool
+  /// Looked for in the normalized text, else in the text as it came.
+  var isNormalized = false
+  var stripsLeft = false
+  var stripsRight = false
+  var isSingleWord = false
+}
+
+/// Finds added tokens: leftmost first, and of those the longest.
+struct AddedTokenMatcher: Sendable {
+  static let maximumLength = 4096
+
+  private let tokens: [AddedToken]
+  /// A trie over bytes. Node 0 is the root; children by (node, byte).
+  private var children: [UInt64: Int32] = [:]
+  /// The index in `tokens` of what ends at a node, or −1.
+  private var ends: [Int32] = [-1]
+  private var isFirstByte = [Bool](repeating: false, count: 256)
+
+  /// - Parameter content: the bytes to look for, for a token.
+  init(_ tokens: [AddedToken], content: (AddedToken) -> [UInt8]) {
+    self.tokens = tokens
+    for (index, token) in tokens.enumerated() {
+      let bytes = content(token)
+      guard let first = bytes.first else { continue }
+      isFirstByte[Int(first)] = true
+      var node: Int32 = 0
+      for byte in bytes {
+        let key = Self.key(node, byte)
+        if let child = children[key] {
+          node = child
+        } else {
+          node = Int32(ends.count)
+          ends.append(-1)
+          children[key] = node
+        }
+      }
+      ends[Int(node)] = Int32(index)
+    }
+  }
+
+  var isEmpty: Bool { ends.count == 1 }
+
+  private static func key(_ node: Int32, _ byte: UInt8) -> UInt64 { UInt64(node) << 8 | UInt64(byte) }
+
+  private func longestMatch(
+    at start: Int, in text: UnsafeBufferPointer<UInt8>
+  ) -> (token: AddedToken, end: Int)? {
+    var node: Int32 = 0
+    var position = start
+    var found: (token: AddedToken, end: Int)?
+    while position < text.count, let child = children[Self.key(node, text[position])] {
+      node = child
+      position += 1
+      let index = ends[Int(node)]
+      if index >= 0 { found = (tokens[Int(index)], position) }
+    }
+    return found
+  }
+
+  /// Calls `body` with each stretch of text in order: the added token it is, or `nil` for what lies between.
+  /// - Parameter includingSpecial: else special tokens are text like any other.
+  func split(
+    _ text: UnsafeBufferPointer<UInt8>, includingSpecial: Bool, _ body: (Range<Int>, Int32?) -> Void
+  ) {
+    var textStart = 0
+    var position = 0
+    while position < text.count {
+      guard isFirstByte[Int(text[position])], let match = longestMatch(at: position, in: text) else {
+        position += 1
+        continue
+      }
+      let token = match.token
+      let skipped =
+        (token.isSpecial && !includingSpecial)
+        || (token.isSingleWord && !standsAlone(position..<match.end, in: text))
+      if skipped {
+        position = match.end
+        continue
+      }
+      var range = position..<match.end
+      if token.stripsLeft { range = whitespaceStart(before: range.lowerBound, from: textStart, in: text)..<match.end }
+      if token.stripsRight { range = range.lowerBound..<whitespaceEnd(after: range.upperBound, in: text) }
+      if textStart < range.lowerBound { body(textStart..<range.lowerBound, nil) }
+      body(range, token.id)
+      textStart = range.upperBound
+      position = textStart
+    }
+    if textStart < text.count { body(textStart..<text.count, nil) }
+  }
+
+  private func standsAlone(_ range: Range<Int>, in text: UnsafeBufferPointer<UInt8>) -> Bool {
+    if let before = lastScalar(of: text, before: range.lowerBound), Self.isWord(before.scalar) { return false }
+    if let after = firstScalar(of: text, from: range.upperBound), Self.isWord(after.scalar) { return false }
+    return true
+  }
+
+  private func whitespaceStart(before end: Int, from start: Int, in text: UnsafeBufferPointer<UInt8>) -> Int {
+    var position = end
+    while position > start, let last = lastScalar(of: text, before: position), last.scalar.properties.isWhitespace {
+      position = last.start
+    }
+    return max(position, start)
+  }
+
+  private func whitespaceEnd(after start: Int, in text: UnsafeBufferPointer<UInt8>) -> Int {
+    var position = start
+    while let next = firstScalar(of: text, from: position), next.scalar.properties.isWhitespace { position = next.end }
+    return position
+  }
+
+  private func firstScalar(
+    of text: UnsafeBufferPointer<UInt8>, from start: Int
+  ) -> (scalar: Unicode.Scalar, end: Int)? {
+    let slice = text[start..<min(start + 4, text.count)]
+    guard let scalar = String(decoding: slice, as: UTF8.self).unicodeScalars.first else { return nil }
+    return (scalar, start + UTF8.width(scalar))
+  }
+
+  private func lastScalar(
+    of text: UnsafeBufferPointer<UInt8>, before end: Int
+  ) -> (scalar: Unicode.Scalar, start: Int)? {
+    var start = end - 1
+    while start > 0 && text[start] & 0xC0 == 0x80 { start -= 1 }
+    guard start >= 0, let scalar = firstScalar(of: text, from: start)?.scalar else { return nil }
+    return (scalar, start)
+  }
+
+  /// A word's character as Unicode's regular expressions have it (UTS 18, annex C).
+  private static func isWord(_ scalar: Unicode.Scalar) -> Bool {
+    let properties = scalar.properties
+    if properties.isAlphabetic || properties.isJoinControl { return true }
+    switch properties.generalCategory {
+    case .decimalNumber, .connectorPunctuation, .nonspacingMark, .spacingMark, .enclosingMark: return true
+    default: return false
+    }
+  }
+}

@@ -1,0 +1,254 @@
+/// Byte-pair encoding of one piece of text: the pair that ranks first merges first, of equal pairs the leftmost
+/// (Sennrich et al., 2016; by score: Kudo and Richardson, 2018).
+struct BytePairModel: Sendable {
+  /// What a piece starts out as.
+  enum Alphabet: Sendable {
+    /// Single bytes; an id for each, −1 where the vocabulary has none.
+    case bytes([Int32])
+    /// Unicode scalars; those that are no token become their UTF-8 bytes.
+    case scalars(ScalarFallback)
+  }
+
+  /// What stands for a scalar that is no token.
+  struct ScalarFallback: Sendable {
+    /// Ids of <0x00> to <0xFF>, −1 where the vocabulary has none; empty without byte fallback.
+    var byteTokens: [Int32]
+    var unknown: Int32?
+    /// A run of unknown scalars is one unknown token.
+    var fusesUnknown: Bool
+  }
+
+  enum Rule: Sendable {
+    case pairs(MergeTable)
+    /// Any two neighbours whose texts make a token of `pieces` merge; ranks by id.
+    case scores([UInt32])
+  }
+
+  let alphabet: Alphabet
+  let rule: Rule
+  /// Ids by text, for scalars, for `scores` and for `takesWholePieces`.
+  let pieces: ByteStringTable
+  /// A piece that is a token is that token, whatever the merges say (tokenizer.json's `ignore_merges`).
+  let takesWholePieces: Bool
+  /// No token has U+2581 behind anything else, so that text may be cut before it without changing a token.
+  let cutsAtMetaspace: Bool
+
+  /// Longer pieces are cut here, so that a merge's memory (about 20 bytes for each of text) stays bounded.
+  static let longestPiece = 16 << 20
+  /// Up to here a scan over all pairs is quicker than a heap.
+  private static let longestScan = 48
+
+  func encode(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch, into ids: inout [Int32]) {
+    guard cutsAtMetaspace else { return encodeBounded(piece, scratch, into: &ids) }
+    var start = 0
+    var next = 1
+    while next + 2 < piece.count {
+      if piece[next] == 0xE2, piece[next + 1] == 0x96, piece[next + 2] == 0x81 {
+        let isRun = next - start >= 3 && piece[next - 3] == 0xE2 && piece[next - 2] == 0x96 && piece[next - 1] == 0x81
+        if !isRun {
+          encodeBounded(UnsafeBufferPointer(rebasing: piece[start..<next]), scratch, into: &ids)
+          start = next
+        }
+        next += 3
+      } else {
+        next += 1
+      }
+    }
+    encodeBounded(UnsafeBufferPointer(rebasing: piece[start...]), scratch, into: &ids)
+  }
+
+  private func encodeBounded(
+    _ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch, into ids: inout [Int32]
+  ) {
+    var start = 0
+    while start < piece.count {
+      var end = min(piece.count, start + Self.longestPiece)
+      while end < piece.count && piece[end] & 0xC0 == 0x80 { end -= 1 }
+      encodeCached(UnsafeBufferPointer(rebasing: piece[start..<end]), scratch, into: &ids)
+      start = end
+    }
+  }
+
+  private func encodeCached(
+    _ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch, into ids: inout [Int32]
+  ) {
+    let entry = scratch.cache.entry(for: piece)
+    if let entry, scratch.cache.append(entry, to: &ids) { return }
+    let first = ids.count
+    if takesWholePieces, let id = pieces.id(of: piece) {
+      ids.append(id)
+    } else {
+      start(piece, scratch)
+      if scratch.ids.count <= Self.longestScan {
+        mergeByScan(piece, scratch)
+        emit(piece, scratch, into: &ids)
+      } else {
+        mergeByHeap(piece, scratch)
+        emit(piece, scratch, into: &ids)
+      }
+    }
+    if let entry { scratch.cache.store(piece, ids[first...], in: entry) }
+  }
+
+  // MARK: Symbols
+
+  /// Fills `scratch.ids` and `scratch.starts` with the piece's first symbols.
+  private func start(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch) {
+    scratch.ids.removeAll(keepingCapacity: true)
+    scratch.starts.removeAll(keepingCapacity: true)
+    switch alphabet {
+    case .bytes(let tokens):
+      for (offset, byte) in piece.enumerated() where tokens[Int(byte)] >= 0 {
+        scratch.ids.append(tokens[Int(byte)])
+        scratch.starts.append(Int32(offset))
+      }
+    case .scalars(let fallback):
+      startScalars(piece, fallback, scratch)
+    }
+  }
+
+  private func startScalars(
+    _ piece: UnsafeBufferPointer<UInt8>, _ fallback: ScalarFallback, _ scratch: EncodingScratch
+  ) {
+    var start = 0
+    var inUnknown = false
+    while start < piece.count {
+      var end = start + 1
+      while end < piece.count && piece[end] & 0xC0 == 0x80 { end += 1 }
+      let scalar = UnsafeBufferPointer(rebasing: piece[start..<end])
+      if let id = pieces.id(of: scalar) {
+        scratch.append(id, start: start)
+        inUnknown = false
+      } else if case .scores = rule {
+        // Its text may yet be part of a token; what is left over falls back at the end.
+        scratch.append(-1, start: start)
+      } else if fallback.hasTokens(for: scalar) {
+        for (offset, byte) in scalar.enumerated() { scratch.append(fallback.byteTokens[Int(byte)], start: start + offset) }
+        inUnknown = false
+      } else if let unknown = fallback.unknown {
+        if !(inUnknown && fallback.fusesUnknown) { scratch.append(unknown, start: start) }
+        inUnknown = true
+      }
+      start = end
+    }
+  }
+
+  private func emit(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch, into ids: inout [Int32]) {
+    guard case .scores = rule, case .scalars(let fallback) = alphabet else {
+      ids.append(contentsOf: scratch.ids)
+      return
+    }
+    var inUnknown = false
+    for (index, id) in scratch.ids.enumerated() {
+      if id >= 0 {
+        ids.append(id)
+        inUnknown = false
+        continue
+      }
+      let end = index + 1 < scratch.starts.count ? Int(scratch.starts[index + 1]) : piece.count
+      let scalar = UnsafeBufferPointer(rebasing: piece[Int(scratch.starts[index])..<end])
+      if fallback.hasTokens(for: scalar) {
+        for byte in scalar { ids.append(fallback.byteTokens[Int(byte)]) }
+        inUnknown = false
+      } else if let unknown = fallback.unknown {
+        if !(inUnknown && fallback.fusesUnknown) { ids.append(unknown) }
+        inUnknown = true
+      }
+    }
+  }
+
+  // MARK: Merging
+
+  /// How two neighbouring symbols merge, the former starting and the latter ending at these bytes.
+  @inline(__always)
+  private func merge(
+    _ left: Int32, _ right: Int32, start: Int, end: Int, in piece: UnsafeBufferPointer<UInt8>
+  ) -> MergeTable.Rule? {
+    switch rule {
+    case .pairs(let table): return table.rule(left: left, right: right)
+    case .scores(let ranks):
+      guard end - start <= pieces.longest,
+        let id = pieces.id(of: UnsafeBufferPointer(rebasing: piece[start..<end]))
+      else { return nil }
+      return MergeTable.Rule(rank: ranks[Int(id)], id: id)
+    }
+  }
+
+  private func mergeByScan(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch) {
+    /// The rule for symbols `index` and `index + 1`.
+    func rule(at index: Int) -> MergeTable.Rule {
+      let end = index + 2 < scratch.starts.count ? Int(scratch.starts[index + 2]) : piece.count
+      return merge(
+        scratch.ids[index], scratch.ids[index + 1], start: Int(scratch.starts[index]), end: end, in: piece)
+        ?? MergeTable.Rule(rank: .max, id: -1)
+    }
+    scratch.rules.removeAll(keepingCapacity: true)
+    for index in 0..<max(0, scratch.ids.count - 1) { scratch.rules.append(rule(at: index)) }
+    while true {
+      var best = -1
+      var bestRank = UInt32.max
+      for (index, rule) in scratch.rules.enumerated() where rule.id >= 0 && (best < 0 || rule.rank < bestRank) {
+        best = index
+        bestRank = rule.rank
+      }
+      if best < 0 { return }
+      scratch.ids[best] = scratch.rules[best].id
+      scratch.ids.remove(at: best + 1)
+      scratch.starts.remove(at: best + 1)
+      scratch.rules.remove(at: best)
+      if best < scratch.rules.count { scratch.rules[best] = rule(at: best) }
+      if best > 0 { scratch.rules[best - 1] = rule(at: best - 1) }
+    }
+  }
+
+  private func mergeByHeap(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch) {
+    let count = scratch.ids.count
+    scratch.previous.removeAll(keepingCapacity: true)
+    scratch.next.removeAll(keepingCapacity: true)
+    for index in 0..<count {
+      scratch.previous.append(Int32(index - 1))
+      scratch.next.append(Int32(index + 1))
+    }
+    func rule(at index: Int) -> MergeTable.Rule? {
+      let right = Int(scratch.next[index])
+      if right >= count { return nil }
+      let after = Int(scratch.next[right])
+      let end = after < count ? Int(scratch.starts[after]) : piece.count
+      return merge(scratch.ids[index], scratch.ids[right], start: Int(scratch.starts[index]), end: end, in: piece)
+    }
+    scratch.heap.removeAll()
+    for index in 0..<count {
+      if let rule = rule(at: index) { scratch.heap.append(rank: rule.rank, position: index) }
+    }
+    scratch.heap.order()
+    while let (rank, index) = scratch.heap.popFirst() {
+      // A symbol merged away has no successor; a pair that changed since ranks otherwise.
+      guard scratch.next[index] >= 0, let merged = rule(at: index), merged.rank == rank else { continue }
+      let right = Int(scratch.next[index])
+      let after = scratch.next[right]
+      scratch.ids[index] = merged.id
+      scratch.next[index] = after
+      scratch.next[right] = -1
+      if Int(after) < count { scratch.previous[Int(after)] = Int32(index) }
+      if let next = rule(at: index) { scratch.heap.insert(rank: next.rank, position: index) }
+      let before = Int(scratch.previous[index])
+      if before >= 0, let next = rule(at: before) { scratch.heap.insert(rank: next.rank, position: before) }
+    }
+    var kept = 0
+    var index = 0
+    while index < count {
+      scratch.ids[kept] = scratch.ids[index]
+      scratch.starts[kept] = scratch.starts[index]
+      kept += 1
+      index = Int(scratch.next[index])
+    }
+    scratch.ids.removeLast(count - kept)
+    scratch.starts.removeLast(count - kept)
+  }
+}
+
+extension BytePairModel.ScalarFallback {
+  fileprivate func hasTokens(for scalar: UnsafeBufferPointer<UInt8>) -> Bool {
+    !byteTokens.isEmpty && scalar.allSatisfy { byteTokens[Int($0)] >= 0 }
+  }
+}

@@ -1,0 +1,81 @@
+import CPCRE2
+
+/// A compiled split pattern: UTF-8, Unicode properties, just-in-time compiled where the library can.
+final class SplitRegex: @unchecked Sendable {
+  // Unchecked: the compiled code is never written after `init`, and PCRE2 lets threads share it.
+  private let code: OpaquePointer
+
+  /// Bounds the backtracking of one attempt at one position.
+  private static let matchLimit: UInt32 = 10_000_000
+  private static let heapLimitKiB: UInt32 = 64 * 1024
+
+  /// Compiles a pattern in the syntax of Hugging Face's tokenizers (Oniguruma's Ruby syntax).
+  init(_ pattern: String) throws(SplitRegexError) {
+    let translated = Array(try RegexTranslation.pcre2(pattern).utf8)
+    guard let context = pcre2_compile_context_create_8(nil) else { throw SplitRegexError(reason: "out of memory") }
+    defer { pcre2_compile_context_free_8(context) }
+    pcre2_set_newline_8(context, UInt32(PCRE2_NEWLINE_LF))
+    pcre2_set_parens_nest_limit_8(context, 50)
+    var errorCode: Int32 = 0
+    var errorOffset = 0
+    let options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C
+    let compiled = translated.withUnsafeBufferPointer {
+      pcre2_compile_8($0.baseAddress, $0.count, options, &errorCode, &errorOffset, context)
+    }
+    guard let compiled else {
+      var message = [UInt8](repeating: 0, count: 200)
+      let length = pcre2_get_error_message_8(errorCode, &message, message.count)
+      throw SplitRegexError(reason: String(decoding: message.prefix(max(0, Int(length))), as: UTF8.self))
+    }
+    code = compiled
+    // Without a compiler for this machine, matching is interpreted: slower, with the same results.
+    _ = pcre2_jit_compile_8(compiled, PCRE2_JIT_COMPLETE)
+  }
+
+  deinit { pcre2_code_free_8(code) }
+
+  /// What one thread needs for matching; any number of patterns may take turns with it.
+  final class Workspace {
+    fileprivate let matchData: OpaquePointer
+    fileprivate let context: OpaquePointer
+    private let stack: OpaquePointer?
+
+    init() {
+      guard let matchData = pcre2_match_data_create_8(1, nil), let context = pcre2_match_context_create_8(nil) else {
+        // A few hundred bytes: Swift's own allocations end the process just so.
+        preconditionFailure("out of memory")
+      }
+      self.matchData = matchData
+      self.context = context
+      pcre2_set_match_limit_8(context, SplitRegex.matchLimit)
+      pcre2_set_heap_limit_8(context, SplitRegex.heapLimitKiB)
+      stack = pcre2_jit_stack_create_8(32 * 1024, 8 * 1024 * 1024, nil)
+      if let stack { pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack)) }
+    }
+
+    deinit {
+      if let stack { pcre2_jit_stack_free_8(stack) }
+      pcre2_match_context_free_8(context)
+      pcre2_match_data_free_8(matchData)
+    }
+  }
+
+  /// The first match at or after `start`, `nil` if there is none, or none within the limits: the text beyond
+  /// is then left in one piece, so that no text can hold a thread up.
+  /// - Parameter text: valid UTF-8; `start` on a scalar's boundary.
+  func firstMatch(
+    in text: UnsafeBufferPointer<UInt8>, from start: Int, using workspace: Workspace
+  ) -> Range<Int>? {
+    let result = pcre2_match_8(
+      code, text.baseAddress, text.count, start, PCRE2_NO_UTF_CHECK, workspace.matchData, workspace.context)
+    guard result >= 0, let bounds = pcre2_get_ovector_pointer_8(workspace.matchData) else { return nil }
+    // \K, the one way to a match that ends before it starts, is not let through by the translation.
+    guard bounds[0] <= bounds[1], bounds[1] <= text.count else { return nil }
+    return bounds[0]..<bounds[1]
+  }
+}
+
+/// Why a pattern cannot be used.
+struct SplitRegexError: Error {
+  let reason: String
+}

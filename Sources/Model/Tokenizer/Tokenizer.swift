@@ -1,0 +1,174 @@
+import Synchronization
+
+/// Text to token ids and back: byte-level BPE (Llama 3, Qwen, SmolLM) and SentencePiece's BPE (Llama 2, Mistral).
+///
+/// Ids equal those of Hugging Face's `tokenizers` for the same tokenizer.json. Any number of threads may use one.
+public final class Tokenizer: Sendable {
+  /// One more than the largest id.
+  public let vocabularySize: Int
+  public let bosToken: Int32?
+  /// The ids that end a generation.
+  public let eosTokens: [Int32]
+  /// Whether the model expects a beginning-of-sequence token before a text.
+  public let addsBOS: Bool
+  /// Jinja templates by name; a model's only one is "default".
+  public let chatTemplates: [String: String]
+  /// Special tokens by their text.
+  public let specialTokens: [String: Int32]
+
+  private let texts: ByteStringTable
+  private let decoded: ByteStringTable
+  private let kinds: [TokenKind]
+  private let prefixTokens: [Int32]
+  private let rawMatcher: AddedTokenMatcher
+  private let normalizedMatcher: AddedTokenMatcher
+  private let normalizer: Normalizer
+  private let preTokenizer: PreTokenizer
+  private let model: BytePairModel
+  /// SentencePiece's space before a text's first word.
+  let spacesDroppedAtStart: Int
+  private let scratchPool = Mutex<[EncodingScratch]>([])
+  private static let pooledScratches = 8
+
+  enum TokenKind: UInt8, Sendable {
+    case absent, ordinary, special
+  }
+
+  /// - Parameter name: what errors call the model.
+  /// - Throws: `ModelError` naming the file and the field that is wrong or not supported.
+  public convenience init(_ source: TokenizerSource, name: String) throws {
+    switch source {
+    case .huggingFace(let folder): self.init(try HuggingFaceTokenizerReader(folder, name: name).definition())
+    case .gguf(let vocabulary): self.init(try TokenizerDefinition(vocabulary, name: name))
+    }
+  }
+
+  init(_ definition: TokenizerDefinition) {
+    vocabularySize = definition.texts.count
+    bosToken = definition.bosToken
+    eosTokens = definition.eosTokens
+    prefixTokens = definition.prefixTokens
+    addsBOS = !definition.prefixTokens.isEmpty
+    chatTemplates = definition.chatTemplates
+    texts = definition.textTable
+    decoded = ByteStringTable(definition.decodedBytes()) { _ in false }
+    var kinds = definition.texts.map { $0 == nil ? TokenKind.absent : .ordinary }
+    var specialTokens: [String: Int32] = [:]
+    for token in definition.addedTokens where token.isSpecial {
+      kinds[Int(token.id)] = .special
+      specialTokens[token.content] = token.id
+    }
+    self.kinds = kinds
+    self.specialTokens = specialTokens
+    let normalizer = definition.normalizer
+    rawMatcher = AddedTokenMatcher(definition.addedTokens.filter { !$0.isNormalized }) { Array($0.content.utf8) }
+    normalizedMatcher = AddedTokenMatcher(definition.addedTokens.filter(\.isNormalized)) {
+      normalizer.normalize(Array($0.content.utf8))
+    }
+    self.normalizer = normalizer
+    preTokenizer = definition.preTokenizer
+    model = definition.model
+    spacesDroppedAtStart = definition.spacesDroppedAtStart
+  }
+
+  /// The default chat template's Jinja source.
+  public var chatTemplate: String? { chatTemplates["default"] }
+
+  // MARK: Encoding
+
+  /// The ids of a text.
+  /// - Parameters:
+  ///   - parsingSpecialTokens: special tokens written out in the text ("<|im_start|>") are those tokens, else
+  ///     text like any other.
+  ///   - addingBOS: `nil`: as the model expects.
+  public func encode(_ text: String, parsingSpecialTokens: Bool, addingBOS: Bool? = nil) -> [Int32] {
+    var ids: [Int32] = []
+    if addingBOS ?? addsBOS { ids = prefixTokens.isEmpty ? [bosToken].compactMap(\.self) : prefixTokens }
+    let scratch = scratchPool.withLock { $0.popLast() } ?? EncodingScratch()
+    var sink = IDSink(model: model, scratch: scratch, ids: ids)
+    var text = text
+    text.withUTF8 { text in
+      rawMatcher.split(text, includingSpecial: parsingSpecialTokens) { range, token in
+        if let token {
+          sink.ids.append(token)
+        } else {
+          let segment = UnsafeBufferPointer(rebasing: text[range])
+          encodeSegment(segment, startsText: range.lowerBound == 0, parsingSpecialTokens, &sink)
+        }
+      }
+    }
+    if !scratch.isLarge {
+      scratchPool.withLock { if $0.count < Self.pooledScratches { $0.append(scratch) } }
+    }
+    return sink.ids
+  }
+
+  private func encodeSegment(
+    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, _ sink: inout IDSink
+  ) {
+    if let normalized = normalizer.normalize(segment) {
+      normalized.withUnsafeBufferPointer { encodeNormalized($0, startsText: startsText, parsingSpecialTokens, &sink) }
+    } else {
+      encodeNormalized(segment, startsText: startsText, parsingSpecialTokens, &sink)
+    }
+  }
+
+  private func encodeNormalized(
+    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, _ sink: inout IDSink
+  ) {
+    let workspace = sink.scratch.workspace
+    if normalizedMatcher.isEmpty {
+      return preTokenizer.split(segment, startsText: startsText, using: workspace, into: &sink)
+    }
+    normalizedMatcher.split(segment, includingSpecial: parsingSpecialTokens) { range, token in
+      if let token {
+        sink.ids.append(token)
+      } else {
+        let text = UnsafeBufferPointer(rebasing: segment[range])
+        let startsText = startsText && range.lowerBound == 0
+        preTokenizer.split(text, startsText: startsText, using: workspace, into: &sink)
+      }
+    }
+  }
+
+  // MARK: Single tokens
+
+  /// The exact bytes that a token stands for in a text, often no whole character; a special token's are its
+  /// name's. `nil` for an id that the vocabulary does not have.
+  public func tokenBytes(_ id: Int32) -> [UInt8]? { bytes(of: id).map(Array.init) }
+
+  func bytes(of id: Int32) -> ArraySlice<UInt8>? {
+    guard kinds.indices.contains(Int(id)), kinds[Int(id)] != .absent else { return nil }
+    return decoded[id]
+  }
+
+  /// Whether a token is none of what a user writes: `decode` can skip it.
+  public func isSpecial(_ id: Int32) -> Bool { kinds.indices.contains(Int(id)) && kinds[Int(id)] == .special }
+
+  /// The id of a token as the vocabulary writes it: "<|im_end|>", "Ġthe", "▁the".
+  public func id(of tokenText: String) -> Int32? { texts.id(of: Array(tokenText.utf8)) }
+
+  /// A token as the vocabulary writes it.
+  public func tokenText(_ id: Int32) -> String? {
+    guard kinds.indices.contains(Int(id)), kinds[Int(id)] != .absent else { return nil }
+    return String(decoding: texts[id], as: UTF8.self)
+  }
+
+  // MARK: Decoding
+
+  /// The text of ids. Bytes that are no UTF-8 become U+FFFD; ids that the vocabulary does not have are passed over.
+  public func decode(_ ids: some Sequence<Int32>, skippingSpecialTokens: Bool) -> String {
+    var decoder = StreamDecoder(self, skippingSpecialTokens: skippingSpecialTokens)
+    for id in ids { decoder.append(id) }
+    return decoder.takeComplete() + decoder.finish()
+  }
+}
+
+/// Encodes pieces as they come.
+private struct IDSink: PieceSink {
+  let model: BytePairModel
+  let scratch: EncodingScratch
+  var ids: [Int32]
+
+  mutating func take(_ piece: UnsafeBufferPointer<UInt8>) { model.encode(piece, scratch, into: &ids) }
+}
