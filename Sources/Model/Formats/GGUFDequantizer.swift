@@ -39,7 +39,9 @@ enum GGUFDequantizer {
   }
 
   @inline(__always)
-  private static func byte(_ bytes: Bytes, _ offset: Int) -> UInt8 { bytes.load(fromByteOffset: offset, as: UInt8.self) }
+  private static func byte(_ bytes: Bytes, _ offset: Int) -> UInt8 {
+    bytes.load(fromByteOffset: offset, as: UInt8.self)
+  }
 
   @inline(__always)
   private static func word(_ bytes: Bytes, _ offset: Int) -> UInt32 {

@@ -82,7 +82,9 @@ func mutated(_ original: [UInt8], using generator: inout SeededGenerator) -> [UI
     default:
       let edges: [UInt64] = [0, .max, 1 << 63, 1 << 32, 0xFFFF_FFFF, 0x7FFF_FFFF, 1 << 31, 1 << 61]
       let edge = edges.randomElement(using: &generator) ?? 0
-      for index in 0..<min(8, bytes.count - position) { bytes[position + index] = UInt8(edge >> (8 * UInt64(index)) & 255) }
+      for index in 0..<min(8, bytes.count - position) {
+        bytes[position + index] = UInt8(edge >> (8 * UInt64(index)) & 255)
+      }
     }
   }
   return bytes

@@ -134,8 +134,9 @@ import Testing
         do {
           let file = try GGUFFile(url)
           for tensor in file.tensors.values where tensor.byteRange != nil && tensor.rows * tensor.columns < 1 << 16 {
+            let rows = 0..<tensor.rows
             var values = [Float](repeating: 0, count: tensor.rows * tensor.columns)
-            try values.withUnsafeMutableBufferPointer { try file.readRows(tensor.name, rows: 0..<tensor.rows, into: $0) }
+            try values.withUnsafeMutableBufferPointer { try file.readRows(tensor.name, rows: rows, into: $0) }
           }
           let source = try GGUFSource(url)
           _ = try source.floats("model.layers.1.self_attn.q_proj.weight")

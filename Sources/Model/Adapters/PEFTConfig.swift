@@ -1,0 +1,177 @@
+/// What an adapter_config.json says, as far as it is supported (PEFT 0.21, `LoraConfig`).
+///
+/// Every field of the file is either honoured, without effect on what the adapter computes, or refused by name.
+struct PEFTConfig {
+  enum Targets: Equatable {
+    case names([String])
+    /// A regular expression for the whole module name.
+    case pattern(String)
+    case allLinear
+  }
+
+  let file: String
+  let rank: Int
+  let alpha: Double
+  let usesRSLoRA: Bool
+  let usesDoRA: Bool
+  let targets: Targets
+  let excluded: Targets
+  /// `nil` for all layers.
+  let layers: Set<Int>?
+  let layerPatterns: [String]
+  /// In the file's order: the first key that matches a module decides.
+  let rankPattern: [(key: String, value: Int)]
+  let alphaPattern: [(key: String, value: Double)]
+  let baseModel: String?
+
+  static let maximumRank = 512
+  private static let patternLimit = 1024
+
+  /// Fields that do not change what a finished adapter computes, or only together with one that is refused.
+  private static let ignoredFields: Set<String> = [
+    "auto_mapping", "inference_mode", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision",
+    "task_type",
+  ]
+
+  private static let honouredFields: Set<String> = [
+    "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "peft_type", "r", "rank_pattern", "target_modules",
+    "use_dora", "use_rslora",
+  ]
+
+  /// Initialisations that leave the base as it is, so that a trained adapter is like any other.
+  private static let initializations: Set<String> = ["gaussian", "orthogonal"]
+
+  /// Throws `ModelError` naming the field.
+  init(_ text: [UInt8], file: String) throws {
+    guard let object = try JSONValue.parse(text, subject: file, valueLimit: 200_000).object else {
+      throw ModelError(file, reason: "not a JSON object")
+    }
+    let fields = PEFTFields(object: object, file: file)
+    guard let type = try fields.string("peft_type") else { throw ModelError(file, "peft_type", reason: "missing") }
+    guard type.uppercased() == "LORA" else {
+      throw ModelError(file, "peft_type", reason: "\(type) is not supported, only LORA")
+    }
+    for (key, value) in object.pairs where !Self.ignoredFields.contains(key) && !Self.honouredFields.contains(key) {
+      guard value.isNull || value == .bool(false) || value == .array([]) || value.object?.isEmpty == true else {
+        throw ModelError(file, key, reason: "is not supported")
+      }
+    }
+    try Self.checkFixedFields(fields)
+
+    self.file = file
+    rank = try fields.integer("r") ?? 8
+    alpha = try fields.number("lora_alpha") ?? 8
+    usesRSLoRA = try fields.bool("use_rslora") ?? false
+    usesDoRA = try fields.bool("use_dora") ?? false
+    baseModel = try fields.string("base_model_name_or_path")
+    // Without target_modules PEFT takes its default for Llama.
+    targets = try fields.targets("target_modules") ?? .names(["q_proj", "v_proj"])
+    excluded = try fields.targets("exclude_modules") ?? .names([])
+    layers = try fields.layers("layers_to_transform")
+    layerPatterns = try fields.strings("layers_pattern")
+    rankPattern = try fields.pattern("rank_pattern", limit: Self.patternLimit) { $0.integer }
+    alphaPattern = try fields.pattern("alpha_pattern", limit: Self.patternLimit) { $0.double }
+    try checkCombination()
+  }
+
+  private static func checkFixedFields(_ fields: PEFTFields) throws {
+    let file = fields.file
+    if let bias = try fields.string("bias"), bias != "none" {
+      throw ModelError(file, "bias", reason: "\(bias) is not supported, only none")
+    }
+    if try fields.bool("fan_in_fan_out") == true {
+      throw ModelError(file, "fan_in_fan_out", reason: "is not supported")
+    }
+    switch fields.object["init_lora_weights"] {
+    case nil, .null, .bool: break
+    case .string(let name) where initializations.contains(name): break
+    case .string(let name):
+      throw ModelError(file, "init_lora_weights", reason: "\(name) is not supported, it may assume a modified base")
+    default: throw ModelError(file, "init_lora_weights", reason: "neither a boolean nor a string")
+    }
+  }
+
+  private func checkCombination() throws {
+    if case .names(let names) = targets {
+      guard !names.isEmpty else { throw ModelError(file, "target_modules", reason: "is empty") }
+    } else {
+      // PEFT refuses both too.
+      if layers != nil, targets != .allLinear {
+        throw ModelError(file, "layers_to_transform", reason: "cannot go with a pattern in target_modules")
+      }
+      if !layerPatterns.isEmpty {
+        throw ModelError(file, "layers_pattern", reason: "cannot go with a pattern in target_modules")
+      }
+    }
+    guard layerPatterns.isEmpty || layers != nil else {
+      throw ModelError(file, "layers_pattern", reason: "needs layers_to_transform")
+    }
+    for (field, rank) in [("r", rank)] + rankPattern.map({ ("rank_pattern", $0.value) }) {
+      guard 1...Self.maximumRank ~= rank else {
+        throw ModelError(file, field, reason: "\(rank) is not a rank from 1 to \(Self.maximumRank)")
+      }
+    }
+  }
+}
+
+/// Typed access to the fields of an adapter_config.json; null is the same as absent.
+private struct PEFTFields {
+  let object: JSONObject
+  let file: String
+
+  private func value<T>(_ key: String, _ kind: String, _ read: (JSONValue) -> T?) throws -> T? {
+    guard let value = object[key], !value.isNull else { return nil }
+    guard let result = read(value) else { throw ModelError(file, key, reason: "is not \(kind)") }
+    return result
+  }
+
+  func string(_ key: String) throws -> String? { try value(key, "a string") { $0.string } }
+  func bool(_ key: String) throws -> Bool? { try value(key, "a boolean") { $0.bool } }
+  func integer(_ key: String) throws -> Int? { try value(key, "an integer") { $0.integer } }
+  func number(_ key: String) throws -> Double? { try value(key, "a number") { $0.double } }
+
+  private func list(_ value: JSONValue) -> [String]? {
+    guard let array = value.array, array.count <= 100_000 else { return nil }
+    let strings = array.compactMap(\.string)
+    return strings.count == array.count ? strings : nil
+  }
+
+  /// A list of strings, or one string as a list of itself; an empty string counts as none.
+  func strings(_ key: String) throws -> [String] {
+    let strings = try value(key, "a string or a list of strings") { $0.string.map { [$0] } ?? list($0) } ?? []
+    guard strings.count <= 16 else { throw ModelError(file, key, reason: "has \(strings.count) patterns") }
+    return strings == [""] ? [] : strings
+  }
+
+  func targets(_ key: String) throws -> PEFTConfig.Targets? {
+    try value(key, "a string or a list of strings") { value in
+      if let list = list(value) { return .names(list) }
+      guard let string = value.string else { return nil }
+      if key == "exclude_modules" { return string.isEmpty ? .names([]) : .pattern(string) }
+      return string.lowercased() == "all-linear" ? .allLinear : .pattern(string)
+    }
+  }
+
+  func layers(_ key: String) throws -> Set<Int>? {
+    let layers = try value(key, "an integer or a list of integers") { value -> [Int]? in
+      if let layer = value.integer { return [layer] }
+      guard let array = value.array else { return nil }
+      let layers = array.compactMap(\.integer)
+      return layers.count == array.count ? layers : nil
+    }
+    guard let layers, !layers.isEmpty else { return nil }
+    return Set(layers)
+  }
+
+  func pattern<T>(
+    _ key: String, limit: Int, _ read: @escaping (JSONValue) -> T?
+  ) throws -> [(key: String, value: T)] {
+    guard let pairs = try value(key, "an object", { $0.object })?.pairs else { return [] }
+    guard pairs.count <= limit else { throw ModelError(file, key, reason: "has more than \(limit) entries") }
+    return try pairs.map { pair in
+      guard let value = read(pair.value) else { throw ModelError(file, key, reason: "\(pair.key) has no number") }
+      return (pair.key, value)
+    }
+  }
+}
