@@ -39,6 +39,18 @@ public struct JSONObject: Sendable, Equatable {
     self.index = index
   }
 
+  /// Of pairs with the same key, the first stays.
+  public init(keepingFirst pairs: [(key: String, value: JSONValue)]) {
+    var index: [String: Int] = [:]
+    var kept: [(key: String, value: JSONValue)] = []
+    for pair in pairs where index[pair.key] == nil {
+      index[pair.key] = kept.count
+      kept.append(pair)
+    }
+    self.pairs = kept
+    self.index = index
+  }
+
   public subscript(key: String) -> JSONValue? { index[key].map { pairs[$0].value } }
   public var keys: [String] { pairs.map(\.key) }
   public var isEmpty: Bool { pairs.isEmpty }
@@ -242,5 +254,66 @@ private struct JSONParser {
     if isInteger, let integer = Int(text) { return .integer(integer) }
     guard let number = Double(text), number.isFinite else { throw failure("a number out of range") }
     return .number(number)
+  }
+}
+
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
+  ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+{
+  public init(stringLiteral value: String) { self = .string(value) }
+  public init(integerLiteral value: Int) { self = .integer(value) }
+  public init(booleanLiteral value: Bool) { self = .bool(value) }
+  public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+  public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    self = .object(JSONObject(keepingFirst: elements.map { (key: $0.0, value: $0.1) }))
+  }
+
+  /// Compact JSON (RFC 8259). Numbers that JSON cannot hold become null.
+  public var encoded: [UInt8] {
+    var bytes: [UInt8] = []
+    encode(into: &bytes)
+    return bytes
+  }
+
+  private func encode(into bytes: inout [UInt8]) {
+    switch self {
+    case .null: bytes += "null".utf8
+    case .bool(let value): bytes += (value ? "true" : "false").utf8
+    case .integer(let value): bytes += String(value).utf8
+    case .number(let value): bytes += (value.isFinite ? "\(value)" : "null").utf8
+    case .string(let value): Self.encode(value, into: &bytes)
+    case .array(let values):
+      bytes.append(UInt8(ascii: "["))
+      for (i, value) in values.enumerated() {
+        if i > 0 { bytes.append(UInt8(ascii: ",")) }
+        value.encode(into: &bytes)
+      }
+      bytes.append(UInt8(ascii: "]"))
+    case .object(let object):
+      bytes.append(UInt8(ascii: "{"))
+      for (i, pair) in object.pairs.enumerated() {
+        if i > 0 { bytes.append(UInt8(ascii: ",")) }
+        Self.encode(pair.key, into: &bytes)
+        bytes.append(UInt8(ascii: ":"))
+        pair.value.encode(into: &bytes)
+      }
+      bytes.append(UInt8(ascii: "}"))
+    }
+  }
+
+  private static func encode(_ text: String, into bytes: inout [UInt8]) {
+    let digits = Array("0123456789abcdef".utf8)
+    bytes.append(UInt8(ascii: "\""))
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
+      case 0x0A: bytes += "\\n".utf8
+      case 0x0D: bytes += "\\r".utf8
+      case 0x09: bytes += "\\t".utf8
+      case 0..<0x20, 0x7F: bytes += "\\u00".utf8 + [digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+      default: bytes.append(byte)
+      }
+    }
+    bytes.append(UInt8(ascii: "\""))
   }
 }

@@ -30,6 +30,9 @@ public struct StreamDecoder: Sendable {
     return String(decoding: pending, as: UTF8.self)
   }
 
+  /// The last token ended inside a character.
+  public var hasPending: Bool { !pending.isEmpty }
+
   /// Pushes without taking text out, for decoding many ids at once.
   mutating func append(_ id: Int32) {
     guard let bytes = tokenizer.bytes(of: id), !(skippingSpecialTokens && tokenizer.isSpecial(id)) else { return }

@@ -26,7 +26,7 @@ final class Generation {
     self.tokenizer = tokenizer
     self.endTokens = endTokens
     tokens = request.prompt
-    output = OutputText(decoder: tokenizer.streamDecoder(), stops: request.stop)
+    output = OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.stop)
     sampler = Sampler(request.sampling)
     usage = GenerationUsage(promptTokens: request.prompt.count)
   }

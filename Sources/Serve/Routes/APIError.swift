@@ -1,0 +1,57 @@
+import Model
+
+/// An error as OpenAI's clients know it: a status and `{"error": {message, type, param, code}}`.
+struct APIError: Error, Equatable {
+  var status: Int
+  var type: String
+  var message: String
+  var param: String?
+  var code: String?
+
+  static func invalid(_ message: String, param: String? = nil, code: String? = nil, status: Int = 400) -> APIError {
+    APIError(status: status, type: "invalid_request_error", message: message, param: param, code: code)
+  }
+
+  static func modelNotFound(_ name: String, param: String) -> APIError {
+    invalid("The model or adapter '\(name)' does not exist", param: param, code: "model_not_found", status: 404)
+  }
+
+  /// What an error that only has a status and a text (one of the HTTP layer's) looks like.
+  static func plain(status: Int, message: String) -> APIError {
+    APIError(
+      status: status, type: status < 500 ? "invalid_request_error" : "server_error", message: message, param: nil,
+      code: code(of: status))
+  }
+
+  private static func code(of status: Int) -> String? {
+    switch status {
+    case 401: "invalid_api_key"
+    case 404: "not_found"
+    case 405: "method_not_allowed"
+    case 408: "timeout"
+    case 413: "request_too_large"
+    case 415: "unsupported_media_type"
+    case 429: "rate_limit_exceeded"
+    case 503: "unavailable"
+    default: nil
+    }
+  }
+
+  var json: JSONValue {
+    [
+      "error": [
+        "message": .string(message), "type": .string(type), "param": param.map(JSONValue.string) ?? .null,
+        "code": code.map(JSONValue.string) ?? .null,
+      ]
+    ]
+  }
+}
+
+extension EngineError {
+  var apiError: APIError {
+    switch self {
+    case .shuttingDown: .plain(status: 503, message: message)
+    case .exceedsCache: .invalid(message, code: "context_length_exceeded")
+    }
+  }
+}

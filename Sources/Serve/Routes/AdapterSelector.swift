@@ -1,0 +1,71 @@
+import Model
+
+/// The adapters that a request names, by the grammar `name[@version][:scale]`, several joined by commas.
+struct AdapterSelector: Equatable {
+  struct Term: Equatable {
+    var name: String
+    var version: Int?
+    var scale: Float?
+  }
+
+  /// None for the bare base.
+  var terms: [Term]
+
+  /// - Parameters:
+  ///   - text: percent-decoded
+  ///   - param: the field that errors name
+  init(_ text: String, param: String) throws(APIError) {
+    terms = []
+    if text.isEmpty || text == "base" { return }
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      let term = Self.term(part)
+      guard !term.name.isEmpty, term.name != "base" else {
+        throw .invalid("'\(text)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
+      }
+      guard !terms.contains(term) else {
+        throw .invalid("the adapter '\(part)' is named twice", param: param, code: "invalid_value")
+      }
+      terms.append(term)
+    }
+  }
+
+  /// A trailing ":x" is a scale if x is a finite decimal, then a trailing "@n" a version if n is a positive integer.
+  private static func term(_ text: Substring) -> Term {
+    var name = text
+    var scale: Float?
+    if let colon = name.lastIndex(of: ":"), let value = decimal(name[name.index(after: colon)...]) {
+      scale = value
+      name = name[..<colon]
+    }
+    var version: Int?
+    if let at = name.lastIndex(of: "@"), let value = Int(name[name.index(after: at)...]), value > 0,
+      name[name.index(after: at)...].utf8.allSatisfy({ (0x30...0x39).contains($0) })
+    {
+      version = value
+      name = name[..<at]
+    }
+    return Term(name: String(name), version: version, scale: scale)
+  }
+
+  /// Digits with a sign, a point and an exponent, as JSON and Python write them; no "inf", "nan" or hexadecimal.
+  private static func decimal(_ text: Substring) -> Float? {
+    guard text.utf8.contains(where: { (0x30...0x39).contains($0) }),
+      text.utf8.allSatisfy({ (0x30...0x39).contains($0) || "+-.eE".utf8.contains($0) }), let value = Float(text),
+      value.isFinite
+    else { return nil }
+    return value
+  }
+
+  /// Looks the names up.
+  func resolve(in store: AdapterStore, param: String) throws(APIError) -> AdapterSet {
+    var found: [(adapter: Adapter, weight: Float)] = []
+    for term in terms {
+      guard let record = store[term.name] else { throw .modelNotFound(term.name, param: param) }
+      if term.version != nil {
+        throw .invalid("adapter versions ('@') are not supported yet", param: param, code: "unsupported_parameter")
+      }
+      found.append((record.adapter, term.scale ?? 1))
+    }
+    return AdapterSet(found)
+  }
+}

@@ -1,0 +1,63 @@
+import Model
+
+/// The `logprobs` object of a completion's choice: tokens, their logprobs, the most probable alternatives, offsets.
+struct CompletionLogprobs {
+  private(set) var tokens: [JSONValue] = []
+  private var tokenLogprobs: [JSONValue] = []
+  private var topLogprobs: [JSONValue] = []
+  private var textOffsets: [JSONValue] = []
+  /// Where the next token's text begins, in Unicode code points from the beginning of the choice's text.
+  private var offset = 0
+  private var decoder: StreamDecoder
+  private let tokenizer: Tokenizer
+
+  init(tokenizer: Tokenizer) {
+    self.tokenizer = tokenizer
+    decoder = StreamDecoder(tokenizer, isContinuation: true)
+  }
+
+  mutating func append(_ records: [TokenRecord]) {
+    for record in records {
+      let name = Self.name(record.bytes)
+      tokens.append(.string(name))
+      tokenLogprobs.append(Self.json(record.logprob))
+      textOffsets.append(.integer(offset))
+      if let logprob = record.logprob {
+        var pairs = record.top.map { top in
+          (key: Self.name(tokenizer.tokenBytes(top.token) ?? []), value: Self.json(top.logprob))
+        }
+        // The token itself is always among them.
+        if !record.top.contains(where: { $0.token == record.token }) {
+          pairs.append((key: name, value: Self.json(logprob)))
+        }
+        topLogprobs.append(.object(JSONObject(keepingFirst: pairs)))
+      } else {
+        topLogprobs.append(.null)
+      }
+      offset += decoder.push(record.token).unicodeScalars.count
+    }
+  }
+
+  /// What was appended since the last call.
+  mutating func take() -> JSONValue {
+    defer { (tokens, tokenLogprobs, topLogprobs, textOffsets) = ([], [], [], []) }
+    return [
+      "tokens": .array(tokens), "token_logprobs": .array(tokenLogprobs), "top_logprobs": .array(topLogprobs),
+      "text_offset": .array(textOffsets),
+    ]
+  }
+
+  /// The token's text, or `bytes:\xNN…` where its bytes are not UTF-8 on their own.
+  static func name(_ bytes: [UInt8]) -> String {
+    if let text = String(validating: bytes, as: UTF8.self) { return text }
+    let digits = Array("0123456789abcdef")
+    return "bytes:" + bytes.map { "\\x\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined()
+  }
+
+  /// JSON has no infinity: a token that cannot come has −9999, as OpenAI writes it.
+  private static func json(_ logprob: Float?) -> JSONValue {
+    guard let logprob else { return .null }
+    // Through the decimal form, so that a Float's shortest digits stay.
+    return .number(logprob.isFinite ? Double("\(logprob)") ?? Double(logprob) : -9999)
+  }
+}

@@ -1,0 +1,69 @@
+import Model
+
+/// A request's JSON object, read field by field; a wrong type or value is a 400 that names the field.
+struct RequestFields {
+  private let object: JSONObject
+
+  init(_ body: [UInt8]) throws(APIError) {
+    let value: JSONValue
+    do { value = try JSONValue.parse(body, subject: "request body") } catch {
+      throw .invalid("The request body is not valid JSON: \((error as? ModelError)?.reason ?? "\(error)")")
+    }
+    guard case .object(let object) = value else { throw .invalid("The request body must be a JSON object") }
+    self.object = object
+  }
+
+  init(_ object: JSONObject) { self.object = object }
+
+  /// The value, `nil` where it is missing or null.
+  subscript(name: String) -> JSONValue? {
+    guard let value = object[name], !value.isNull else { return nil }
+    return value
+  }
+
+  func string(_ name: String) throws(APIError) -> String? {
+    guard let value = self[name] else { return nil }
+    guard let string = value.string else { throw wrong(name, "a string") }
+    return string
+  }
+
+  func bool(_ name: String) throws(APIError) -> Bool? {
+    guard let value = self[name] else { return nil }
+    guard let bool = value.bool else { throw wrong(name, "true or false") }
+    return bool
+  }
+
+  func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
+    guard let value = self[name] else { return nil }
+    guard let integer = value.integer else { throw wrong(name, "an integer") }
+    guard range.contains(integer) else { throw outside(name, range.lowerBound, range.upperBound) }
+    return integer
+  }
+
+  func number(_ name: String, in range: ClosedRange<Double>) throws(APIError) -> Double? {
+    guard let value = self[name] else { return nil }
+    guard let number = value.double, number.isFinite else { throw wrong(name, "a number") }
+    guard range.contains(number) else { throw outside(name, range.lowerBound, range.upperBound) }
+    return number
+  }
+
+  func object(_ name: String) throws(APIError) -> RequestFields? {
+    guard let value = self[name] else { return nil }
+    guard case .object(let object) = value else { throw wrong(name, "an object") }
+    return RequestFields(object)
+  }
+
+  /// Refuses a field that is not honoured, unless it carries the value that changes nothing.
+  func refuse(_ name: String, unless isNeutral: (JSONValue) -> Bool) throws(APIError) {
+    guard let value = self[name], !isNeutral(value) else { return }
+    throw .invalid("'\(name)' is not supported by this server", param: name, code: "unsupported_parameter")
+  }
+
+  func wrong(_ name: String, _ expected: String) -> APIError {
+    .invalid("'\(name)' must be \(expected)", param: name, code: "invalid_type")
+  }
+
+  private func outside(_ name: String, _ low: some Comparable, _ high: some Comparable) -> APIError {
+    .invalid("'\(name)' must be between \(low) and \(high)", param: name, code: "invalid_value")
+  }
+}

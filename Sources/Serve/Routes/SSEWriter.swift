@@ -1,0 +1,34 @@
+import Model
+
+/// Server-sent events (WHATWG HTML, section 9.2) as OpenAI's clients read them.
+enum SSEWriter {
+  static func event(_ json: JSONValue) -> [UInt8] { Array("data: ".utf8) + json.encoded + [0x0A, 0x0A] }
+
+  /// Ends a stream that ended well.
+  static let done = Array("data: [DONE]\n\n".utf8)
+}
+
+extension HTTPExchange {
+  func respond(status: Int = 200, json: JSONValue) {
+    respond(status: status, headers: ["Content-Type": "application/json"], body: json.encoded)
+  }
+
+  func respond(_ error: APIError) {
+    var headers: HTTPHeaders = ["Content-Type": "application/json"]
+    if error.status == 401 { headers.add("WWW-Authenticate", "Bearer") }
+    respond(status: error.status, headers: headers, body: error.json.encoded)
+  }
+
+  /// Reads a JSON object and hands it on; answers what is wrong with it otherwise.
+  func collectJSON(limit: Int? = nil, then: @escaping (RequestFields) throws(APIError) -> Void) {
+    collectBody(limit: limit) { [self] result in
+      switch result {
+      case .success(let bytes):
+        do throws(APIError) { try then(try RequestFields(bytes)) } catch { respond(error) }
+      case .failure(.tooLarge(let limit)):
+        respond(.plain(status: 413, message: "The request body is over \(limit) bytes"))
+      case .failure(.malformed), .failure(.timedOut), .failure(.disconnected): break  // answered, or nobody to answer
+      }
+    }
+  }
+}
