@@ -53,7 +53,7 @@ public final class MappedFile: @unchecked Sendable {
   /// The name that errors give.
   public var name: String { url.lastPathComponent }
 
-  /// Mapped bytes, valid as long as this object lives.
+  /// Mapped bytes, valid only as long as this object lives, which the caller sees to.
   /// Throws `ModelError` if the range is not inside the file.
   public func bytes(offset: Int, count: Int) throws -> UnsafeRawBufferPointer {
     try check(offset: offset, count: count)

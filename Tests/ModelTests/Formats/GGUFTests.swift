@@ -83,6 +83,7 @@ import Testing
 
   @Test func refusesWrongFiles() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     let original = [UInt8](try Data(contentsOf: formatFixture("llama.gguf")))
     func message(_ change: (inout [UInt8]) -> Void) throws -> String {
       var bytes = original
@@ -123,6 +124,7 @@ import Testing
 
   @Test func damagedFilesThrowOnlyModelErrors() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     var generator = SeededGenerator(state: 1)
     for name in ["llama.gguf", "types.gguf"] {
       let original = [UInt8](try Data(contentsOf: formatFixture(name)))

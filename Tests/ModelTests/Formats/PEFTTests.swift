@@ -93,6 +93,7 @@ import Testing
     ("\"alpha_pattern\": {\"q_proj\": \"8\"}", "alpha_pattern"), ("\"layers_pattern\": \"layers\"", "layers_pattern"),
   ]) func refusesFieldsByName(field: String, name: String) throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     try write(folder, fields: field)
     let message = modelError { _ = try read(folder) }
     #expect(message.hasPrefix("adapter_config.json: \(name): "), "\(message)")
@@ -100,6 +101,7 @@ import Testing
 
   @Test func acceptsFieldsWithoutEffect() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     try write(
       folder,
       fields: """
@@ -133,6 +135,7 @@ import Testing
     ("null", "\"layers_to_transform\": [1]", ["1.self_attn.q_proj", "1.self_attn.v_proj"]),
   ]) func targets(targets: String, fields: String, modules: [String]) throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     try write(folder, fields: fields, modules: modules, targets: targets)
     let found = try read(folder).modules.map { "\($0.layer).\($0.linear.rawValue)" }
     #expect(Set(found) == Set(modules) && found.count == modules.count)
@@ -140,6 +143,7 @@ import Testing
 
   @Test func allLinearShorthand() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     let modules = (0..<2).flatMap { layer in LinearModule.allCases.map { "\(layer).\($0.rawValue)" } }
     try write(folder, modules: modules, targets: "\"all-linear\"")
     #expect(try read(folder).modules.count == 14)
@@ -150,6 +154,7 @@ import Testing
     "[]", "\"(\"", "3", "[1]",
   ]) func refusesTargets(targets: String) throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     try write(folder, targets: targets)
     #expect(modelError { _ = try read(folder) }.hasPrefix("adapter_config.json: target_modules: "))
   }
@@ -157,6 +162,7 @@ import Testing
   /// PEFT takes the first pattern of the file's order that matches after a dot or from the start.
   @Test func firstPatternDecides() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     let fields = """
       "rank_pattern": {"proj": 7, "layers.0.self_attn.q_proj": 3, "q_proj": 5, "self_attn.q_proj": 6},
       "alpha_pattern": {"^model.layers.1.self_attn.q_proj": 10, "model.layers.[01].self_attn.(q|k)_proj": 6.0}
@@ -194,16 +200,19 @@ import Testing
     ]
     for (message, change) in cases {
       let folder = try TemporaryFolder()
+      defer { folder.remove() }
       try write(folder, change: change)
       #expect(modelError { _ = try read(folder) }.hasPrefix("adapter_model.safetensors: \(message)"), "\(message)")
     }
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     try write(folder, rank: 3)
     #expect(modelError { _ = try read(folder) }.contains("shape [3, 32] instead of [2, 32]"))
   }
 
   @Test func refusesOtherKindsAndPickles() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     _ = try folder.write("adapter_config.json", "{\"peft_type\": \"IA3\"}")
     #expect(modelError { _ = try read(folder) } == "adapter_config.json: peft_type: IA3 is not supported, only LORA")
     _ = try folder.write("adapter_config.json", "{\"peft_type\": \"LORA\", \"target_modules\": [\"q_proj\"]}")
@@ -215,6 +224,7 @@ import Testing
 
   @Test func hostilePatternsEnd() throws {
     let folder = try TemporaryFolder()
+    defer { folder.remove() }
     try write(folder, targets: "\"(.*)*(.*)*(.*)*x\"")
     #expect(modelError { _ = try read(folder) }.contains("target_modules: "))
     try write(folder, targets: "\"\(String(repeating: "(", count: 5000))\"")
@@ -228,6 +238,7 @@ import Testing
       let config = [UInt8](try Data(contentsOf: source.appendingPathComponent("adapter_config.json")))
       let weights = [UInt8](try Data(contentsOf: source.appendingPathComponent("adapter_model.safetensors")))
       let folder = try TemporaryFolder()
+      defer { folder.remove() }
       for round in 0..<1000 {
         let damagesConfig = round % 2 == 0
         _ = try folder.write("adapter_config.json", damagesConfig ? mutated(config, using: &generator) : config)

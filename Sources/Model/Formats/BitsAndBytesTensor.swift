@@ -1,0 +1,187 @@
+import Foundation
+import Kernels
+
+/// A weight that bitsandbytes quantised to NF4, spread over several tensors: the packed codes under the weight's name,
+/// and `NAME.absmax`, `NAME.quant_map`, `NAME.quant_state.bitsandbytes__nf4`, with `NAME.nested_absmax` and
+/// `NAME.nested_quant_map` where the scales are quantised too (`QuantState.as_dict`, bitsandbytes 0.50).
+struct BitsAndBytesTensor: Sendable {
+  private struct Nested {
+    let map: [Float]
+    let blockSize: Int
+    let offset: Float
+  }
+
+  let name: String
+  let shape: [Int]
+  let blockSize: Int
+  private let packed: SafetensorsFile
+  private let scales: SafetensorsFile
+  /// Present where the scales are quantised: their file and how to decode them.
+  private let nested: (file: SafetensorsFile, parameters: Nested)?
+
+  private static let stateSuffix = ".quant_state.bitsandbytes__nf4"
+  private static let suffixes = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", stateSuffix]
+
+  /// The names of the tensors that describe `name`, whether or not they are there.
+  static func companions(_ name: String) -> [String] { suffixes.map { name + $0 } }
+
+  /// Whether `name` is stored as a quantised weight.
+  /// Throws `ModelError` naming the tensor if it is one of another type, such as fp4.
+  static func exists(_ name: String, in folder: SafetensorsFolder) throws -> Bool {
+    if folder.tensor(name + ".quant_state.bitsandbytes__fp4") != nil {
+      throw ModelError(folder.subject(name), name, reason: "is quantised to fp4, which is not supported, only nf4")
+    }
+    return folder.tensor(name + stateSuffix) != nil
+  }
+
+  /// Throws `ModelError` naming the tensor that is missing, or does not fit `shape`.
+  init(_ name: String, shape: [Int], in folder: SafetensorsFolder) throws {
+    func owner(_ name: String) throws -> SafetensorsFile {
+      guard let file = folder.file(of: name) else { throw ModelError(folder.subject(name), name, reason: "missing") }
+      return file
+    }
+    func failure(_ name: String, _ reason: String) -> ModelError {
+      ModelError(folder.subject(name), name, reason: reason)
+    }
+    let stateName = name + Self.stateSuffix
+    let state = try Self.state(owner(stateName), stateName)
+    guard state.quantType == "nf4" else { throw failure(stateName, "quant_type \(state.quantType) is not supported") }
+    guard state.shape == shape else { throw failure(name, "shape \(state.shape) instead of \(shape)") }
+    let elements = shape.reduce(1, *)
+    guard 32...4096 ~= state.blockSize, state.blockSize & (state.blockSize - 1) == 0 else {
+      throw failure(stateName, "a blocksize of \(state.blockSize)")
+    }
+    packed = try owner(name)
+    let bytes = try packed.tensor(name).byteRange.count
+    guard bytes == NF4.packedCount(elements) else {
+      throw failure(name, "\(bytes) bytes instead of \(NF4.packedCount(elements)) for \(shape)")
+    }
+    let mapName = name + ".quant_map"
+    let map = try owner(mapName).floats(mapName, limit: 16)
+    guard map == NF4.values else { throw failure(mapName, "is not the NF4 code") }
+    let scalesName = name + ".absmax"
+    scales = try owner(scalesName)
+    let blocks = NF4.blockCount(elements, blockSize: state.blockSize)
+    let count = try scales.tensor(scalesName).elementCount
+    guard count == blocks else { throw failure(scalesName, "\(count) scales instead of \(blocks)") }
+    if let nestedBlockSize = state.nestedBlockSize {
+      guard try scales.tensor(scalesName).type == .u8 else { throw failure(scalesName, "not of type U8") }
+      let nestedMapName = name + ".nested_quant_map"
+      let nestedMap = try owner(nestedMapName).floats(nestedMapName, limit: 256)
+      guard nestedMap.count == 256, nestedMap.allSatisfy(\.isFinite) else {
+        throw failure(nestedMapName, "does not hold 256 finite values")
+      }
+      guard 1...65_536 ~= nestedBlockSize else { throw failure(stateName, "a nested_blocksize of \(nestedBlockSize)") }
+      let nestedName = name + ".nested_absmax"
+      let nestedFile = try owner(nestedName)
+      let nestedCount = try nestedFile.tensor(nestedName).elementCount
+      let wanted = (blocks + nestedBlockSize - 1) / nestedBlockSize
+      guard nestedCount == wanted else { throw failure(nestedName, "\(nestedCount) scales instead of \(wanted)") }
+      nested = (nestedFile, Nested(map: nestedMap, blockSize: nestedBlockSize, offset: state.nestedOffset))
+    } else {
+      guard folder.tensor(name + ".nested_absmax") == nil else {
+        throw failure(name + ".nested_absmax", "unexpected: the quant_state has no nested_blocksize")
+      }
+      nested = nil
+    }
+    self.name = name
+    self.shape = shape
+    self.blockSize = state.blockSize
+  }
+
+  private struct State {
+    let quantType: String
+    let blockSize: Int
+    let shape: [Int]
+    let nestedBlockSize: Int?
+    let nestedOffset: Float
+  }
+
+  /// The UTF-8 JSON that the quant_state tensor holds.
+  private static func state(_ file: SafetensorsFile, _ name: String) throws -> State {
+    let subject = "\(file.url.lastPathComponent): \(name)"
+    guard try file.tensor(name).byteRange.count <= 65_536 else { throw ModelError(subject, reason: "too long") }
+    guard let object = try JSONValue.parse(file.bytes(name), subject: subject, valueLimit: 1000).object else {
+      throw ModelError(subject, reason: "not a JSON object")
+    }
+    let fields = HuggingFaceFields(object: object, file: subject)
+    let shape = try fields.required("shape") { fields.object[$0]?.array }
+    let offset = Float(try fields.number("nested_offset") ?? 0)
+    guard offset.isFinite else { throw fields.failure("nested_offset", "out of range") }
+    let nestedBlockSize = try fields.integer("nested_blocksize")
+    if nestedBlockSize != nil, fields.object["nested_offset"]?.double == nil {
+      throw fields.failure("nested_offset", "missing")
+    }
+    return State(
+      quantType: try fields.required("quant_type") { try fields.string($0) },
+      blockSize: try fields.required("blocksize") { try fields.integer($0) }, shape: shape.compactMap(\.integer),
+      nestedBlockSize: nestedBlockSize, nestedOffset: offset)
+  }
+
+  /// Rows `rows`, each value its code's times its block's scale, into `rows.count × columns` floats.
+  func read(rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
+    let columns = shape[1]
+    guard rows.lowerBound >= 0, rows.upperBound <= shape[0], destination.count >= rows.count * columns else {
+      throw ModelError(packed.url.lastPathComponent, name, reason: "rows \(rows) of \(shape[0])")
+    }
+    // In pieces of whole blocks, so that memory stays small whatever is asked for.
+    let end = rows.upperBound * columns
+    let step = blockSize * 4096
+    var element = rows.lowerBound * columns
+    var output = 0
+    while element < end {
+      let firstBlock = element / blockSize
+      let pieceEnd = min(end, firstBlock * blockSize + step)
+      let blocks = firstBlock..<NF4.blockCount(pieceEnd, blockSize: blockSize)
+      let firstElement = firstBlock * blockSize
+      let absmax = try readScales(blocks)
+      let codes = try packed.bytes(name, range: (firstElement / 2)..<NF4.packedCount(pieceEnd))
+      let target = UnsafeMutableBufferPointer(rebasing: destination[output..<(output + pieceEnd - element)])
+      codes.withUnsafeBufferPointer { codes in
+        absmax.withUnsafeBufferPointer { absmax in
+          NF4.dequantize(
+            packed: codes, absmax: absmax, blockSize: blockSize,
+            elements: (element - firstElement)..<(pieceEnd - firstElement), into: target)
+        }
+      }
+      output += pieceEnd - element
+      element = pieceEnd
+    }
+  }
+
+  /// The whole tensor as it is stored, with its scales decoded.
+  func tensor() throws -> NF4Tensor {
+    let blocks = NF4.blockCount(shape.reduce(1, *), blockSize: blockSize)
+    return NF4Tensor(
+      shape: shape, blockSize: blockSize, packed: try packed.bytes(name), absmax: try readScales(0..<blocks))
+  }
+
+  /// The scales of some blocks. Throws `ModelError` if one is not finite.
+  private func readScales(_ blocks: Range<Int>) throws -> [Float] {
+    let absmax: [Float]
+    if let nested {
+      let size = nested.parameters.blockSize
+      let groups = (blocks.lowerBound / size)..<((blocks.upperBound + size - 1) / size)
+      let first = groups.lowerBound * size
+      let nestedAbsmax = try Self.floats(nested.file, name + ".nested_absmax", groups)
+      let codes = try scales.bytes(name + ".absmax", range: first..<blocks.upperBound)
+      let quantized = DoubleQuantizedAbsmax(
+        codes: codes, nestedAbsmax: nestedAbsmax, map: nested.parameters.map, blockSize: size,
+        offset: nested.parameters.offset)
+      absmax = Array(quantized.decoded().dropFirst(blocks.lowerBound - first))
+    } else {
+      absmax = try Self.floats(scales, name + ".absmax", blocks)
+    }
+    guard absmax.allSatisfy(\.isFinite) else {
+      throw ModelError(scales.url.lastPathComponent, name + ".absmax", reason: "has scales that are not finite")
+    }
+    return absmax
+  }
+
+  private static func floats(_ file: SafetensorsFile, _ name: String, _ range: Range<Int>) throws -> [Float] {
+    try [Float](unsafeUninitializedCapacity: range.count) { buffer, initialized in
+      try file.readFloats(name, range: range, into: buffer)
+      initialized = range.count
+    }
+  }
+}
