@@ -139,3 +139,10 @@ public struct APIRoutes: Sendable {
     }
   }
 }
+
+extension APIRoutes {
+  /// Puts the HTTP layer's own errors into the envelope of all others.
+  public static let errorBody: HTTPConfiguration.ErrorBody = { status, message in
+    ("application/json", APIError.plain(status: status, message: message).json.encoded)
+  }
+}

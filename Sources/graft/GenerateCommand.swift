@@ -1,0 +1,107 @@
+import ArgumentParser
+import Dispatch
+import Foundation
+import Kernels
+import Model
+import Serve
+import Synchronization
+
+struct GenerateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "generate", abstract: "Completes a prompt and streams the text to the terminal.")
+
+  @OptionGroup var options: ModelOptions
+
+  @Option(help: "The prompt; standard input where it is missing.")
+  var prompt: String?
+
+  @Option(help: "A PEFT adapter's folder.")
+  var adapter: String = environment("ADAPTER") ?? ""
+
+  @Option(help: "Most tokens to generate.")
+  var maxTokens: Int = environment("MAX_TOKENS") ?? 128
+
+  @Option(help: "0 takes the most probable token each time.")
+  var temperature: Double = environment("TEMPERATURE") ?? 0.7
+
+  @Option(help: "Keeps the most probable tokens whose probabilities reach this sum.")
+  var topP: Double = environment("TOP_P") ?? 1
+
+  @Option(help: "The same seed gives the same text.")
+  var seed: UInt64?
+
+  func validate() throws {
+    guard maxTokens > 0 else { throw ValidationError("--max-tokens must be positive") }
+    guard (0...2).contains(temperature) else { throw ValidationError("--temperature must be between 0 and 2") }
+    guard (0...1).contains(topP) else { throw ValidationError("--top-p must be between 0 and 1") }
+  }
+
+  func run() throws {
+    let model = try LoadedModel(options)
+    var adapters = AdapterSet.none
+    if !adapter.isEmpty {
+      adapters = AdapterSet([(try Adapter(peft: URL(filePath: adapter), config: model.base.config), 1)])
+    }
+    let text = prompt ?? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
+    let tokens = model.tokenizer.encode(text, parsingSpecialTokens: true)
+    guard !tokens.isEmpty else { throw ModelError("prompt", reason: "it is empty") }
+    guard tokens.count + maxTokens <= model.contextLength else {
+      throw ModelError(
+        "prompt", reason: "\(tokens.count) tokens and --max-tokens \(maxTokens) exceed the context of \(model.contextLength)")
+    }
+    let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
+    engine.start()
+    let outcome = Outcome()
+    let interrupts = DispatchSource.makeSignalSource(signal: SIGINT)
+    signal(SIGINT, SIG_IGN)
+    interrupts.setEventHandler { outcome.end(.interrupted) }
+    interrupts.resume()
+    let started = ContinuousClock.now
+    _ = engine.submit(
+      GenerationRequest(
+        prompt: tokens, adapters: adapters, maxTokens: maxTokens,
+        sampling: SamplingParameters(
+          temperature: Float(temperature), topP: Float(topP), seed: seed ?? .random(in: .min ... .max)))
+    ) { event in
+      switch event {
+      case .output(let text, _): FileHandle.standardOutput.write(Data(text.utf8))
+      case .finished(_, let usage): outcome.end(.done(usage))
+      case .failed(let error): outcome.end(.failed(error))
+      case .prompt: break
+      }
+    }
+    switch outcome.wait() {
+    case .done(let usage):
+      let seconds = started.duration(to: .now) / .seconds(1)
+      print()
+      writeError(
+        "\(usage.promptTokens) tokens in, \(usage.completionTokens) out, \(Int(seconds * 1000)) ms in all")
+    case .failed(let error): throw ModelError("generation", reason: error.message)
+    case .interrupted:
+      print()
+      throw ExitCode.interrupted
+    }
+  }
+}
+
+/// How a generation ended; waited for by the main thread.
+private final class Outcome: Sendable {
+  enum End: Sendable {
+    case done(GenerationUsage)
+    case failed(EngineError)
+    case interrupted
+  }
+
+  private let end = Mutex<End?>(nil)
+  private let ended = DispatchSemaphore(value: 0)
+
+  func end(_ value: End) {
+    end.withLock { $0 = $0 ?? value }
+    ended.signal()
+  }
+
+  func wait() -> End {
+    ended.wait()
+    return end.withLock { $0 ?? .interrupted }
+  }
+}

@@ -1,0 +1,86 @@
+import ArgumentParser
+import Foundation
+import Kernels
+import Model
+
+/// Arithmetic of the forward pass.
+enum ComputeMode: String, ExpressibleByArgument, CaseIterable {
+  /// Everything in 32-bit floats: the reference.
+  case f32
+}
+
+/// The flags of every command that needs the model.
+struct ModelOptions: ParsableArguments {
+  @Option(help: "The base: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json.")
+  var model: String = environment("MODEL") ?? ""
+
+  @Option(help: "Where prepared bases and the server's state are kept.")
+  var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
+
+  @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
+  var compute: ComputeMode = environment("COMPUTE") ?? .f32
+
+  @Option(help: "Threads that compute.")
+  var threads: Int = environment("THREADS") ?? ProcessInfo.processInfo.activeProcessorCount
+
+  @Option(help: "Positions that a request may use, prompt and answer together; 0 is what the model was trained for, up to 8192.")
+  var context: Int = environment("CONTEXT") ?? 0
+
+  @Option(help: "Memory for the key-value cache, in KiB, MiB or GiB.")
+  var kvMemory: ByteSize = environment("KV_MEMORY") ?? ByteSize(bytes: 2 << 30)
+
+  func validate() throws {
+    guard !model.isEmpty else { throw ValidationError("--model is missing: give a GGUF file or a model folder") }
+    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be between 1 and 1024") }
+    guard context == 0 || (1...(1 << 22)).contains(context) else {
+      throw ValidationError("--context must be a positive number of tokens")
+    }
+  }
+
+  static var defaultDataFolder: String {
+    let variables = ProcessInfo.processInfo.environment
+    if let home = variables["XDG_DATA_HOME"], !home.isEmpty { return home + "/graft" }
+    return (variables["HOME"] ?? ".") + "/.local/share/graft"
+  }
+
+  var modelURL: URL { URL(filePath: model).standardizedFileURL }
+
+  /// The file's or folder's stem: what the base is called unless told otherwise.
+  var modelStem: String {
+    let name = modelURL.lastPathComponent
+    return name.hasSuffix(".gguf") ? String(name.dropLast(5)) : name
+  }
+}
+
+/// A model, opened and ready to compute.
+struct LoadedModel {
+  let source: any TensorSource
+  let base: Base
+  let tokenizer: Tokenizer
+  let transformer: Transformer
+  let cache: KeyValueCache
+  let contextLength: Int
+
+  init(_ options: ModelOptions) throws {
+    source = try openCheckpoint(at: options.modelURL)
+    let pool = ThreadPool(threads: options.threads)
+    base = try openBase(source, options, pool)
+    tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
+    let trained = base.config.contextLength
+    contextLength = options.context == 0 ? min(trained, 8192) : options.context
+    guard contextLength <= trained else {
+      throw ModelError(options.model, reason: "--context \(contextLength) is more than the \(trained) it was trained for")
+    }
+    transformer = Transformer(base: base, compute: Compute(pool: pool), contextLength: contextLength)
+    cache = try KeyValueCache(config: base.config, bytes: options.kvMemory.bytes)
+  }
+}
+
+/// The prepared base, made with a progress bar if there is none yet.
+func openBase(_ source: any TensorSource, _ options: ModelOptions, _ pool: ThreadPool) throws -> Base {
+  let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
+  var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
+  let (base, _) = try store.open(source, pool: pool) { try bar.update($0) }
+  bar.finish()
+  return base
+}

@@ -1,0 +1,26 @@
+import ArgumentParser
+import Foundation
+import Kernels
+import Model
+
+struct PrepareCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "prepare",
+    abstract: "Quantises a base to NF4 and writes it as one file that serve maps into memory.",
+    discussion: """
+      serve does this itself on first use. The file lies under --data-dir in bases/, named after the source's contents,
+      and is made only once. No more than a few tensors are in memory at a time, whatever the model's size.
+      """)
+
+  @OptionGroup var options: ModelOptions
+
+  func run() throws {
+    let source = try openCheckpoint(at: options.modelURL)
+    let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
+    var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
+    let (base, location) = try store.open(source, pool: ThreadPool(threads: options.threads)) { try bar.update($0) }
+    bar.finish()
+    print(location.path)
+    writeError("fingerprint \(base.fingerprint), \(base.bytes / 1_000_000) MB")
+  }
+}
