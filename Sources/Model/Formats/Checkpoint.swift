@@ -22,3 +22,11 @@ public func openCheckpoint(at url: URL) throws -> any TensorSource {
   }
   return try GGUFSource(url)
 }
+
+/// Where the tokenizer of a model is, whose weights need not be there.
+/// - Parameter url: a GGUF file, or a folder with tokenizer.json
+/// - Throws: `ModelError` naming the path
+public func openTokenizer(at url: URL) throws -> TokenizerSource {
+  let file = url.appending(path: "tokenizer.json")
+  return FileManager.default.fileExists(atPath: file.path) ? .huggingFace(url) : try openCheckpoint(at: url).tokenizer
+}
