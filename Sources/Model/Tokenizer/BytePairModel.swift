@@ -123,7 +123,9 @@ struct BytePairModel: Sendable {
         // Its text may yet be part of a token; what is left over falls back at the end.
         scratch.append(-1, start: start)
       } else if fallback.hasTokens(for: scalar) {
-        for (offset, byte) in scalar.enumerated() { scratch.append(fallback.byteTokens[Int(byte)], start: start + offset) }
+        for (offset, byte) in scalar.enumerated() {
+          scratch.append(fallback.byteTokens[Int(byte)], start: start + offset)
+        }
         inUnknown = false
       } else if let unknown = fallback.unknown {
         if !(inUnknown && fallback.fusesUnknown) { scratch.append(unknown, start: start) }

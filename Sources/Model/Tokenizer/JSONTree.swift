@@ -252,7 +252,9 @@ private struct JSONParser {
   mutating func fourHexDigits() throws(JSONSyntaxError) -> UInt32 {
     var code: UInt32 = 0
     for _ in 0..<4 {
-      guard let digit = Character(Unicode.Scalar(current)).hexDigitValue else { throw failure("four hex digits expected") }
+      guard let digit = Character(Unicode.Scalar(current)).hexDigitValue else {
+        throw failure("four hex digits expected")
+      }
       code = code << 4 | UInt32(digit)
       position += 1
     }

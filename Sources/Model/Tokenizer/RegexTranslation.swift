@@ -152,7 +152,8 @@ struct RegexTranslation {
     case let other where Self.isPunctuation(other):
       append("\\")
       output.append(other)
-    case let other: throw SplitRegexError(reason: "the escape '\\\(other)' is not supported\(inClass ? " in a class" : "")")
+    case let other:
+      throw SplitRegexError(reason: "the escape '\\\(other)' is not supported\(inClass ? " in a class" : "")")
     }
   }
 
@@ -182,7 +183,8 @@ struct RegexTranslation {
   private mutating func codePoint(_ letter: Unicode.Scalar) throws(SplitRegexError) {
     var digits = scalars[position...].prefix(letter == "u" ? 4 : 2)
     var next = position + digits.count
-    if letter == "x", current == "{" {
+    let isBraced = letter == "x" && current == "{"
+    if isBraced {
       let end = scalars[position...].firstIndex(of: "}") ?? scalars.endIndex
       digits = scalars[position..<end].dropFirst()
       next = end + 1
@@ -190,7 +192,7 @@ struct RegexTranslation {
     let text = String(String.UnicodeScalarView(digits))
     // A lone \x80 or above is half of a UTF-8 sequence in Oniguruma.
     guard next <= scalars.count, let value = UInt32(text, radix: 16), Unicode.Scalar(value) != nil,
-      letter == "u" ? digits.count == 4 : (value < 0x80 || digits.count > 2)
+      letter == "u" ? digits.count == 4 : (value < 0x80 || isBraced)
     else { throw SplitRegexError(reason: "the escape '\\\(letter)\(text)' is not supported") }
     append("\\x{\(String(value, radix: 16))}")
     position = next
