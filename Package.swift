@@ -32,7 +32,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .target(name: "Serve", dependencies: ["CLibevent"], swiftSettings: swiftSettings),
 
-    .testTarget(name: "ServeTests", dependencies: ["Serve"], swiftSettings: swiftSettings),
+    .testTarget(name: "ServeTests", dependencies: ["Serve", "CLibevent"], swiftSettings: swiftSettings),
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
   ]
 )
