@@ -3,6 +3,9 @@
 #ifndef GRAFT_CLIBEVENT_SHIM_H
 #define GRAFT_CLIBEVENT_SHIM_H
 
+// First, since Debian's event2 headers define _GNU_SOURCE, and the C library's types would differ from Swift's Glibc module.
+#include <features.h>
+
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
