@@ -45,6 +45,6 @@ let package = Package(
       name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
-    .testTarget(name: "ServeTests", dependencies: ["Serve", "Model", "Kernels"], swiftSettings: swiftSettings),
+    .testTarget(name: "ServeTests", dependencies: ["Serve", "Model", "Kernels", "CLibevent"], swiftSettings: swiftSettings),
   ]
 )
