@@ -31,6 +31,49 @@ static inline __attribute__((always_inline)) decoded_t decode(decode_t codes, in
   return u.whole;
 }
 
+#define IV static inline __attribute__((always_inline))
+typedef __m256i iv;
+enum { PARTS = 2, INTEGER_ROWS = 6 };
+
+IV iv iv_zero(void) { return _mm256_setzero_si256(); }
+IV iv iv_add(iv a, iv b) { return _mm256_add_epi32(a, b); }
+IV iv iv_madd(iv a, iv b) { return _mm256_madd_epi16(a, b); }
+IV iv iv_splat(const int16_t *pair) {
+  int bits;
+  __builtin_memcpy(&bits, pair, 4);
+  return _mm256_set1_epi32(bits);
+}
+
+// A 16-bit value is looked up as its two bytes; even and odd bytes then make one pair each.
+IV void take_codes(const uint8_t *chunk, int part, iv *pairs) {
+  const __m256i codes = _mm256_loadu_si256((const __m256i *)(chunk + 32 * part));
+  const __m256i nibble = _mm256_set1_epi8(15), low_byte = _mm256_set1_epi16(255);
+  // The table's low bytes, then its high bytes.
+  const __m256i values = _mm256_loadu_si256((const __m256i *)graft_nf4_integers);
+  const __m256i apart = _mm256_shuffle_epi8(
+      values, _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
+                               0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+  const __m256i lows = _mm256_permute4x64_epi64(apart, 0x88), highs = _mm256_permute4x64_epi64(apart, 0xDD);
+  for (int half = 0; half < 2; half++) {
+    __m256i index = _mm256_and_si256(half ? _mm256_srli_epi16(codes, 4) : codes, nibble);
+    __m256i low = _mm256_shuffle_epi8(lows, index), high = _mm256_shuffle_epi8(highs, index);
+    pairs[2 * half] = _mm256_or_si256(_mm256_and_si256(low, low_byte), _mm256_slli_epi16(high, 8));
+    pairs[2 * half + 1] = _mm256_or_si256(_mm256_srli_epi16(low, 8), _mm256_andnot_si256(low_byte, high));
+  }
+}
+
+IV iv take_bytes(const int8_t *p, int part) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p + 16 * part)));
+}
+
+IV decoded_t to_floats(const iv *parts) {
+  union {
+    __m256 half[2];
+    decoded_t whole;
+  } u = {{_mm256_cvtepi32_ps(parts[0]), _mm256_cvtepi32_ps(parts[1])}};
+  return u.whole;
+}
+
 #define ROWS 6
 #define HEADS 3
 #include "vector.inc"

@@ -46,3 +46,12 @@ static inline float scalar_sum16(const float *v) {
   for (int i = 0; i < 2; i++) t[i] = t[i] + t[i + 2];
   return t[0] + t[1];
 }
+
+// Nearest integer, ties to even, of a value within 4,095 or so.
+static inline short scalar_round(float x) {
+  float shifted = x + EXP_MAGIC, magic = EXP_MAGIC;
+  int bits, zero;
+  memcpy(&bits, &shifted, 4);
+  memcpy(&zero, &magic, 4);
+  return (short)(bits - zero);
+}

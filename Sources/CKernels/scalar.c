@@ -58,6 +58,61 @@ static void dense_product(const graft_matrix *w, const float *x, size_t ldx, siz
   }
 }
 
+// Where a column lies among its 8 in a rounded row.
+static const int order[8] = {0, 2, 1, 3, 4, 6, 5, 7};
+
+static void quantize(const float *x, size_t columns, size_t block, int16_t *q, float *scale) {
+  for (size_t begin = 0; begin < columns; begin += block) {
+    float highest = 0;
+    for (size_t i = begin; i < begin + block; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
+    float inverse = highest > 0 ? GRAFT_INTEGER_ONE / highest : 0;
+    inverse = inverse < INFINITY ? inverse : 0;
+    scale[begin / block] = highest * (1.0f / GRAFT_INTEGER_ONE);
+    for (size_t i = begin; i < begin + block; i++) q[i] = scalar_round(x[i / 8 * 8 + order[i % 8]] * inverse);
+  }
+}
+
+static void integer_product(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+                            size_t group_begin, size_t group_end, int is_nf4) {
+  size_t blocks = w->columns / w->block;
+  float unit = is_nf4 ? 1.0f / GRAFT_INTEGER_ONE : 1.0f;
+  for (size_t g = group_begin; g < group_end; g++) {
+    for (size_t row = 0; row < rows; row++) {
+      for (size_t lane = 0; lane < LANES; lane++) {
+        float total = 0;
+        for (size_t b = 0; b < blocks; b++) {
+          int32_t sum = 0;
+          for (size_t i = b * w->block; i < (b + 1) * w->block; i++) {
+            size_t column = i / 8 * 8 + order[i % 8];
+            int weight;
+            if (is_nf4) {
+              const uint8_t *group = (const uint8_t *)w->data + g * w->columns * 8;
+              uint8_t byte = group[column / 8 * 64 + lane * 4 + column % 4];
+              weight = graft_nf4_integers[column % 8 < 4 ? byte & 15 : byte >> 4];
+            } else {
+              weight = ((const int8_t *)w->data)[g * w->columns * LANES + (i / 2 * LANES + lane) * 2 + i % 2];
+            }
+            sum += weight * x->q[row * x->columns + i];
+          }
+          float factor = x->scale[row * blocks + b] * unit;
+          total = fmaf(w->scale[(g * blocks + b) * LANES + lane] * factor, (float)sum, total);
+        }
+        y[row * ldy + g * LANES + lane] = total;
+      }
+    }
+  }
+}
+
+static void nf4_integer_product(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+                                size_t group_begin, size_t group_end) {
+  integer_product(w, x, rows, y, ldy, group_begin, group_end, 1);
+}
+
+static void int8_integer_product(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+                                 size_t group_begin, size_t group_end) {
+  integer_product(w, x, rows, y, ldy, group_begin, group_end, 0);
+}
+
 static void rms_norm(const float *x, const float *weight, float epsilon, float *out, size_t n) {
   float lanes[LANES] = {0};
   for (size_t i = 0; i < n; i++) lanes[i % LANES] = fmaf(x[i], x[i], lanes[i % LANES]);
@@ -140,6 +195,9 @@ static void attend(const graft_attention *a, const float *query, size_t offset, 
 const graft_kernels graft_scalar_kernels = {
     .name = "scalar",
     .nf4_product = nf4_product,
+    .quantize = quantize,
+    .nf4_integer_product = nf4_integer_product,
+    .int8_integer_product = int8_integer_product,
     .dense_product = dense_product,
     .rms_norm = rms_norm,
     .rope = rope,

@@ -1,30 +1,70 @@
 import CKernels
 
+/// Arithmetic of the products with the base's weights.
+public enum ComputeMode: String, CaseIterable, Sendable {
+  /// 32-bit floats: the reference.
+  case f32
+  /// Activations rounded to 13 bits and code values to 12 beside their sign, multiplied and summed as integers within
+  /// a block; the output head in signed bytes.
+  case fast
+}
+
 /// The maths of the forward pass on buffers: an instruction set's kernels, shared out over a thread pool.
 ///
 /// Results do not depend on the number of threads, on how many rows go in together, or on the instruction set.
 public struct Compute: Sendable {
   public let kernels: KernelSet
   public let pool: ThreadPool
+  public let mode: ComputeMode
 
-  public init(kernels: KernelSet = .best, pool: ThreadPool) {
+  public init(kernels: KernelSet = .best, pool: ThreadPool, mode: ComputeMode = .f32) {
     self.kernels = kernels
     self.pool = pool
+    self.mode = mode
   }
 
-  /// y = x · Wᵀ. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
+  /// y = x · Wᵀ in the compute mode's arithmetic. x: [rows][columns], y: [rows][ldy], of which `w.paddedOutputs` a row
+  /// are written. `rounded` has room for the rows.
+  public func product(
+    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows, into y: UnsafeMutablePointer<Float>,
+    ldy: Int
+  ) {
+    let block: Int
+    switch (w.storage, mode) {
+    case (.dense, _), (.nf4, .f32): return product(w, x, ldx: w.columns, rows: rows, into: y, ldy: ldy)
+    case (.nf4(let size), .fast), (.int8(let size), _): block = size
+    }
+    let functions = kernels.functions
+    pool.run(count: rows, grain: 16) { range in
+      for row in range {
+        functions.quantize(
+          x + row * w.columns, w.columns, block, rounded.values.pointer + row * w.columns,
+          rounded.scale.pointer + row * (w.columns / block))
+      }
+    }
+    var descriptor = w.descriptor
+    var activations = graft_activations(
+      q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block)
+    let isNF4 = if case .nf4 = w.storage { true } else { false }
+    let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
+    pool.run(count: w.groups, grain: 2) { groups in
+      function(&descriptor, &activations, rows, y, ldy, groups.lowerBound, groups.upperBound)
+    }
+  }
+
+  /// y = x · Wᵀ in f32. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
   public func product(
     _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int
   ) {
     var descriptor = w.descriptor
     let functions = kernels.functions
-    nonisolated(unsafe) let (x, y) = (x, y)
     pool.run(count: w.groups, grain: 2) { groups in
       switch w.storage {
       case .nf4:
         functions.nf4_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
       case .dense:
         functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
+      case .int8: preconditionFailure("bytes are multiplied as integers")
       }
     }
   }
@@ -78,5 +118,18 @@ extension Compute {
     _ x: UnsafePointer<Float>, count: Int, highest: Float, factor: Float, into out: UnsafeMutablePointer<Float>?
   ) -> Double {
     kernels.functions.exp_sum(x, count, highest, factor, out)
+  }
+}
+
+/// Room for rows of activations in the form that integer products take.
+public struct RoundedRows: Sendable {
+  let values: AlignedBuffer<Int16>
+  let scale: AlignedBuffer<Float>
+
+  /// - Parameter columns: the most of any matrix they are multiplied with
+  public init(rows: Int, columns: Int) {
+    values = AlignedBuffer(count: rows * columns)
+    // Blocks have at least 8 columns.
+    scale = AlignedBuffer(count: rows * (columns / 8))
   }
 }

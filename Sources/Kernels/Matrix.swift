@@ -9,6 +9,8 @@ public struct Matrix: @unchecked Sendable {
   public enum Storage: Sendable {
     /// 4-bit codes in tile order, with f32 absmax for each `block` columns of a row.
     case nf4(block: Int)
+    /// Signed bytes, [group][column pair][16][2], with an f32 scale for each `block` columns of a row.
+    case int8(block: Int)
     /// f32 values, [group][column][16].
     case dense
   }
@@ -35,6 +37,22 @@ public struct Matrix: @unchecked Sendable {
     self.columns = columns
     storage = .nf4(block: block)
     data = codes
+    self.scale = scale
+    self.owner = owner
+  }
+
+  /// - Parameters:
+  ///   - bytes: [group][column pair][16][2] signed bytes, pairs in the order of `TileLayout.pairOrder`
+  ///   - scale: [group][columns / block][16]
+  ///   - columns: a multiple of 8
+  public init(
+    int8 bytes: UnsafeRawPointer, scale: UnsafePointer<Float>, outputs: Int, columns: Int, block: Int,
+    owner: any AnyObject & Sendable
+  ) {
+    self.outputs = outputs
+    self.columns = columns
+    storage = .int8(block: block)
+    data = bytes
     self.scale = scale
     self.owner = owner
   }
@@ -67,7 +85,7 @@ public struct Matrix: @unchecked Sendable {
 
   var descriptor: graft_matrix {
     switch storage {
-    case .nf4(let block): graft_matrix(data: data, scale: scale, columns: columns, block: block)
+    case .nf4(let block), .int8(let block): graft_matrix(data: data, scale: scale, columns: columns, block: block)
     case .dense: graft_matrix(data: data, scale: nil, columns: columns, block: Self.denseBlock)
     }
   }
@@ -100,6 +118,34 @@ public enum TileLayout {
     var (a, b) = (columns, min(blockSize, 64))
     while b != 0 { (a, b) = (b, a % b) }
     return a % 8 == 0 ? a : nil
+  }
+
+  /// Of each 8 columns, the order in which integer products take them.
+  public static let pairOrder = [0, 2, 1, 3, 4, 6, 5, 7]
+
+  /// Rounds a group of 16 rows to signed bytes, with a scale (largest magnitude / 127) for each `block` columns.
+  /// - Parameters:
+  ///   - values: [column][16], a group of a dense matrix
+  ///   - bytes: columns × 16, written: [column pair][16][2]
+  ///   - scale: [columns / block][16], written
+  public static func quantizeGroup(
+    _ values: UnsafePointer<Float>, columns: Int, block: Int, bytes: UnsafeMutablePointer<Int8>,
+    scale: UnsafeMutablePointer<Float>
+  ) {
+    for b in 0..<columns / block {
+      for lane in 0..<tileLanes {
+        var highest: Float = 0
+        for column in b * block..<(b + 1) * block { highest = max(highest, abs(values[column * tileLanes + lane])) }
+        let step = highest / 127
+        scale[b * tileLanes + lane] = step
+        let inverse = step > 0 ? 1 / step : 0
+        for i in b * block..<(b + 1) * block {
+          let column = i / 8 * 8 + pairOrder[i % 8]
+          let rounded = (values[column * tileLanes + lane] * inverse).rounded(.toNearestOrEven)
+          bytes[(i / 2 * tileLanes + lane) * 2 + i % 2] = Int8(max(-127, min(127, rounded)))
+        }
+      }
+    }
   }
 
   /// Puts the codes of `rows` rows (a group's, 16 or fewer) into tile order.

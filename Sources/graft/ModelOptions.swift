@@ -3,11 +3,7 @@ import Foundation
 import Kernels
 import Model
 
-/// Arithmetic of the forward pass.
-enum ComputeMode: String, ExpressibleByArgument, CaseIterable {
-  /// Everything in 32-bit floats: the reference.
-  case f32
-}
+extension ComputeMode: @retroactive ExpressibleByArgument {}
 
 /// The flags of every command that needs the model.
 struct ModelOptions: ParsableArguments {
@@ -18,7 +14,7 @@ struct ModelOptions: ParsableArguments {
   var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
 
   @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var compute: ComputeMode = environment("COMPUTE") ?? .f32
+  var compute: ComputeMode = environment("COMPUTE") ?? .fast
 
   @Option(help: "Threads that compute.")
   var threads: Int = environment("THREADS") ?? ProcessInfo.processInfo.activeProcessorCount
@@ -71,7 +67,7 @@ struct LoadedModel {
     guard contextLength <= trained else {
       throw ModelError(options.model, reason: "--context \(contextLength) is more than the \(trained) it was trained for")
     }
-    transformer = Transformer(base: base, compute: Compute(pool: pool), contextLength: contextLength)
+    transformer = Transformer(base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
     cache = try KeyValueCache(config: base.config, bytes: options.kvMemory.bytes)
   }
 }
@@ -80,7 +76,7 @@ struct LoadedModel {
 func openBase(_ source: any TensorSource, _ options: ModelOptions, _ pool: ThreadPool) throws -> Base {
   let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
   var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
-  let (base, _) = try store.open(source, pool: pool) { try bar.update($0) }
+  let (base, _) = try store.open(source, mode: options.compute, pool: pool) { try bar.update($0) }
   bar.finish()
   return base
 }

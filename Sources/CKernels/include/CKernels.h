@@ -17,12 +17,22 @@
 /// NF4: `data` holds, for each group, columns/8 chunks of 64 bytes; byte 4*lane + j of a chunk carries the code of
 /// column j in its low and of column 4 + j in its high nibble. `scale` holds [group][columns/block][16] absmax.
 /// Dense: `data` holds [group][column][16] floats; `scale` is null.
+/// Int8: `data` holds [group][column pair][16][2] bytes, a weight being byte * scale; pairs in the order of
+/// graft_kernels.quantize; `scale` as for NF4.
 typedef struct {
   const void *data;
   const float *scale;
-  size_t columns;  // a multiple of 8 for NF4
+  size_t columns;  // a multiple of 8 for NF4 and int8
   size_t block;    // columns that share a scale: 8, 16, 32 or 64; for dense the stretch of one partial sum, even
 } graft_matrix;
+
+/// Rows of activations rounded to 13 bits with their sign: value = q * scale of its block.
+typedef struct {
+  const int16_t *q;    // [rows][columns], in the order of graft_kernels.quantize
+  const float *scale;  // [rows][columns / block]
+  size_t columns;
+  size_t block;
+} graft_activations;
 
 /// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31, for each key-value head
 /// keys as [head_size][32] then values as [32][head_size].
@@ -41,7 +51,17 @@ typedef struct {
   /// x: [rows][ldx] f32; y: [rows][ldy] f32, written, not added to.
   void (*nf4_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                       size_t group_begin, size_t group_end);
-  /// The same over a dense matrix. y = scale * sum if `add` is 0, y += scale * sum otherwise.
+  /// Rounds one row: scale = max|x| / 4095 for each block, q = nearest(x / scale), 0 where the block is 0. Of each 8
+  /// columns the order is 0 2 1 3 4 6 5 7: pairs as the NF4 codes come apart in 32-bit lanes.
+  void (*quantize)(const float *x, size_t columns, size_t block, int16_t *q, float *scale);
+  /// nf4_product on rounded rows and code values rounded to 4095ths: each block's products are summed exactly, in
+  /// integers, then added in f32 in the order of the blocks.
+  void (*nf4_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+                              size_t group_begin, size_t group_end);
+  /// The same over an int8 matrix.
+  void (*int8_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+                               size_t group_begin, size_t group_end);
+  /// y = x Wt over a dense matrix of f32. y = scale * sum if `add` is 0, y += scale * sum otherwise.
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end, float scale, int add);
 
@@ -68,5 +88,10 @@ typedef enum { GRAFT_SCALAR = 0, GRAFT_AVX2 = 1, GRAFT_AVX512 = 2, GRAFT_NEON = 
 /// The implementations for an instruction set, or null where this machine or build has none.
 const graft_kernels *graft_kernels_for(graft_level level);
 
+/// Code values in integer products, and the greatest rounded activation: products of 64 columns fit 31 bits.
+#define GRAFT_INTEGER_ONE 4095
+
 /// The 16 values of the 4-bit NormalFloat type (Dettmers et al., 2023, appendix E), in f32.
 extern const float graft_nf4_values[16];
+/// The same times GRAFT_INTEGER_ONE, rounded to nearest.
+extern const int16_t graft_nf4_integers[16];

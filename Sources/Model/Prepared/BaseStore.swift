@@ -24,16 +24,17 @@ public struct BaseStore: Sendable {
   /// - Parameter progress: the share prepared, 0 ... 1; not called where nothing is to be done; may throw to stop
   /// - Throws: `ModelError` naming what is wrong with the source or cannot be written
   public func open(
-    _ source: any TensorSource, pool: ThreadPool, progress: @escaping (Double) throws -> Void = { _ in }
+    _ source: any TensorSource, mode: ComputeMode = .f32, pool: ThreadPool,
+    progress: @escaping (Double) throws -> Void = { _ in }
   ) throws -> (base: Base, location: URL) {
     try createFolder()
     let hash = try sourceHash(source)
     let url = location(sourceHash: hash)
-    if let base = try? Base(prepared: url) { return (base, url) }
+    if let base = try? Base(prepared: url, mode: mode) { return (base, url) }
     return try withFileLock(url.appendingPathExtension("lock")) {
-      if let base = try? Base(prepared: url) { return (base, url) }
+      if let base = try? Base(prepared: url, mode: mode) { return (base, url) }
       try PreparedWriter.write(source, sourceHash: hash, to: url, pool: pool, progress: progress)
-      return (try Base(prepared: url), url)
+      return (try Base(prepared: url, mode: mode), url)
     }
   }
 

@@ -15,7 +15,7 @@ struct PreparedHeader: Codable, Equatable {
 
   static let magic = Array("GRAFTNF4".utf8)
   /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
-  static let currentVersion = 1
+  static let currentVersion = 2
   static let pageSize = 4096
   static let maxLength = 16 << 20
 
@@ -39,6 +39,9 @@ struct PreparedLayout {
     case vector(String)
     /// A matrix as published, in f32: [group][column][16].
     case exact(String)
+    /// The output head in signed bytes, [group][column pair][16][2], and its f32 scales, [group][column / block][16].
+    case headBytes(String, block: Int)
+    case headScales(String, block: Int)
   }
 
   struct Entry {
@@ -83,12 +86,26 @@ struct PreparedLayout {
     }
     vector(Self.finalNorm)
     if !config.tiedHead { exact(Self.head) }
+    if let block = TileLayout.scaleStretch(columns: config.hiddenSize, blockSize: 64) {
+      let source = config.tiedHead ? Self.embedding : Self.head
+      let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
+      entries.append(
+        Entry(
+          name: Self.headBytes, content: .headBytes(source, block: block),
+          length: TileLayout.denseCount(outputs: outputs, columns: columns)))
+      entries.append(
+        Entry(
+          name: Self.headScales, content: .headScales(source, block: block),
+          length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4))
+    }
     self.entries = entries
   }
 
   static let embedding = "model.embed_tokens.weight"
   static let finalNorm = "model.norm.weight"
   static let head = "lm_head.weight"
+  static let headBytes = "lm_head.int8"
+  static let headScales = "lm_head.int8.scale"
   static func inputNorm(_ layer: Int) -> String { "model.layers.\(layer).input_layernorm.weight" }
   static func postAttentionNorm(_ layer: Int) -> String { "model.layers.\(layer).post_attention_layernorm.weight" }
   static func stackName(_ stack: [LinearModule], _ layer: Int) -> String {

@@ -1,10 +1,11 @@
 public import Foundation
-import Kernels
+public import Kernels
 
 extension Base {
   /// Maps a prepared base and checks every section that is read.
+  /// - Parameter mode: sections that it does not read are not touched
   /// - Throws: `ModelError` naming the file and the section that is damaged, or the format version
-  public convenience init(prepared url: URL) throws {
+  public convenience init(prepared url: URL, mode: ComputeMode = .f32) throws {
     let file = try MappedFile(url)
     let header = try PreparedHeader(file)
     let reader = PreparedReader(file: file, header: header)
@@ -22,7 +23,7 @@ extension Base {
     self.init(
       config: config, fingerprint: header.fingerprint, bytes: header.sections.reduce(0) { $0 + $1.length },
       layers: layers, finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
-      head: config.tiedHead ? embedding : try reader.exact(PreparedLayout.head), owner: file)
+      head: try reader.head(mode, embedding: embedding), owner: file)
   }
 }
 
@@ -79,6 +80,21 @@ private struct PreparedReader {
 
   func floats(_ name: String) throws -> UnsafePointer<Float> {
     try section(name, count: config.hiddenSize * 4).assumingMemoryBound(to: Float.self)
+  }
+
+  /// The exact head for `f32`, the rounded one otherwise, where there is one.
+  func head(_ mode: ComputeMode, embedding: Matrix) throws -> Matrix {
+    let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
+    guard mode != .f32, let block = TileLayout.scaleStretch(columns: columns, blockSize: 64) else {
+      return config.tiedHead ? embedding : try exact(PreparedLayout.head)
+    }
+    let bytes = try section(
+      PreparedLayout.headBytes, count: TileLayout.denseCount(outputs: outputs, columns: columns))
+    let scale = try section(
+      PreparedLayout.headScales, count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4)
+    return Matrix(
+      int8: bytes, scale: scale.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, block: block,
+      owner: file)
   }
 
   func exact(_ name: String) throws -> Matrix {

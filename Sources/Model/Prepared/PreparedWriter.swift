@@ -60,7 +60,10 @@ public struct PreparedWriter {
       case .codes(let stack, let layer, let stretch):
         pendingScales = []
         try writeCodes(stack, layer, stretch, scales: &pendingScales) { try put($0) }
-      case .scales: try pendingScales.withUnsafeBytes { try put($0) }
+      case .headBytes(let name, let block):
+        pendingScales = []
+        try writeHeadBytes(name, block, scales: &pendingScales) { try put($0) }
+      case .scales, .headScales: try pendingScales.withUnsafeBytes { try put($0) }
       }
       guard length == entry.length else {
         throw ModelError(destination.path, entry.name, reason: "\(length) bytes written instead of \(entry.length)")
@@ -117,6 +120,31 @@ public struct PreparedWriter {
 
   /// A matrix as it is, a group of 16 rows after the other.
   private func writeExact(_ name: String, _ put: (UnsafeRawBufferPointer) throws -> Void) throws {
+    try forEachTile(name) { tile, _ in try tile.withUnsafeBytes { try put($0) } }
+  }
+
+  private func writeHeadBytes(
+    _ name: String, _ block: Int, scales: inout [Float], _ put: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    try forEachTile(name) { tile, columns in
+      var bytes = [Int8](repeating: 0, count: tile.count)
+      var groupScales = [Float](repeating: 0, count: columns / block * tileLanes)
+      for first in stride(from: 0, to: tile.count, by: columns * tileLanes) {
+        tile.withUnsafeBufferPointer { tile in
+          bytes.withUnsafeMutableBufferPointer { bytes in
+            TileLayout.quantizeGroup(
+              tile.baseAddress! + first, columns: columns, block: block, bytes: bytes.baseAddress! + first,
+              scale: &groupScales)
+          }
+        }
+        scales += groupScales
+      }
+      try bytes.withUnsafeBytes { try put($0) }
+    }
+  }
+
+  /// Calls `body` with a matrix as [group][column][16], a few groups at a time, and its columns.
+  private func forEachTile(_ name: String, _ body: ([Float], Int) throws -> Void) throws {
     guard let shape = source.shape(of: name), shape.count == 2 else { throw ModelError(name, reason: "missing") }
     let (rows, columns) = (shape[0], shape[1])
     var values = [Float](repeating: 0, count: Self.stripRows * columns)
@@ -125,8 +153,7 @@ public struct PreparedWriter {
       try values.withUnsafeMutableBufferPointer { buffer in
         try source.read(name, rows: first..<first + count, into: .init(rebasing: buffer[..<(count * columns)]))
       }
-      let tile = denseTile(values, rows: count, columns: columns)
-      try tile.withUnsafeBytes { try put($0) }
+      try body(denseTile(values, rows: count, columns: columns), columns)
     }
   }
 

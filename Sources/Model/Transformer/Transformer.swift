@@ -51,7 +51,7 @@ public final class Transformer: @unchecked Sendable {
     workspace.reserveLogits(wanted * base.head.paddedOutputs)
     let logits = workspace.logits.pointer
     compute.product(
-      base.head, normed, ldx: config.hiddenSize, rows: wanted, into: logits, ldy: base.head.paddedOutputs)
+      base.head, normed, rows: wanted, rounded: workspace.rounded, into: logits, ldy: base.head.paddedOutputs)
     body(logits, base.head.paddedOutputs)
   }
 
@@ -124,7 +124,7 @@ public final class Transformer: @unchecked Sendable {
     into out: UnsafeMutablePointer<Float>
   ) {
     let (ldx, ldy) = (stack.matrix.columns, stack.matrix.paddedOutputs)
-    compute.product(stack.matrix, x, ldx: ldx, rows: rows, into: out, ldy: ldy)
+    compute.product(stack.matrix, x, rows: rows, rounded: workspace.rounded, into: out, ldy: ldy)
     var row = 0
     for run in batch.adapterRuns {
       for term in run.adapters.terms {
@@ -174,6 +174,7 @@ extension ForwardBatch {
 /// Buffers of one forward pass, made once for the largest batch.
 private struct Workspace {
   let hidden, normed, gathered, stacked, attended, activated, projected: AlignedBuffer<Float>
+  let rounded: RoundedRows
   private(set) var logits = AlignedBuffer<Float>(count: 0)
   private var shrunkBuffer = AlignedBuffer<Float>(count: 0)
 
@@ -186,6 +187,8 @@ private struct Workspace {
     attended = AlignedBuffer(count: rows * config.querySize)
     activated = AlignedBuffer(count: rows * config.intermediateSize)
     projected = AlignedBuffer(count: rows * StackedLinear.layout([.down], config).outputs)
+    rounded = RoundedRows(
+      rows: rows, columns: max(config.hiddenSize, config.querySize, config.intermediateSize))
   }
 
   mutating func reserveLogits(_ count: Int) {
