@@ -1,9 +1,10 @@
-// libevent (core and OpenSSL parts) and the few OpenSSL calls a TLS listener needs. What those libraries spell as macros
-// or variadic functions, which Swift cannot import, stands here as inline functions.
+// libevent (core and OpenSSL parts) and the few OpenSSL calls a TLS listener needs. What those libraries spell as
+// macros or variadic functions, which Swift cannot import, stands here as inline functions.
 #ifndef GRAFT_CLIBEVENT_SHIM_H
 #define GRAFT_CLIBEVENT_SHIM_H
 
-// First, since Debian's event2 headers define _GNU_SOURCE, and the C library's types would differ from Swift's Glibc module.
+// First, since Debian's event2 headers define _GNU_SOURCE, and the C library's types would differ from Swift's Glibc
+// module.
 #include <features.h>
 
 #include <event2/buffer.h>

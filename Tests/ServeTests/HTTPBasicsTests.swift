@@ -76,7 +76,8 @@ extension HTTPTests {
         exchange.respond(status: 200)
       }
       let client = try server.client()
-      _ = try client.get("/v1/a%2Fb/%C3%A9?adapter=x%3A0.5,y&q=a+b&flag&=v&adapter=z", headers: "X-A: 1\r\nx-a:  2 \r\nX-B:\r\n")
+      _ = try client.get(
+        "/v1/a%2Fb/%C3%A9?adapter=x%3A0.5,y&q=a+b&flag&=v&adapter=z", headers: "X-A: 1\r\nx-a:  2 \r\nX-B:\r\n")
       let request = try #require(seen.value)
       #expect(request.method == "GET")
       #expect(request.path == ["v1", "a/b", "é"])
@@ -89,7 +90,8 @@ extension HTTPTests {
       #expect(request.version == .http1_1)
 
       for (target, path) in [
-        ("/", []), ("/a/", ["a", ""]), ("http://host:1/a?b", ["a"]), ("HTTP://host", []), ("http://h?b", [""]), ("*", []),
+        ("/", []), ("/a/", ["a", ""]), ("http://host:1/a?b", ["a"]), ("HTTP://host", []), ("http://h?b", [""]),
+        ("*", []),
       ] as [(String, [String])] {
         _ = try client.get(target)
         #expect(seen.value?.path == path.filter { target != "http://h?b" || !$0.isEmpty })
@@ -121,7 +123,8 @@ extension HTTPTests {
     @Test func responseHeadersCannotBeSplit() throws {
       let server = try HTTPTestServer { exchange in
         exchange.respond(
-          status: 200, headers: ["X-A": "a\r\nX-Evil: 1", "X-B\r\nX-Evil": "1", "Content-Length": "999", "Connection": "x"])
+          status: 200,
+          headers: ["X-A": "a\r\nX-Evil: 1", "X-B\r\nX-Evil": "1", "Content-Length": "999", "Connection": "x"])
       }
       let response = try server.client().get("/")
       #expect(response.headers["x-a"] == "a  X-Evil: 1")

@@ -86,7 +86,8 @@ extension HTTPTests {
     @Test func bodiesOverTheLimitAre413() throws {
       let server = try HTTPTestServer({ $0.maxBodyBytes = 1000 }, handler: standardHandler)
       let exact = try server.client()
-      try exact.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + String(repeating: "a", count: 1000))
+      try exact.send(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + String(repeating: "a", count: 1000))
       #expect(try exact.receiveResponse().body.count == 1000)
 
       // The client is still sending when it is refused, and must be able to read why.

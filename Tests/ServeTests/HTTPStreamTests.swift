@@ -174,7 +174,8 @@ extension HTTPTests {
     @Test func aHalfClosedClientGetsWhatIsAnsweredAtOnce() throws {
       let server = try HTTPTestServer(handler: standardHandler)
       let client = try server.client()
-      try client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+      try client.send(
+        "GET /hello HTTP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
       client.shutdownSending()
       #expect(try client.receiveResponse().text == "hello")
       #expect(try client.receiveResponse().text == "abc")

@@ -98,7 +98,8 @@ final class HTTPTestServer {
   }
 }
 
-/// Answers that most tests can do with: `/hello`, `/echo` (the body back), `/big?n=bytes`, `/stream?n=chunks`, `/method`.
+/// Answers that most tests can do with: `/hello`, `/echo` (the body back), `/big?n=bytes`, `/stream?n=chunks`,
+/// `/method`.
 @Sendable func standardHandler(_ exchange: HTTPExchange) {
   let count = exchange.request.queryItems.first { $0.name == "n" }.flatMap { Int($0.value) } ?? 0
   switch exchange.request.path.first {

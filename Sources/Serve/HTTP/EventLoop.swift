@@ -28,7 +28,9 @@ public final class EventLoop: @unchecked Sendable {
   /// - Throws: `HTTPServerError` when the system gives no event base or descriptor.
   public init() throws {
     signal(SIGPIPE, SIG_IGN)
-    guard let base = event_base_new() else { throw HTTPServerError("event loop", reason: "libevent gave no event base") }
+    guard let base = event_base_new() else {
+      throw HTTPServerError("event loop", reason: "libevent gave no event base")
+    }
     let descriptor = graft_wake_descriptor()
     guard descriptor >= 0 else {
       let reason = systemMessage(errno)
@@ -38,11 +40,13 @@ public final class EventLoop: @unchecked Sendable {
     self.base = base
     wakeDescriptor = descriptor
     owner = Atomic(currentThread())
-    wakeSource = EventSource(loop: self, descriptor: descriptor, readPersist: { [unowned self] in
-      var count: UInt64 = 0
-      _ = Glibc.read(wakeDescriptor, &count, MemoryLayout<UInt64>.size)
-      drainMailbox()
-    })
+    wakeSource = EventSource(
+      loop: self, descriptor: descriptor,
+      readPersist: { [unowned self] in
+        var count: UInt64 = 0
+        _ = Glibc.read(wakeDescriptor, &count, MemoryLayout<UInt64>.size)
+        drainMailbox()
+      })
     wakeSource?.arm()
   }
 
@@ -113,8 +117,8 @@ public final class EventLoop: @unchecked Sendable {
     return timer
   }
 
-  /// Calls `handler` on the loop with the signal's number whenever the process gets one of `signals`. In place until the
-  /// loop is gone; signals belong to one loop of the process.
+  /// Calls `handler` on the loop with the signal's number whenever the process gets one of `signals`. In place until
+  /// the loop is gone; signals belong to one loop of the process.
   public func onSignals(_ signals: [Int32], _ handler: @escaping (Int32) -> Void) {
     preconditionInLoop()
     for number in signals {
@@ -170,7 +174,6 @@ func string(fromC buffer: [CChar]) -> String {
 
 /// What the system says of an error number.
 func systemMessage(_ code: Int32) -> String {
-  var buffer = [CChar](repeating: 0, count: 256)
-  guard let message = strerror_r(code, &buffer, buffer.count) else { return "error \(code)" }
-  return String(cString: message)
+  // glibc's strerror is thread-safe since 2.32.
+  strerror(code).map { String(cString: $0) } ?? "error \(code)"
 }

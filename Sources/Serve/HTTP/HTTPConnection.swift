@@ -3,9 +3,10 @@ internal import Glibc
 
 /// One client connection: a bufferevent, the parser's state and the exchange being answered.
 ///
-/// Everything moves in `advance`, which takes as many steps as bytes and watermarks allow: parse a head, hand the exchange
-/// to the handler, move its body, and go on to the next pipelined request only when the response has ended. Between
-/// steps nothing is read that nobody asked for, so memory stays bounded; `HangupWatch` sees the peer leave meanwhile.
+/// Everything moves in `advance`, which takes as many steps as bytes and watermarks allow: parse a head, hand the
+/// exchange to the handler, move its body, and go on to the next pipelined request only when the response has ended.
+/// Between steps nothing is read that nobody asked for, so memory stays bounded; `HangupWatch` sees the peer leave
+/// meanwhile.
 ///
 /// Ownership: the server's table and libevent each hold the connection; `close` gives both back, once.
 final class HTTPConnection {
@@ -16,7 +17,8 @@ final class HTTPConnection {
     case exchange
     /// No more requests; the last bytes are on their way out.
     case closing
-    /// All is sent and our half is shut; what the client still sends is dropped, so that no reset overtakes the response.
+    /// All is sent and our half is shut; what the client still sends is dropped, so that no reset overtakes the
+    /// response.
     case lingering
     case closed
   }
@@ -104,7 +106,8 @@ final class HTTPConnection {
 
   // MARK: Moving on
 
-  /// Does all that can be done now. May be called from anywhere on the loop; a call from inside a handler is remembered.
+  /// Does all that can be done now. May be called from anywhere on the loop; a call from inside a handler is
+  /// remembered.
   func advance(readBytes: Bool = false) {
     // A body that moves has its deadline set anew.
     if readBytes, deadline == .body { deadline = .none }

@@ -3,8 +3,8 @@
 /// Bound to its connection's loop: every member but `id`, `request` and `loop` traps on another thread (come back with
 /// `loop.execute`). Once the response has ended or the client is gone, all calls are without effect, so a handler need
 /// not track either to be safe.
-// @unchecked: may be carried through other threads, but its mutable state is only touched on the loop, which each member
-// checks.
+// @unchecked: may be carried through other threads, but its mutable state is only touched on the loop, which each
+// member checks.
 public final class HTTPExchange: @unchecked Sendable {
   private enum BodySink {
     /// The handler has not yet said what it wants; nothing is read.
@@ -59,8 +59,8 @@ public final class HTTPExchange: @unchecked Sendable {
 
   var hasBegunResponse: Bool { response != .none }
 
-  /// Calls `handler` once, as soon as the client is gone (FIN or RST, also while nothing is written) or the connection is
-  /// dropped; at once if that has happened; never after the response has ended. A client that shuts only its sending
+  /// Calls `handler` once, as soon as the client is gone (FIN or RST, also while nothing is written) or the connection
+  /// is dropped; at once if that has happened; never after the response has ended. A client that shuts only its sending
   /// half counts as gone: HTTP clients do not do that while they wait.
   public func onClose(_ handler: @escaping () -> Void) {
     loop.preconditionInLoop()
@@ -68,8 +68,8 @@ public final class HTTPExchange: @unchecked Sendable {
     if response != .ended { closeHandler = handler }
   }
 
-  /// Sets a header for whatever response this exchange gets, the layer's own errors included. A response's own header of
-  /// that name replaces it.
+  /// Sets a header for whatever response this exchange gets, the layer's own errors included. A response's own header
+  /// of that name replaces it.
   public func setHeader(_ name: String, _ value: String) {
     loop.preconditionInLoop()
     defaultHeaders.set(name, value)
@@ -155,8 +155,8 @@ public final class HTTPExchange: @unchecked Sendable {
   }
 
   /// Sends bytes of a streaming response.
-  /// - Returns: whether the writer may go on; after false it should wait for `onDrain`. A writer that does not is cut off
-  ///   at `HTTPConfiguration.maxBufferedBytes`, and `onClose` fires.
+  /// - Returns: whether the writer may go on; after false it should wait for `onDrain`. A writer that does not is cut
+  ///   off at `HTTPConfiguration.maxBufferedBytes`, and `onClose` fires.
   @discardableResult
   public func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
     loop.preconditionInLoop()
@@ -261,7 +261,8 @@ public final class HTTPExchange: @unchecked Sendable {
   func refuse(_ error: HTTPProtocolError, _ reason: HTTPBodyError) {
     guard let connection else { return }
     let (contentType, bytes) = connection.configuration.errorBody(error.status, error.message)
-    sendHead(status: error.status, headers: ["Content-Type": contentType], framing: .length(bytes.count), mayKeepBody: false)
+    sendHead(
+      status: error.status, headers: ["Content-Type": contentType], framing: .length(bytes.count), mayKeepBody: false)
     if sendsBody { connection.send(bytes) }
     response = .ended
     self.connection = nil

@@ -134,7 +134,8 @@ struct HTTPRequestParser {
       else { throw HTTPProtocolError(400, "malformed header name") }
       let value = line[(colon + 1)...]
       guard value.allSatisfy({ $0 == 0x09 || ($0 >= 0x20 && $0 != 0x7F) }) else {
-        throw HTTPProtocolError(400, "control character in the header \(String(decoding: line[..<colon], as: UTF8.self))")
+        throw HTTPProtocolError(
+          400, "control character in the header \(String(decoding: line[..<colon], as: UTF8.self))")
       }
       fields.append(
         (String(decoding: line[..<colon], as: UTF8.self), trimmedOptionalSpace(String(decoding: value, as: UTF8.self))))
@@ -159,7 +160,9 @@ struct HTTPRequestParser {
     let codings = request.headers.values("transfer-encoding")
     if !codings.isEmpty {
       guard lengths.isEmpty else { throw HTTPProtocolError(400, "both Content-Length and Transfer-Encoding") }
-      guard request.version == .http1_1 else { throw HTTPProtocolError(400, "Transfer-Encoding in an HTTP/1.0 request") }
+      guard request.version == .http1_1 else {
+        throw HTTPProtocolError(400, "Transfer-Encoding in an HTTP/1.0 request")
+      }
       let names = request.headers.list("transfer-encoding")
       guard names.allSatisfy({ equalIgnoringCase($0, "chunked") }) else {
         throw HTTPProtocolError(501, "transfer coding other than chunked")

@@ -42,7 +42,9 @@ struct HTTPTarget {
       guard target.count > scheme.utf8.count, target.prefix(scheme.utf8.count).map(lowercased) == Array(scheme.utf8)
       else { continue }
       let rest = target[scheme.utf8.count...]
-      guard let start = rest.firstIndex(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") }) else { return [] }
+      guard let start = rest.firstIndex(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") }) else {
+        return []
+      }
       // An absolute form may go from authority straight to the query; its path is then "/".
       return rest[start] == UInt8(ascii: "/") ? rest[start...] : [UInt8(ascii: "/")] + rest[start...]
     }

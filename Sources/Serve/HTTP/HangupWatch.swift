@@ -3,9 +3,10 @@ internal import Glibc
 
 /// Tells at once when a peer has closed or reset its connection, whether or not anyone is reading from it.
 ///
-/// An epoll set of its own, edge-triggered, beside libevent's: libevent's EV_CLOSED stays silent on a reset (and its loop
-/// then spins), and a level-triggered event would fire without end on a half-closed socket that is still being answered.
-/// What no one can see is a FIN that the peer's kernel holds back behind more unread bytes than the receive window takes.
+/// An epoll set of its own, edge-triggered, beside libevent's: libevent's EV_CLOSED stays silent on a reset (and its
+/// loop then spins), and a level-triggered event would fire without end on a half-closed socket that is still being
+/// answered. What no one can see is a FIN that the peer's kernel holds back behind more unread bytes than the receive
+/// window takes.
 final class HangupWatch {
   /// - `isError`: the connection is dead (reset, or the network gave up).
   /// - `isHangup`: both directions are shut.
