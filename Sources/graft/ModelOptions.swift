@@ -1,9 +1,9 @@
-import ArgumentParser
+public import ArgumentParser
 import Foundation
-import Kernels
+public import Kernels
 import Model
 
-extension ComputeMode: @retroactive ExpressibleByArgument {}
+extension ComputeMode: ExpressibleByArgument {}
 
 /// The flags of every command that needs the model.
 struct ModelOptions: ParsableArguments {
