@@ -149,6 +149,18 @@ static double exp_sum(const float *x, size_t n, float highest, float factor, flo
   return total;
 }
 
+static uint64_t read_all(const void *data, size_t bytes) {
+  uint64_t total = 0;
+  for (size_t i = 0; i < bytes / 8; i++) total ^= ((const uint64_t *)data)[i];
+  return total;
+}
+
+static int32_t integer_peak(size_t n) {
+  int32_t total = 0;
+  for (size_t i = 0; i < n; i++) total += (int32_t)(i & 7) * 3;
+  return total;
+}
+
 static void add(float *x, const float *y, size_t n) {
   for (size_t i = 0; i < n; i++) x[i] = x[i] + y[i];
 }
@@ -198,6 +210,9 @@ const graft_kernels graft_scalar_kernels = {
     .quantize = quantize,
     .nf4_integer_product = nf4_integer_product,
     .int8_integer_product = int8_integer_product,
+    .read_all = read_all,
+    .integer_peak = integer_peak,
+    .integer_peak_operations = 2,
     .dense_product = dense_product,
     .rms_norm = rms_norm,
     .rope = rope,

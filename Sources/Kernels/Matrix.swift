@@ -22,6 +22,19 @@ public struct Matrix: @unchecked Sendable {
   let scale: UnsafePointer<Float>?
   let owner: any AnyObject & Sendable
 
+  /// What a product reads of it.
+  public var byteCount: Int {
+    switch storage {
+    case .nf4(let block):
+      TileLayout.codeBytes(outputs: outputs, columns: columns)
+        + TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4
+    case .int8(let block):
+      TileLayout.denseCount(outputs: outputs, columns: columns)
+        + TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4
+    case .dense: TileLayout.denseCount(outputs: outputs, columns: columns) * 4
+    }
+  }
+
   public var groups: Int { (outputs + tileLanes - 1) / tileLanes }
   public var paddedOutputs: Int { groups * tileLanes }
 

@@ -65,6 +65,12 @@ typedef struct {
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end, float scale, int add);
 
+  /// For benchmarks: reads `bytes` bytes, a multiple of 256, and returns something of all of them.
+  uint64_t (*read_all)(const void *data, size_t bytes);
+  /// For benchmarks: multiplies and adds in registers `n` times; `integer_peak_operations` is what one time counts.
+  int32_t (*integer_peak)(size_t n);
+  size_t integer_peak_operations;
+
   /// out = x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich, 2019), n values.
   void (*rms_norm)(const float *x, const float *weight, float epsilon, float *out, size_t n);
   /// Rotates the pairs (x[i], x[i + size/2]) of each head by the angle whose cosine and sine are given.

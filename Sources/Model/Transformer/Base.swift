@@ -42,8 +42,20 @@ public final class Base: @unchecked Sendable {
   public let config: ModelConfig
   /// Names the weights that adapters are trained for: SHA-256 over configuration, codes, scales, norms and head.
   public let fingerprint: String
-  /// Bytes of weights that a token reads in f32 mode.
+  /// Size of the prepared file's sections.
   public let bytes: Int
+  /// Bytes of weights that a decoded token reads.
+  public var bytesPerToken: Int {
+    head.byteCount
+      + layers.reduce(0) { sum, layer in
+        sum + [layer.queryKeyValue, layer.output, layer.gateUp, layer.down].reduce(0) { $0 + $1.matrix.byteCount }
+      }
+  }
+  /// Multiplications and additions of the decoder layers' products for one token.
+  public var operationsPerToken: Int {
+    layers.count * LinearModule.allCases.reduce(0) { $0 + 2 * $1.shape(config).output * $1.shape(config).input }
+  }
+
   let layers: [Layer]
   let finalNorm: UnsafePointer<Float>
   let embedding: Matrix

@@ -1,0 +1,93 @@
+public import Kernels
+
+extension ModelConfig {
+  /// The sizes of a published model, for benchmarks with random weights: "135m", "1b" or "8b".
+  public static func published(_ name: String) -> ModelConfig? {
+    func config(
+      _ hidden: Int, _ intermediate: Int, layers: Int, heads: Int, keyValueHeads: Int, head: Int, vocabulary: Int
+    ) -> ModelConfig {
+      ModelConfig(
+        vocabularySize: vocabulary, hiddenSize: hidden, intermediateSize: intermediate, layerCount: layers,
+        headCount: heads, keyValueHeadCount: keyValueHeads, headSize: head, contextLength: 8192, rmsNormEpsilon: 1e-5,
+        rope: RoPEParameters(theta: 500_000), tiedHead: true, bosToken: nil, eosTokens: [])
+    }
+    switch name {
+    case "135m": return config(576, 1536, layers: 30, heads: 9, keyValueHeads: 3, head: 64, vocabulary: 49152)
+    case "1b": return config(2048, 8192, layers: 16, heads: 32, keyValueHeads: 8, head: 64, vocabulary: 128_256)
+    case "8b": return config(4096, 14336, layers: 32, heads: 32, keyValueHeads: 8, head: 128, vocabulary: 128_256)
+    default: return nil
+    }
+  }
+}
+
+extension Base {
+  /// Random weights of a model's size, in memory. Its embedding has only `syntheticVocabulary` rows.
+  public static func synthetic(_ config: ModelConfig, mode: ComputeMode) -> Base {
+    let memory = SyntheticMemory()
+    let norm = UnsafePointer(memory.floats(config.hiddenSize, magnitude: 1))
+    func stack(_ modules: [LinearModule]) -> StackedLinear {
+      let (offsets, outputs) = StackedLinear.layout(modules, config)
+      let columns = modules[0].shape(config).input
+      let codes = memory.bytes(TileLayout.codeBytes(outputs: outputs, columns: columns))
+      let scale = memory.floats(TileLayout.scaleCount(outputs: outputs, columns: columns, block: 64), magnitude: 0.05)
+      return StackedLinear(
+        matrix: Matrix(
+          nf4: codes, scale: scale, outputs: outputs, columns: columns, block: 64, owner: memory), offsets: offsets)
+    }
+    let layers = (0..<config.layerCount).map { _ in
+      Layer(
+        inputNorm: norm, postAttentionNorm: norm, queryKeyValue: stack([.q, .k, .v]), output: stack([.o]),
+        gateUp: stack([.gate, .up]), down: stack([.down]))
+    }
+    let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
+    let embedding = Matrix(
+      dense: memory.floats(syntheticVocabulary * columns, magnitude: 1), outputs: syntheticVocabulary, columns: columns,
+      owner: memory)
+    let head =
+      mode == .f32
+      ? Matrix(dense: memory.floats(outputs * columns, magnitude: 0.05), outputs: outputs, columns: columns, owner: memory)
+      : Matrix(
+        int8: memory.bytes(outputs * columns),
+        scale: memory.floats(outputs * columns / 64, magnitude: 0.001), outputs: outputs, columns: columns, block: 64,
+        owner: memory)
+    return Base(
+      config: config, fingerprint: "synthetic", bytes: memory.byteCount, layers: layers, finalNorm: norm,
+      embedding: embedding, head: head, owner: memory)
+  }
+
+  /// Tokens below this may be fed to a synthetic base.
+  public static var syntheticVocabulary: Int { 1024 }
+}
+
+/// Buffers of random contents that live as long as their owner.
+///
+/// `@unchecked Sendable`: filled by one thread before anything reads it.
+private final class SyntheticMemory: @unchecked Sendable {
+  private var buffers: [AlignedBuffer<UInt64>] = []
+  private var state: UInt64 = 0x9E37_79B9_7F4A_7C15
+
+  var byteCount: Int { buffers.reduce(0) { $0 + $1.bytes } }
+
+  func bytes(_ count: Int) -> UnsafeRawPointer {
+    let buffer = AlignedBuffer<UInt64>(count: (count + 7) / 8)
+    for i in 0..<buffer.count { buffer.pointer[i] = next() }
+    buffers.append(buffer)
+    return UnsafeRawPointer(buffer.pointer)
+  }
+
+  /// Between a half of and the whole magnitude.
+  func floats(_ count: Int, magnitude: Float) -> UnsafePointer<Float> {
+    let buffer = AlignedBuffer<UInt64>(count: (count + 1) / 2)
+    let floats = UnsafeMutableRawPointer(buffer.pointer).assumingMemoryBound(to: Float.self)
+    for i in 0..<count { floats[i] = magnitude * (0.5 + Float(next() >> 40) * 0x1p-25) }
+    buffers.append(buffer)
+    return UnsafePointer(floats)
+  }
+
+  private func next() -> UInt64 {
+    state ^= state << 13
+    state ^= state >> 7
+    state ^= state << 17
+    return state
+  }
+}
