@@ -32,22 +32,40 @@ struct Normalizer: Sendable {
     case .nfc:
       // Up to U+02FF every scalar is its own composed form and combines with nothing before it.
       if text.allSatisfy({ $0 < 0xCC }) { return nil }
-      return utf8(text).precomposedStringWithCanonicalMapping.utf8.map { $0 }
+      return composingHangul(utf8(text).precomposedStringWithCanonicalMapping)
     case .nfkc:
       if text.allSatisfy({ $0 < 0x80 }) { return nil }
-      return utf8(text).precomposedStringWithCompatibilityMapping.utf8.map { $0 }
+      return composingHangul(utf8(text).precomposedStringWithCompatibilityMapping)
     case .nfd:
       if text.allSatisfy({ $0 < 0x80 }) { return nil }
-      return utf8(text).decomposedStringWithCanonicalMapping.utf8.map { $0 }
+      return Array(utf8(text).decomposedStringWithCanonicalMapping.utf8)
     case .nfkd:
       if text.allSatisfy({ $0 < 0x80 }) { return nil }
-      return utf8(text).decomposedStringWithCompatibilityMapping.utf8.map { $0 }
+      return Array(utf8(text).decomposedStringWithCompatibilityMapping.utf8)
     case .prepend(let prefix): return text.isEmpty ? nil : prefix + text
     case .replace(let old, let new): return replace(old, with: new, in: text)
     }
   }
 
   private func utf8(_ text: UnsafeBufferPointer<UInt8>) -> String { String(decoding: text, as: UTF8.self) }
+
+  /// Foundation on Linux leaves a Hangul syllable without final consonant and the final behind it apart; this
+  /// composes them (Unicode 15, section 3.12).
+  private func composingHangul(_ text: String) -> [UInt8] {
+    let finals: ClosedRange<UInt32> = 0x11A8...0x11C2
+    guard text.unicodeScalars.contains(where: { finals.contains($0.value) }) else { return Array(text.utf8) }
+    var scalars: [Unicode.Scalar] = []
+    for scalar in text.unicodeScalars {
+      if finals.contains(scalar.value), let last = scalars.last?.value, (0xAC00...0xD7A3).contains(last),
+        (last - 0xAC00) % 28 == 0, let syllable = Unicode.Scalar(last + scalar.value - 0x11A7)
+      {
+        scalars[scalars.count - 1] = syllable
+      } else {
+        scalars.append(scalar)
+      }
+    }
+    return scalars.flatMap { Array(UTF8.encode($0) ?? UTF8.encodedReplacementCharacter) }
+  }
 
   private func replace(_ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     guard let first = old.first, text.contains(first) else { return nil }

@@ -55,7 +55,7 @@ extension TokenizerDefinition {
       let merges = try Self.merges(vocabulary, textTable, failure) { types[Int($0)] != .normal }
       model = BytePairModel(
         byteLevel: vocabulary.tokens, textTable, merges, takesWholePieces: split.takesWholePieces,
-        missingByte: vocabulary.unknownToken ?? -1
+        missingByte: -1
       ) { types[$0] != .normal }
       decoding = .byteLevel
     case "llama":

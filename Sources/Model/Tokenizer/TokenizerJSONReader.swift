@@ -141,6 +141,10 @@ struct TokenizerJSONReader {
       ) { isSpecial[$0] }
     }
     let byteTokens = (UInt8.min...UInt8.max).map { textTable.id(of: sentencePieceText(of: $0)) ?? -1 }
+    if byteFallback, let byte = byteTokens.firstIndex(of: -1) {
+      let text = String(decoding: sentencePieceText(of: UInt8(byte)), as: UTF8.self)
+      throw failure("model.byte_fallback", "'\(text)' is not in the vocabulary")
+    }
     let pieces = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { id in
       !isSpecial[id] && !(byteFallback && texts[id].flatMap(sentencePieceByte) != nil)
     }

@@ -1,0 +1,131 @@
+import Foundation
+import Testing
+
+@testable import Model
+
+/// Fixtures and random texts that the tokenizer's tests share.
+enum TokenizerFixture {
+  static func url(_ path: String) throws -> URL {
+    try #require(Bundle.module.resourceURL).appendingPathComponent("Fixtures").appendingPathComponent(path)
+  }
+
+  static func tokenizer(_ folder: String) throws -> Tokenizer {
+    try Tokenizer(.huggingFace(url(folder)), name: folder)
+  }
+
+  static func decode<T: Decodable>(_ type: T.Type, _ path: String) throws -> T {
+    try JSONDecoder().decode(type, from: Data(contentsOf: url(path)))
+  }
+
+  static func json(_ path: String) throws -> JSONTree {
+    try Data(contentsOf: url(path)).withUnsafeBytes { try JSONTree($0.assumingMemoryBound(to: UInt8.self)) }
+  }
+
+  /// Words, digits, blanks, marks and scalars from all over Unicode.
+  static func randomText(_ random: inout SplitMix) -> String {
+    var text = String.UnicodeScalarView()
+    for _ in 0..<Int.random(in: 0...40, using: &random) {
+      let range: ClosedRange<UInt32> =
+        [
+          0x61...0x7A, 0x20...0x20, 0x20...0x7E, 0x00...0x20, 0x80...0x6FF, 0x4E00...0x9FFF, 0x1F600...0x1F64F,
+          0x30...0x39, 0x2000...0x2030, 0x2581...0x2581,
+        ].randomElement(using: &random) ?? 0x20...0x20
+      if let scalar = Unicode.Scalar(UInt32.random(in: range, using: &random)) { text.append(scalar) }
+    }
+    return String(text)
+  }
+}
+
+/// Vigna's SplitMix64: the same numbers in every run.
+struct SplitMix: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ (mixed >> 31)
+  }
+}
+
+/// SmolLM2's tokenizer against ids from Hugging Face's `tokenizers`.
+@Suite struct TokenizerGoldenTests {
+  struct Golden: Decodable {
+    let text: String
+    let ids: [Int32]
+  }
+
+  @Test func idsEqualReference() throws {
+    let tokenizer = try TokenizerFixture.tokenizer("hf")
+    let goldens = try TokenizerFixture.decode([Golden].self, "tokenizer-golden.json")
+    #expect(goldens.count == 18)
+    for golden in goldens {
+      #expect(tokenizer.encode(golden.text, parsingSpecialTokens: true) == golden.ids, "\(golden.text)")
+    }
+  }
+
+  @Test func configurationIsRead() throws {
+    let tokenizer = try TokenizerFixture.tokenizer("hf")
+    #expect(tokenizer.vocabularySize == 49152)
+    #expect(tokenizer.bosToken == 1)
+    #expect(tokenizer.eosTokens == [2])
+    #expect(!tokenizer.addsBOS)
+    #expect(tokenizer.chatTemplate?.contains("<|im_start|>assistant") == true)
+    #expect(tokenizer.specialTokens.count == 17)
+    #expect(tokenizer.specialTokens["<|im_end|>"] == 2)
+    #expect(tokenizer.id(of: "<|im_end|>") == 2)
+    #expect(tokenizer.id(of: "no such token") == nil)
+    #expect(tokenizer.isSpecial(2) && !tokenizer.isSpecial(100) && !tokenizer.isSpecial(-1))
+    #expect(tokenizer.tokenBytes(2) == Array("<|im_end|>".utf8))
+    let the = try #require(tokenizer.id(of: "Ġthe"))
+    #expect(tokenizer.tokenBytes(the) == Array(" the".utf8))
+    #expect(tokenizer.tokenText(the) == "Ġthe")
+    #expect(
+      tokenizer.tokenBytes(49152) == nil && tokenizer.tokenBytes(.min) == nil && tokenizer.tokenBytes(.max) == nil)
+  }
+
+  @Test func specialTokensAreTextWhenNotParsed() throws {
+    let tokenizer = try TokenizerFixture.tokenizer("hf")
+    let text = "<|im_start|>user\nhi<|im_end|><|endoftext|>"
+    let ids = tokenizer.encode(text, parsingSpecialTokens: false)
+    #expect(!ids.contains(where: tokenizer.isSpecial))
+    #expect(tokenizer.decode(ids, skippingSpecialTokens: true) == text)
+    #expect(tokenizer.encode(text, parsingSpecialTokens: true).filter(tokenizer.isSpecial) == [1, 2, 0])
+  }
+
+  @Test func beginningOfSequenceOnDemand() throws {
+    let tokenizer = try TokenizerFixture.tokenizer("hf")
+    #expect(tokenizer.encode("a", parsingSpecialTokens: true, addingBOS: true) == [1, 81])
+    #expect(tokenizer.encode("", parsingSpecialTokens: true, addingBOS: true) == [1])
+  }
+
+  /// A GGUF file's metadata of the same model, as converters write it.
+  @Test func metadataGivesTheSameIDs() throws {
+    let json = try TokenizerFixture.json("hf/tokenizer.json")
+    let members = try #require(json["model"]?["vocab"]?.members)
+    var tokens = [String](repeating: "", count: members.count)
+    for member in members { tokens[Int(try #require(member.value.tokenID))] = member.key }
+    let merges = try #require(json["model"]?["merges"]?.array).map { pair in
+      (pair.array ?? []).compactMap(\.string).joined(separator: " ")
+    }
+    let fromFile = try TokenizerFixture.tokenizer("hf")
+    let types = tokens.indices.map { fromFile.isSpecial(Int32($0)) ? Int32(3) : 1 }
+    let vocabulary = GGUFVocabulary(
+      model: "gpt2", preTokenizer: "smollm", tokens: tokens, tokenTypes: types, scores: [], merges: merges,
+      bosToken: 1, eosToken: 2, unknownToken: 0, addBOS: false, addSpacePrefix: false, chatTemplate: "{{ x }}")
+    let fromMetadata = try Tokenizer(.gguf(vocabulary), name: "smol.gguf")
+    #expect(fromMetadata.eosTokens == [2])
+    #expect(fromMetadata.chatTemplate == "{{ x }}")
+    #expect(fromMetadata.specialTokens == fromFile.specialTokens)
+    for golden in try TokenizerFixture.decode([Golden].self, "tokenizer-golden.json") {
+      #expect(fromMetadata.encode(golden.text, parsingSpecialTokens: true) == golden.ids)
+    }
+    var random = SplitMix(state: 7)
+    for _ in 0..<500 {
+      let text = TokenizerFixture.randomText(&random)
+      let ids = fromMetadata.encode(text, parsingSpecialTokens: false)
+      #expect(ids == fromFile.encode(text, parsingSpecialTokens: false), "\(text.debugDescription)")
+    }
+  }
+}
