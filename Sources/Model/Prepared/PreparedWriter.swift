@@ -178,6 +178,11 @@ public struct PreparedWriter {
     _ put: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
     try forEachStrip(stack, layer) { strip in
+      guard strip.blockSize % stretch == 0 else {
+        throw ModelError(
+          PreparedLayout.stackName(stack, layer),
+          reason: "has NF4 blocks of \(strip.blockSize), smaller than the first matrix's, which is not supported")
+      }
       let groups = TileLayout.groups(strip.rows)
       let tileBytes = strip.columns * 8
       var tiles = [UInt8](repeating: 0, count: groups * tileBytes)
