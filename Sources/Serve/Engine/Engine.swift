@@ -34,7 +34,7 @@ public final class Engine: @unchecked Sendable {
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
     let rows = min(settings.rowBudget, transformer.maxRows)
     scheduler = Scheduler(
-      limits: .init(rowBudget: rows, running: settings.maxRunning, logitRows: min(rows, 64)),
+      limits: .init(rowBudget: rows, running: settings.maxRunning, logitRows: rows),
       blocks: cache.blockCount)
   }
 
