@@ -89,6 +89,11 @@ public final class Engine: @unchecked Sendable {
   private func admit(
     _ id: GenerationID, _ request: GenerationRequest, _ sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
+    let vocabulary = transformer.base.config.vocabularySize
+    if let token = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
+      sink(.failed(.noSuchToken(token, vocabulary: vocabulary)))
+      return
+    }
     let generation = Generation(
       id: id, request: request, tokenizer: tokenizer, endTokens: endTokens, sink: sink)
     guard generation.positionsNeeded <= cache.positionCapacity else {
