@@ -49,18 +49,20 @@ public final class Engine: @unchecked Sendable {
     thread.start()
   }
 
-  /// Ends every generation with `EngineError.shuttingDown` and waits for the thread.
+  /// Ends every generation with `EngineError.shuttingDown` and waits for the thread. May be called again.
   public func stop() {
-    inbox.post(.stop)
+    inbox.close()
     finished.wait()
+    finished.signal()
   }
 
-  /// Hands a request in. `sink` is called on the engine's thread and must not wait for anything.
+  /// Hands a request in. `sink` is called on the engine's thread, or on the caller's if the engine was stopped, and
+  /// must not wait for anything.
   public func submit(
     _ request: GenerationRequest, sink: @escaping @Sendable (GenerationEvent) -> Void
   ) -> GenerationID {
     let id = inbox.makeID()
-    inbox.post(.submit(id, request, sink))
+    if !inbox.post(.submit(id, request, sink)) { sink(.failed(.shuttingDown)) }
     return id
   }
 
