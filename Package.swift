@@ -44,7 +44,13 @@ let package = Package(
     .testTarget(
       name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
-    .testTarget(name: "ModelTests", dependencies: ["Model"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
-    .testTarget(name: "ServeTests", dependencies: ["Serve", "Model", "Kernels", "CLibevent"], swiftSettings: swiftSettings),
+    .target(
+      name: "TestSupport", dependencies: ["Model", "Kernels"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
+    .testTarget(
+      name: "ModelTests", dependencies: ["Model", "Kernels", "TestSupport"], resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "ServeTests", dependencies: ["Serve", "Model", "Kernels", "CLibevent", "TestSupport"],
+      swiftSettings: swiftSettings),
   ]
 )

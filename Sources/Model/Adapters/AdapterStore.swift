@@ -109,7 +109,8 @@ public final class AdapterStore: Sendable {
     let wanted = path.hasPrefix("/") ? URL(filePath: path) : folder.appending(path: path)
     let root = folder.resolvingSymlinksInPath().path
     let real = wanted.standardizedFileURL.resolvingSymlinksInPath()
-    guard !path.utf8.contains(0), real.path.hasPrefix(root.hasSuffix("/") ? root : root + "/") else {
+    // By bytes: a String's prefix also matches paths that only look the same.
+    guard !path.utf8.contains(0), real.path.utf8.starts(with: (root.hasSuffix("/") ? root : root + "/").utf8) else {
       throw Failure(kind: .outsideFolder, description: "'\(path)' is not inside the adapters' folder")
     }
     return real

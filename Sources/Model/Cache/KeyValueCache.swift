@@ -23,6 +23,9 @@ public final class KeyValueCache: @unchecked Sendable {
       headCount: config.headCount, keyValueHeadCount: config.keyValueHeadCount, headSize: config.headSize,
       layerCount: config.layerCount)
     blockCount = max(bytes / (layout.floatsPerBlock * 4), 1)
+    guard blockCount <= Int32.max else {
+      throw ModelError("key-value cache", reason: "\(bytes) bytes are more than \(Int32.max) blocks")
+    }
     let size = blockCount * layout.floatsPerBlock * 4
     let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let map, map != MAP_FAILED else {

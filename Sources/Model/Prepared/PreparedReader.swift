@@ -40,11 +40,15 @@ extension PreparedHeader {
       throw ModelError(
         file.url.path, reason: "prepared in format \(version), this program reads \(Self.currentVersion); prepare it again")
     }
-    guard length <= Self.maxLength, 16 + length <= file.count else {
+    guard length <= Self.maxLength, 16 + length + Self.checksumLength <= file.count else {
       throw ModelError(file.url.path, reason: "truncated in its header")
     }
+    let text = try file.bytes(offset: 16, count: length)
+    guard try file.bytes(offset: 16 + length, count: Self.checksumLength).elementsEqual(Checksum.of(text).utf8) else {
+      throw ModelError(file.url.path, reason: "its header is damaged (its checksum differs); prepare it again")
+    }
     do {
-      self = try JSONDecoder().decode(Self.self, from: Data(try file.bytes(offset: 16, count: length)))
+      self = try JSONDecoder().decode(Self.self, from: Data(text))
     } catch is DecodingError {
       throw ModelError(file.url.path, reason: "its header is damaged; prepare it again")
     }

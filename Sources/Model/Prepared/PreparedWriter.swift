@@ -30,14 +30,16 @@ public struct PreparedWriter {
 
   private func write(sourceHash: String, to destination: URL) throws {
     let file = try AtomicFile(destination)
-    let blank = String(repeating: "0", count: 32)
+    let blank = String(repeating: "0", count: PreparedHeader.checksumLength)
     var header = PreparedHeader(
       config: source.config, sourceHash: sourceHash, fingerprint: blank + blank, sections: [])
-    // Offsets depend on the header's length, whose digits depend on the offsets: twice settles it.
+    // Offsets depend on the header's length, whose digits depend on the offsets: repeated until it settles.
     var dataStart = 0
-    for _ in 0..<3 {
+    while true {
       header.sections = place(layout.entries, from: dataStart, checksum: blank)
-      dataStart = pageAligned(16 + (try encode(header)).count)
+      let end = pageAligned(16 + (try encode(header)).count + PreparedHeader.checksumLength)
+      if end == dataStart { break }
+      dataStart = end
     }
     try file.write(zeros: dataStart)
     let total = Double(layout.entries.reduce(0) { $0 + $1.length })
@@ -78,6 +80,7 @@ public struct PreparedWriter {
     withUnsafeBytes(of: UInt32(json.count).littleEndian) { front += $0 }
     withUnsafeBytes(of: UInt32(PreparedHeader.currentVersion).littleEndian) { front += $0 }
     front += json
+    front += json.withUnsafeBytes { Array(Checksum.of($0).utf8) }
     try front.withUnsafeBytes { try file.overwrite(offset: 0, $0) }
     try file.finish()
   }
@@ -175,6 +178,11 @@ public struct PreparedWriter {
     _ put: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
     try forEachStrip(stack, layer) { strip in
+      guard strip.blockSize % stretch == 0 else {
+        throw ModelError(
+          PreparedLayout.stackName(stack, layer),
+          reason: "has NF4 blocks of \(strip.blockSize), smaller than the first matrix's, which is not supported")
+      }
       let groups = TileLayout.groups(strip.rows)
       let tileBytes = strip.columns * 8
       var tiles = [UInt8](repeating: 0, count: groups * tileBytes)

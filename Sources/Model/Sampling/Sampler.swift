@@ -25,12 +25,14 @@ public struct Sampler: Sendable {
   /// - Parameter index: of the token among those generated, from 0
   public func draw(_ row: LogitRow, index: Int, compute: Compute) -> Int32 {
     let best = row.argmax
-    guard parameters.temperature > 0, let logits = row.values.baseAddress else { return best }
+    let factor = 1 / parameters.temperature
+    // Below about 3e-39 the factor is infinite, and the limit is greedy.
+    guard parameters.temperature > 0, factor.isFinite, let logits = row.values.baseAddress else { return best }
     let count = row.values.count
     return withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { weights in
       guard let pointer = weights.baseAddress else { return best }
       let total = compute.expSum(
-        logits, count: count, highest: logits[Int(best)], factor: 1 / parameters.temperature, into: pointer)
+        logits, count: count, highest: logits[Int(best)], factor: factor, into: pointer)
       var random = CounterRandom(seed: parameters.seed, counter: UInt64(index))
       let draw = random.unit()
       if parameters.topP < 1 {
@@ -59,7 +61,8 @@ public struct Sampler: Sendable {
         candidates.append(Int32(i))
         mass += Double(weights[i])
       }
-      if mass >= wanted || candidates.count == count || threshold == 0 { break }
+      // Written so that it ends also where a logit is no number.
+      if mass >= wanted || candidates.count == count || !(threshold > 0) { break }
       threshold = threshold < 1e-30 ? 0 : threshold / 64
     }
     candidates.sort { (weights[Int($1)], $0) < (weights[Int($0)], $1) }

@@ -34,7 +34,7 @@ public final class Engine: @unchecked Sendable {
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
     let rows = min(settings.rowBudget, transformer.maxRows)
     scheduler = Scheduler(
-      limits: .init(rowBudget: rows, running: settings.maxRunning, logitRows: min(rows, 64)),
+      limits: .init(rowBudget: rows, running: settings.maxRunning, logitRows: rows),
       blocks: cache.blockCount)
   }
 
@@ -49,18 +49,20 @@ public final class Engine: @unchecked Sendable {
     thread.start()
   }
 
-  /// Ends every generation with `EngineError.shuttingDown` and waits for the thread.
+  /// Ends every generation with `EngineError.shuttingDown` and waits for the thread. May be called again.
   public func stop() {
-    inbox.post(.stop)
+    inbox.close()
     finished.wait()
+    finished.signal()
   }
 
-  /// Hands a request in. `sink` is called on the engine's thread and must not wait for anything.
+  /// Hands a request in. `sink` is called on the engine's thread, or on the caller's if the engine was stopped, and
+  /// must not wait for anything.
   public func submit(
     _ request: GenerationRequest, sink: @escaping @Sendable (GenerationEvent) -> Void
   ) -> GenerationID {
     let id = inbox.makeID()
-    inbox.post(.submit(id, request, sink))
+    if !inbox.post(.submit(id, request, sink)) { sink(.failed(.shuttingDown)) }
     return id
   }
 
@@ -89,6 +91,11 @@ public final class Engine: @unchecked Sendable {
   private func admit(
     _ id: GenerationID, _ request: GenerationRequest, _ sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
+    let vocabulary = transformer.base.config.vocabularySize
+    if let token = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
+      sink(.failed(.noSuchToken(token, vocabulary: vocabulary)))
+      return
+    }
     let generation = Generation(
       id: id, request: request, tokenizer: tokenizer, endTokens: endTokens, sink: sink)
     guard generation.positionsNeeded <= cache.positionCapacity else {

@@ -6,7 +6,7 @@
 
 /// The only way into the engine: messages from any thread, drained by the engine's own.
 ///
-/// `@unchecked Sendable`: `messages` and `nextID` are touched under the mutex alone.
+/// `@unchecked Sendable`: `messages`, `nextID` and `isClosed` are touched under the mutex alone.
 final class EngineInbox: @unchecked Sendable {
   enum Message: Sendable {
     case submit(GenerationID, GenerationRequest, @Sendable (GenerationEvent) -> Void)
@@ -16,6 +16,7 @@ final class EngineInbox: @unchecked Sendable {
 
   private var messages: [Message] = []
   private var nextID: UInt64 = 0
+  private var isClosed = false
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let arrived = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
@@ -38,9 +39,22 @@ final class EngineInbox: @unchecked Sendable {
     }
   }
 
-  func post(_ message: Message) {
+  /// False if the inbox is closed, and nobody will read the message.
+  @discardableResult
+  func post(_ message: Message) -> Bool {
     locked {
+      if isClosed { return false }
       messages.append(message)
+      pthread_cond_signal(arrived)
+      return true
+    }
+  }
+
+  /// Posts `stop` as the last message.
+  func close() {
+    locked {
+      if !isClosed { messages.append(.stop) }
+      isClosed = true
       pthread_cond_signal(arrived)
     }
   }

@@ -75,12 +75,16 @@ public enum EngineError: Error, Equatable, Sendable {
   case shuttingDown
   /// More positions than the whole cache holds.
   case exceedsCache(positions: Int, capacity: Int)
+  /// The prompt has a token that the model has no embedding for; tokenizers may know more than their model.
+  case noSuchToken(Int32, vocabulary: Int)
 
   public var message: String {
     switch self {
     case .shuttingDown: "the server is shutting down"
     case .exceedsCache(let positions, let capacity):
       "the request needs \(positions) positions of key-value cache, and there are \(capacity) in all (see --kv-memory)"
+    case .noSuchToken(let token, let vocabulary):
+      "the prompt has the token \(token), and the model knows those from 0 to \(vocabulary - 1)"
     }
   }
 }

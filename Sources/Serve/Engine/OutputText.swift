@@ -7,8 +7,9 @@ struct OutputText {
   private let stops: [[UInt8]]
   /// Decoded but held back, because it could begin a stop string.
   private var held: [UInt8] = []
-  /// Tokens whose text has not wholly been shown, with where each one's ends, counted from the beginning of `held`.
-  private var heldTokens: [(record: TokenRecord, end: Int)] = []
+  /// Tokens whose text has not wholly been shown, with where each one's begins and ends, counted from the beginning of
+  /// `held`: the first one's may begin before it.
+  private var heldTokens: [(record: TokenRecord, begin: Int, end: Int)] = []
   private(set) var isStopped = false
 
   init(decoder: StreamDecoder, stops: [String]) {
@@ -18,9 +19,10 @@ struct OutputText {
 
   /// Adds a token; returns what may be shown by now.
   mutating func push(_ record: TokenRecord) -> (text: String, tokens: [TokenRecord]) {
+    let begin = heldTokens.last?.end ?? held.count
     held += Array(decoder.push(record.token).utf8)
     // A token that ends inside a character is shown with the token that completes it.
-    heldTokens.append((record, held.count + (decoder.hasPending ? 1 : 0)))
+    heldTokens.append((record, begin, held.count + (decoder.hasPending ? 1 : 0)))
     return release(final: false)
   }
 
@@ -43,17 +45,18 @@ struct OutputText {
     var tokens: [TokenRecord] = []
     if isStopped {
       // The token in whose middle the stop began is shown; those that follow are not.
-      var begin = 0
-      for (record, end) in heldTokens {
-        if begin < shown || end <= shown && end == begin { tokens.append(record) }
-        begin = end
+      for (record, begin, end) in heldTokens where begin < shown || end <= shown && end == begin {
+        tokens.append(record)
       }
       heldTokens = []
     } else {
       let count = final ? heldTokens.count : heldTokens.prefix { $0.end <= shown }.count
       tokens = heldTokens.prefix(count).map(\.record)
       heldTokens.removeFirst(count)
-      for i in heldTokens.indices { heldTokens[i].end -= shown }
+      for i in heldTokens.indices {
+        heldTokens[i].begin -= shown
+        heldTokens[i].end -= shown
+      }
     }
     held.removeFirst(shown)
     return (text, tokens)

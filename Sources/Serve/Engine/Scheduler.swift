@@ -8,7 +8,7 @@ struct Scheduler {
     var rowBudget: Int
     /// Most generations that run at once.
     var running: Int
-    /// Most rows whose logits are wanted at once.
+    /// Most rows whose logits are wanted at once; at least 1.
     var logitRows: Int
   }
 
@@ -66,22 +66,31 @@ struct Scheduler {
     admit()
     var rows = 0
     var slices: [Slice] = []
+    let decodeLimit = decodeLimit
     for index in running.indices where running[index].computed >= running[index].promptLength {
-      guard rows < limits.rowBudget else { break }
+      guard rows < decodeLimit else { break }
       slices.append(take(index, 1))
       rows += 1
     }
     var logitRows = slices.count
     for index in running.indices where running[index].computed < running[index].promptLength {
       let entry = running[index]
+      guard logitRows < limits.logitRows else { break }
       var count = min(entry.promptLength - entry.computed, limits.rowBudget - rows)
       if entry.scoresPrompt { count = min(count, limits.logitRows - logitRows) }
-      guard count > 0 else { continue }
+      guard count > 0 else { break }
       slices.append(take(index, count))
       rows += count
       logitRows += entry.scoresPrompt ? count : 1
     }
     return slices.isEmpty ? .idle : .step(slices)
+  }
+
+  /// Most generations that decode in a pass: each wants a row of logits, and one is left to the oldest prompt, which
+  /// would otherwise wait for as long as younger requests keep decoding.
+  private var decodeLimit: Int {
+    let limit = min(limits.rowBudget, limits.logitRows)
+    return limit > 1 && running.contains { $0.computed < $0.promptLength } ? limit - 1 : limit
   }
 
   private mutating func admit() {

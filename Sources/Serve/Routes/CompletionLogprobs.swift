@@ -9,14 +9,18 @@ struct CompletionLogprobs {
   /// Where the next token's text begins, in Unicode code points from the beginning of the choice's text.
   private var offset = 0
   private var decoder: StreamDecoder
+  /// The prompt is shown as it was given: special tokens too, and the beginning of a text.
+  private var promptDecoder: StreamDecoder
   private let tokenizer: Tokenizer
 
   init(tokenizer: Tokenizer) {
     self.tokenizer = tokenizer
     decoder = StreamDecoder(tokenizer, isContinuation: true)
+    promptDecoder = StreamDecoder(tokenizer, skippingSpecialTokens: false)
   }
 
-  mutating func append(_ records: [TokenRecord]) {
+  /// - Parameter isPrompt: the prompt's own tokens, all at once and before any other
+  mutating func append(_ records: [TokenRecord], isPrompt: Bool = false) {
     for record in records {
       let name = Self.name(record.bytes)
       tokens.append(.string(name))
@@ -34,8 +38,10 @@ struct CompletionLogprobs {
       } else {
         topLogprobs.append(.null)
       }
-      offset += decoder.push(record.token).unicodeScalars.count
+      let text = isPrompt ? promptDecoder.push(record.token) : decoder.push(record.token)
+      offset += text.unicodeScalars.count
     }
+    if isPrompt { offset += promptDecoder.finish().unicodeScalars.count }
   }
 
   /// What was appended since the last call.

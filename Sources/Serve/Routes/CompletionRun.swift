@@ -69,15 +69,15 @@ final class CompletionRun {
     switch event {
     case .prompt(let records):
       let text = tokenizer.decode(request.prompts[index / request.choicesPerPrompt], skippingSpecialTokens: false)
-      show(text, records, index)
+      show(text, records, index, isPrompt: true)
     case .output(let text, let tokens): show(text, tokens, index)
     case .finished(let reason, let spent): finish(index, reason, spent)
     case .failed(let error): fail(error.apiError)
     }
   }
 
-  private func show(_ text: String, _ tokens: [TokenRecord], _ index: Int) {
-    if request.logprobs != nil { choices[index].logprobs.append(tokens) }
+  private func show(_ text: String, _ tokens: [TokenRecord], _ index: Int, isPrompt: Bool = false) {
+    if request.logprobs != nil { choices[index].logprobs.append(tokens, isPrompt: isPrompt) }
     guard request.stream else {
       choices[index].text += text
       return

@@ -37,7 +37,8 @@ public struct ServerContext: Sendable {
     let fromModel = isBase ? nil : try AdapterSelector(model ?? "", param: "model")
     guard let text = named.first else {
       guard let fromModel else { return (.none, servedModelName) }
-      return (try fromModel.resolve(in: adapters, param: "model"), model ?? servedModelName)
+      let name = fromModel.terms.isEmpty ? nil : model
+      return (try fromModel.resolve(in: adapters, param: "model"), name ?? servedModelName)
     }
     let selector = try AdapterSelector(text, param: "adapter")
     if let fromModel, fromModel != selector {

@@ -1,0 +1,114 @@
+import Foundation
+import Kernels
+import Model
+import TestSupport
+import Testing
+
+@testable import Serve
+
+@Suite struct AdapterSelectorTests {
+  private typealias Term = AdapterSelector.Term
+
+  private func terms(_ text: String) throws(APIError) -> [AdapterSelector.Term] {
+    try AdapterSelector(text, param: "adapter").terms
+  }
+
+  @Test func theGrammarIsAsDocumented() throws {
+    let table: [(text: String, terms: [Term])] = [
+      ("", []), ("base", []),
+      ("a", [Term(name: "a")]),
+      ("org/a.b-c_d", [Term(name: "org/a.b-c_d")]),
+      ("a:0.5", [Term(name: "a", scale: 0.5)]),
+      ("a:-2", [Term(name: "a", scale: -2)]),
+      ("a:+.5e1", [Term(name: "a", scale: 5)]),
+      ("a:0", [Term(name: "a", scale: 0)]),
+      ("a@3", [Term(name: "a", version: 3)]),
+      ("a@3:0.5", [Term(name: "a", version: 3, scale: 0.5)]),
+      ("a:0.7,b:0.3", [Term(name: "a", scale: 0.7), Term(name: "b", scale: 0.3)]),
+      ("a@1,a@2", [Term(name: "a", version: 1), Term(name: "a", version: 2)]),
+      // Only one scale and one version are taken, from the end.
+      ("ft:x:y", [Term(name: "ft:x:y")]), ("ft:x:y:2", [Term(name: "ft:x:y", scale: 2)]),
+      ("a:1:2", [Term(name: "a:1", scale: 2)]), ("a:0.5@2", [Term(name: "a:0.5", version: 2)]),
+      ("a@1@2", [Term(name: "a@1", version: 2)]),
+      // What is no finite decimal, or no positive integer, stays in the name.
+      ("a:", [Term(name: "a:")]), ("a:inf", [Term(name: "a:inf")]), ("a:nan", [Term(name: "a:nan")]),
+      ("a:0x10", [Term(name: "a:0x10")]), ("a:1e999", [Term(name: "a:1e999")]), ("a: 1", [Term(name: "a: 1")]),
+      ("a:1_0", [Term(name: "a:1_0")]), ("a:e", [Term(name: "a:e")]), ("a:1-", [Term(name: "a:1-")]),
+      ("a@0", [Term(name: "a@0")]), ("a@-1", [Term(name: "a@-1")]), ("a@+1", [Term(name: "a@+1")]),
+      ("a@1.5", [Term(name: "a@1.5")]), ("a@99999999999999999999", [Term(name: "a@99999999999999999999")]),
+      ("a@x", [Term(name: "a@x")]), ("Base", [Term(name: "Base")]),
+    ]
+    for (text, expected) in table { #expect(try terms(text) == expected, "\(text)") }
+  }
+
+  @Test func emptyAndRepeatedTermsAreRefused() {
+    for text in [",", "a,", ",a", "a,,b", ":1", "@1", "@1:2", "a,base", "base,a", "base:0.5", "base@1", "a,a", "a:1,b,a:1.0", "a@2,a@2"] {
+      let error = #expect(throws: APIError.self, "\(text)") { try terms(text) }
+      #expect(error?.status == 400 && error?.param == "adapter", "\(text)")
+    }
+  }
+
+  // MARK: requests
+
+  /// A server's context with the adapters "a", "b" and "org/c".
+  private final class Setting {
+    let model: TinyModel
+    let context: ServerContext
+
+    init() throws {
+      model = try TinyModel(TinyShape(layers: 1))
+      let base = try model.base()
+      let store = AdapterStore(folder: model.adaptersFolder, config: base.config)
+      for (seed, name) in ["a", "b", "c"].enumerated() {
+        _ = try model.writeAdapter(name, ranks: [.q: 4], seed: UInt64(seed))
+        try store.load(name: name == "c" ? "org/c" : name, path: name)
+      }
+      let transformer = Transformer(base: base, compute: Compute(pool: ThreadPool(threads: 1)))
+      let tokenizer = try model.tokenizer()
+      let engine = Engine(
+        transformer: transformer, cache: try KeyValueCache(config: base.config, bytes: 1 << 20), tokenizer: tokenizer)
+      context = ServerContext(
+        engine: engine, tokenizer: tokenizer, adapters: store, base: base, contextLength: 64, servedModelName: "tiny",
+        startedAt: 0)
+    }
+
+    func select(_ model: String?, _ adapters: String...) throws(APIError) -> (adapters: AdapterSet, name: String) {
+      try context.selection(model: model, query: adapters.map { (name: "adapter", value: $0) })
+    }
+  }
+
+  @Test func aRequestSelectsByQueryOrModel() throws {
+    let setting = try Setting()
+    for model in [nil, "base", "tiny", ""] {
+      let (adapters, name) = try setting.select(model)
+      #expect(adapters.terms.isEmpty && name == "tiny", "\(model ?? "none")")
+    }
+    for value in ["", "base"] { #expect(try setting.select(nil, value).adapters.terms.isEmpty) }
+    #expect(try setting.select("org/c:0.5").adapters.terms.map(\.weight) == [0.5])
+    #expect(try setting.select("org/c:0.5").name == "org/c:0.5")
+    #expect(try setting.select(nil, "a:0.7,b:0.3").adapters == setting.select("b:0.3,a:0.7").adapters)
+    #expect(try setting.select("tiny", "a").name == "a")
+    #expect(try setting.select("a", "a").adapters == setting.select("a").adapters)
+    #expect(try setting.select(nil, "a").adapters != setting.select(nil, "a:0.5").adapters)
+  }
+
+  @Test func whatIsNotThereOrContradictsIsRefused() throws {
+    let setting = try Setting()
+    func error(_ model: String?, _ adapters: String...) -> APIError? {
+      do throws(APIError) {
+        _ = try setting.context.selection(model: model, query: adapters.map { (name: "adapter", value: $0) })
+        return nil
+      } catch { return error }
+    }
+    #expect(error("gpt-4")?.status == 404 && error("gpt-4")?.code == "model_not_found")
+    #expect(error("gpt-4")?.param == "model" && error(nil, "x")?.param == "adapter")
+    // The served name is the model's, no adapter's.
+    #expect(error(nil, "tiny")?.status == 404)
+    #expect(error(nil, "a:1:2")?.status == 404 && error(nil, "a,b,x")?.status == 404)
+    #expect(error(nil, "a", "a")?.status == 400)
+    for (model, adapter) in [("a", "b"), ("a", "a:0.5"), ("a", "base"), ("a", ""), ("a", "a,b")] {
+      #expect(error(model, adapter)?.status == 400, "\(model), \(adapter)")
+    }
+    #expect(error(nil, "a@1")?.status == 400)
+  }
+}
