@@ -1,0 +1,46 @@
+# `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SMALL_MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
+MODEL ?= $(SMALL_MODEL)
+# Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
+TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
+
+.PHONY: help setup packages model build serve test format lint clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@printf '\nmake serve takes MODEL=path ADAPTERS=folder PORT=number ARGS="more flags"\n'
+
+setup: packages model ## Debian packages where they are missing, and the small model
+	@scripts/setup.sh conformance
+
+packages:
+	@scripts/setup.sh packages
+
+model: packages
+	@scripts/setup.sh python
+	@.build-venv/bin/python scripts/fetch_model.py
+
+build: packages ## .build/release/graft
+	swift build -c release --product graft
+
+serve: build $(if $(filter $(SMALL_MODEL),$(MODEL)),model) ## Build and serve the small model, or MODEL=path
+	@exec .build/release/graft serve --model "$(MODEL)" $(if $(ADAPTERS),--adapters "$(ADAPTERS)") \
+	  $(if $(PORT),--port "$(PORT)") $(ARGS)
+
+test: setup ## Every test: the libraries' own, then the HTTP and command line suite on the real model
+	scripts/build_strictly.sh $(TEST_BUILD) --build-tests
+	swift test $(TEST_BUILD) --skip-build --disable-xctest
+	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
+
+format: ## Lay the Swift sources out
+	swift format --in-place --recursive --parallel Package.swift Sources Tests
+
+lint: ## Check the layout
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+
+clean: ## Remove what was built (the model stays)
+	rm -rf .build .build-test .build-venv

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the build needs, where they are missing, and makes the Python environment.
+# Does nothing, quickly, when everything is there. Usage: scripts/setup.sh packages|python|conformance
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=.build-venv
+requirements=Tests/Conformance/requirements.txt
+
+# Prints the Debian package of everything that is missing.
+missing_packages() {
+  command -v git >/dev/null || echo git
+  command -v pkg-config >/dev/null || echo pkg-config
+  local library
+  for library in libevent_openssl=libevent-dev libssl=libssl-dev libpcre2-8=libpcre2-dev libxxhash=libxxhash-dev; do
+    pkg-config --exists "${library%%=*}" 2>/dev/null || echo "${library#*=}"
+  done
+  python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || echo python3-venv
+}
+
+packages() {
+  if ! command -v swift >/dev/null; then
+    echo "setup: there is no 'swift' on the PATH; install Swift 6.1 or newer from https://www.swift.org/install" >&2
+    exit 1
+  fi
+  local missing
+  mapfile -t missing < <(missing_packages)
+  [ "${#missing[@]}" -eq 0 ] && return
+  local root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then root=(sudo); else root=(false); fi
+  fi
+  if ! command -v apt-get >/dev/null || [ "${root[*]-}" = false ]; then
+    echo "setup: these Debian packages are missing and cannot be installed from here:" >&2
+    echo "    apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "Installing ${missing[*]}"
+  local install=(${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
+    --no-install-recommends "${missing[@]}")
+  # The package lists may be missing or old.
+  "${install[@]}" </dev/null >/dev/null 2>&1 || {
+    ${root[@]+"${root[@]}"} apt-get update -qq </dev/null
+    "${install[@]}" </dev/null >/dev/null
+  }
+  mapfile -t missing < <(missing_packages)
+  if [ "${#missing[@]}" -ne 0 ]; then
+    echo "setup: still not found after installing: ${missing[*]}" >&2
+    exit 1
+  fi
+}
+
+# The environment, with pip alone.
+python() {
+  "$venv/bin/python" -c 'import pip' 2>/dev/null || {
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+  }
+}
+
+# What the conformance suite imports; the copy of the requirements says what is installed.
+conformance() {
+  python
+  cmp -s "$requirements" "$venv/requirements.txt" || {
+    echo "Installing the conformance suite's Python packages"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" </dev/null
+    cp "$requirements" "$venv/requirements.txt"
+  }
+}
+
+case "${1-}" in
+  packages | python | conformance) "$1" ;;
+  *)
+    echo "usage: scripts/setup.sh packages|python|conformance" >&2
+    exit 2
+    ;;
+esac
