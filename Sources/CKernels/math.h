@@ -50,8 +50,8 @@ static inline float scalar_sum16(const float *v) {
 // Nearest integer, ties to even, of a value within 4,095 or so.
 static inline short scalar_round(float x) {
   float shifted = x + EXP_MAGIC, magic = EXP_MAGIC;
-  int bits, zero;
+  unsigned bits, zero;
   memcpy(&bits, &shifted, 4);
   memcpy(&zero, &magic, 4);
-  return (short)(bits - zero);
+  return (short)(int)(bits - zero);
 }

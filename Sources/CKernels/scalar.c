@@ -81,7 +81,7 @@ static void integer_product(const graft_matrix *w, const graft_activations *x, s
       for (size_t lane = 0; lane < LANES; lane++) {
         float total = 0;
         for (size_t b = 0; b < blocks; b++) {
-          int32_t sum = 0;
+          uint32_t sum = 0;  // wraps where a row is not finite
           for (size_t i = b * w->block; i < (b + 1) * w->block; i++) {
             size_t column = i / 8 * 8 + order[i % 8];
             int weight;
@@ -92,10 +92,10 @@ static void integer_product(const graft_matrix *w, const graft_activations *x, s
             } else {
               weight = ((const int8_t *)w->data)[g * w->columns * LANES + (i / 2 * LANES + lane) * 2 + i % 2];
             }
-            sum += weight * x->q[row * x->columns + i];
+            sum += (uint32_t)(weight * x->q[row * x->columns + i]);
           }
           float factor = x->scale[row * blocks + b] * unit;
-          total = fmaf(w->scale[(g * blocks + b) * LANES + lane] * factor, (float)sum, total);
+          total = fmaf(w->scale[(g * blocks + b) * LANES + lane] * factor, (float)(int32_t)sum, total);
         }
         y[row * ldy + g * LANES + lane] = total;
       }

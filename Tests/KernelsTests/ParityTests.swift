@@ -6,42 +6,8 @@ import Testing
 @Suite struct ParityTests {
   static let vectorSets = InstructionSet.allCases.filter { $0 != .scalar && KernelSet($0) != nil }
 
-  private func compute(_ set: InstructionSet, threads: Int = 1) throws -> Compute {
-    Compute(kernels: try #require(KernelSet(set)), pool: ThreadPool(threads: threads))
-  }
-
-  private struct Product {
-    let matrix: Matrix
-    let x: [Float]
-    let columns: Int
-
-    func run(_ compute: Compute, rows: Int) -> [Float] {
-      var y = [Float](repeating: .nan, count: rows * matrix.paddedOutputs)
-      compute.product(matrix, x, ldx: columns, rows: rows, into: &y, ldy: matrix.paddedOutputs)
-      return y
-    }
-  }
-
-  private func nf4(outputs: Int, columns: Int, block: Int, rows: Int, seed: UInt64) -> Product {
-    var random = SeededRandom(seed: seed)
-    let codes = AlignedBuffer<UInt8>(count: TileLayout.codeBytes(outputs: outputs, columns: columns))
-    let scale = AlignedBuffer<Float>(count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block))
-    for i in 0..<codes.count { codes[i] = UInt8.random(in: 0...255, using: &random) }
-    for i in 0..<scale.count { scale[i] = Float.random(in: 0...2, using: &random) }
-    let owner = Both(codes, scale)
-    return Product(
-      matrix: Matrix(
-        nf4: codes.pointer, scale: scale.pointer, outputs: outputs, columns: columns, block: block, owner: owner),
-      x: random.floats(rows * columns), columns: columns)
-  }
-
-  private final class Both: Sendable {
-    let codes: AlignedBuffer<UInt8>
-    let scale: AlignedBuffer<Float>
-    init(_ codes: AlignedBuffer<UInt8>, _ scale: AlignedBuffer<Float>) {
-      self.codes = codes
-      self.scale = scale
-    }
+  private func compute(_ set: InstructionSet, threads: Int = 1, mode: ComputeMode = .f32) throws -> Compute {
+    Compute(kernels: try #require(KernelSet(set)), pool: ThreadPool(threads: threads), mode: mode)
   }
 
   @Test(arguments: vectorSets, [(8, 8), (24, 8), (48, 16), (96, 32), (64, 64), (192, 64), (1536, 64)])
@@ -49,10 +15,68 @@ import Testing
     let (scalar, vector) = (try compute(.scalar), try compute(set))
     for rows in [1, 2, 3, 4, 5, 6, 7, 12, 13, 63, 64, 65, 130] {
       let outputs = rows % 2 == 0 ? 16 : 40
-      let product = nf4(outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows))
+      let product = Product.nf4(outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows))
       let expected = product.run(scalar, rows: rows)
       #expect(bits(product.run(vector, rows: rows)) == bits(expected), "\(rows) rows")
       #expect(expected.contains { $0 != 0 })
+    }
+  }
+
+  /// Rounded rows against codes and against bytes: integer sums are exact, so every instruction set gives equal bits.
+  @Test(arguments: vectorSets, [(8, 8), (24, 8), (48, 16), (96, 32), (64, 64), (192, 64), (1536, 64)])
+  func integerProducts(set: InstructionSet, shape: (columns: Int, block: Int)) throws {
+    let (scalar, vector) = (try compute(.scalar, mode: .fast), try compute(set, mode: .fast))
+    for rows in [1, 2, 3, 5, 6, 7, 13, 127, 128, 131] {
+      let outputs = rows % 2 == 0 ? 16 : 40
+      for product in [
+        Product.nf4(outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows)),
+        Product.int8(outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows)),
+      ] {
+        let expected = product.run(scalar, rows: rows)
+        #expect(bits(product.run(vector, rows: rows)) == bits(expected), "\(rows) rows")
+        #expect(expected.contains { $0 != 0 })
+        // A row alone has the bits that it has among others.
+        let last = product.run(vector, rows: 1, from: rows - 1)
+        #expect(bits(last) == bits(Array(expected.suffix(product.matrix.paddedOutputs))))
+      }
+    }
+  }
+
+  /// Rounding costs about 1/4095 of a block's largest value an element; by and large far less.
+  @Test func integerProductIsCloseToTheExactOne() throws {
+    let product = Product.nf4(outputs: 64, columns: 576, block: 64, rows: 20, seed: 1)
+    let exact = product.run(try compute(.scalar), rows: 20)
+    let rounded = product.run(try compute(.scalar, mode: .fast), rows: 20)
+    let norm = exact.reduce(0) { $0 + $1 * $1 }.squareRoot()
+    let error = zip(exact, rounded).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+    #expect(error > 0 && error < 3e-4 * norm)
+  }
+
+  @Test(arguments: [Float(0), Float(bitPattern: 714), .infinity, .nan])
+  func roundingSurvivesAnyValue(value: Float) throws {
+    let product = Product.nf4(outputs: 16, columns: 64, block: 64, rows: 1, seed: 1)
+    let odd = Product(matrix: product.matrix, x: [Float](repeating: value, count: 64), columns: 64)
+    for set in InstructionSet.allCases where KernelSet(set) != nil {
+      let y = odd.run(try compute(set, mode: .fast), rows: 1)
+      #expect(value.isFinite ? y.allSatisfy { abs($0) < 1e-6 } : y.count == 16)
+    }
+  }
+
+  /// Bytes with their scales are within half a step of the values they round.
+  @Test func bytesAreNearestToTheirValues() {
+    var random = SeededRandom(seed: 8)
+    let columns = 128
+    let values = random.floats(columns * tileLanes)
+    var bytes = [Int8](repeating: 0, count: values.count)
+    var scale = [Float](repeating: 0, count: columns / 64 * tileLanes)
+    TileLayout.quantizeGroup(values, columns: columns, block: 64, bytes: &bytes, scale: &scale)
+    for column in 0..<columns {
+      let i = column / 8 * 8 + TileLayout.pairOrder.firstIndex(of: column % 8)!
+      for lane in 0..<tileLanes {
+        let step = scale[column / 64 * tileLanes + lane]
+        let byte = bytes[(i / 2 * tileLanes + lane) * 2 + i % 2]
+        #expect(abs(Float(byte) * step - values[column * tileLanes + lane]) <= step * 0.50001)
+      }
     }
   }
 
