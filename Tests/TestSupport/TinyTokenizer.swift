@@ -8,8 +8,8 @@ public enum TinyTokenizer {
   static let firstByte = 1
   /// Each is made of two tokens that come before it, in GPT-2's alphabet.
   static let merges = [
-    ("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("a", "n"), ("an", "d"), ("\u{120}", "the"), ("\u{120}", "a"), ("o", "n"),
-    ("l", "l"), ("a", "a"), ("aa", "b"), ("\u{c3}", "\u{a9}"),
+    ("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("a", "n"), ("an", "d"), ("\u{120}", "the"),
+    ("\u{120}", "a"), ("o", "n"), ("l", "l"), ("a", "a"), ("aa", "b"), ("\u{c3}", "\u{a9}"),
   ]
 
   /// How many ids the tokenizer knows.

@@ -12,7 +12,9 @@ import Testing
     return file[section.offset..<section.offset + section.length]
   }
 
-  private func prepare(_ model: TinyModel, threads: Int = 2) throws -> (bytes: [UInt8], header: PreparedHeader, url: URL) {
+  private func prepare(
+    _ model: TinyModel, threads: Int = 2
+  ) throws -> (bytes: [UInt8], header: PreparedHeader, url: URL) {
     let url = model.root.appending(path: "prepared")
     try PreparedWriter.write(try model.source(), sourceHash: "test", to: url, pool: ThreadPool(threads: threads))
     let file = try MappedFile(url)

@@ -87,7 +87,9 @@ import Testing
     #expect(Set(many).count > 4)
   }
 
-  @Test(arguments: [Float(1e-45), 1e-39, 1e-38, 1e-10, 1e30])
+  @Test(arguments: [
+    Float.leastNonzeroMagnitude, Float(sign: .plus, exponent: -130, significand: 1), 1e-37, 1e-10, 1e30,
+  ])
   func extremeTemperaturesEnd(temperature: Float) {
     for topP in [Float(0), 1e-30, 0.5, 0.999_999_9, 1] {
       let token = draw(logits, .init(temperature: temperature, topP: topP, seed: 5))

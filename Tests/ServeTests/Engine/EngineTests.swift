@@ -90,13 +90,14 @@ import Testing
       .none, AdapterSet([(adapters[0], 1)]), AdapterSet([(adapters[1], 0.5)]),
       AdapterSet([(adapters[0], 0.3), (adapters[1], -1)]),
     ]
-    return (0..<16).map { index in
-      GenerationRequest(
-        prompt: prompt([1, 5, 33, 90][index / 4], seed: UInt64(index)), adapters: sets[index % 4],
-        maxTokens: [12, 1, 40, 0][(index + index / 4) % 4],
-        sampling: SamplingParameters(
-          temperature: index % 3 == 0 ? 0 : 1, topP: index % 2 == 0 ? 1 : 0.9, seed: UInt64(index)),
-        ignoresEndOfText: true, topLogprobs: 3, echoesPrompt: index % 2 == 0 || (index + index / 4) % 4 == 3)
+    return (0..<16).map { (index: Int) -> GenerationRequest in
+      let length = [1, 5, 33, 90][index / 4]
+      let maxTokens = [12, 1, 40, 0][(index + index / 4) % 4]
+      let sampling = SamplingParameters(
+        temperature: index % 3 == 0 ? 0 : 1, topP: index % 2 == 0 ? 1 : 0.9, seed: UInt64(index))
+      return GenerationRequest(
+        prompt: prompt(length, seed: UInt64(index)), adapters: sets[index % 4], maxTokens: maxTokens,
+        sampling: sampling, ignoresEndOfText: true, topLogprobs: 3, echoesPrompt: index % 2 == 0 || maxTokens == 0)
     }
   }
 

@@ -67,8 +67,11 @@ import Testing
           #expect(slice.positions.count == 1)
         }
         rows += slice.positions.count
-        let reachesEnd = slice.positions.upperBound >= request.promptLength
-        logitRows += request.scores && request.computed < request.promptLength ? slice.positions.count : reachesEnd ? 1 : 0
+        if request.scores, request.computed < request.promptLength {
+          logitRows += slice.positions.count
+        } else if slice.positions.upperBound >= request.promptLength {
+          logitRows += 1
+        }
         admitted.insert(slice.id)
       }
       #expect(rows <= limits.rowBudget && logitRows <= limits.logitRows)

@@ -42,7 +42,10 @@ import Testing
   }
 
   @Test func emptyAndRepeatedTermsAreRefused() {
-    for text in [",", "a,", ",a", "a,,b", ":1", "@1", "@1:2", "a,base", "base,a", "base:0.5", "base@1", "a,a", "a:1,b,a:1.0", "a@2,a@2"] {
+    for text in [
+      ",", "a,", ",a", "a,,b", ":1", "@1", "@1:2", "a,base", "base,a", "base:0.5", "base@1", "a,a", "a:1,b,a:1.0",
+      "a@2,a@2",
+    ] {
       let error = #expect(throws: APIError.self, "\(text)") { try terms(text) }
       #expect(error?.status == 400 && error?.param == "adapter", "\(text)")
     }

@@ -41,7 +41,10 @@ import Testing
       let response = try client.get(target)
       #expect(response.status == 200 && response.text == expected, "\(target)")
     }
-    for target in ["/", "/v1", "/v1/model", "/v1/models/", "/v1/jobs/a/b/cancel", "/v1/jobs//", "/healthy", "/health/x", "/V1/models"] {
+    for target in [
+      "/", "/v1", "/v1/model", "/v1/models/", "/v1/jobs/a/b/cancel", "/v1/jobs//", "/healthy", "/health/x",
+      "/V1/models",
+    ] {
       let response = try client.get(target)
       #expect(response.status == 404 && response.text.contains("unknown_url"), "\(target)")
     }
@@ -63,7 +66,8 @@ import Testing
     let client = try server.client()
     #expect(try client.get("/health").status == 200)
     for target in ["/v1/models", "/nowhere", "/v1/jobs/a/cancel"] {
-      for header in ["", "Authorization: secret\r\n", "Authorization: Bearer secre\r\n", "Authorization: Bearer secrets\r\n", "Authorization: Bearer \r\n"] {
+      for value in ["", "secret", "Bearer secre", "Bearer secrets", "Bearer "] {
+        let header = value.isEmpty ? "" : "Authorization: \(value)\r\n"
         let response = try client.get(target, headers: header)
         #expect(response.status == 401 && response.headers["www-authenticate"] == "Bearer", "\(target) \(header)")
       }
