@@ -145,13 +145,14 @@ class TestTypedExceptions:
             client.completions.create(model="base", prompt="Hi", temperature=9, stream=True)
 
 
-class TestKey:
-    @pytest.fixture(scope="class")
-    def locked(self, tmp_path_factory, data_dir):
-        with Server(data_dir=data_dir, api_key="s3cret") as server:
-            yield server
+@pytest.fixture(scope="module")
+def locked(data_dir):
+    with Server(data_dir=data_dir, api_key="s3cret") as server:
+        yield server
 
-    @pytest.mark.parametrize("header", [None, "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3crett", "Basic s3cret"])
+
+class TestKey:
+    @pytest.mark.parametrize("header", [None, "s3cret", "Bearer", "Bearer s3cre", "Bearer s3crett", "Basic s3cret"])
     @pytest.mark.parametrize("method, path", [("GET", "/v1/models"), ("POST", "/v1/completions"), ("GET", "/nowhere")])
     def test_refused(self, locked, method, path, header):
         reply = httpx.request(method, locked.url + path, headers={"Authorization": header} if header else {})
