@@ -1,0 +1,123 @@
+"""Runs the graft binary: a server on a free port, or a command."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import openai
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("GRAFT_BINARY") or ".build/release/graft")
+BINARY = BINARY if BINARY.is_absolute() else ROOT / BINARY
+MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL_NAME = "SmolLM2-135M-Instruct.Q4_1"
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+ADAPTERS = ("r8-all", "r4-qv-rslora", "r4-pattern")
+
+# Long enough for a busy machine; no test is about time in seconds but those that say so.
+PATIENCE = 120
+
+
+def environment() -> dict[str, str]:
+    """The environment without settings that would reach the binary."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")}
+
+
+def run(*arguments: object, stdin: bytes = b"", **options) -> subprocess.CompletedProcess:
+    """Runs a command to its end."""
+    command = [str(BINARY), *map(str, arguments)]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, timeout=PATIENCE, env=environment() | options.pop("env", {}), **options
+    )
+
+
+class Server:
+    """A running `graft serve`."""
+
+    def __init__(self, *arguments: object, data_dir: Path, api_key: str | None = None):
+        command = [BINARY, "serve", "--model", MODEL, "--compute", "f32", "--port", "0", "--data-dir", data_dir, *arguments]
+        if api_key:
+            command += ["--api-key", api_key]
+        self.api_key = api_key
+        self.log: list[str] = []
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, env=environment(),
+        )
+        urls: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, args=(urls,), daemon=True).start()
+        try:
+            self.url = urls.get(timeout=PATIENCE)
+            if not self.url:
+                raise RuntimeError("the server ended:\n" + "".join(self.log))
+            self._await_health()
+        except BaseException:
+            self.process.kill()
+            raise
+        self.port = int(self.url.rsplit(":", 1)[1])
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, headers=headers)
+
+    def _read(self, urls: "queue.Queue[str]") -> None:
+        for line in self.process.stdout:
+            self.log.append(line)
+            if found := re.search(r"url=(http://\S+)", line):
+                urls.put(found[1])
+        urls.put("")
+
+    def _await_health(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(self.url + "/health").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise RuntimeError("the server never became healthy:\n" + "".join(self.log))
+
+    def client(self, **options) -> openai.OpenAI:
+        return openai.OpenAI(**self._client_options(options))
+
+    def async_client(self, **options) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(**self._client_options(options))
+
+    def _client_options(self, options: dict) -> dict:
+        return {
+            "base_url": self.url + "/v1", "api_key": self.api_key or "none", "max_retries": 0, "timeout": PATIENCE
+        } | options
+
+    def complete(self, prompt, *, query: dict | None = None, **fields) -> dict:
+        """A completion that must succeed; greedy unless told otherwise."""
+        body = {"prompt": prompt, "temperature": 0} | fields
+        reply = self.http.post("/v1/completions", json=body, params=query)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=30)
+
+    def close(self) -> None:
+        """Ends the server, which must neither have crashed before nor crash now."""
+        self.http.close()
+        crashed = self.process.poll()
+        if crashed is not None:
+            raise AssertionError(f"the server ended by itself with {crashed}:\n" + "".join(self.log[-20:]))
+        assert self.interrupt() in (0, 130), "".join(self.log[-20:])
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None and self.process.poll() is None:
+            self.close()
+        elif self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()

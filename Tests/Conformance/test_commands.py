@@ -1,0 +1,212 @@
+"""The command line: tokenize, prepare, generate, exit codes, and what damaged files say."""
+
+import json
+import re
+import signal
+import subprocess
+
+import pytest
+
+from graft_server import BINARY, FIXTURES, MODEL, MODEL_NAME, Server, environment, run
+
+COMMON = ("--compute", "f32")
+
+
+def one_line_error(done: subprocess.CompletedProcess, *, code: int = 1) -> str:
+    """What a failed command says: one line, after the progress bar's if there was one."""
+    assert done.returncode == code, done.stderr.decode()
+    lines = [line for line in done.stderr.decode().splitlines() if not line.startswith("Preparing ")]
+    assert len(lines) == 1 and lines[0].startswith("graft: "), lines
+    return lines[0]
+
+
+class TestTokenize:
+    @pytest.mark.parametrize("form", ["gguf", "hf"])
+    def test_reference(self, reference, hf_dir, form):
+        model = MODEL if form == "gguf" else hf_dir
+        assert len(reference.tokenization) > 8
+        for case in reference.tokenization:
+            done = run("tokenize", "--model", model, stdin=case["text"].encode())
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout) == case["ids"], case["text"]
+
+    def test_special_tokens_as_text(self):
+        parsed = json.loads(run("tokenize", "--model", MODEL, stdin=b"<|im_end|>").stdout)
+        plain = json.loads(run("tokenize", "--model", MODEL, "--text", stdin=b"<|im_end|>").stdout)
+        assert parsed == [2] and len(plain) > 1 and 2 not in plain
+
+    def test_long_text(self, reference):
+        text = "".join(case["text"] for case in reference.tokenization) * 300
+        ids = json.loads(run("tokenize", "--model", MODEL, stdin=text.encode()).stdout)
+        assert reference.bytes_of(ids) == text.encode()
+
+    def test_bytes_that_are_no_text(self):
+        assert "UTF-8" in one_line_error(run("tokenize", "--model", MODEL, stdin=b"\xff\xfe"))
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["nothing"], ["serve"], ["tokenize"], ["serve", "--model", MODEL, "--port", "70000"],
+            ["serve", "--model", MODEL, "--nonsense"], ["serve", "--model", MODEL, "--compute", "f16"],
+            ["generate", "--model", MODEL, "--max-tokens", "0"], ["serve", "--model", MODEL, "--threads", "0"],
+            ["serve", "--model", MODEL, "--kv-memory", "5 apples"], ["serve", "--model", MODEL, "--tls-key", "x"],
+        ],
+    )
+    def test_wrong_usage_is_2(self, arguments):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stderr and not done.stdout
+
+    @pytest.mark.parametrize("name", [None, "serve", "prepare", "generate", "tokenize"])
+    def test_help_is_0(self, name):
+        done = run(*([name] if name else []), "--help")
+        assert done.returncode == 0
+        assert b"USAGE: graft" in done.stdout
+
+    def test_settings_from_the_environment(self):
+        done = run("tokenize", stdin=b"a", env={"GRAFT_MODEL": str(MODEL)})
+        assert json.loads(done.stdout) == [81]
+        wrong = run("serve", env={"GRAFT_MODEL": str(MODEL), "GRAFT_PORT": "many"})
+        assert wrong.returncode == 2 and b"GRAFT_PORT" in wrong.stderr
+
+
+class TestBadModels:
+    def prepare(self, model, tmp_path):
+        return run("prepare", "--model", model, "--data-dir", tmp_path / "data")
+
+    def test_missing(self, tmp_path):
+        assert "nowhere.gguf" in one_line_error(self.prepare(tmp_path / "nowhere.gguf", tmp_path))
+
+    def test_not_a_model(self, tmp_path):
+        file = tmp_path / "text.gguf"
+        file.write_text("This is not a model. " * 100)
+        assert "text.gguf" in one_line_error(self.prepare(file, tmp_path))
+
+    def test_empty(self, tmp_path):
+        file = tmp_path / "empty.gguf"
+        file.touch()
+        assert "empty.gguf" in one_line_error(self.prepare(file, tmp_path))
+
+    @pytest.mark.parametrize("size", [3, 20, 100, 5000, 1_000_000, 50_000_000, 98_362_431])
+    def test_truncated(self, tmp_path, size):
+        file = tmp_path / "short.gguf"
+        with MODEL.open("rb") as whole:
+            file.write_bytes(whole.read(size))
+        assert "short.gguf" in one_line_error(self.prepare(file, tmp_path))
+        assert not list((tmp_path / "data").rglob("*.graft")), "nothing half-made is left"
+
+    def test_other_architecture(self, tmp_path):
+        data = MODEL.read_bytes()
+        key = data.index(b"general.architecture")
+        value = data.index(b"llama", key)
+        assert value - key < 60
+        file = tmp_path / "other.gguf"
+        file.write_bytes(data[:value] + b"mamba" + data[value + 5 :])
+        assert "mamba" in one_line_error(self.prepare(file, tmp_path))
+
+    def test_folder_without_weights(self, hf_dir, tmp_path):
+        assert "safetensors" in one_line_error(self.prepare(hf_dir, tmp_path))
+
+    def test_unwritable_data_folder(self, tmp_path):
+        (tmp_path / "data").write_text("a file, no folder")
+        assert "data" in one_line_error(self.prepare(MODEL, tmp_path))
+
+
+class TestPrepared:
+    @pytest.fixture
+    def prepared(self, tmp_path):
+        """Prepares, and returns how to do it again and the file that was made."""
+
+        def prepare():
+            done = run("prepare", "--model", MODEL, "--data-dir", tmp_path)
+            assert done.returncode == 0, done.stderr
+            return done
+
+        done = prepare()
+        assert b"Preparing" in done.stderr
+        (file,) = tmp_path.glob("bases/*.graft")
+        assert done.stdout.decode().strip() == str(file)
+        return prepare, file
+
+    def test_once_is_enough(self, prepared):
+        prepare, file = prepared
+        before = file.stat()
+        again = prepare()
+        after = file.stat()
+        assert b"Preparing" not in again.stderr
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    @pytest.mark.parametrize("damage", ["head", "middle", "end", "truncated", "empty"])
+    def test_damage_is_found_and_mended(self, prepared, damage):
+        prepare, file = prepared
+        whole = file.read_bytes()
+        if damage == "truncated":
+            file.write_bytes(whole[:-4096])
+        elif damage == "empty":
+            file.write_bytes(b"")
+        else:
+            offset = {"head": 200, "middle": len(whole) // 2, "end": len(whole) - 1}[damage]
+            with file.open("r+b") as target:
+                target.seek(offset)
+                target.write(bytes([whole[offset] ^ 0x10]))
+        again = prepare()
+        assert b"Preparing" in again.stderr
+        assert file.read_bytes() == whole, "preparing gives the same bytes each time"
+
+    def test_two_at_once_make_one(self, tmp_path):
+        command = [str(BINARY), "prepare", "--model", str(MODEL), "--data-dir", str(tmp_path)]
+        both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) for _ in "ab"]
+        outputs = [process.communicate(timeout=120) for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+        assert outputs[0][0] == outputs[1][0]
+        assert sum(b"Preparing" in error for _, error in outputs) == 1
+        assert len(list(tmp_path.glob("bases/*.graft"))) == 1
+
+
+class TestGenerate:
+    PROMPT = "The capital of France is"
+
+    def generate(self, data_dir, *arguments, **options):
+        return run("generate", "--model", MODEL, "--data-dir", data_dir, *COMMON, *arguments, **options)
+
+    @pytest.mark.parametrize("variant", ["base", "r8-all"])
+    def test_reference(self, reference, data_dir, variant):
+        greedy = [step["id"] for step in reference.prompts[0]["by"][variant]["greedy"]]
+        adapter = [] if variant == "base" else ["--adapter", FIXTURES / "adapters" / variant]
+        done = self.generate(
+            data_dir, "--prompt", self.PROMPT, "--max-tokens", len(greedy), "--temperature", "0", *adapter
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == reference.bytes_of(greedy) + b"\n"
+        assert re.search(rb"5 tokens in, 24 out", done.stderr)
+
+    def test_prompt_from_standard_input_and_seed(self, data_dir):
+        texts = [
+            self.generate(data_dir, "--max-tokens", "10", "--seed", seed, stdin=self.PROMPT.encode()).stdout
+            for seed in (3, 3, 4)
+        ]
+        assert texts[0] == texts[1] != texts[2]
+
+    def test_refusals(self, data_dir, adapters_dir):
+        assert "empty" in one_line_error(self.generate(data_dir, "--prompt", ""))
+        dora = self.generate(data_dir, "--prompt", "a", "--adapter", adapters_dir / "r4-dora")
+        assert "use_dora" in one_line_error(dora)
+        assert "context" in one_line_error(self.generate(data_dir, "--prompt", "a", "--max-tokens", "9000"))
+
+    def test_interrupted_is_130(self, data_dir):
+        command = [BINARY, "generate", "--model", MODEL, "--data-dir", data_dir, *COMMON,
+                   "--prompt", self.PROMPT, "--max-tokens", "4000"]
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, env=environment())
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=30) == 130
+
+
+def test_base_is_called_as_told(data_dir):
+    with Server("--served-model-name", "tiny", data_dir=data_dir) as server:
+        assert [model["id"] for model in server.http.get("/v1/models").json()["data"]] == ["tiny"]
+        assert server.complete("Hi", model="tiny", max_tokens=1)["model"] == "tiny"
+        assert server.http.post("/v1/completions", json={"prompt": "Hi", "model": MODEL_NAME}).status_code == 404
