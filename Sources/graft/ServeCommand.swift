@@ -46,14 +46,16 @@ struct ServeCommand: ParsableCommand {
     var logger = Logger(label: "graft") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = .info
     let model = try LoadedModel(options)
-    let store = AdapterStore(folder: adapters.isEmpty ? nil : URL(filePath: adapters), config: model.base.config)
+    let name = servedModelName.isEmpty ? options.modelStem : servedModelName
+    let store = AdapterStore(
+      folder: adapters.isEmpty ? nil : URL(filePath: adapters), config: model.base.config, reservedNames: [name])
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: model.base, contextLength: model.contextLength,
-      servedModelName: servedModelName.isEmpty ? options.modelStem : servedModelName,
+      servedModelName: name,
       startedAt: Int(Date().timeIntervalSince1970))
     let loop = try EventLoop()
     let routes = APIRoutes(context: context, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)

@@ -24,9 +24,12 @@ public final class AdapterStore: Sendable {
   /// Where adapters are read from; paths outside it are refused.
   public let folder: URL?
   private let config: ModelConfig
+  private let reservedNames: Set<String>
   private let records = Mutex<[String: Record]>([:])
 
-  public init(folder: URL?, config: ModelConfig) {
+  /// - Parameter reservedNames: what already names the base
+  public init(folder: URL?, config: ModelConfig, reservedNames: Set<String> = []) {
+    self.reservedNames = reservedNames
     self.folder = folder?.standardizedFileURL
     self.config = config
   }
@@ -60,6 +63,9 @@ public final class AdapterStore: Sendable {
       throw Failure(
         kind: .badName,
         description: "'\(name)' is no adapter name: letters, digits and . _ / : - are allowed, and no ':number' at its end")
+    }
+    guard !reservedNames.contains(name) else {
+      throw Failure(kind: .badName, description: "'\(name)' is the base's name")
     }
     let source = try confined(path)
     do {
@@ -97,8 +103,10 @@ public final class AdapterStore: Sendable {
       }
     }
     guard allowed else { return false }
-    if let colon = name.lastIndex(of: ":"), Double(name[name.index(after: colon)...]) != nil { return false }
-    return true
+    // A name that ends in a colon and a finite decimal could not be told from a name with a scale.
+    guard let colon = name.lastIndex(of: ":") else { return true }
+    let end = name[name.index(after: colon)...]
+    return !(end.utf8.allSatisfy { "0123456789+-.eE".utf8.contains($0) } && Double(end)?.isFinite == true)
   }
 
   /// The real path, links followed, if it lies inside the real folder.
@@ -110,8 +118,14 @@ public final class AdapterStore: Sendable {
     let root = folder.resolvingSymlinksInPath().path
     let real = wanted.standardizedFileURL.resolvingSymlinksInPath()
     // By bytes: a String's prefix also matches paths that only look the same.
-    guard !path.utf8.contains(0), real.path.utf8.starts(with: (root.hasSuffix("/") ? root : root + "/").utf8) else {
+    let inside = (root.hasSuffix("/") ? root : root + "/").utf8
+    guard !path.utf8.contains(0), real.path.utf8.starts(with: inside) else {
       throw Failure(kind: .outsideFolder, description: "'\(path)' is not inside the adapters' folder")
+    }
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+      guard real.appending(path: file).resolvingSymlinksInPath().path.utf8.starts(with: inside) else {
+        throw Failure(kind: .outsideFolder, description: "'\(path)/\(file)' leads out of the adapters' folder")
+      }
     }
     return real
   }

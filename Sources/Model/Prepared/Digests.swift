@@ -17,8 +17,8 @@ public struct SHA256: ~Copyable {
     text.withUTF8 { update(UnsafeRawBufferPointer($0)) }
   }
 
-  /// 64 hexadecimal digits.
-  public consuming func finish() -> String {
+  /// 64 hexadecimal digits; nothing can be added after.
+  public mutating func finish() -> String {
     var digest = [UInt8](repeating: 0, count: 32)
     EVP_DigestFinal_ex(context, &digest, nil)
     return hexadecimal(digest)

@@ -15,7 +15,7 @@ struct PreparedHeader: Codable, Equatable {
 
   static let magic = Array("GRAFTNF4".utf8)
   /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
-  static let currentVersion = 3
+  static let currentVersion = 4
   static let pageSize = 4096
   static let maxLength = 16 << 20
   /// Digits of a checksum.

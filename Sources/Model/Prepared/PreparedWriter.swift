@@ -9,6 +9,7 @@ public struct PreparedWriter {
   private let layout: PreparedLayout
   private let pool: ThreadPool
   private let progress: (Double) throws -> Void
+  private let fingerprint: BaseFingerprint
 
   /// Rows that are read and quantised by one thread at a time: blocks of 64 values never straddle such strips.
   private static let stripRows = 64
@@ -24,7 +25,8 @@ public struct PreparedWriter {
     let first = LinearModule.q.fullName(layer: 0) + ".weight"
     let blockSize = try source.nf4(first)?.blockSize ?? NF4.blockSize
     let layout = PreparedLayout(source.config, blockSize: blockSize)
-    let writer = PreparedWriter(source: source, layout: layout, pool: pool, progress: progress)
+    let writer = PreparedWriter(
+      source: source, layout: layout, pool: pool, progress: progress, fingerprint: BaseFingerprint(source.config))
     try writer.write(sourceHash: sourceHash, to: destination)
   }
 
@@ -74,7 +76,7 @@ public struct PreparedWriter {
       try file.write(zeros: pageAligned(length) - length)
       done += length
     }
-    header.fingerprint = Self.fingerprint(header)
+    header.fingerprint = fingerprint.finish()
     let json = try encode(header)
     var front = PreparedHeader.magic
     withUnsafeBytes(of: UInt32(json.count).littleEndian) { front += $0 }
@@ -83,18 +85,6 @@ public struct PreparedWriter {
     front += json.withUnsafeBytes { Array(Checksum.of($0).utf8) }
     try front.withUnsafeBytes { try file.overwrite(offset: 0, $0) }
     try file.finish()
-  }
-
-  /// SHA-256 over the configuration and every section's checksum.
-  private static func fingerprint(_ header: PreparedHeader) -> String {
-    var hash = SHA256()
-    var config = header.config
-    // Neither changes what the weights compute.
-    config.bosToken = nil
-    config.eosTokens = []
-    hash.update(String(describing: config))
-    for section in header.sections { hash.update("\(section.name)=\(section.checksum);") }
-    return hash.finish()
   }
 
   private func encode(_ header: PreparedHeader) throws -> Data {
@@ -118,18 +108,20 @@ public struct PreparedWriter {
   ) throws {
     var values = [Float](repeating: 0, count: rows * columns)
     try values.withUnsafeMutableBufferPointer { try source.read(name, rows: 0..<rows, into: $0) }
+    try Self.checkFinite(values, name, columns: columns, firstRow: 0)
+    fingerprint.add(name, values)
     try values.withUnsafeBytes { try put($0) }
   }
 
   /// A matrix as it is, a group of 16 rows after the other.
   private func writeExact(_ name: String, _ put: (UnsafeRawBufferPointer) throws -> Void) throws {
-    try forEachTile(name) { tile, _ in try tile.withUnsafeBytes { try put($0) } }
+    try forEachTile(name, identifies: true) { tile, _ in try tile.withUnsafeBytes { try put($0) } }
   }
 
   private func writeHeadBytes(
     _ name: String, _ block: Int, scales: inout [Float], _ put: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
-    try forEachTile(name) { tile, columns in
+    try forEachTile(name, identifies: false) { tile, columns in
       var bytes = [Int8](repeating: 0, count: tile.count)
       var groupScales = [Float](repeating: 0, count: columns / block * tileLanes)
       for first in stride(from: 0, to: tile.count, by: columns * tileLanes) {
@@ -147,7 +139,8 @@ public struct PreparedWriter {
   }
 
   /// Calls `body` with a matrix as [group][column][16], a few groups at a time, and its columns.
-  private func forEachTile(_ name: String, _ body: ([Float], Int) throws -> Void) throws {
+  /// - Parameter identifies: the values belong to the fingerprint
+  private func forEachTile(_ name: String, identifies: Bool, _ body: ([Float], Int) throws -> Void) throws {
     guard let shape = source.shape(of: name), shape.count == 2 else { throw ModelError(name, reason: "missing") }
     let (rows, columns) = (shape[0], shape[1])
     var values = [Float](repeating: 0, count: Self.stripRows * columns)
@@ -156,8 +149,22 @@ public struct PreparedWriter {
       try values.withUnsafeMutableBufferPointer { buffer in
         try source.read(name, rows: first..<first + count, into: .init(rebasing: buffer[..<(count * columns)]))
       }
-      try body(denseTile(values, rows: count, columns: columns), columns)
+      let read = Array(values[..<(count * columns)])
+      if identifies {
+        try Self.checkFinite(read, name, columns: columns, firstRow: first)
+        fingerprint.add(name, read)
+      }
+      try body(denseTile(read, rows: count, columns: columns), columns)
     }
+  }
+
+  private static func checkFinite(_ values: [Float], _ name: String, columns: Int, firstRow: Int) throws {
+    guard let index = values.firstIndex(where: { !$0.isFinite }) else { return }
+    throw notFinite(name, element: index, columns: columns, firstRow: firstRow)
+  }
+
+  private static func notFinite(_ name: String, element: Int, columns: Int, firstRow: Int) -> ModelError {
+    ModelError(name, reason: "row \(firstRow + element / columns), column \(element % columns) is not a finite number")
   }
 
   private func writeDense(
@@ -245,14 +252,24 @@ public struct PreparedWriter {
         let count = min(round, rows - first)
         let starts = Array(stride(from: first, to: first + count, by: Self.stripRows))
         if let stored {
-          for start in starts { try body(strip(of: stored, start..<min(start + Self.stripRows, rows), columns)) }
+          for start in starts {
+            try identify(name, strip(of: stored, start..<min(start + Self.stripRows, rows), columns), body)
+          }
           continue
         }
         var values = [Float](repeating: 0, count: count * columns)
         try values.withUnsafeMutableBufferPointer { try source.read(name, rows: first..<first + count, into: $0) }
-        for strip in try quantize(values, columns: columns, firstRow: first, name: name) { try body(strip) }
+        for strip in try quantize(values, columns: columns, firstRow: first, name: name) {
+          try identify(name, strip, body)
+        }
       }
     }
+  }
+
+  private func identify(_ name: String, _ strip: Strip, _ body: (Strip) throws -> Void) throws {
+    fingerprint.add(name, strip.packed)
+    fingerprint.add(name, strip.absmax)
+    try body(strip)
   }
 
   private func strip(of tensor: NF4Tensor, _ rows: Range<Int>, _ columns: Int) -> Strip {
@@ -289,9 +306,7 @@ public struct PreparedWriter {
       switch result! {
       case .success(let strip): return strip
       case .failure(.notFinite(let index)):
-        let element = part * size + index
-        throw ModelError(
-          name, reason: "row \(firstRow + element / columns), column \(element % columns) is not a finite number")
+        throw Self.notFinite(name, element: part * size + index, columns: columns, firstRow: firstRow)
       }
     }
   }

@@ -96,6 +96,11 @@ public final class Engine: @unchecked Sendable {
       sink(.failed(.noSuchToken(token, vocabulary: vocabulary)))
       return
     }
+    let positions = request.prompt.count + request.maxTokens
+    guard !request.prompt.isEmpty, positions <= transformer.contextLength else {
+      sink(.failed(.exceedsContext(positions: positions, contextLength: transformer.contextLength)))
+      return
+    }
     let generation = Generation(
       id: id, request: request, tokenizer: tokenizer, endTokens: endTokens, sink: sink)
     guard generation.positionsNeeded <= cache.positionCapacity else {

@@ -73,6 +73,8 @@ public enum GenerationEvent: Sendable {
 public enum EngineError: Error, Equatable, Sendable {
   /// The engine stops, with the process.
   case shuttingDown
+  /// More positions than a sequence may have.
+  case exceedsContext(positions: Int, contextLength: Int)
   /// More positions than the whole cache holds.
   case exceedsCache(positions: Int, capacity: Int)
   /// The prompt has a token that the model has no embedding for; tokenizers may know more than their model.
@@ -81,6 +83,8 @@ public enum EngineError: Error, Equatable, Sendable {
   public var message: String {
     switch self {
     case .shuttingDown: "the server is shutting down"
+    case .exceedsContext(let positions, let contextLength):
+      "the request needs \(positions) positions, of which there must be between 1 and \(contextLength)"
     case .exceedsCache(let positions, let capacity):
       "the request needs \(positions) positions of key-value cache, and there are \(capacity) in all (see --kv-memory)"
     case .noSuchToken(let token, let vocabulary):

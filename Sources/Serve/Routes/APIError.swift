@@ -51,7 +51,7 @@ extension EngineError {
   var apiError: APIError {
     switch self {
     case .shuttingDown: .plain(status: 503, message: message)
-    case .exceedsCache: .invalid(message, code: "context_length_exceeded")
+    case .exceedsContext, .exceedsCache: .invalid(message, code: "context_length_exceeded")
     case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
     }
   }

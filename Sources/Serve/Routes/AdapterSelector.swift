@@ -6,6 +6,10 @@ struct AdapterSelector: Equatable {
     var name: String
     var version: Int?
     var scale: Float?
+
+    func isSame(as other: Term) -> Bool {
+      name == other.name && version == other.version && (scale ?? 1) == (other.scale ?? 1)
+    }
   }
 
   /// None for the bare base.
@@ -22,7 +26,7 @@ struct AdapterSelector: Equatable {
       guard !term.name.isEmpty, term.name != "base" else {
         throw .invalid("'\(text)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
       }
-      guard !terms.contains(term) else {
+      guard !terms.contains(where: { $0.isSame(as: term) }) else {
         throw .invalid("the adapter '\(part)' is named twice", param: param, code: "invalid_value")
       }
       terms.append(term)
@@ -54,6 +58,14 @@ struct AdapterSelector: Equatable {
       value.isFinite
     else { return nil }
     return value
+  }
+
+  /// The same adapters with the same scales, in whatever order.
+  func names(sameAs other: AdapterSelector) -> Bool {
+    terms.count == other.terms.count
+      && terms.allSatisfy { term in
+        other.terms.contains { $0.isSame(as: term) }
+      }
   }
 
   /// Looks the names up.

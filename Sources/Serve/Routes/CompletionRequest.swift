@@ -47,6 +47,11 @@ struct CompletionRequest {
     try fields.refuse("logit_bias") { $0.object?.isEmpty == true }
     try fields.refuse("suffix") { $0.string == "" }
 
+    guard prompts.count * choicesPerPrompt <= Self.maxChoices else {
+      throw .invalid(
+        "\(prompts.count) prompts with \(choicesPerPrompt) choices each are more than \(Self.maxChoices) completions",
+        param: "n", code: "invalid_value")
+    }
     for (index, prompt) in prompts.enumerated() {
       guard !prompt.isEmpty else {
         throw .invalid("'prompt' has no tokens (prompt \(index))", param: "prompt", code: "invalid_value")

@@ -41,7 +41,7 @@ public struct ServerContext: Sendable {
       return (try fromModel.resolve(in: adapters, param: "model"), name ?? servedModelName)
     }
     let selector = try AdapterSelector(text, param: "adapter")
-    if let fromModel, fromModel != selector {
+    if let fromModel, !fromModel.names(sameAs: selector) {
       throw .invalid(
         "'adapter' names '\(text)' and 'model' names '\(model ?? "")'", param: "adapter", code: "invalid_value")
     }
