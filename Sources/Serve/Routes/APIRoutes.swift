@@ -89,6 +89,16 @@ public struct APIRoutes: Sendable {
     exchange.collectJSON(limit: 1 << 20) { [self] (fields) throws(APIError) in
       let name = try required(fields, "lora_name")
       let path = try required(fields, "lora_path")
+      loading.async { [self] in
+        let result = Result { () throws(AdapterStore.Failure) in try context.adapters.load(name: name, path: path) }
+        exchange.loop.execute { [self] in
+          switch result {
+          case .success(let record):
+            logger.info("adapter loaded", metadata: ["name": .string(name), "rank": "\(record.adapter.rank)"])
+            exchange.respond(json: loadedJSON(record))
+          case .failure(let failure): exchange.respond(Self.error(failure))
+          }
+        }
       }
     }
   }
