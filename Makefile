@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test format lint clean
+.PHONY: help setup packages model build serve test bench format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -36,6 +36,11 @@ test: setup ## Every test: the libraries' own, then the HTTP and command line su
 	swift test $(TEST_BUILD) --skip-build --disable-xctest
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
 
+bench: build model ## Speed beside llama.cpp's (PEERS=0 leaves it out; SHAPES=135m,1b,8b ROUNDS=5), and accuracy
+	.build-venv/bin/python scripts/bench.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
+
 format: ## Lay the Swift sources out
 	swift format --in-place --recursive --parallel Package.swift Sources Tests
 
@@ -43,4 +48,4 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-venv
+	rm -rf .build .build-test .build-venv .build-peers

@@ -74,6 +74,7 @@ def llama_model(shape, kind):
 
 def write_random(path, kind, hidden, inner, layers, heads, kv, head, vocabulary):
     """A Llama model of random weights; the head is Q8_0, as llama.cpp's own quantiser leaves it or nearly so."""
+    sys.path[:0] = [str(p) for p in (PEERS / "venv").glob("lib/python3*/site-packages")]
     import gguf
     import numpy as np
 
