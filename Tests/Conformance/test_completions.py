@@ -70,7 +70,7 @@ def test_stream_usage(server):
 
 
 def test_end_of_text_stops(server):
-    prompt = "<|im_start|>user\nSay hi.<|im_end|>\n<|im_start|>assistant\n"
+    prompt = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
     answer = server.complete(prompt, max_tokens=200)
     tokens = answer["usage"]["completion_tokens"]
     assert answer["choices"][0]["finish_reason"] == "stop"
