@@ -20,7 +20,9 @@ public struct MachineLimits: Sendable {
     }
     let rounds = 2_000_000
     let peakSeconds = best(of: 5) {
-      compute.pool.run(parts: compute.pool.threadCount) { _ in keep(UInt64(truncatingIfNeeded: functions.integer_peak(rounds))) }
+      compute.pool.run(parts: compute.pool.threadCount) { _ in
+        keep(UInt64(truncatingIfNeeded: functions.integer_peak(rounds)))
+      }
     }
     return MachineLimits(
       readBandwidth: Double(share * parts) / seconds,

@@ -35,10 +35,12 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "How often each is measured.")
   var repetitions = 5
 
-  @Option(help: "Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the widest).")
+  @Option(
+    help: "Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the widest).")
   var kernels: InstructionSet = KernelSet.best.instructionSet
 
-  @Option(help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
+  @Option(
+    help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
   var accuracy: String?
 
   @Flag(help: "Print JSON.")
@@ -48,7 +50,9 @@ struct BenchCommand: ParsableCommand {
     guard (shape == nil) != model.isEmpty else { throw ValidationError("give either --model or --shape") }
     if let shape, ModelConfig.published(shape) == nil { throw ValidationError("--shape must be 135m, 1b or 8b") }
     guard accuracy == nil || shape == nil else { throw ValidationError("--accuracy needs --model") }
-    for (name, value) in [("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", threads)] {
+    for (name, value) in [
+      ("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", threads),
+    ] {
       guard (1...8192).contains(value) else { throw ValidationError("--\(name) must be between 1 and 8192") }
     }
     guard KernelSet(kernels) != nil else { throw ValidationError("this machine has no \(kernels.rawValue)") }
@@ -71,7 +75,8 @@ struct BenchCommand: ParsableCommand {
   func transformer(_ mode: ComputeMode, pool: ThreadPool, context: Int) throws -> Transformer {
     guard let kernels = KernelSet(kernels) else { throw ValidationError("no such kernels") }
     return Transformer(
-      base: try base(mode, pool: pool), compute: Compute(kernels: kernels, pool: pool, mode: mode), contextLength: context)
+      base: try base(mode, pool: pool), compute: Compute(kernels: kernels, pool: pool, mode: mode),
+      contextLength: context)
   }
 }
 
@@ -131,7 +136,8 @@ private struct SpeedReport {
             .init(
               tokens: piece, position: first, table: table, adapters: .none,
               logits: isLast ? piece.count - 1..<piece.count : 0..<0)
-          ]), cache: cache) { _, _ in }
+          ]), cache: cache
+        ) { _, _ in }
       }
     } / .seconds(1)
   }
@@ -152,8 +158,12 @@ private struct SpeedReport {
     line("decode (\(bench.generate) tokens)", "\(number(decode)) tokens/s")
     line("read bandwidth", "\(number(limits.readBandwidth / 1e9)) GB/s")
     line("integer peak", "\(number(limits.integerPeak / 1e9)) Gop/s")
-    line("decode reads", "\(number(bandwidth / 1e9)) GB/s, \(number(100 * bandwidth / limits.readBandwidth, 0)) % of the bandwidth")
-    line("prefill computes", "\(number(operations / 1e9)) Gop/s, \(number(100 * operations / limits.integerPeak, 0)) % of the peak")
+    line(
+      "decode reads",
+      "\(number(bandwidth / 1e9)) GB/s, \(number(100 * bandwidth / limits.readBandwidth, 0)) % of the bandwidth")
+    line(
+      "prefill computes",
+      "\(number(operations / 1e9)) Gop/s, \(number(100 * operations / limits.integerPeak, 0)) % of the peak")
   }
 
   func printJSON() {
@@ -181,7 +191,9 @@ private struct AccuracyReport {
   init(bench: BenchCommand, pool: ThreadPool, text: String) throws {
     mode = bench.compute
     let tokenizer = try Tokenizer(openTokenizer(at: URL(filePath: bench.model)), name: bench.model)
-    guard let data = FileManager.default.contents(atPath: text) else { throw ModelError(text, reason: "cannot be read") }
+    guard let data = FileManager.default.contents(atPath: text) else {
+      throw ModelError(text, reason: "cannot be read")
+    }
     let ids = tokenizer.encode(String(decoding: data, as: UTF8.self), parsingSpecialTokens: false)
     let window = 512
     let exact = try bench.transformer(.f32, pool: pool, context: window)

@@ -47,7 +47,8 @@ struct GenerateCommand: ParsableCommand {
     guard !tokens.isEmpty else { throw ModelError("prompt", reason: "it is empty") }
     guard tokens.count + maxTokens <= model.contextLength else {
       throw ModelError(
-        "prompt", reason: "\(tokens.count) tokens and --max-tokens \(maxTokens) exceed the context of \(model.contextLength)")
+        "prompt",
+        reason: "\(tokens.count) tokens and --max-tokens \(maxTokens) exceed the context of \(model.contextLength)")
     }
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
     engine.start()

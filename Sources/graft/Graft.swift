@@ -12,7 +12,9 @@ struct Graft: ParsableCommand {
       the base, never merged into it. Every flag can also be given as an environment variable: GRAFT_ and the flag's
       name in capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir.
       """,
-    subcommands: [ServeCommand.self, PrepareCommand.self, GenerateCommand.self, TokenizeCommand.self, BenchCommand.self])
+    subcommands: [
+      ServeCommand.self, PrepareCommand.self, GenerateCommand.self, TokenizeCommand.self, BenchCommand.self,
+    ])
 
   static func main() {
     do {

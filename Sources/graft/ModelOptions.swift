@@ -19,7 +19,9 @@ struct ModelOptions: ParsableArguments {
   @Option(help: "Threads that compute.")
   var threads: Int = environment("THREADS") ?? ProcessInfo.processInfo.activeProcessorCount
 
-  @Option(help: "Positions that a request may use, prompt and answer together; 0 is what the model was trained for, up to 8192.")
+  @Option(
+    help:
+      "Positions that a request may use, prompt and answer together; 0 is what the model was trained for, up to 8192.")
   var context: Int = environment("CONTEXT") ?? 0
 
   @Option(help: "Memory for the key-value cache, in KiB, MiB or GiB.")
@@ -65,9 +67,11 @@ struct LoadedModel {
     let trained = base.config.contextLength
     contextLength = options.context == 0 ? min(trained, 8192) : options.context
     guard contextLength <= trained else {
-      throw ModelError(options.model, reason: "--context \(contextLength) is more than the \(trained) it was trained for")
+      throw ModelError(
+        options.model, reason: "--context \(contextLength) is more than the \(trained) it was trained for")
     }
-    transformer = Transformer(base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
+    transformer = Transformer(
+      base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
     cache = try KeyValueCache(config: base.config, bytes: options.kvMemory.bytes)
   }
 }

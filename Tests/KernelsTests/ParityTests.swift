@@ -15,7 +15,8 @@ import Testing
     let (scalar, vector) = (try compute(.scalar), try compute(set))
     for rows in [1, 2, 3, 4, 5, 6, 7, 12, 13, 63, 64, 65, 130] {
       let outputs = rows % 2 == 0 ? 16 : 40
-      let product = Product.nf4(outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows))
+      let product = Product.nf4(
+        outputs: outputs, columns: shape.columns, block: shape.block, rows: rows, seed: UInt64(rows))
       let expected = product.run(scalar, rows: rows)
       #expect(bits(product.run(vector, rows: rows)) == bits(expected), "\(rows) rows")
       #expect(expected.contains { $0 != 0 })

@@ -92,7 +92,9 @@ struct AttentionInputs {
       let rotatedKeys = (0..<positions).map { rotated(keys, $0 * keyValueSize + shared * size, $0) }
       for row in 0..<positions {
         let query = rotated(queries, row * querySize + head * size, row)
-        let scores = (0...row).map { t in zip(query, rotatedKeys[t]).reduce(0) { $0 + $1.0 * $1.1 } / Double(size).squareRoot() }
+        let scores = (0...row).map { t in
+          zip(query, rotatedKeys[t]).reduce(0) { $0 + $1.0 * $1.1 } / Double(size).squareRoot()
+        }
         let highest = scores.max()!
         let weights = scores.map { exp($0 - highest) }
         let sum = weights.reduce(0, +)

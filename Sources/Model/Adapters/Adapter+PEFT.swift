@@ -5,8 +5,7 @@ extension Adapter {
   /// Reads a PEFT folder, whole or not at all.
   /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
   public convenience init(peft folder: URL, config: ModelConfig) throws {
-    let peft = try PEFTAdapter.read(folder: folder, config: config)
-    if peft.usesDoRA { throw ModelError("adapter_config.json", "use_dora", reason: "DoRA is not supported yet") }
+    let peft = try PEFTAdapter.read(folder: folder, config: config, acceptsDoRA: false)
     var layers = [[LinearModule: Module]](repeating: [:], count: config.layerCount)
     var hash = SHA256()
     for module in peft.modules {
@@ -26,5 +25,7 @@ extension Adapter {
   public var rank: Int { layers.reduce(0) { max($0, $1.values.reduce(0) { max($0, $1.rank) }) } }
 
   /// The modules that some layer has, in the order of a forward pass.
-  public var targets: [LinearModule] { LinearModule.allCases.filter { module in layers.contains { $0[module] != nil } } }
+  public var targets: [LinearModule] {
+    LinearModule.allCases.filter { module in layers.contains { $0[module] != nil } }
+  }
 }

@@ -30,7 +30,8 @@ public final class Adapter: Sendable {
     self.contentHash = contentHash
     self.layers = layers
     bytes = layers.reduce(0) { sum, modules in
-      sum + modules.values.reduce(0) { $0 + ($1.a.paddedOutputs * $1.a.columns + $1.b.paddedOutputs * $1.b.columns) * 4 }
+      sum
+        + modules.values.reduce(0) { $0 + ($1.a.paddedOutputs * $1.a.columns + $1.b.paddedOutputs * $1.b.columns) * 4 }
     }
   }
 

@@ -62,7 +62,8 @@ public final class AdapterStore: Sendable {
     guard Self.isValid(name: name) else {
       throw Failure(
         kind: .badName,
-        description: "'\(name)' is no adapter name: letters, digits and . _ / : - are allowed, and no ':number' at its end")
+        description:
+          "'\(name)' is no adapter name: letters, digits and . _ / : - are allowed, and no ':number' at its end")
     }
     guard !reservedNames.contains(name) else {
       throw Failure(kind: .badName, description: "'\(name)' is the base's name")
@@ -112,7 +113,8 @@ public final class AdapterStore: Sendable {
   /// The real path, links followed, if it lies inside the real folder.
   private func confined(_ path: String) throws(Failure) -> URL {
     guard let folder else {
-      throw Failure(kind: .noFolder, description: "the server was started without --adapters, so no adapter can be loaded")
+      throw Failure(
+        kind: .noFolder, description: "the server was started without --adapters, so no adapter can be loaded")
     }
     let wanted = path.hasPrefix("/") ? URL(filePath: path) : folder.appending(path: path)
     let root = folder.resolvingSymlinksInPath().path

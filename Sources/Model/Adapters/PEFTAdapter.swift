@@ -19,7 +19,7 @@ public struct PEFTAdapter: Sendable {
 
   /// In the order of layers, then of `LinearModule.allCases`.
   public let modules: [Module]
-  /// Every module has a magnitude vector. A caller that does not compute DoRA must refuse, naming `use_dora`.
+  /// Every module has a magnitude vector.
   public let usesDoRA: Bool
   public let usesRSLoRA: Bool
   /// The configuration's own rank and alpha, which patterns may override for some modules.
@@ -34,9 +34,13 @@ public struct PEFTAdapter: Sendable {
   ///
   /// Throws `ModelError` naming the field of the configuration or the tensor: for what is not supported, for a tensor that
   /// is unknown, missing, of the wrong shape or not finite.
-  public static func read(folder: URL, config: ModelConfig) throws -> PEFTAdapter {
+  /// - Parameter acceptsDoRA: false refuses `use_dora` before anything else is looked at
+  public static func read(folder: URL, config: ModelConfig, acceptsDoRA: Bool = true) throws -> PEFTAdapter {
     let text = try MappedFile.contents(of: folder.appendingPathComponent("adapter_config.json"), limit: configLimit)
     let peft = try PEFTConfig(text, file: "adapter_config.json")
+    if peft.usesDoRA, !acceptsDoRA {
+      throw ModelError("adapter_config.json", "use_dora", reason: "DoRA is not supported yet")
+    }
     let modules = try PEFTModules(peft, config: config)
     let weights = folder.appendingPathComponent("adapter_model.safetensors")
     if !FileManager.default.fileExists(atPath: weights.path),

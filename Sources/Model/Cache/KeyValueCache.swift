@@ -29,7 +29,8 @@ public final class KeyValueCache: @unchecked Sendable {
     let size = blockCount * layout.floatsPerBlock * 4
     let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let map, map != MAP_FAILED else {
-      throw ModelError("key-value cache", reason: "\(size) bytes cannot be reserved: \(String(cString: strerror(errno)))")
+      throw ModelError(
+        "key-value cache", reason: "\(size) bytes cannot be reserved: \(String(cString: strerror(errno)))")
     }
     memory = map
     freeBlocks = (0..<Int32(blockCount)).reversed()

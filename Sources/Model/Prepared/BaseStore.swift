@@ -80,7 +80,8 @@ public struct BaseStore: Sendable {
       throw ModelError(file.path, reason: String(cString: strerror(errno)))
     }
     let time = status.st_ctim
-    return "\(file.standardizedFileURL.path)|\(status.st_dev)|\(status.st_ino)|\(status.st_size)|\(time.tv_sec).\(time.tv_nsec)"
+    return
+      "\(file.standardizedFileURL.path)|\(status.st_dev)|\(status.st_ino)|\(status.st_size)|\(time.tv_sec).\(time.tv_nsec)"
   }
 }
 

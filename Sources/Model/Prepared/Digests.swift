@@ -51,7 +51,8 @@ struct Checksum: ~Copyable {
   static func of(_ bytes: UnsafeRawBufferPointer) -> String { text(XXH3_128bits(bytes.baseAddress, bytes.count)) }
 
   private static func text(_ hash: XXH128_hash_t) -> String {
-    hexadecimal([hash.high64, hash.low64].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) } })
+    hexadecimal(
+      [hash.high64, hash.low64].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) } })
   }
 }
 

@@ -38,7 +38,8 @@ extension PreparedHeader {
     let version = UInt32(littleEndian: front.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
     guard version == Self.currentVersion else {
       throw ModelError(
-        file.url.path, reason: "prepared in format \(version), this program reads \(Self.currentVersion); prepare it again")
+        file.url.path,
+        reason: "prepared in format \(version), this program reads \(Self.currentVersion); prepare it again")
     }
     guard length <= Self.maxLength, 16 + length + Self.checksumLength <= file.count else {
       throw ModelError(file.url.path, reason: "truncated in its header")
@@ -53,6 +54,12 @@ extension PreparedHeader {
       throw ModelError(file.url.path, reason: "its header is damaged; prepare it again")
     }
     try config.validate(file.url.path)
+    // Sections that a mode does not read are not checked further, but a file cut short is never taken for whole.
+    for section in sections {
+      guard section.offset >= 0, section.length >= 0, section.offset <= file.count,
+        section.length <= file.count - section.offset
+      else { throw ModelError(file.url.path, section.name, reason: "beyond the file's end; prepare it again") }
+    }
   }
 }
 

@@ -295,7 +295,8 @@ public struct PreparedWriter {
             let (packed, absmax) = try NF4.quantize(piece)
             results[part] = .success(
               Strip(
-                rows: piece.count / columns, columns: columns, blockSize: NF4.blockSize, packed: packed, absmax: absmax))
+                rows: piece.count / columns, columns: columns, blockSize: NF4.blockSize, packed: packed, absmax: absmax)
+            )
           } catch {
             results[part] = .failure(error)
           }

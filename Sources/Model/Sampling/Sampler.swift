@@ -87,7 +87,8 @@ public struct CounterRandom: Sendable {
   private var state: UInt64
 
   public init(seed: UInt64, counter: UInt64) {
-    state = Self.mix(seed &+ 0x9E37_79B9_7F4A_7C15) ^ Self.mix(counter &* 0xD1B5_4A32_D192_ED03 &+ 0x8CB9_2BA7_2F3D_8DD7)
+    state =
+      Self.mix(seed &+ 0x9E37_79B9_7F4A_7C15) ^ Self.mix(counter &* 0xD1B5_4A32_D192_ED03 &+ 0x8CB9_2BA7_2F3D_8DD7)
   }
 
   public mutating func next() -> UInt64 {

@@ -45,7 +45,8 @@ extension Base {
       owner: memory)
     let head =
       mode == .f32
-      ? Matrix(dense: memory.floats(outputs * columns, magnitude: 0.05), outputs: outputs, columns: columns, owner: memory)
+      ? Matrix(
+        dense: memory.floats(outputs * columns, magnitude: 0.05), outputs: outputs, columns: columns, owner: memory)
       : Matrix(
         int8: memory.bytes(outputs * columns),
         scale: memory.floats(outputs * columns / 64, magnitude: 0.001), outputs: outputs, columns: columns, block: 64,

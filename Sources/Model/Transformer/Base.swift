@@ -15,7 +15,9 @@ public struct StackedLinear: Sendable {
   public static let stacks: [[LinearModule]] = [[.q, .k, .v], [.o], [.gate, .up], [.down]]
 
   /// Offsets of the modules and the rows of the stack, each module padded to whole groups of 16.
-  public static func layout(_ modules: [LinearModule], _ config: ModelConfig) -> (offsets: [LinearModule: Int], outputs: Int) {
+  public static func layout(_ modules: [LinearModule], _ config: ModelConfig) -> (
+    offsets: [LinearModule: Int], outputs: Int
+  ) {
     var offsets: [LinearModule: Int] = [:]
     var outputs = 0
     for module in modules {

@@ -80,12 +80,14 @@ public final class Transformer: @unchecked Sendable {
   }
 
   private func attentionBlock(
-    _ index: Int, _ batch: ForwardBatch, _ rows: [AttentionRow], _ layout: KeyValueLayout, _ x: UnsafeMutablePointer<Float>
+    _ index: Int, _ batch: ForwardBatch, _ rows: [AttentionRow], _ layout: KeyValueLayout,
+    _ x: UnsafeMutablePointer<Float>
   ) {
     let (config, layer) = (base.config, base.layers[index])
     let normed = workspace.normed.pointer
     compute.rmsNorm(
-      x, weight: layer.inputNorm, epsilon: config.rmsNormEpsilon, rows: rows.count, size: config.hiddenSize, into: normed)
+      x, weight: layer.inputNorm, epsilon: config.rmsNormEpsilon, rows: rows.count, size: config.hiddenSize,
+      into: normed)
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
     let ld = stack.matrix.paddedOutputs

@@ -24,7 +24,8 @@ struct AdapterSelector: Equatable {
     for part in text.split(separator: ",", omittingEmptySubsequences: false) {
       let term = Self.term(part)
       guard !term.name.isEmpty, term.name != "base" else {
-        throw .invalid("'\(text)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
+        throw .invalid(
+          "'\(text)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
       }
       guard !terms.contains(where: { $0.isSame(as: term) }) else {
         throw .invalid("the adapter '\(part)' is named twice", param: param, code: "invalid_value")

@@ -29,7 +29,8 @@ struct CompletionRequest {
     // Without echo there would be nothing to answer.
     maxTokens = try fields.integer("max_tokens", in: 0...contextLength) ?? 16
     if maxTokens == 0, !echo {
-      throw .invalid("'max_tokens' must be at least 1 unless 'echo' is true", param: "max_tokens", code: "invalid_value")
+      throw .invalid(
+        "'max_tokens' must be at least 1 unless 'echo' is true", param: "max_tokens", code: "invalid_value")
     }
     temperature = try fields.number("temperature", in: 0...2) ?? 1
     topP = try fields.number("top_p", in: 0...1) ?? 1

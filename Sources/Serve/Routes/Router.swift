@@ -36,14 +36,17 @@ struct Router {
 
   private func dispatch(_ exchange: HTTPExchange) throws(APIError) {
     let request = exchange.request
-    let matches = routes.compactMap { route in captures(route.pattern, request.path).map { (route: route, captures: $0) } }
+    let matches = routes.compactMap { route in
+      captures(route.pattern, request.path).map { (route: route, captures: $0) }
+    }
     let method = request.method == "HEAD" ? "GET" : request.method
     let match = matches.first { $0.route.method == method }
     if match?.route.isOpen != true { try authorize(request.headers["authorization"]) }
     guard let match else {
       guard !matches.isEmpty else {
         throw .invalid(
-          "Unknown request URL: \(request.method) /\(request.path.joined(separator: "/"))", code: "unknown_url", status: 404)
+          "Unknown request URL: \(request.method) /\(request.path.joined(separator: "/"))", code: "unknown_url",
+          status: 404)
       }
       let allowed = Set(matches.map(\.route.method)).sorted().joined(separator: ", ")
       exchange.setHeader("Allow", allowed)
