@@ -60,6 +60,15 @@ public final class MappedFile: @unchecked Sendable {
     return UnsafeRawBufferPointer(start: base.map { $0 + offset }, count: count)
   }
 
+  /// Gives the pages wholly inside a range back to the system's cache; touching them later brings them back.
+  func discard(_ bytes: UnsafeRawBufferPointer) {
+    guard let start = bytes.baseAddress else { return }
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let first = (Int(bitPattern: start) + page - 1) / page * page
+    let end = Int(bitPattern: start + bytes.count) / page * page
+    if first < end { madvise(UnsafeMutableRawPointer(bitPattern: first), end - first, MADV_DONTNEED) }
+  }
+
   /// Copies bytes from `offset` on until `destination` is full.
   /// Throws `ModelError` if the range is not inside the file, or is no longer.
   public func read(offset: Int, into destination: UnsafeMutableRawBufferPointer) throws {

@@ -20,6 +20,8 @@ extension Base {
           gateUp: try reader.stack([.gate, .up], index), down: try reader.stack([.down], index)))
     }
     let embedding = try reader.exact(PreparedLayout.embedding)
+    // Its checksum has touched every page; with a head of its own, a token reads but one row.
+    if mode != .f32 || !config.tiedHead { reader.discard(PreparedLayout.embedding) }
     self.init(
       config: config, fingerprint: header.fingerprint, bytes: header.sections.reduce(0) { $0 + $1.length },
       layers: layers, finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
@@ -83,6 +85,12 @@ private struct PreparedReader {
     let bytes = try file.bytes(offset: section.offset, count: count)
     guard Checksum.of(bytes) == section.checksum else { throw failure(name, "damaged (its checksum differs)") }
     return bytes.baseAddress!
+  }
+
+  func discard(_ name: String) {
+    guard let section = sections[name], let bytes = try? file.bytes(offset: section.offset, count: section.length)
+    else { return }
+    file.discard(bytes)
   }
 
   private func failure(_ name: String, _ reason: String) -> ModelError {
