@@ -18,10 +18,9 @@ struct PrepareCommand: ParsableCommand {
     let source = try openCheckpoint(at: options.modelURL)
     let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
     var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
-    let pool = ThreadPool(threads: options.threads)
-    let (base, location) = try store.open(source, mode: options.compute, pool: pool) { try bar.update($0) }
+    let prepared = try store.prepare(source, pool: ThreadPool(threads: options.threads)) { try bar.update($0) }
     bar.finish()
-    print(location.path)
-    writeError("fingerprint \(base.fingerprint), \(base.bytes / 1_000_000) MB")
+    print(prepared.location.path)
+    writeError("fingerprint \(prepared.fingerprint), \(prepared.bytes / 1_000_000) MB")
   }
 }

@@ -38,6 +38,26 @@ public struct BaseStore: Sendable {
     }
   }
 
+  /// Makes the prepared file if it is missing or damaged, without mapping it: a few megabytes of it at a time.
+  /// - Returns: where it lies, the base's fingerprint and the file's size in bytes
+  public func prepare(
+    _ source: any TensorSource, pool: ThreadPool, progress: @escaping (Double) throws -> Void = { _ in }
+  ) throws -> (location: URL, fingerprint: String, bytes: Int) {
+    try createFolder()
+    let hash = try sourceHash(source)
+    let url = location(sourceHash: hash)
+    return try withFileLock(url.appendingPathExtension("lock")) {
+      let header: PreparedHeader
+      if let known = try? PreparedHeader.verifyingAll(of: url) {
+        header = known
+      } else {
+        try PreparedWriter.write(source, sourceHash: hash, to: url, pool: pool, progress: progress)
+        header = try PreparedHeader(MappedFile(url))
+      }
+      return (url, header.fingerprint, header.sections.reduce(0) { $0 + $1.length })
+    }
+  }
+
   private func createFolder() throws {
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

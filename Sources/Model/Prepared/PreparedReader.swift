@@ -65,6 +65,29 @@ extension PreparedHeader {
   }
 }
 
+extension PreparedHeader {
+  /// Checks every section's checksum, holding only a piece of the file in memory at a time.
+  /// - Throws: `ModelError` naming the file and the section that is damaged
+  static func verifyingAll(of url: URL) throws -> PreparedHeader {
+    let file = try MappedFile(url)
+    let header = try PreparedHeader(file)
+    let piece = 8 << 20
+    for section in header.sections {
+      var checksum = Checksum()
+      for start in stride(from: 0, to: section.length, by: piece) {
+        let count = min(piece, section.length - start)
+        let bytes = try file.bytes(offset: section.offset + start, count: count)
+        checksum.update(bytes)
+        file.discard(bytes)
+      }
+      guard checksum.finish() == section.checksum else {
+        throw ModelError(url.path, section.name, reason: "damaged (its checksum differs); prepare it again")
+      }
+    }
+    return header
+  }
+}
+
 /// Looks sections up by name and checks their place, size and checksum.
 private struct PreparedReader {
   let file: MappedFile
