@@ -35,7 +35,7 @@ public struct Matrix: @unchecked Sendable {
     }
   }
 
-  public var groups: Int { (outputs + tileLanes - 1) / tileLanes }
+  public var groups: Int { TileLayout.groups(outputs) }
   public var paddedOutputs: Int { groups * tileLanes }
 
   /// - Parameters:
@@ -46,12 +46,7 @@ public struct Matrix: @unchecked Sendable {
     nf4 codes: UnsafeRawPointer, scale: UnsafePointer<Float>, outputs: Int, columns: Int, block: Int,
     owner: any AnyObject & Sendable
   ) {
-    self.outputs = outputs
-    self.columns = columns
-    storage = .nf4(block: block)
-    data = codes
-    self.scale = scale
-    self.owner = owner
+    self.init(.nf4(block: block), codes, scale, outputs: outputs, columns: columns, owner: owner)
   }
 
   /// - Parameters:
@@ -62,21 +57,23 @@ public struct Matrix: @unchecked Sendable {
     int8 bytes: UnsafeRawPointer, scale: UnsafePointer<Float>, outputs: Int, columns: Int, block: Int,
     owner: any AnyObject & Sendable
   ) {
-    self.outputs = outputs
-    self.columns = columns
-    storage = .int8(block: block)
-    data = bytes
-    self.scale = scale
-    self.owner = owner
+    self.init(.int8(block: block), bytes, scale, outputs: outputs, columns: columns, owner: owner)
   }
 
   /// - Parameter values: [group][column][16] floats
   public init(dense values: UnsafePointer<Float>, outputs: Int, columns: Int, owner: any AnyObject & Sendable) {
+    self.init(.dense, UnsafeRawPointer(values), nil, outputs: outputs, columns: columns, owner: owner)
+  }
+
+  private init(
+    _ storage: Storage, _ data: UnsafeRawPointer, _ scale: UnsafePointer<Float>?, outputs: Int, columns: Int,
+    owner: any AnyObject & Sendable
+  ) {
+    self.storage = storage
+    self.data = data
+    self.scale = scale
     self.outputs = outputs
     self.columns = columns
-    storage = .dense
-    data = UnsafeRawPointer(values)
-    scale = nil
     self.owner = owner
   }
 

@@ -1,3 +1,5 @@
+import CKernels
+
 /// What the NF4 codec cannot encode.
 public enum NF4Error: Error, Equatable, Sendable {
   /// The value at this index of the input is NaN or infinite.
@@ -8,11 +10,7 @@ public enum NF4Error: Error, Equatable, Sendable {
 /// flattened row-major tensor, one f32 absmax a block, two codes a byte with the even element in the high nibble.
 public enum NF4 {
   /// The value of each code, ascending, relative to the block's absmax.
-  public static let values: [Float] = [
-    -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
-  ]
+  public static let values: [Float] = withUnsafeBytes(of: graft_nf4_values) { Array($0.bindMemory(to: Float.self)) }
 
   public static let blockSize = 64
 

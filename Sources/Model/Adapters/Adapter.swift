@@ -34,11 +34,6 @@ public final class Adapter: Sendable {
         + modules.values.reduce(0) { $0 + ($1.a.paddedOutputs * $1.a.columns + $1.b.paddedOutputs * $1.b.columns) * 4 }
     }
   }
-
-  /// The largest rank of any module, padded as products pad it.
-  var paddedRank: Int {
-    layers.reduce(0) { max($0, $1.values.reduce(0) { max($0, $1.a.paddedOutputs) }) }
-  }
 }
 
 /// The adapters of one request with their weights, in the order in which they are summed.

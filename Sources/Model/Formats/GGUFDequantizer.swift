@@ -116,23 +116,21 @@ enum GGUFDequantizer {
 
   /// f16 d, f16 dmin; 12 bytes of scales; 128 bytes of nibbles, 32 low then 32 high.
   private static func q4K(_ bytes: Bytes, _ values: Values) {
-    let d = half(bytes, 0)
-    let dmin = half(bytes, 2)
-    for group in 0..<8 {
-      let (scale, minimum) = scaleAndMinimum(bytes + 4, group)
-      let step = d * scale
-      let offset = dmin * minimum
-      let shift = UInt8(group % 2 * 4)
-      for index in 0..<32 {
-        let code = byte(bytes, 16 + group / 2 * 32 + index) &>> shift & 15
-        let product = step * Float(code)
-        values[group * 32 + index] = product - offset
-      }
-    }
+    eightGroups(bytes, values, nibblesAt: 16) { _, _ in 0 }
   }
 
   /// As Q4_K, with 32 bytes of fifth bits, bit `group` of byte `index`, before the nibbles.
   private static func q5K(_ bytes: Bytes, _ values: Values) {
+    eightGroups(bytes, values, nibblesAt: 48) { group, index in
+      (byte(bytes, 16 + index) &>> UInt8(group) & 1) &<< 4
+    }
+  }
+
+  /// Eight groups of 32 values, each code the nibble and the bits that `high` gives above it.
+  @inline(__always)
+  private static func eightGroups(
+    _ bytes: Bytes, _ values: Values, nibblesAt first: Int, high: (_ group: Int, _ index: Int) -> UInt8
+  ) {
     let d = half(bytes, 0)
     let dmin = half(bytes, 2)
     for group in 0..<8 {
@@ -141,9 +139,8 @@ enum GGUFDequantizer {
       let offset = dmin * minimum
       let shift = UInt8(group % 2 * 4)
       for index in 0..<32 {
-        let low = byte(bytes, 48 + group / 2 * 32 + index) &>> shift & 15
-        let high = byte(bytes, 16 + index) &>> UInt8(group) & 1
-        let product = step * Float(low | high &<< 4)
+        let low = byte(bytes, first + group / 2 * 32 + index) &>> shift & 15
+        let product = step * Float(low | high(group, index))
         values[group * 32 + index] = product - offset
       }
     }

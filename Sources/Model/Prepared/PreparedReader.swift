@@ -23,8 +23,8 @@ extension Base {
     // Its checksum has touched every page; with a head of its own, a token reads but one row.
     if mode != .f32 || !config.tiedHead { reader.discard(PreparedLayout.embedding) }
     self.init(
-      config: config, fingerprint: header.fingerprint, bytes: header.sections.reduce(0) { $0 + $1.length },
-      layers: layers, finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
+      config: config, fingerprint: header.fingerprint, layers: layers,
+      finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
       head: try reader.head(mode, embedding: embedding), owner: file)
   }
 }

@@ -52,7 +52,7 @@ extension Base {
         scale: memory.floats(outputs * columns / 64, magnitude: 0.001), outputs: outputs, columns: columns, block: 64,
         owner: memory)
     return Base(
-      config: config, fingerprint: "synthetic", bytes: memory.byteCount, layers: layers, finalNorm: norm,
+      config: config, fingerprint: "synthetic", layers: layers, finalNorm: norm,
       embedding: embedding, head: head, owner: memory)
   }
 
@@ -66,8 +66,6 @@ extension Base {
 private final class SyntheticMemory: @unchecked Sendable {
   private var buffers: [AlignedBuffer<UInt64>] = []
   private var state: UInt64 = 0x9E37_79B9_7F4A_7C15
-
-  var byteCount: Int { buffers.reduce(0) { $0 + $1.bytes } }
 
   func bytes(_ count: Int) -> UnsafeRawPointer {
     let buffer = AlignedBuffer<UInt64>(count: (count + 7) / 8)

@@ -44,8 +44,6 @@ public final class Base: @unchecked Sendable {
   public let config: ModelConfig
   /// Names the weights that adapters are trained for: SHA-256 over configuration, codes, scales, norms and head.
   public let fingerprint: String
-  /// Size of the prepared file's sections.
-  public let bytes: Int
   /// Bytes of weights that a decoded token reads.
   public var bytesPerToken: Int {
     head.byteCount
@@ -65,12 +63,11 @@ public final class Base: @unchecked Sendable {
   private let owner: any AnyObject & Sendable
 
   init(
-    config: ModelConfig, fingerprint: String, bytes: Int, layers: [Layer], finalNorm: UnsafePointer<Float>,
+    config: ModelConfig, fingerprint: String, layers: [Layer], finalNorm: UnsafePointer<Float>,
     embedding: Matrix, head: Matrix, owner: any AnyObject & Sendable
   ) {
     self.config = config
     self.fingerprint = fingerprint
-    self.bytes = bytes
     self.layers = layers
     self.finalNorm = finalNorm
     self.embedding = embedding
