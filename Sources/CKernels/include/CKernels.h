@@ -101,3 +101,5 @@ const graft_kernels *graft_kernels_for(graft_level level);
 extern const float graft_nf4_values[16];
 /// The same times GRAFT_INTEGER_ONE, rounded to nearest.
 extern const int16_t graft_nf4_integers[16];
+
+#include "training.h"

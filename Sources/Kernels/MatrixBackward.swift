@@ -1,0 +1,159 @@
+import CKernels
+
+extension KernelSet {
+  /// The loops of the backward pass for the same instruction set.
+  var training: graft_training_kernels {
+    let level: graft_level =
+      switch instructionSet {
+      case .scalar: GRAFT_SCALAR
+      case .avx2: GRAFT_AVX2
+      case .avx512: GRAFT_AVX512
+      }
+    // There for every level that `init` found kernels for.
+    return graft_training_kernels_for(level).pointee
+  }
+}
+
+extension Matrix {
+  /// Groups of 16 outputs, in ranges of about so many multiplications and additions for `rows` rows.
+  public func outputRanges(rows: Int, operations: Int) -> [Range<Int>] {
+    let each = Swift.max(2 * columns * tileLanes * Swift.max(rows, 1), 1)
+    return Self.ranges(groups, Swift.max(operations / each, 1))
+  }
+
+  /// Panels of columns (`backwardPanel` each), in ranges of about so many operations.
+  public func columnRanges(rows: Int, operations: Int) -> [Range<Int>] {
+    let each = Swift.max(2 * outputs * Self.backwardPanel * Swift.max(rows, 1), 1)
+    return Self.ranges((columns + Self.backwardPanel - 1) / Self.backwardPanel, Swift.max(operations / each, 1))
+  }
+
+  private static func ranges(_ count: Int, _ size: Int) -> [Range<Int>] {
+    // Even sizes, so that no small rest keeps one thread busy alone.
+    let pieces = (count + size - 1) / size
+    return (0..<pieces).map { count * $0 / pieces..<count * ($0 + 1) / pieces }
+  }
+
+  /// Columns that are decoded together on the way back.
+  static let backwardPanel = 96
+  /// Outputs that are decoded together: with `backwardPanel` columns they fill a third of a second-level cache.
+  private static let backwardDepth = 384
+
+  /// dx[row][column] = Σ over outputs of dy[row][output] · w[output][column] for a range of column panels.
+  /// The weights are decoded a panel at a time.
+  func backward(
+    _ training: graft_training_kernels, _ dy: Rows, rows: Int, outputs: Int, into dx: Rows, panel: Int,
+    scratch: UnsafeMutablePointer<Float>
+  ) {
+    var descriptor = descriptor
+    let decode =
+      switch storage {
+      case .nf4: training.decode_nf4!
+      case .int8: training.decode_int8!
+      case .dense: training.decode_dense!
+      }
+    let begin = panel * Self.backwardPanel
+    let end = Swift.min(begin + Self.backwardPanel, columns)
+    for first in stride(from: 0, to: outputs, by: Self.backwardDepth) {
+      let count = Swift.min(Self.backwardDepth, outputs - first)
+      decode(
+        &descriptor, first / tileLanes, (first + count + tileLanes - 1) / tileLanes, begin, end, scratch,
+        Self.backwardDepth)
+      DenseProduct.multiply(
+        m: rows, n: end - begin, k: count, alpha: 1, dy.from(column: first), transposed: false,
+        Rows(scratch, stride: Self.backwardDepth), transposed: true, beta: first == 0 ? 0 : 1,
+        into: dx.from(column: begin))
+    }
+  }
+
+  static var backwardScratchCount: Int { backwardPanel * backwardDepth }
+}
+
+extension Compute {
+  /// `product` for some groups of outputs, of rows that `round` has prepared where the mode wants it.
+  public func product(
+    _ w: Matrix, groups: Range<Int>, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows,
+    into y: UnsafeMutablePointer<Float>, ldy: Int
+  ) {
+    let functions = kernels.functions
+    var descriptor = w.descriptor
+    func share(_ body: (Int, Int) -> Void) {
+      pool.run(count: groups.count, grain: 2) { range in
+        body(groups.lowerBound + range.lowerBound, groups.lowerBound + range.upperBound)
+      }
+    }
+    switch (w.storage, mode) {
+    case (.dense, _):
+      share { functions.dense_product(&descriptor, x, w.columns, rows, y, ldy, $0, $1, 1, 0) }
+    case (.nf4, .f32):
+      share { functions.nf4_product(&descriptor, x, w.columns, rows, y, ldy, $0, $1) }
+    case (.nf4(let block), _), (.int8(let block), _):
+      var activations = graft_activations(
+        q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block)
+      let isNF4 = if case .nf4 = w.storage { true } else { false }
+      let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
+      share { function(&descriptor, &activations, rows, y, ldy, $0, $1) }
+    }
+  }
+
+  /// Rounds rows for integer products with `w`, where the mode has such.
+  public func round(_ x: UnsafePointer<Float>, rows: Int, for w: Matrix, into rounded: RoundedRows) {
+    let block: Int
+    switch (w.storage, mode) {
+    case (.dense, _), (.nf4, .f32): return
+    case (.nf4(let size), _), (.int8(let size), _): block = size
+    }
+    let functions = kernels.functions
+    pool.run(count: rows, grain: 16) { range in
+      for row in range {
+        functions.quantize(
+          x + row * w.columns, w.columns, block, rounded.values.pointer + row * w.columns,
+          rounded.scale.pointer + row * (w.columns / block))
+      }
+    }
+  }
+
+  /// dx = dy · W for some panels of columns, a tile of W decoded at a time (f32 arithmetic in every mode).
+  /// - Parameters:
+  ///   - dy: [rows][outputs]
+  ///   - outputs: how many of W's outputs dy has; padding may be left out
+  ///   - dx: [rows][≥ columns], written
+  public func productBackward(_ w: Matrix, panels: Range<Int>, _ dy: Rows, rows: Int, outputs: Int, into dx: Rows) {
+    let training = kernels.training
+    pool.run(parts: panels.count) { part in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: Matrix.backwardScratchCount) { scratch in
+        w.backward(
+          training, dy, rows: rows, outputs: min(outputs, w.outputs), into: dx, panel: panels.lowerBound + part,
+          scratch: scratch.baseAddress!)
+      }
+    }
+  }
+}
+
+extension Compute {
+  /// The squares of the rows of W, summed: [paddedOutputs] values.
+  public func squaredRowNorms(_ w: Matrix) -> [Float] {
+    let training = kernels.training
+    let decode =
+      switch w.storage {
+      case .nf4: training.decode_nf4!
+      case .int8: training.decode_int8!
+      case .dense: training.decode_dense!
+      }
+    let sums = AlignedBuffer<Float>(count: w.paddedOutputs)
+    pool.run(parts: w.groups) { group in
+      var descriptor = w.descriptor
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: w.columns * tileLanes) { values in
+        decode(&descriptor, group, group + 1, 0, w.columns, values.baseAddress!, tileLanes)
+        for lane in 0..<tileLanes {
+          var sum = 0.0
+          for column in 0..<w.columns {
+            let value = Double(values[column * tileLanes + lane])
+            sum += value * value
+          }
+          sums.pointer[group * tileLanes + lane] = Float(sum)
+        }
+      }
+    }
+    return Array(sums.buffer)
+  }
+}
