@@ -7,7 +7,7 @@ extension KernelSet {
       switch instructionSet {
       case .scalar: GRAFT_SCALAR
       case .avx2: GRAFT_AVX2
-      case .avx512: GRAFT_AVX512
+      case .avx512, .vnni: GRAFT_AVX512
       }
     // There for every level that `init` found kernels for.
     return graft_training_kernels_for(level).pointee
@@ -88,7 +88,7 @@ extension Compute {
       share { functions.nf4_product(&descriptor, x, w.columns, rows, y, ldy, $0, $1) }
     case (.nf4(let block), _), (.int8(let block), _):
       var activations = graft_activations(
-        q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block)
+        q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block, stride: rows)
       let isNF4 = if case .nf4 = w.storage { true } else { false }
       let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
       share { function(&descriptor, &activations, rows, y, ldy, $0, $1) }
@@ -106,8 +106,8 @@ extension Compute {
     pool.run(count: rows, grain: 16) { range in
       for row in range {
         functions.quantize(
-          x + row * w.columns, w.columns, block, rounded.values.pointer + row * w.columns,
-          rounded.scale.pointer + row * (w.columns / block))
+          x + row * w.columns, w.columns, block, rows, rounded.values.pointer + row * block,
+          rounded.scale.pointer + row)
       }
     }
   }
