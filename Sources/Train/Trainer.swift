@@ -105,7 +105,13 @@ public final class Trainer: @unchecked Sendable {
   /// Does one slice of work. Does nothing once the run has ended.
   /// - Returns: what there is to report, in its order
   public func advance() -> [TrainerEvent] {
-    guard state == .running else { return [] }
+    work()
+    defer { events = [] }
+    return events
+  }
+
+  private func work() {
+    guard state == .running else { return }
     while nextSlice >= slices.count {
       if plan.isEmpty { planNext() }
       guard state == .running, let phase = plan.popLast() else { break }
@@ -116,8 +122,6 @@ public final class Trainer: @unchecked Sendable {
       nextSlice += 1
       slices[nextSlice - 1]()
     }
-    defer { events = [] }
-    return events
   }
 
   /// Works until the run ends or `shouldStop` says so, which is asked before each slice.
@@ -126,12 +130,12 @@ public final class Trainer: @unchecked Sendable {
   }
 
   /// Makes the last finished step durable, completing an update that has begun; a step that was not finished will be
-  /// done again.
+  /// done again. What it reports comes with the next `advance`.
   /// - Returns: the checkpoint's folder; `nil` before the first step or without a folder
   /// - Throws: `ModelError` naming the file that cannot be written
   @discardableResult
   public func saveCheckpoint() throws -> URL? {
-    while isUpdating, state == .running { _ = advance() }
+    while isUpdating, state == .running { work() }
     guard let checkpoints, progress.step > 0 else { return nil }
     let existing = checkpoints.location(progress.step)
     if checkpoints.resumableSteps.contains(progress.step) { return existing }

@@ -121,7 +121,7 @@ public struct TrainingData: Sendable {
   }
 
   /// The most tokens of one example: pairs stay together.
-  var longestExample: Int {
+  public var longestExample: Int {
     (training + validation).reduce(0) { max($0, $1.rows.reduce(0) { $0 + $1.tokens.count }) }
   }
 
