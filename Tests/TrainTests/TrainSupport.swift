@@ -17,8 +17,9 @@ struct TrainSetting {
   ) throws {
     model = try TinyModel(shape)
     // Gentler than the tiny model is: saturated softmaxes would leave little but rounding of the gradients.
-    for (name, tensor) in model.tensors where name.contains("q_proj") || name.contains("lm_head") {
-      model.setTensor(name, tensor.values.map { $0 * 0.2 })
+    for (name, tensor) in model.tensors where name.contains("_proj") || name.contains("lm_head") {
+      let factor: Float = name.contains("q_proj") || name.contains("lm_head") ? 0.2 : 0.5
+      model.setTensor(name, tensor.values.map { $0 * factor })
     }
     try model.writeTensors()
     base = try model.base(mode)
