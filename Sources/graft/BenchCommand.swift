@@ -101,7 +101,8 @@ private struct SpeedReport {
     bytesPerToken = transformer.base.bytesPerToken
     operationsPerToken = transformer.base.operationsPerToken
     limits = MachineLimits.measure(transformer.compute)
-    let cache = try KeyValueCache(config: transformer.base.config, bytes: 4 << 30)
+    let cache = try KeyValueCache(
+      config: transformer.base.config, bytes: 4 << 30, element: bench.compute.keyValueElement)
     let tokens = (0..<bench.prompt).map { Int32($0 * 7919 % Base.syntheticVocabulary) }
     var rates: (prefill: [Double], decode: [Double]) = ([], [])
     // The first round warms caches and page tables and does not count.
@@ -201,7 +202,9 @@ private struct AccuracyReport {
     var (divergence, agreed, count) = (0.0, 0, 0)
     var bar = ProgressBar(title: "Comparing")
     let vocabulary = exact.base.config.vocabularySize
-    let caches = try [exact, rounded].map { try KeyValueCache(config: $0.base.config, bytes: 1 << 30) }
+    let caches = try [exact, rounded].map {
+      try KeyValueCache(config: $0.base.config, bytes: 1 << 30, element: $0.compute.mode.keyValueElement)
+    }
     for first in stride(from: 0, to: ids.count, by: window) {
       let piece = Array(ids[first..<min(first + window, ids.count)])
       var tables = [BlockTable(), BlockTable()]
