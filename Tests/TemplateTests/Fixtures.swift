@@ -138,7 +138,9 @@ struct JSONReader {
   private mutating func string() throws -> String {
     let start = index
     index += 1
-    while index < bytes.count, bytes[index] != UInt8(ascii: "\"") { index += bytes[index] == UInt8(ascii: "\\") ? 2 : 1 }
+    while index < bytes.count, bytes[index] != UInt8(ascii: "\"") {
+      index += bytes[index] == UInt8(ascii: "\\") ? 2 : 1
+    }
     index += 1
     guard index <= bytes.count else { throw FixtureError() }
     guard bytes[start..<index].contains(UInt8(ascii: "\\")) else {
