@@ -13,6 +13,17 @@ extension Compute {
     }
   }
 
+  /// out = silu(gate) · up. gate and up: [rows][ld], out: [rows][size].
+  public func swiglu(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    let function = kernels.functions.swiglu!
+    pool.run(count: rows, grain: 4) { range in
+      for row in range { function(gate + row * ld, up + row * ld, out + row * size, size) }
+    }
+  }
+
   /// The gradients of `swiglu`; dgate and dup: [rows][ld] as gate and up, which they may be; dout: [rows][size].
   public func swigluBackward(
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, dout: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,

@@ -70,38 +70,21 @@ extension Matrix {
 
 extension Compute {
   /// `product` for some groups of outputs, of rows that `round` has prepared where the mode wants it.
+  /// y: [rows][paddedOutputs].
   public func product(
     _ w: Matrix, groups: Range<Int>, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows,
-    into y: UnsafeMutablePointer<Float>, ldy: Int
+    into y: UnsafeMutablePointer<Float>
   ) {
-    let functions = kernels.functions
-    var descriptor = w.descriptor
-    func share(_ body: (Int, Int) -> Void) {
-      pool.run(count: groups.count, grain: 2) { range in
-        body(groups.lowerBound + range.lowerBound, groups.lowerBound + range.upperBound)
-      }
-    }
-    switch (w.storage, mode) {
-    case (.dense, _):
-      share { functions.dense_product(&descriptor, x, w.columns, rows, y, ldy, $0, $1, 1, 0) }
-    case (.nf4, .f32):
-      share { functions.nf4_product(&descriptor, x, w.columns, rows, y, ldy, $0, $1) }
-    case (.nf4(let block), _), (.int8(let block), _):
-      var activations = graft_activations(
-        q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block, stride: rows)
-      let isNF4 = if case .nf4 = w.storage { true } else { false }
-      let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
-      share { function(&descriptor, &activations, rows, y, ldy, $0, $1) }
+    let product = baseProduct(w, x, rows: rows, rounded: rounded, into: y)
+    let size = partSize(groups: groups.count, rows: rows, columns: w.columns)
+    pool.run(count: groups.count, size: size) { part in
+      product(groups.lowerBound + part.lowerBound..<groups.lowerBound + part.upperBound)
     }
   }
 
   /// Rounds rows for integer products with `w`, where the mode has such.
   public func round(_ x: UnsafePointer<Float>, rows: Int, for w: Matrix, into rounded: RoundedRows) {
-    let block: Int
-    switch (w.storage, mode) {
-    case (.dense, _), (.nf4, .f32): return
-    case (.nf4(let size), _), (.int8(let size), _): block = size
-    }
+    guard let block = roundingBlock(w) else { return }
     let functions = kernels.functions
     pool.run(count: rows, grain: 16) { range in
       for row in range {

@@ -16,7 +16,7 @@ extension TrainingPass {
     let gradient = scratch.gradient.pointer
     let (activated, dActivated) = (scratch.activated.pointer, scratch.dActivated.pointer)
     let dGateUp = Rows(scratch.dGateUp.pointer, stride: weights.gateUp.matrix.paddedOutputs)
-    let offsets = weights.gateUp.offsets
+    let offsets = weights.gateUp.outputOffset
     var slices: [Slice] = []
     // Computed again, the layer has left its activations where they are read.
     if !again { slices.append { [self] in activate(kept, weights.gateUp) } }
@@ -25,9 +25,9 @@ extension TrainingPass {
       output: kept.outputs.last ?? kept.middle, dx: dActivated)
     slices.append { [self] in
       compute.swigluBackward(
-        gate: kept.gateUp.pointer + (offsets[.gate] ?? 0), up: kept.gateUp.pointer + (offsets[.up] ?? 0),
+        gate: kept.gateUp.pointer + offsets(.gate), up: kept.gateUp.pointer + offsets(.up),
         dout: dActivated, ld: dGateUp.stride, rows: tokens, size: config.intermediateSize,
-        dgate: dGateUp.pointer + (offsets[.gate] ?? 0), dup: dGateUp.pointer + (offsets[.up] ?? 0))
+        dgate: dGateUp.pointer + offsets(.gate), dup: dGateUp.pointer + offsets(.up))
       norm(kept.middle.pointer, weights.postAttentionNorm, into: scratch.normed.pointer)
     }
     slices += linearBackward(
@@ -71,22 +71,22 @@ extension TrainingPass {
   private func attendBackward(
     _ kept: LayerActivations, _ stack: StackedLinear, dout: Rows, into gradients: Rows
   ) -> [Slice] {
-    let offsets = stack.offsets
+    let offsets = stack.outputOffset
     let perHead = scratch.perHead.pointer
     var slices: [Slice] = []
     for units in attention.unitRanges(rows: slab.rows, operations: Self.sliceOperations / 3) {
       slices.append { [self] in
         attention.backward(
-          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: offsets[.q] ?? 0),
-          keys: kept.queryKeyValue.from(column: offsets[.k] ?? 0),
-          values: kept.queryKeyValue.from(column: offsets[.v] ?? 0), out: kept.attended, dout: dout,
-          logSumExp: kept.logSumExp, dqueries: gradients.from(column: offsets[.q] ?? 0), perHead: perHead)
+          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: offsets(.q)),
+          keys: kept.queryKeyValue.from(column: offsets(.k)),
+          values: kept.queryKeyValue.from(column: offsets(.v)), out: kept.attended, dout: dout,
+          logSumExp: kept.logSumExp, dqueries: gradients.from(column: offsets(.q)), perHead: perHead)
       }
     }
     slices.append { [self] in
       attention.sumGroups(
-        compute, tokens: tokens, perHead: perHead, dkeys: gradients.from(column: offsets[.k] ?? 0),
-        dvalues: gradients.from(column: offsets[.v] ?? 0))
+        compute, tokens: tokens, perHead: perHead, dkeys: gradients.from(column: offsets(.k)),
+        dvalues: gradients.from(column: offsets(.v)))
     }
     return slices
   }

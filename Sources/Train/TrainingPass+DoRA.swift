@@ -36,7 +36,7 @@ extension TrainingPass {
       let (rank, s) = (module.rank, Double(module.scale))
       let gram = gramMatrix(module)
       let b = adapter.parameter(module.b)
-      let offset = weights.offsets[module.linear] ?? 0
+      let offset = weights.outputOffset(module.linear)
       let factor = adapter.factors[module.index] ?? AlignedBuffer(count: module.outputs)
       for row in 0..<module.outputs {
         var square = Double(base[offset + row])
@@ -80,7 +80,7 @@ extension TrainingPass {
     }
     for module in lora.modules {
       guard let magnitude = module.magnitude, let factor = adapter.factors[module.index] else { continue }
-      let offset = weights.offsets[module.linear] ?? 0
+      let offset = weights.outputOffset(module.linear)
       let m = adapter.parameter(magnitude)
       withUnsafeTemporaryAllocation(of: Float.self, capacity: module.outputs) { sums in
         sums.initialize(repeating: 0)

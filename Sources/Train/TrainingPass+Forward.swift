@@ -56,7 +56,7 @@ extension TrainingPass {
   func rotate(_ queryKeyValue: Rows, _ stack: StackedLinear, backward: Bool = false) {
     for (module, heads) in [(LinearModule.q, config.headCount), (.k, config.keyValueHeadCount)] {
       compute.rotate(
-        queryKeyValue.from(column: stack.offsets[module] ?? 0), positions: slab.positions, heads: heads,
+        queryKeyValue.from(column: stack.outputOffset(module)), positions: slab.positions, heads: heads,
         headSize: config.headSize, cosine: rope.cosine.pointer, sine: rope.sine.pointer, backward: backward)
     }
   }
@@ -65,9 +65,9 @@ extension TrainingPass {
     attention.unitRanges(rows: slab.rows, operations: Self.sliceOperations).map { units in
       { [self] in
         attention.forward(
-          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: stack.offsets[.q] ?? 0),
-          keys: kept.queryKeyValue.from(column: stack.offsets[.k] ?? 0),
-          values: kept.queryKeyValue.from(column: stack.offsets[.v] ?? 0), out: kept.attended,
+          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: stack.outputOffset(.q)),
+          keys: kept.queryKeyValue.from(column: stack.outputOffset(.k)),
+          values: kept.queryKeyValue.from(column: stack.outputOffset(.v)), out: kept.attended,
           logSumExp: kept.logSumExp)
       }
     }
@@ -75,7 +75,7 @@ extension TrainingPass {
 
   func activate(_ kept: LayerActivations, _ stack: StackedLinear) {
     compute.swiglu(
-      gate: kept.gateUp.pointer + (stack.offsets[.gate] ?? 0), up: kept.gateUp.pointer + (stack.offsets[.up] ?? 0),
+      gate: kept.gateUp.pointer + stack.outputOffset(.gate), up: kept.gateUp.pointer + stack.outputOffset(.up),
       ld: kept.gateUp.stride, rows: tokens, size: config.intermediateSize, into: scratch.activated.pointer)
   }
 
@@ -83,7 +83,8 @@ extension TrainingPass {
     _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, stride: Int, into out: UnsafeMutablePointer<Float>
   ) {
     out.update(from: x, count: tokens * config.hiddenSize)
-    compute.add(y, ldy: stride, rows: tokens, size: config.hiddenSize, to: out)
+    compute.add(
+      Rows(y, stride: stride), to: Rows(out, stride: config.hiddenSize), rows: tokens, columns: config.hiddenSize)
   }
 
   private func keepOutput(_ y: UnsafePointer<Float>, stride: Int, in kept: LayerActivations, _ index: Int) {

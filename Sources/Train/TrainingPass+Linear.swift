@@ -13,7 +13,7 @@ extension TrainingPass {
     var slices: [Slice] = [{ [self] in compute.round(x, rows: tokens, for: weights, into: rounded) }]
     for groups in weights.outputRanges(rows: tokens, operations: Self.sliceOperations) {
       slices.append { [self] in
-        compute.product(weights, groups: groups, x, rows: tokens, rounded: rounded, into: y, ldy: ld)
+        compute.product(weights, groups: groups, x, rows: tokens, rounded: rounded, into: y)
       }
     }
     if usesAdapter, let lora = adapter.stacks[layer][stack] {
@@ -46,7 +46,7 @@ extension TrainingPass {
   ) {
     shrink(lora, x, into: inner)
     for module in lora.modules {
-      let out = y.from(column: weights.offsets[module.linear] ?? 0)
+      let out = y.from(column: weights.outputOffset(module.linear))
       compute.multiply(
         m: tokens, n: module.outputs, k: module.rank, alpha: module.scale, inner.from(column: module.column),
         Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, beta: 1, into: out)
@@ -103,7 +103,7 @@ extension TrainingPass {
   ) {
     let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum)
     for module in lora.modules {
-      let gradient = dy.from(column: weights.offsets[module.linear] ?? 0)
+      let gradient = dy.from(column: weights.outputOffset(module.linear))
       let b = Rows(adapter.parameter(module.b), stride: module.rank)
       compute.multiply(
         m: tokens, n: module.rank, k: module.outputs, alpha: module.scale, gradient, b,

@@ -93,7 +93,7 @@ import Testing
     let again = try setting.trainer(
       examples, TrainSetting.hyperparameters(["max_steps": 1]), initial: folder)
     again.runToGradient()
-    let adapter = try Adapter(peft: folder, config: setting.base.config)
+    let adapter = try Adapter(peft: folder, base: setting.base, mode: .f32)
     let transformer = Transformer(base: setting.base, compute: Compute(pool: ThreadPool(threads: 1)))
     let cache = try KeyValueCache(config: setting.base.config, bytes: 4 << 20)
     guard case .row(let row) = examples[0] else { return }

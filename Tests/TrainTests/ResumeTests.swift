@@ -110,7 +110,7 @@ import Testing
     let checkpoints = CheckpointFolder(root: folder)
     #expect(checkpoints.steps == Array(1...6))
     #expect(checkpoints.resumableSteps == [5, 6])
-    for step in checkpoints.steps { _ = try Adapter(peft: checkpoints.location(step), config: setting.base.config) }
+    for step in checkpoints.steps { _ = try Adapter(peft: checkpoints.location(step), base: setting.base, mode: .f32) }
     #expect(seen.count { if case .metrics = $0 { true } else { false } } == 6)
     #expect(seen.count { if case .validation = $0 { true } else { false } } == 6)
     #expect(seen.last == .finished(step: 6, folder: folder))
