@@ -30,8 +30,7 @@ extension TrainingPass {
     let cross = scratch.scaled.pointer
     compute.round(a, rows: lora.rankSum, for: matrix, into: scratch.rounded)
     compute.product(
-      matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, rounded: scratch.rounded, into: cross,
-      ldy: matrix.paddedOutputs)
+      matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, rounded: scratch.rounded, into: cross)
     for module in lora.modules {
       let (rank, s) = (module.rank, Double(module.scale))
       let gram = gramMatrix(module)

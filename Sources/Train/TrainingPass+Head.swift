@@ -68,8 +68,7 @@ extension TrainingPass {
     for groups in head.outputRanges(rows: chunk.count, operations: Self.sliceOperations) {
       slices.append { [self] in
         compute.product(
-          head, groups: groups, normed, rows: chunk.count, rounded: rounded, into: scratch.logits.pointer,
-          ldy: head.paddedOutputs)
+          head, groups: groups, normed, rows: chunk.count, rounded: rounded, into: scratch.logits.pointer)
       }
     }
     return slices

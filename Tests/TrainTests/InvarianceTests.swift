@@ -95,7 +95,7 @@ import Testing
     again.runToGradient()
     let adapter = try Adapter(peft: folder, base: setting.base, mode: .f32)
     let transformer = Transformer(base: setting.base, compute: Compute(pool: ThreadPool(threads: 1)))
-    let cache = try KeyValueCache(config: setting.base.config, bytes: 4 << 20)
+    let cache = try KeyValueCache(config: setting.base.config, bytes: 4 << 20, element: .f32)
     guard case .row(let row) = examples[0] else { return }
     var table = BlockTable()
     #expect(cache.extend(&table, to: row.tokens.count))
