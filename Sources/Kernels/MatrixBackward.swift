@@ -21,10 +21,12 @@ extension Matrix {
     return Self.ranges(groups, Swift.max(operations / each, 1))
   }
 
-  /// Panels of columns (`backwardPanel` each), in ranges of about so many operations.
-  public func columnRanges(rows: Int, operations: Int) -> [Range<Int>] {
-    let each = Swift.max(2 * outputs * Self.backwardPanel * Swift.max(rows, 1), 1)
-    return Self.ranges((columns + Self.backwardPanel - 1) / Self.backwardPanel, Swift.max(operations / each, 1))
+  /// The first `outputs` outputs in ranges for the way back, of about so many operations each. They begin on the
+  /// depths that weights are decoded in, and all columns go with each, so that every thread has some.
+  public func backwardRanges(outputs: Int, rows: Int, operations: Int) -> [Range<Int>] {
+    let each = Swift.max(2 * columns * Self.backwardDepth * Swift.max(rows, 1), 1)
+    let size = Swift.max(operations / each, 1) * Self.backwardDepth
+    return stride(from: 0, to: outputs, by: size).map { $0..<Swift.min($0 + size, outputs) }
   }
 
   private static func ranges(_ count: Int, _ size: Int) -> [Range<Int>] {
@@ -38,10 +40,10 @@ extension Matrix {
   /// Outputs that are decoded together: with `backwardPanel` columns they fill a third of a second-level cache.
   private static let backwardDepth = 384
 
-  /// dx[row][column] = Σ over outputs of dy[row][output] · w[output][column] for a range of column panels.
-  /// The weights are decoded a panel at a time.
+  /// dx[row][column] = Σ over outputs of dy[row][output] · w[output][column] for a panel of columns, or + what dx
+  /// holds where the outputs are not the first. The weights are decoded `backwardDepth` outputs at a time.
   func backward(
-    _ training: graft_training_kernels, _ dy: Rows, rows: Int, outputs: Int, into dx: Rows, panel: Int,
+    _ training: graft_training_kernels, _ dy: Rows, rows: Int, outputs: Range<Int>, into dx: Rows, panel: Int,
     scratch: UnsafeMutablePointer<Float>
   ) {
     var descriptor = descriptor
@@ -53,8 +55,8 @@ extension Matrix {
       }
     let begin = panel * Self.backwardPanel
     let end = Swift.min(begin + Self.backwardPanel, columns)
-    for first in stride(from: 0, to: outputs, by: Self.backwardDepth) {
-      let count = Swift.min(Self.backwardDepth, outputs - first)
+    for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: Self.backwardDepth) {
+      let count = Swift.min(Self.backwardDepth, outputs.upperBound - first)
       decode(
         &descriptor, first / tileLanes, (first + count + tileLanes - 1) / tileLanes, begin, end, scratch,
         Self.backwardDepth)
@@ -95,17 +97,17 @@ extension Compute {
     }
   }
 
-  /// dx = dy · W for some panels of columns, a tile of W decoded at a time (f32 arithmetic in every mode).
+  /// dx = dy · W over some outputs, a tile of W decoded at a time (f32 arithmetic in every mode).
   /// - Parameters:
-  ///   - dy: [rows][outputs]
-  ///   - outputs: how many of W's outputs dy has; padding may be left out
-  ///   - dx: [rows][≥ columns], written
-  public func productBackward(_ w: Matrix, panels: Range<Int>, _ dy: Rows, rows: Int, outputs: Int, into dx: Rows) {
+  ///   - outputs: one of `backwardRanges`; the first writes dx, the others add to it
+  ///   - dy: [rows][≥ outputs.upperBound]
+  ///   - dx: [rows][≥ columns]
+  public func productBackward(_ w: Matrix, outputs: Range<Int>, _ dy: Rows, rows: Int, into dx: Rows) {
     let training = kernels.training
-    pool.run(parts: panels.count) { part in
+    pool.run(parts: (w.columns + Matrix.backwardPanel - 1) / Matrix.backwardPanel) { part in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: Matrix.backwardScratchCount) { scratch in
         w.backward(
-          training, dy, rows: rows, outputs: min(outputs, w.outputs), into: dx, panel: panels.lowerBound + part,
+          training, dy, rows: rows, outputs: outputs.clamped(to: 0..<w.outputs), into: dx, panel: part,
           scratch: scratch.baseAddress!)
       }
     }

@@ -142,7 +142,8 @@ extension Trainer {
   }
 
   private func backward() -> [() -> [Slice]] {
-    (adapter.lowestLayer..<pass.config.layerCount).reversed().map { layer in { [unowned self] in pass.backward(layer) } }
+    (adapter.lowestLayer..<pass.config.layerCount).reversed().map { layer in { [unowned self] in pass.backward(layer) }
+    }
   }
 
   // MARK: the update

@@ -80,11 +80,12 @@ extension TrainingPass {
     let (dNormed, dGathered) = (scratch.dHeadNormed.pointer, scratch.dGathered.pointer)
     let logits = Rows(scratch.logits.pointer, stride: head.paddedOutputs)
     var slices: [Slice] = []
-    for panels in head.columnRanges(rows: chunk.count, operations: Self.sliceOperations) {
+    for range in head.backwardRanges(
+      outputs: config.vocabularySize, rows: chunk.count, operations: Self.sliceOperations)
+    {
       slices.append { [self] in
         compute.productBackward(
-          head, panels: panels, logits, rows: chunk.count, outputs: config.vocabularySize,
-          into: Rows(dNormed, stride: hidden))
+          head, outputs: range, logits, rows: chunk.count, into: Rows(dNormed, stride: hidden))
       }
     }
     slices.append { [self] in

@@ -88,10 +88,11 @@ extension TrainingPass {
     }
     guard let dx else { return slices }
     let out = Rows(dx, stride: weights.matrix.columns)
-    for panels in weights.matrix.columnRanges(rows: tokens, operations: Self.sliceOperations) {
+    for range in weights.matrix.backwardRanges(
+      outputs: outputs, rows: tokens, operations: Self.sliceOperations)
+    {
       slices.append { [self, gradient] in
-        compute.productBackward(
-          weights.matrix, panels: panels, gradient, rows: tokens, outputs: outputs, into: out)
+        compute.productBackward(weights.matrix, outputs: range, gradient, rows: tokens, into: out)
       }
     }
     if let lora { slices.append { [self] in addInputGradient(lora, into: out) } }

@@ -31,7 +31,8 @@ struct LossPlot {
       let loss = top * Double(mark) / 4
       let y = Self.margin + height * (1 - Double(mark) / 4)
       return String(
-        format: "<path d=\"M%.0f %.1fH%.0f\" stroke=\"#e3e3e3\"/><text x=\"%.0f\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>",
+        format:
+          "<path d=\"M%.0f %.1fH%.0f\" stroke=\"#e3e3e3\"/><text x=\"%.0f\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>",
         Self.margin, y, Self.margin + width, Self.margin - 6, y + 4, loss)
     }
     let name = title.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")

@@ -36,7 +36,8 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
     let (base, location) = try BaseStore(dataFolder: data).open(try openCheckpoint(at: smallModel), pool: pool)
     let before = try SHA256.of(file: location)
     let hyperparameters = try TrainSetting.hyperparameters([
-      "learning_rate": .number(0.002), "weight_decay": .number(0.01), "batch_size": 4, "max_steps": 20, "max_grad_norm": 1,
+      "learning_rate": .number(0.002), "weight_decay": .number(0.01), "batch_size": 4, "max_steps": 20,
+      "max_grad_norm": 1,
       "scheduler": "constant", "shuffle": false,
     ])
     let examples = golden.rows.map { TrainingExample.row(TrainingRow(tokens: $0.ids, labels: $0.labels)) }
@@ -52,7 +53,8 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
     trainer.run(onEvent: { if case .metrics(let step) = $0 { metrics.append(step) } })
     #expect(metrics.count == 20)
     for (step, wanted) in zip(metrics, golden.steps).prefix(10) {
-      #expect(abs(step.trainLoss - wanted.loss) <= max(1e-3 * wanted.loss, 1e-4), "step \(step.step): \(step.trainLoss)")
+      #expect(
+        abs(step.trainLoss - wanted.loss) <= max(1e-3 * wanted.loss, 1e-4), "step \(step.step): \(step.trainLoss)")
     }
     for (step, wanted) in zip(metrics, golden.steps).prefix(5) {
       #expect(abs(step.gradNorm - wanted.grad_norm) <= 1e-2 * wanted.grad_norm, "step \(step.step): \(step.gradNorm)")

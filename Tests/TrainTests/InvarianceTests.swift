@@ -43,7 +43,8 @@ import Testing
   @Test func recomputingAndThreadsChangeNoBit() throws {
     let one = try gradient(["batch_size": 8, "lora_dropout": .number(0.1)])
     for (threads, memory) in [(1, 0), (2, 0), (3, 256 << 20), (2, 120_000)] {
-      let other = try gradient(["batch_size": 8, "lora_dropout": .number(0.1)], threads: threads, activationMemory: memory)
+      let other = try gradient(
+        ["batch_size": 8, "lora_dropout": .number(0.1)], threads: threads, activationMemory: memory)
       #expect(other.gradient.map(\.bitPattern) == one.gradient.map(\.bitPattern))
     }
   }
@@ -71,7 +72,8 @@ import Testing
 
   @Test func threeStepsLeaveTheBaseAlone() throws {
     let setting = try TrainSetting()
-    let location = setting.model.store.location(sourceHash: try setting.model.store.sourceHash(try setting.model.source()))
+    let location = setting.model.store.location(
+      sourceHash: try setting.model.store.sourceHash(try setting.model.source()))
     let before = try Data(contentsOf: location)
     let trainer = try setting.trainer(
       setting.rows([30, 20]), TrainSetting.hyperparameters(["max_steps": 3, "warmup_ratio": 0, "batch_size": 2]))

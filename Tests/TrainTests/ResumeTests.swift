@@ -8,7 +8,8 @@ import Testing
 
 @Suite struct ResumeTests {
   private static let settings: KeyValuePairs<String, JSONValue> = [
-    "max_steps": 6, "batch_size": 2, "lora_r": 2, "lora_dropout": .number(0.1), "checkpoint_steps": 1, "learning_rate": .number(0.01),
+    "max_steps": 6, "batch_size": 2, "lora_r": 2, "lora_dropout": .number(0.1), "checkpoint_steps": 1,
+    "learning_rate": .number(0.01),
     "validation_split": .number(0.3),
   ]
 

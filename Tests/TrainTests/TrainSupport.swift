@@ -12,7 +12,8 @@ struct TrainSetting {
 
   /// The default's stacks need no padding, but its NF4 blocks straddle rows.
   init(
-    _ shape: TinyShape = TinyShape(hidden: 48, intermediate: 72, heads: 6, keyValueHeads: 2, headSize: 8, vocabulary: 90),
+    _ shape: TinyShape = TinyShape(
+      hidden: 48, intermediate: 72, heads: 6, keyValueHeads: 2, headSize: 8, vocabulary: 90),
     mode: ComputeMode = .f32
   ) throws {
     model = try TinyModel(shape)
