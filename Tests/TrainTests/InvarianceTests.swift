@@ -33,7 +33,8 @@ import Testing
         "lora_dropout": drop,
       ])
       #expect(abs(other.loss - one.loss) < 1e-6 * one.loss)
-      #expect(relativeDistance(other.gradient, one.gradient) < 1e-6)
+      // Gradients are sums over tokens, in f32 and in another order.
+      #expect(relativeDistance(other.gradient, one.gradient) < 5e-6)
     }
     // Dropout does something.
     let without = try gradient(["batch_size": 8])
