@@ -74,7 +74,7 @@ private struct LoadAdapter: ParsableCommand {
       binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, config: base.config) },
       settings: .init(reservedNames: [options.modelStem]))
     let url = URL(filePath: path).standardizedFileURL
-    let record = try store.load(name: name, folder: url, origin: url.path, pinned: pinned)
+    let record = try store.load(name: name, folder: url, origin: url.path, pinned: pinned ? true : nil)
     print("\(name)@\(record.currentNumber ?? 0)")
   }
 }

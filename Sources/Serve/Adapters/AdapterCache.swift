@@ -61,10 +61,9 @@ struct AdapterCache {
     var evicted: [Adapter] = []
     for hash in slots.keys.sorted(by: { lastUse($0) < lastUse($1) }) {
       if used <= budget - bytes { break }
-      guard !pinned.contains(hash), isUnused(hash), let slot = slots.removeValue(forKey: hash), let adapter = slot.adapter
-      else { continue }
+      guard !pinned.contains(hash), isUnused(hash), let slot = slots.removeValue(forKey: hash) else { continue }
       used -= slot.bytes
-      evicted.append(adapter)
+      if let adapter = slot.adapter { evicted.append(adapter) }
     }
     return (evicted, used <= budget - bytes)
   }

@@ -108,11 +108,11 @@ extension AdapterStore {
   func makeRoom(for bytes: Int, patience: Duration) throws(AdapterError) {
     let deadline = ContinuousClock.now + patience
     while true {
-      let (evicted, fits, used) = state.withLock { state in
+      // What is evicted goes here, outside the lock; its memory is about to be used again.
+      let (_, fits, used) = state.withLock { state in
         let (evicted, fits) = state.cache.makeRoom(for: bytes, pinned: pinned(state))
         return (evicted, fits, state.cache.bytes)
       }
-      Self.release(evicted)
       if fits { return }
       guard bytes <= settings.memory, ContinuousClock.now < deadline else {
         throw AdapterError(

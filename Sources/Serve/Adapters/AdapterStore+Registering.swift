@@ -206,7 +206,7 @@ extension AdapterStore {
       let kept = Set(state.records.values.flatMap { $0.versions.map(\.contentHash) })
       return (dropped, hashes.subtracting(kept))
     }
-    Self.release(dropped)
+    release(dropped)
     for hash in orphans { contents.remove(hash) }
   }
 

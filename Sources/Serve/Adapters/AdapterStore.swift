@@ -62,6 +62,8 @@ public final class AdapterStore: Sendable {
     /// Why a folder under `--adapters`, or contents in the data folder, cannot be used; by name, or by hash.
     var refusals: [String: String] = [:]
     var damages: [String: String] = [:]
+    /// Taken out, with memory that has not gone back to the system yet.
+    var released: [Weak] = []
     /// Who waits for contents that are being read.
     var waiting: [String: [@Sendable (Result<Adapter, AdapterError>) -> Void]] = [:]
   }
@@ -176,10 +178,35 @@ public final class AdapterStore: Sendable {
     state.records.values.contains { $0.isLoaded && $0.current?.contentHash == hash }
   }
 
-  /// Lets go of adapters outside the lock, and gives their memory back to the system.
-  static func release(_ adapters: consuming [Adapter]) {
+  /// Sees to it that the memory of adapters that were taken out goes back to the system, soon or when the last request
+  /// that runs with one has ended.
+  func release(_ adapters: [Adapter]) {
     guard !adapters.isEmpty else { return }
-    adapters = []
-    malloc_trim(0)
+    let released = adapters.map(Weak.init)
+    let isFirst = state.withLock { state in
+      defer { state.released += released }
+      return state.released.isEmpty
+    }
+    if isFirst { trimSoon() }
+  }
+
+  private func trimSoon() {
+    loader.asyncAfter(deadline: .now() + .milliseconds(500)) { [weak self] in
+      guard let self else { return }
+      let (before, after) = state.withLock { state in
+        let before = state.released.count
+        state.released.removeAll { $0.adapter == nil }
+        return (before, state.released.count)
+      }
+      if after < before { malloc_trim(0) }
+      if after > 0 { trimSoon() }
+    }
+  }
+
+  final class Weak: Sendable {
+    // A weak reference is loaded atomically.
+    nonisolated(unsafe) weak var adapter: Adapter?
+
+    init(_ adapter: Adapter) { self.adapter = adapter }
   }
 }

@@ -65,12 +65,23 @@ extension AdapterError {
     case .badName, .badPath: return .invalid(description, param: param, code: "invalid_value")
     case .refused: return .invalid(description, param: param, code: "invalid_adapter")
     case .incompatible: return .invalid(description, param: param, code: "incompatible_adapter")
-    case .damaged: return APIError(
-      status: 500, type: "server_error", message: description, param: param, code: "damaged_adapter")
-    case .overBudget: return APIError(
-      status: 503, type: "server_error", message: description, param: param, code: "adapter_memory_exhausted")
-    case .storage: return APIError(
-      status: 500, type: "server_error", message: description, param: nil, code: "storage_failed")
+    case .damaged: return .server(500, description, param: param, code: "damaged_adapter")
+    case .overBudget: return .server(503, description, param: param, code: "adapter_memory_exhausted")
+    case .storage: return .server(500, description, param: nil, code: "storage_failed")
     }
+  }
+}
+
+extension APIError {
+  fileprivate static func server(_ status: Int, _ message: String, param: String?, code: String) -> APIError {
+    APIError(status: status, type: "server_error", message: message, param: param, code: code)
+  }
+}
+
+extension HTTPExchange {
+  func respond(_ error: AdapterError, param: String) {
+    // Memory comes back when a request ends.
+    if error.kind == .overBudget { setHeader("Retry-After", "1") }
+    respond(error.apiError(param: param))
   }
 }

@@ -117,7 +117,7 @@ struct AdapterRoutes: Sendable {
       exchange.loop.execute {
         switch result {
         case .success(let json): exchange.respond(json: json)
-        case .failure(let error): exchange.respond(error.apiError(param: param))
+        case .failure(let error): exchange.respond(error, param: param)
         }
       }
     }

@@ -120,8 +120,8 @@ final class AdapterUpload: @unchecked Sendable {
       field = (part.name, [])
       return
     }
-    guard let name = [part.lastPathComponent, part.name].compactMap(\.self).first(where: AdapterContents.fileNames.contains)
-    else {
+    let candidates = [part.lastPathComponent, part.name].compactMap(\.self)
+    guard let name = candidates.first(where: AdapterContents.fileNames.contains) else {
       throw APIError.invalid(
         "the part '\(part.filename ?? part.name)' is neither \(AdapterContents.fileNames.joined(separator: " nor "))",
         param: part.name, code: "invalid_value")

@@ -71,9 +71,7 @@ public struct ServerContext: Sendable {
       case .success(let adapters):
         let terms = zip(adapters, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }
         then(AdapterSet(terms), selection.name)
-      case .failure(let error):
-        if error.kind == .overBudget { exchange.setHeader("Retry-After", "1") }
-        exchange.respond(error.apiError(param: selection.param))
+      case .failure(let error): exchange.respond(error, param: selection.param)
       }
     }
     adapters.acquire(selection.selector.references) { result in

@@ -24,7 +24,13 @@ final class StoreSetting {
     memory: Int = 1 << 20, versionsKept: Int = 5, sizeLimit: Int = 1 << 20, fingerprint: String = "base-one",
     hasFolder: Bool = true, gate: DispatchSemaphore? = nil
   ) throws -> AdapterStore {
-    let folder = try DataFolder(dataURL)
+    // The loader's thread may hold the store before for a moment longer.
+    var held: DataFolder?
+    _ = eventually {
+      held = try? DataFolder(dataURL)
+      return held != nil
+    }
+    let folder = if let held { held } else { try DataFolder(dataURL) }
     let config = config
     // The setting outlives its stores.
     nonisolated(unsafe) let setting = self
