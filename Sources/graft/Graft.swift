@@ -14,6 +14,7 @@ struct Graft: ParsableCommand {
       """,
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, TokenizeCommand.self, BenchCommand.self,
+      AdaptersCommand.self,
     ])
 
   static func main() {

@@ -5,6 +5,7 @@ import queue
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -37,11 +38,21 @@ def run(*arguments: object, stdin: bytes = b"", **options) -> subprocess.Complet
     )
 
 
-class Server:
-    """A running `graft serve`."""
+def state_folder(data_dir: Path) -> Path:
+    """A data folder of its own, since a server holds its folder alone, with the prepared bases of `data_dir`."""
+    folder = Path(tempfile.mkdtemp(prefix="state-", dir=data_dir))
+    (data_dir / "bases").mkdir(exist_ok=True)
+    (folder / "bases").symlink_to(data_dir / "bases")
+    return folder
 
-    def __init__(self, *arguments: object, data_dir: Path, api_key: str | None = None):
-        command = [BINARY, "serve", "--model", MODEL, "--compute", "f32", "--port", "0", "--data-dir", data_dir, *arguments]
+
+class Server:
+    """A running `graft serve`, on a data folder of its own unless `state` names one."""
+
+    def __init__(self, *arguments: object, data_dir: Path, state: Path | None = None, api_key: str | None = None):
+        self.state = state or state_folder(data_dir)
+        command = [BINARY, "serve", "--model", MODEL, "--compute", "f32", "--port", "0", "--data-dir", self.state]
+        command += arguments
         if api_key:
             command += ["--api-key", api_key]
         self.api_key = api_key
@@ -98,6 +109,12 @@ class Server:
         reply = self.http.post("/v1/completions", json=body, params=query)
         assert reply.status_code == 200, reply.text
         return reply.json()
+
+    def kill(self) -> None:
+        """kill -9: nothing is tidied up."""
+        self.process.kill()
+        self.process.wait()
+        self.http.close()
 
     def interrupt(self) -> int:
         """Ctrl-C; returns the exit code."""
