@@ -20,6 +20,8 @@ MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_NAME = "SmolLM2-135M-Instruct.Q4_1"
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 ADAPTERS = ("r8-all", "r4-qv-rslora", "r4-pattern")
+# Those and the DoRA adapter: all that the references were computed for.
+REFERENCES = (*ADAPTERS, "r4-dora")
 
 # Long enough for a busy machine; no test is about time in seconds but those that say so.
 PATIENCE = 120

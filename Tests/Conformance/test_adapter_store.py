@@ -75,7 +75,7 @@ class TestVersions:
         assert entry["state"] in ("loaded", "on_disk") and entry["rank"] == 8 and not entry["pinned"]
         assert len(entry["content_hash"]) == 64 and len(entry["base"]) == 64 and len(entry["targets"]) == 7
         assert entry["bytes"] > 100_000 and entry["created"] > 1.7e9 and entry["source"].endswith("/r8-all")
-        assert entries["r4-dora"]["state"] == "refused" and "use_dora" in entries["r4-dora"]["reason"]
+        assert entries["biased"]["state"] == "refused" and "bias" in entries["biased"]["reason"]
         assert server.http.get("/v1/adapters/r8-all").json()["content_hash"] == entry["content_hash"]
         check(server.http.get("/v1/adapters/nobody"), 404, code="model_not_found")
         memory = server.http.get("/v1/adapters").json()["memory"]
@@ -311,8 +311,8 @@ class TestCommands:
         missing = run("adapters", "remove", *base, "mine")
         assert missing.returncode == 1 and "mine" in missing.stderr.decode()
         assert not os.listdir(state / "adapters") and run("adapters", "list", *base).stdout == b""
-        refused = run("adapters", "load", *base, "--model", MODEL, "x", adapters_dir / "r4-dora")
-        assert refused.returncode == 1 and "use_dora" in refused.stderr.decode()
+        refused = run("adapters", "load", *base, "--model", MODEL, "x", adapters_dir / "biased")
+        assert refused.returncode == 1 and "bias" in refused.stderr.decode()
 
 
 def test_ready(data_dir):
