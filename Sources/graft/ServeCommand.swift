@@ -30,6 +30,20 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A key that every route but /health then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
 
+  @Option(help: "Requests that may run at once.")
+  var maxRunning: Int = environment("MAX_RUNNING") ?? 256
+
+  @Option(help: "Requests that may wait; those beyond are refused with 429.")
+  var maxQueue: Int = environment("MAX_QUEUE") ?? 256
+
+  @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
+  var prefixCache: Switch = environment("PREFIX_CACHE") ?? .on
+
+  @Option(
+    name: .customLong("target-itl"),
+    help: "Milliseconds that a token should take at most while prompts are computed beside it.")
+  var targetITL: Int = environment("TARGET_ITL") ?? 200
+
   @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
   var tlsCertificate: String = environment("TLS_CERTIFICATE") ?? ""
 
@@ -39,6 +53,11 @@ struct ServeCommand: ParsableCommand {
   func validate() throws {
     guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
+    }
+    for (name, value) in [("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL)] {
+      guard (1...1_000_000).contains(value) else {
+        throw ValidationError("--\(name) must be between 1 and 1,000,000")
+      }
     }
   }
 
@@ -52,7 +71,11 @@ struct ServeCommand: ParsableCommand {
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }
-    let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
+    let engine = Engine(
+      transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
+      settings: .init(
+        maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
+        stepTarget: .milliseconds(targetITL)))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: model.base, contextLength: model.contextLength,
       servedModelName: name,
@@ -86,3 +109,5 @@ struct ServeCommand: ParsableCommand {
     return configuration
   }
 }
+
+enum Switch: String, CaseIterable, ExpressibleByArgument { case on, off }

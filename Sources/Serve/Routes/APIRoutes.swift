@@ -27,6 +27,7 @@ public struct APIRoutes: Sendable {
     var router = Router(apiKey: apiKey)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
     router.on("POST", "v1/completions") { [self] (request) throws(APIError) in complete(request) }
+    router.on("GET", "metrics") { [self] in metrics($0) }
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
     router.on("POST", "v1/load_lora_adapter") { [self] in loadAdapter($0) }
@@ -36,6 +37,13 @@ public struct APIRoutes: Sendable {
 
   private func health(_ request: RoutedRequest) {
     request.exchange.respond(json: ["status": "ok"])
+  }
+
+  private func metrics(_ request: RoutedRequest) {
+    let loaded = context.adapters.all
+    MetricsRoute(
+      engine: context.engine, adapterBytes: loaded.reduce(0) { $0 + $1.adapter.bytes }, adapterCount: loaded.count
+    ).answer(request.exchange)
   }
 
   // MARK: completions
@@ -48,7 +56,7 @@ public struct APIRoutes: Sendable {
       let (adapters, name) = try context.selection(model: completion.model, query: exchange.request.queryItems)
       CompletionRun(
         completion, model: name, exchange: exchange, engine: context.engine, tokenizer: context.tokenizer
-      ).start(adapters: adapters)
+      ).start(adapters: adapters, client: exchange.clientName(isKeyed: apiKey != nil))
     }
   }
 
