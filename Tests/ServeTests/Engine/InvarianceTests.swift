@@ -74,7 +74,7 @@ import Testing
       }
     }
     #expect(preemptions > 20)
-    #expect(hits > 80)
+    #expect(hits > 40)
     #expect(cancelled > 5)
     #expect(evictions > 20)
   }
