@@ -127,14 +127,14 @@ class TestTimeout:
         )
 
 
-class TestFullQueue:
-    @pytest.fixture(scope="class")
-    def narrow(self, data_dir, adapters_dir):
-        with Server(
-            "--max-running", 1, "--max-queue", 2, "--kv-memory", "64MiB", "--adapters", adapters_dir, data_dir=data_dir
-        ) as server:
-            yield server
+@pytest.fixture(scope="module")
+def narrow(data_dir, adapters_dir):
+    """A server with one place to run and two to wait."""
+    with Server("--max-running", 1, "--max-queue", 2, "--adapters", adapters_dir, data_dir=data_dir) as server:
+        yield server
 
+
+class TestFullQueue:
     def ask(self, server, **fields):
         """A stream that is still going on, and how to end it."""
         opened, leave = threading.Event(), threading.Event()
