@@ -22,15 +22,15 @@ public final class KeyValueCache: @unchecked Sendable {
 
   /// - Parameter bytes: the budget; at least one block is made.
   /// - Throws: `ModelError` if the address space cannot be had.
-  public init(config: ModelConfig, bytes: Int) throws {
+  public init(config: ModelConfig, bytes: Int, element: KeyValueLayout.Element) throws {
     layout = KeyValueLayout(
       headCount: config.headCount, keyValueHeadCount: config.keyValueHeadCount, headSize: config.headSize,
-      layerCount: config.layerCount)
-    blockCount = max(bytes / (layout.floatsPerBlock * 4), 1)
+      layerCount: config.layerCount, element: element)
+    blockCount = max(bytes / (layout.bytesPerBlock), 1)
     guard blockCount <= Int32.max else {
       throw ModelError("key-value cache", reason: "\(bytes) bytes are more than \(Int32.max) blocks")
     }
-    let size = blockCount * layout.floatsPerBlock * 4
+    let size = blockCount * layout.bytesPerBlock
     let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let map, map != MAP_FAILED else {
       throw ModelError(
@@ -44,7 +44,7 @@ public final class KeyValueCache: @unchecked Sendable {
   deinit { munmap(memory, blockCount * bytesPerBlock) }
 
   /// Bytes of one block, all layers.
-  public var bytesPerBlock: Int { layout.floatsPerBlock * 4 }
+  public var bytesPerBlock: Int { layout.bytesPerBlock }
   /// Blocks that a sequence can have: those that nobody holds, and those that only the tree does.
   public var freeBlockCount: Int { pool.freeCount + prefixes.evictableCount }
   /// Of the free ones, those that are kept for sequences to come.
@@ -103,9 +103,7 @@ public final class KeyValueCache: @unchecked Sendable {
     memcpy(pointer(to: target), pointer(to: source), bytesPerBlock)
   }
 
-  private func pointer(to block: Int32) -> UnsafeMutablePointer<Float> {
-    (memory + Int(block) * bytesPerBlock).assumingMemoryBound(to: Float.self)
-  }
+  private func pointer(to block: Int32) -> UnsafeMutableRawPointer { memory + Int(block) * bytesPerBlock }
 }
 
 /// The cache blocks of one sequence, in the order of its positions.
@@ -113,7 +111,7 @@ public final class KeyValueCache: @unchecked Sendable {
 /// `@unchecked Sendable`: the pointers lead into a cache that outlives every table of it.
 public struct BlockTable: @unchecked Sendable {
   public fileprivate(set) var blocks: [Int32] = []
-  fileprivate(set) var pointers: ContiguousArray<UnsafeMutablePointer<Float>> = []
+  fileprivate(set) var pointers: ContiguousArray<UnsafeMutableRawPointer> = []
   /// The whole blocks at the beginning that are in the tree, and the node of the last.
   var published = 0
   var lastNode = PrefixTree.none

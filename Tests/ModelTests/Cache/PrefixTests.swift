@@ -11,8 +11,8 @@ import Testing
 
   private func cache(blocks: Int) throws -> KeyValueCache {
     let config = try TinyModel().source().config
-    let one = try KeyValueCache(config: config, bytes: 0).bytesPerBlock
-    return try KeyValueCache(config: config, bytes: blocks * one)
+    let one = try KeyValueCache(config: config, bytes: 0, element: .f32).bytesPerBlock
+    return try KeyValueCache(config: config, bytes: blocks * one, element: .f32)
   }
 
   /// Marks a block's memory with what its positions stand for.
@@ -69,9 +69,9 @@ import Testing
 
   @Test func onlyEqualWeightsShare() throws {
     let model = try TinyModel()
-    let config = try model.source().config
+    let base = try model.base()
     func adapter(_ name: String, _ seed: UInt64) throws -> Adapter {
-      try Adapter(peft: model.writeAdapter(name, ranks: [.q: 2], seed: seed).folder, config: config)
+      try Adapter(peft: model.writeAdapter(name, ranks: [.q: 2], seed: seed).folder, base: base, mode: .f32)
     }
     let (a, b, renamed) = (try adapter("a", 1), try adapter("b", 2), try adapter("c", 1))
     let sets = [

@@ -57,15 +57,15 @@ final class EngineHarness {
     let base = try self.model.base(mode)
     tokenizer = try self.model.tokenizer()
     let compute = Compute(pool: ThreadPool(threads: 2), mode: mode)
-    let one = try KeyValueCache(config: base.config, bytes: 0).bytesPerBlock
-    let cache = try KeyValueCache(config: base.config, bytes: blocks * one)
+    let one = try KeyValueCache(config: base.config, bytes: 0, element: mode.keyValueElement).bytesPerBlock
+    let cache = try KeyValueCache(config: base.config, bytes: blocks * one, element: mode.keyValueElement)
     var settings = settings
     settings.rowBudget = rows
     engine = Engine(
       transformer: Transformer(base: base, compute: compute), cache: cache, tokenizer: tokenizer, settings: settings)
     adapters = try [
-      Adapter(peft: self.model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 1).folder, config: base.config),
-      Adapter(peft: self.model.writeAdapter("b", ranks: [.v: 17, .gate: 2], seed: 2).folder, config: base.config),
+      Adapter(peft: self.model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 1).folder, base: base, mode: mode),
+      Adapter(peft: self.model.writeAdapter("b", ranks: [.v: 17, .gate: 2], seed: 2).folder, base: base, mode: mode),
     ]
     engine.start()
   }

@@ -64,7 +64,7 @@ import Testing
     let base = try harness.model.base()
     let compute = Compute(pool: ThreadPool(threads: 1))
     let transformer = Transformer(base: base, compute: compute)
-    let cache = try KeyValueCache(config: base.config, bytes: 1 << 20)
+    let cache = try KeyValueCache(config: base.config, bytes: 1 << 20, element: .f32)
     var table = BlockTable()
     #expect(cache.extend(&table, to: 50))
     transformer.forward(

@@ -119,10 +119,10 @@ import Testing
 
   @Test func differentWeightsNeverShare() throws {
     let harness = try EngineHarness()
-    let config = try harness.model.source().config
+    let base = try harness.model.base()
     // The same name with new contents.
     let reloaded = try Adapter(
-      peft: harness.model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 99).folder, config: config)
+      peft: harness.model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 99).folder, base: base, mode: .f32)
     let (a, b) = (harness.adapters[0], harness.adapters[1])
     let sets: [AdapterSet] = [
       .none, AdapterSet([(a, 1)]), AdapterSet([(reloaded, 1)]), AdapterSet([(a, 0.5)]), AdapterSet([(b, 1)]),
