@@ -25,6 +25,7 @@ public struct APIRoutes: Sendable {
     var router = Router(apiKey: apiKey)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
     router.on("POST", "v1/completions") { [self] (request) throws(APIError) in complete(request) }
+    router.on("GET", "metrics") { [self] in metrics($0) }
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
     AdapterRoutes(store: context.adapters, logger: logger).add(to: &router)
@@ -33,6 +34,12 @@ public struct APIRoutes: Sendable {
 
   private func health(_ request: RoutedRequest) {
     request.exchange.respond(json: ["status": "ok"])
+  }
+
+  private func metrics(_ request: RoutedRequest) {
+    let loaded = context.adapters.memoryInUse
+    MetricsRoute(engine: context.engine, adapterBytes: loaded.bytes, adapterCount: loaded.count)
+      .answer(request.exchange)
   }
 
   // MARK: completions
@@ -45,7 +52,7 @@ public struct APIRoutes: Sendable {
       try context.withAdapters(of: exchange, model: completion.model) { [self] adapters, name in
         CompletionRun(
           completion, model: name, exchange: exchange, engine: context.engine, tokenizer: context.tokenizer
-        ).start(adapters: adapters)
+        ).start(adapters: adapters, client: exchange.clientName(isKeyed: apiKey != nil))
       }
     }
   }
