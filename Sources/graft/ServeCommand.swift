@@ -4,6 +4,7 @@ import Kernels
 import Logging
 import Model
 import Serve
+import Synchronization
 
 struct ServeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -27,8 +28,31 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A folder of PEFT adapters, each a folder named as requests name it.")
   var adapters: String = environment("ADAPTERS") ?? ""
 
-  @Option(help: "A key that every route but /health then demands as a Bearer token.")
+  @Option(help: "Memory for adapters, in KiB, MiB or GiB; those least recently used go back to the disk.")
+  var adapterMemory: ByteSize = environment("ADAPTER_MEMORY") ?? ByteSize(bytes: 1 << 30)
+
+  @Option(help: "Most bytes that one adapter's files may have, in KiB, MiB or GiB.")
+  var maxAdapterSize: ByteSize = environment("MAX_ADAPTER_SIZE") ?? ByteSize(bytes: 1 << 30)
+
+  @Option(help: "How many versions of an adapter are kept.")
+  var keepVersions: Int = environment("KEEP_VERSIONS") ?? 5
+
+  @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
+
+  @Option(help: "Requests that may run at once.")
+  var maxRunning: Int = environment("MAX_RUNNING") ?? 256
+
+  @Option(help: "Requests that may wait; those beyond are refused with 429.")
+  var maxQueue: Int = environment("MAX_QUEUE") ?? 256
+
+  @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
+  var prefixCache: Switch = environment("PREFIX_CACHE") ?? .on
+
+  @Option(
+    name: .customLong("target-itl"),
+    help: "Milliseconds that a token should take at most while prompts are computed beside it.")
+  var targetITL: Int = environment("TARGET_ITL") ?? 200
 
   @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
   var tlsCertificate: String = environment("TLS_CERTIFICATE") ?? ""
@@ -40,42 +64,89 @@ struct ServeCommand: ParsableCommand {
     guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
+    guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
+    for (name, value) in [("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL)] {
+      guard (1...1_000_000).contains(value) else {
+        throw ValidationError("--\(name) must be between 1 and 1,000,000")
+      }
+    }
   }
 
   func run() throws {
     var logger = Logger(label: "graft") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = .info
+    // Before anything is prepared: another server's folder is left alone.
+    let dataFolder = try DataFolder(URL(filePath: options.dataDir))
+    let database = try MetadataDatabase(dataFolder)
+    let loop = try EventLoop()
+    let readiness = Readiness()
+    let server = try HTTPServer(loop: loop, configuration: configuration, handler: readiness.handler)
+    let startup = Startup()
+    let thread = Thread { [self, logger] in
+      do {
+        let engine = try start(dataFolder, database, loop, server, readiness, logger)
+        startup.state.withLock { $0 = .done(engine) }
+      } catch {
+        startup.state.withLock { $0 = .failed(error) }
+        loop.stop()
+      }
+    }
+    thread.name = "startup"
+    thread.stackSize = 8 << 20
+    thread.start()
+    loop.onSignals([SIGINT, SIGTERM]) { _ in
+      logger.info("stopping")
+      readiness.stop()
+      // Running streams end with an error event, and then their connections close.
+      startup.engine?.stop()
+      server.stop(deadline: .seconds(5)) { loop.stop() }
+    }
+    loop.run()
+    switch startup.state.withLock({ $0 }) {
+    case .done: break
+    case .running: throw ExitCode.interrupted
+    case .failed(let error): throw error
+    }
+  }
+
+  /// Loads the model and the adapters, and lets requests in.
+  private func start(
+    _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
+    _ readiness: Readiness, _ logger: Logger
+  ) throws -> Engine {
     let model = try LoadedModel(options)
     let name = servedModelName.isEmpty ? options.modelStem : servedModelName
-    let store = AdapterStore(
-      folder: adapters.isEmpty ? nil : URL(filePath: adapters), base: model.base, mode: options.compute,
-      reservedNames: [name])
+    let base = model.base
+    let store = try AdapterStore(
+      dataFolder: dataFolder, database: database,
+      binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: options.compute) },
+      folder: adapters.isEmpty ? nil : URL(filePath: adapters),
+      settings: .init(
+        memory: adapterMemory.bytes, versionsKept: keepVersions, sizeLimit: maxAdapterSize.bytes,
+        reservedNames: [name]))
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }
-    let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
+    let engine = Engine(
+      transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
+      settings: .init(
+        maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
+        stepTarget: .milliseconds(targetITL)))
     let context = ServerContext(
-      engine: engine, tokenizer: model.tokenizer, adapters: store, base: model.base, contextLength: model.contextLength,
+      engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
       startedAt: Int(Date().timeIntervalSince1970))
-    let loop = try EventLoop()
     let routes = APIRoutes(context: context, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
-    let server = try HTTPServer(loop: loop, configuration: configuration, handler: routes.handler)
     engine.start()
-    loop.onSignals([SIGINT, SIGTERM]) { _ in
-      logger.info("stopping")
-      // Running streams end with an error event, and then their connections close.
-      engine.stop()
-      server.stop(deadline: .seconds(5)) { loop.stop() }
-    }
+    readiness.open(routes.handler)
     logger.info(
       "listening",
       metadata: [
         "url": .string("\(tlsKey.isEmpty ? "http" : "https")://\(host):\(server.port)"),
-        "model": .string(context.servedModelName), "adapters": "\(store.all.count)",
+        "model": .string(name), "adapters": "\(store.served.count)",
         "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue), "threads": "\(options.threads)",
       ])
-    loop.run()
+    return engine
   }
 
   private var configuration: HTTPConfiguration {
@@ -87,3 +158,20 @@ struct ServeCommand: ParsableCommand {
     return configuration
   }
 }
+
+/// How far the start has come: told by its thread, asked by the loop's.
+private final class Startup: Sendable {
+  enum State {
+    case running
+    case failed(any Error)
+    case done(Engine)
+  }
+
+  let state = Mutex(State.running)
+
+  var engine: Engine? {
+    if case .done(let engine) = state.withLock({ $0 }) { engine } else { nil }
+  }
+}
+
+enum Switch: String, CaseIterable, ExpressibleByArgument { case on, off }

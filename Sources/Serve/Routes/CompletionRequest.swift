@@ -17,6 +17,7 @@ struct CompletionRequest {
   var stream: Bool
   var includeUsage: Bool
   var ignoreEOS: Bool
+  var timeout: Duration?
 
   static let maxPrompts = 128
   static let maxChoices = 128
@@ -40,6 +41,7 @@ struct CompletionRequest {
     stream = try fields.bool("stream") ?? false
     includeUsage = try Self.usageOption(fields, stream: stream)
     ignoreEOS = try fields.bool("ignore_eos") ?? false
+    timeout = try fields.timeout()
     prompts = try Self.prompts(fields, tokenizer: tokenizer)
 
     let choices = choicesPerPrompt

@@ -21,6 +21,7 @@ final class CompletionRun {
   private let created = Int(Date().timeIntervalSince1970)
   private var choices: [Choice]
   private var usage = GenerationUsage()
+  private var isStreaming = false
   private var isOver = false
 
   init(
@@ -35,21 +36,21 @@ final class CompletionRun {
     choices = (0..<count).map { _ in Choice(logprobs: CompletionLogprobs(tokenizer: tokenizer)) }
   }
 
-  func start(adapters: AdapterSet) {
+  func start(adapters: AdapterSet, client: String) {
     exchange.onClose { [self] in cancel() }
-    if request.stream {
-      exchange.startStreaming(status: 200, headers: ["Content-Type": "text/event-stream", "Cache-Control": "no-cache"])
-    }
     let seed = request.seed ?? UInt64.random(in: .min ... .max)
     for index in choices.indices {
       let prompt = request.prompts[index / request.choicesPerPrompt]
-      let generation = GenerationRequest(
+      var generation = GenerationRequest(
         prompt: prompt, adapters: adapters, maxTokens: request.maxTokens,
         sampling: SamplingParameters(
           temperature: Float(request.temperature), topP: Float(request.topP),
           seed: seed &+ UInt64(index % request.choicesPerPrompt)),
         stop: request.stop, ignoresEndOfText: request.ignoreEOS, topLogprobs: request.logprobs,
         echoesPrompt: request.echo)
+      generation.client = client
+      generation.label = adapters.label(model)
+      generation.timeout = request.timeout
       let loop = exchange.loop
       // The run belongs to the loop; the engine's thread only carries it there.
       nonisolated(unsafe) let run = self
@@ -66,6 +67,7 @@ final class CompletionRun {
 
   private func receive(_ event: GenerationEvent, choice index: Int) {
     guard !isOver else { return }
+    if case .failed = event {} else { openStream() }
     switch event {
     case .prompt(let records):
       let text = tokenizer.decode(request.prompts[index / request.choicesPerPrompt], skippingSpecialTokens: false)
@@ -74,6 +76,13 @@ final class CompletionRun {
     case .finished(let reason, let spent): finish(index, reason, spent)
     case .failed(let error): fail(error.apiError)
     }
+  }
+
+  /// The status is known only now: what fails before the first event is answered with its own.
+  private func openStream() {
+    guard request.stream, !isStreaming else { return }
+    isStreaming = true
+    exchange.startStreaming(status: 200, headers: ["Content-Type": "text/event-stream", "Cache-Control": "no-cache"])
   }
 
   private func show(_ text: String, _ tokens: [TokenRecord], _ index: Int, isPrompt: Bool = false) {
@@ -101,7 +110,7 @@ final class CompletionRun {
 
   private func fail(_ error: APIError) {
     cancel()
-    if request.stream {
+    if isStreaming {
       exchange.write(SSEWriter.event(error.json))
       exchange.end()
     } else {
