@@ -13,7 +13,8 @@ struct Graft: ParsableCommand {
       name in capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir.
       """,
     subcommands: [
-      ServeCommand.self, PrepareCommand.self, GenerateCommand.self, TokenizeCommand.self, BenchCommand.self,
+      ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TokenizeCommand.self,
+      BenchCommand.self,
     ])
 
   static func main() {

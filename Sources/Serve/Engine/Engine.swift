@@ -23,6 +23,7 @@ public final class Engine: @unchecked Sendable {
   private let cache: KeyValueCache
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
+  private let samplingWorkspace: SamplingWorkspace
   private var scheduler: Scheduler
   private var generations: [GenerationID: Generation] = [:]
   private let finished = DispatchSemaphore(value: 0)
@@ -32,11 +33,15 @@ public final class Engine: @unchecked Sendable {
     self.cache = cache
     self.tokenizer = tokenizer
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
+    samplingWorkspace = SamplingWorkspace(vocabularySize: transformer.base.config.vocabularySize)
     let rows = min(settings.rowBudget, transformer.maxRows)
     scheduler = Scheduler(
       limits: .init(rowBudget: rows, running: settings.maxRunning, logitRows: rows),
       blocks: cache.blockCount)
   }
+
+  /// The most positions, prompt and answer together, that a request can have.
+  public var positionLimit: Int { min(transformer.contextLength, cache.positionCapacity) }
 
   /// Starts the engine's thread.
   public func start() {
@@ -136,7 +141,9 @@ public final class Engine: @unchecked Sendable {
             compute: transformer.compute)
         }
         row += wanted
-        if generation.advance(positions, rows: rows, compute: transformer.compute) { remove(generation.id) }
+        let isOver = generation.advance(
+          positions, rows: rows, compute: transformer.compute, workspace: samplingWorkspace)
+        if isOver { remove(generation.id) }
       }
     }
   }

@@ -10,7 +10,7 @@ final class Generation {
   /// The prompt and what was generated after it.
   private(set) var tokens: [Int32]
   private var output: OutputText
-  private let sampler: Sampler
+  private var sampler: Sampler
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
   private var promptRecords: [TokenRecord] = []
@@ -24,10 +24,10 @@ final class Generation {
     self.request = request
     self.sink = sink
     self.tokenizer = tokenizer
-    self.endTokens = endTokens
+    self.endTokens = endTokens.union(request.endTokens)
     tokens = request.prompt
     output = OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.stop)
-    sampler = Sampler(request.sampling)
+    sampler = Sampler(request.sampling, prompt: request.prompt)
     usage = GenerationUsage(promptTokens: request.prompt.count)
   }
 
@@ -43,8 +43,10 @@ final class Generation {
   }
 
   /// Takes in a pass's logits; returns true when the generation has ended.
-  /// - Parameter rows: one for each of `wantedLogits(positions)`
-  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute) -> Bool {
+  /// - Parameters:
+  ///   - rows: one for each of `wantedLogits(positions)`
+  ///   - workspace: the engine's, for sampling
+  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute, workspace: SamplingWorkspace) -> Bool {
     let promptLength = request.prompt.count
     if positions.lowerBound < promptLength {
       scorePrompt(positions, rows)
@@ -53,7 +55,7 @@ final class Generation {
       if request.maxTokens == 0 { return end(.length) }
     }
     guard let row = rows.last else { return false }
-    return generate(row, compute)
+    return generate(row, compute, workspace)
   }
 
   private func scorePrompt(_ positions: Range<Int>, _ rows: [LogitRow]) {
@@ -64,8 +66,8 @@ final class Generation {
     }
   }
 
-  private func generate(_ row: LogitRow, _ compute: Compute) -> Bool {
-    let token = sampler.draw(row, index: usage.completionTokens, compute: compute)
+  private func generate(_ row: LogitRow, _ compute: Compute, _ workspace: SamplingWorkspace) -> Bool {
+    let token = sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
     tokens.append(token)
     usage.completionTokens += 1
     if endTokens.contains(token), !request.ignoresEndOfText { return end(.stop) }
