@@ -36,29 +36,64 @@ typedef __m256i iv;
 enum { PARTS = 2, INTEGER_ROWS = 6 };
 
 IV iv iv_zero(void) { return _mm256_setzero_si256(); }
-IV iv iv_add(iv a, iv b) { return _mm256_add_epi32(a, b); }
-IV iv iv_madd(iv a, iv b) { return _mm256_madd_epi16(a, b); }
+IV iv iv_dot(iv sum, iv a, iv b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 IV iv iv_splat(const int16_t *pair) {
   int bits;
   __builtin_memcpy(&bits, pair, 4);
   return _mm256_set1_epi32(bits);
 }
 
-// A 16-bit value is looked up as its two bytes; even and odd bytes then make one pair each.
-IV void take_codes(const uint8_t *chunk, int part, iv *pairs) {
-  const __m256i codes = _mm256_loadu_si256((const __m256i *)(chunk + 32 * part));
-  const __m256i nibble = _mm256_set1_epi8(15), low_byte = _mm256_set1_epi16(255);
-  // The table's low bytes, then its high bytes.
+// A 16-bit value is looked up as its two bytes.
+typedef struct {
+  __m256i low, high;
+} byte_tables;
+
+IV byte_tables code_tables(void) {
   const __m256i values = _mm256_loadu_si256((const __m256i *)graft_nf4_integers);
   const __m256i apart = _mm256_shuffle_epi8(
       values, _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
                                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-  const __m256i lows = _mm256_permute4x64_epi64(apart, 0x88), highs = _mm256_permute4x64_epi64(apart, 0xDD);
+  return (byte_tables){_mm256_permute4x64_epi64(apart, 0x88), _mm256_permute4x64_epi64(apart, 0xDD)};
+}
+
+// Even and odd bytes make one pair each.
+IV void take_codes(const uint8_t *chunk, int part, iv *pairs) {
+  const __m256i codes = _mm256_loadu_si256((const __m256i *)(chunk + 32 * part));
+  const __m256i nibble = _mm256_set1_epi8(15), low_byte = _mm256_set1_epi16(255);
+  const byte_tables tables = code_tables();
   for (int half = 0; half < 2; half++) {
     __m256i index = _mm256_and_si256(half ? _mm256_srli_epi16(codes, 4) : codes, nibble);
-    __m256i low = _mm256_shuffle_epi8(lows, index), high = _mm256_shuffle_epi8(highs, index);
+    __m256i low = _mm256_shuffle_epi8(tables.low, index), high = _mm256_shuffle_epi8(tables.high, index);
     pairs[2 * half] = _mm256_or_si256(_mm256_and_si256(low, low_byte), _mm256_slli_epi16(high, 8));
     pairs[2 * half + 1] = _mm256_or_si256(_mm256_srli_epi16(low, 8), _mm256_andnot_si256(low_byte, high));
+  }
+}
+
+// Straight from codes to products: a lane's four columns stay side by side in 64 bits, which takes a third fewer
+// instructions than sorting them into pairs; its two sums are added at the end of the block.
+enum { DIRECT_PARTS = 4 };
+
+IV void direct_chunk(const uint8_t *chunk, const int16_t *q, size_t ldq, iv (*sums)[DIRECT_PARTS], const int rows) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i swap = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+  const byte_tables tables = code_tables();
+#pragma unroll
+  for (int part = 0; part < 2; part++) {
+    const __m256i codes = _mm256_shuffle_epi8(_mm256_loadu_si256((const __m256i *)(chunk + 32 * part)), swap);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      __m256i index = _mm256_and_si256(half ? _mm256_srli_epi16(codes, 4) : codes, nibble);
+      __m256i low = _mm256_shuffle_epi8(tables.low, index), high = _mm256_shuffle_epi8(tables.high, index);
+      __m256i front = _mm256_unpacklo_epi8(low, high), back = _mm256_unpackhi_epi8(low, high);
+#pragma unroll
+      for (int r = 0; r < rows; r++) {
+        long long bits;
+        __builtin_memcpy(&bits, q + r * ldq + 4 * half, 8);
+        const __m256i x = _mm256_set1_epi64x(bits);
+        sums[r][2 * part] = iv_dot(sums[r][2 * part], front, x);
+        sums[r][2 * part + 1] = iv_dot(sums[r][2 * part + 1], back, x);
+      }
+    }
   }
 }
 
@@ -71,6 +106,15 @@ IV decoded_t to_floats(const iv *parts) {
     __m256 half[2];
     decoded_t whole;
   } u = {{_mm256_cvtepi32_ps(parts[0]), _mm256_cvtepi32_ps(parts[1])}};
+  return u.whole;
+}
+
+IV decoded_t direct_floats(const iv *sums) {
+  union {
+    __m256 half[2];
+    decoded_t whole;
+  } u = {{_mm256_cvtepi32_ps(_mm256_hadd_epi32(sums[0], sums[1])),
+          _mm256_cvtepi32_ps(_mm256_hadd_epi32(sums[2], sums[3]))}};
   return u.whole;
 }
 

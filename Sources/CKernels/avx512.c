@@ -3,8 +3,12 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,bmi2"))), \
-                             apply_to = function)
+#ifdef GRAFT_HAS_VNNI
+#define TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi2"
+#else
+#define TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,bmi2"
+#endif
+#pragma clang attribute push(__attribute__((target(TARGET))), apply_to = function)
 
 typedef __m512i decode_t;
 typedef float decoded_t __attribute__((vector_size(64)));
@@ -21,8 +25,11 @@ typedef __m512i iv;
 enum { PARTS = 1, INTEGER_ROWS = 12 };
 
 IV iv iv_zero(void) { return _mm512_setzero_si512(); }
-IV iv iv_add(iv a, iv b) { return _mm512_add_epi32(a, b); }
-IV iv iv_madd(iv a, iv b) { return _mm512_madd_epi16(a, b); }
+#ifdef GRAFT_HAS_VNNI
+IV iv iv_dot(iv sum, iv a, iv b) { return _mm512_dpwssd_epi32(sum, a, b); }
+#else
+IV iv iv_dot(iv sum, iv a, iv b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+#endif
 IV iv iv_splat(const int16_t *pair) {
   int bits;
   __builtin_memcpy(&bits, pair, 4);
@@ -47,10 +54,26 @@ IV iv take_bytes(const int8_t *p, int part) {
 
 IV decoded_t to_floats(const iv *parts) { return _mm512_cvtepi32_ps(parts[0]); }
 
+enum { DIRECT_PARTS = 1 };
+IV void direct_chunk(const uint8_t *chunk, const int16_t *q, size_t ldq, iv (*sums)[DIRECT_PARTS], const int rows) {
+  iv pairs[4];
+  take_codes(chunk, 0, pairs);
+#pragma unroll
+  for (int r = 0; r < rows; r++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) sums[r][0] = iv_dot(sums[r][0], pairs[i], iv_splat(q + r * ldq + 2 * i));
+}
+
+IV decoded_t direct_floats(const iv *sums) { return to_floats(sums); }
+
 #define ROWS 12
 #define HEADS 4
 #include "vector.inc"
 
+#ifdef GRAFT_HAS_VNNI
+const graft_kernels graft_vnni_kernels = KERNELS("vnni");
+#else
 const graft_kernels graft_avx512_kernels = KERNELS("avx512");
+#endif
 #pragma clang attribute pop
 #endif

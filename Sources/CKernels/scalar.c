@@ -61,14 +61,14 @@ static void dense_product(const graft_matrix *w, const float *x, size_t ldx, siz
 // Where a column lies among its 8 in a rounded row.
 static const int order[8] = {0, 2, 1, 3, 4, 6, 5, 7};
 
-static void quantize(const float *x, size_t columns, size_t block, int16_t *q, float *scale) {
-  for (size_t begin = 0; begin < columns; begin += block) {
+static void quantize(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale) {
+  for (size_t b = 0; b < columns / block; b++, x += block, q += stride * block, scale += stride) {
     float highest = 0;
-    for (size_t i = begin; i < begin + block; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
+    for (size_t i = 0; i < block; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
     float inverse = highest > 0 ? GRAFT_INTEGER_ONE / highest : 0;
     inverse = inverse < INFINITY ? inverse : 0;
-    scale[begin / block] = highest * (1.0f / GRAFT_INTEGER_ONE);
-    for (size_t i = begin; i < begin + block; i++) q[i] = scalar_round(x[i / 8 * 8 + order[i % 8]] * inverse);
+    *scale = highest * (1.0f / GRAFT_INTEGER_ONE);
+    for (size_t i = 0; i < block; i++) q[i] = scalar_round(x[i / 8 * 8 + order[i % 8]] * inverse);
   }
 }
 
@@ -82,6 +82,7 @@ static void integer_product(const graft_matrix *w, const graft_activations *x, s
         float total = 0;
         for (size_t b = 0; b < blocks; b++) {
           uint32_t sum = 0;  // wraps where a row is not finite
+          const int16_t *q = x->q + (b * x->stride + row) * w->block;
           for (size_t i = b * w->block; i < (b + 1) * w->block; i++) {
             size_t column = i / 8 * 8 + order[i % 8];
             int weight;
@@ -92,9 +93,9 @@ static void integer_product(const graft_matrix *w, const graft_activations *x, s
             } else {
               weight = ((const int8_t *)w->data)[g * w->columns * LANES + (i / 2 * LANES + lane) * 2 + i % 2];
             }
-            sum += (uint32_t)(weight * x->q[row * x->columns + i]);
+            sum += (uint32_t)(weight * q[i - b * w->block]);
           }
-          float factor = x->scale[row * blocks + b] * unit;
+          float factor = x->scale[b * x->stride + row] * unit;
           total = fmaf(w->scale[(g * blocks + b) * LANES + lane] * factor, (float)(int32_t)sum, total);
         }
         y[row * ldy + g * LANES + lane] = total;

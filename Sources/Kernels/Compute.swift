@@ -38,13 +38,14 @@ public struct Compute: Sendable {
     pool.run(count: rows, grain: 16) { range in
       for row in range {
         functions.quantize(
-          x + row * w.columns, w.columns, block, rounded.values.pointer + row * w.columns,
-          rounded.scale.pointer + row * (w.columns / block))
+          x + row * w.columns, w.columns, block, rows, rounded.values.pointer + row * block,
+          rounded.scale.pointer + row)
       }
     }
     var descriptor = w.descriptor
     var activations = graft_activations(
-      q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block)
+      q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block,
+      stride: rows)
     let isNF4 = if case .nf4 = w.storage { true } else { false }
     let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
     pool.run(count: w.groups, grain: 2) { groups in

@@ -3,12 +3,15 @@ import CKernels
 /// An instruction set that the micro-kernels were compiled for.
 public enum InstructionSet: String, CaseIterable, Sendable {
   case scalar, avx2, avx512
+  /// AVX-512 with VNNI.
+  case vnni
 
   fileprivate var level: graft_level {
     switch self {
     case .scalar: GRAFT_SCALAR
     case .avx2: GRAFT_AVX2
     case .avx512: GRAFT_AVX512
+    case .vnni: GRAFT_VNNI
     }
   }
 }

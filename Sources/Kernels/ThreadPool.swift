@@ -1,3 +1,5 @@
+import CKernels
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -77,6 +79,7 @@ public final class ThreadPool: @unchecked Sendable {
         var spins = 0
         while unfinishedWorkers.load(ordering: .acquiring) > 0 {
           spins += 1
+          graft_pause()
           if spins > Self.spinLimit { sched_yield() }
         }
         task = nil
@@ -93,7 +96,7 @@ public final class ThreadPool: @unchecked Sendable {
     run(parts: parts) { part in body(part * size..<min((part + 1) * size, count)) }
   }
 
-  private static let spinLimit = 20_000
+  private static let spinLimit = 2_000
 
   private func takeParts() {
     guard let task else { return }
@@ -112,6 +115,7 @@ public final class ThreadPool: @unchecked Sendable {
       while generation.load(ordering: .acquiring) == seen {
         if stopping.load(ordering: .relaxed) { return }
         spins += 1
+        graft_pause()
         if spins > Self.spinLimit {
           park(seen)
           spins = 0

@@ -26,12 +26,14 @@ typedef struct {
   size_t block;    // columns that share a scale: 8, 16, 32 or 64; for dense the stretch of one partial sum, even
 } graft_matrix;
 
-/// Rows of activations rounded to 13 bits with their sign: value = q * scale of its block.
+/// Rows of activations rounded to 13 bits with their sign: value = q * scale of its block. A block of all rows lies
+/// together, so that a product reads them in one stream.
 typedef struct {
-  const int16_t *q;    // [rows][columns], in the order of graft_kernels.quantize
-  const float *scale;  // [rows][columns / block]
+  const int16_t *q;    // [columns / block][stride][block], in the order of graft_kernels.quantize
+  const float *scale;  // [columns / block][stride]
   size_t columns;
   size_t block;
+  size_t stride;  // rows that were rounded together
 } graft_activations;
 
 /// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31, for each key-value head
@@ -51,9 +53,10 @@ typedef struct {
   /// x: [rows][ldx] f32; y: [rows][ldy] f32, written, not added to.
   void (*nf4_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                       size_t group_begin, size_t group_end);
-  /// Rounds one row: scale = max|x| / 4095 for each block, q = nearest(x / scale), 0 where the block is 0. Of each 8
-  /// columns the order is 0 2 1 3 4 6 5 7: pairs as the NF4 codes come apart in 32-bit lanes.
-  void (*quantize)(const float *x, size_t columns, size_t block, int16_t *q, float *scale);
+  /// Rounds one row of `stride`, whose place in the first block is at q and scale (as in graft_activations):
+  /// scale = max|x| / 4095 for each block, q = nearest(x / scale), 0 where the block is 0. Of each 8 columns the order
+  /// is 0 2 1 3 4 6 5 7: pairs as the NF4 codes come apart in 32-bit lanes.
+  void (*quantize)(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale);
   /// nf4_product on rounded rows and code values rounded to 4095ths: each block's products are summed exactly, in
   /// integers, then added in f32 in the order of the blocks.
   void (*nf4_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
@@ -89,7 +92,7 @@ typedef struct {
   void (*attend)(const graft_attention *a, const float *query, size_t offset, size_t length, float *out);
 } graft_kernels;
 
-typedef enum { GRAFT_SCALAR = 0, GRAFT_AVX2 = 1, GRAFT_AVX512 = 2, GRAFT_NEON = 3 } graft_level;
+typedef enum { GRAFT_SCALAR = 0, GRAFT_AVX2 = 1, GRAFT_AVX512 = 2, GRAFT_NEON = 3, GRAFT_VNNI = 4 } graft_level;
 
 /// The implementations for an instruction set, or null where this machine or build has none.
 const graft_kernels *graft_kernels_for(graft_level level);
@@ -101,3 +104,12 @@ const graft_kernels *graft_kernels_for(graft_level level);
 extern const float graft_nf4_values[16];
 /// The same times GRAFT_INTEGER_ONE, rounded to nearest.
 extern const int16_t graft_nf4_integers[16];
+
+/// Tells the processor that this thread spins, so that its sibling gets the core's units.
+static inline void graft_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
