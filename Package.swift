@@ -26,6 +26,7 @@ let package = Package(
       name: "CLibevent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev", "libssl-dev"])]),
 
     // Swift, each target importing only what stands above it here.
+    .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
     .target(
       name: "Model", dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
@@ -41,6 +42,8 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
 
+    .testTarget(
+      name: "TemplateTests", dependencies: ["Template"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
     .testTarget(
       name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),

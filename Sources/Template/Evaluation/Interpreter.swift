@@ -1,0 +1,174 @@
+/// One rendering: the state that evaluation needs, and its limits.
+final class Interpreter {
+  let program: Program
+  let now: TemplateTime
+  let limits: TemplateLimits
+  private var steps = 0
+  private var allocated = 0
+  var depth = 0
+  /// The line of what is being evaluated, for errors.
+  var line = 1
+  /// What the current block has rendered.
+  var output = Text()
+  /// What a filtered block rendered.
+  var captured = Text()
+  var generationCount = 0
+  /// Objects that may hold themselves, or chains of their like that would be too long to free one inside the other;
+  /// cleared at the end.
+  private var scopes: [Scope] = []
+  var namespaces: [Namespace] = []
+  var changedLoops: [Loop] = []
+
+  init(program: Program, now: TemplateTime, limits: TemplateLimits) {
+    self.program = program
+    self.now = now
+    self.limits = limits
+  }
+
+  func run(_ variables: [String: TemplateValue]) throws(TemplateError) -> Text {
+    defer {
+      for scope in scopes { scope.variables = [:] }
+      for namespace in namespaces { namespace.clear() }
+      for loop in changedLoops { loop.lastChanged = nil }
+    }
+    let context = Scope(parent: nil)
+    for (id, name) in program.names.enumerated() {
+      if let variable = variables[name] {
+        let value =
+          name == "messages" ? try messages(variable) : try value(of: variable, source: noSource, depth: 0)
+        context.variables[id] = value
+      } else if let function = Function.named[name] {
+        context.variables[id] = .function(function)
+      }
+    }
+    _ = try execute(program.body, Scope(parent: context))
+    return output
+  }
+
+  // MARK: Errors and limits
+
+  func fail(_ reason: String) -> TemplateError { TemplateError(kind: .runtime, line: line, reason: reason) }
+
+  func limit(_ reason: String) -> TemplateError { TemplateError(kind: .limit, line: line, reason: reason) }
+
+  @inline(__always) func charge(_ count: Int = 1) throws(TemplateError) {
+    steps &+= count
+    if steps > limits.steps { throw limit("rendering takes more than \(limits.steps) steps") }
+  }
+
+  /// Counts bytes that an operation is about to read.
+  @inline(__always) func read(_ bytes: Int) throws(TemplateError) { try charge(1 + bytes / 64) }
+
+  /// Counts bytes of a value that is about to be made.
+  func allocate(_ bytes: Int) throws(TemplateError) {
+    let (sum, overflow) = allocated.addingReportingOverflow(max(bytes, 0))
+    guard !overflow, sum <= limits.allocatedBytes else {
+      throw limit("rendering makes more than \(limits.allocatedBytes) bytes of values")
+    }
+    allocated = sum
+    try charge(1 + bytes / 64)
+  }
+
+  /// Counts `count` elements of a list that is about to be made.
+  func allocate(elements count: Int) throws(TemplateError) {
+    let (bytes, overflow) = max(count, 0).multipliedReportingOverflow(by: 64)
+    try allocate(overflow ? Int.max : bytes)
+    try charge(max(count, 0))
+  }
+
+  /// Values that may still be made, for operations that learn their number as they go.
+  var remainingElements: Int { max(0, limits.allocatedBytes - allocated) / 64 }
+
+  func enter() throws(TemplateError) {
+    depth += 1
+    if depth > limits.depth { throw limit("evaluation nests more than \(limits.depth) levels deep") }
+    try charge()
+  }
+
+  @inline(__always) func leave() { depth -= 1 }
+
+  func checked(_ value: Value) throws(TemplateError) -> Value {
+    if value.depth > limits.valueDepth { throw limit("a value nests more than \(limits.valueDepth) levels deep") }
+    return value
+  }
+
+  func list(_ items: [Value]) throws(TemplateError) -> Value { try checked(.list(List(items))) }
+
+  func generator(_ items: [Value]) throws(TemplateError) -> Value { try checked(.generator(Generator(items))) }
+
+  /// Keeps the frames that a macro or a recursive loop holds until the rendering ends.
+  func keep(_ scope: Scope) throws(TemplateError) {
+    var kept: Scope? = scope
+    while let here = kept, here.parent != nil, scopes.last !== here {
+      try allocate(64)
+      scopes.append(here)
+      kept = here.parent
+    }
+  }
+
+  // MARK: Variables
+
+  /// The messages, with everything but `role` in an assistant's marked as that message's.
+  private func messages(_ variable: TemplateValue) throws(TemplateError) -> Value {
+    guard case .array(let messages) = variable else { return try value(of: variable, source: noSource, depth: 0) }
+    try allocate(elements: messages.count)
+    var items: [Value] = []
+    items.reserveCapacity(messages.count)
+    for (index, message) in messages.enumerated() {
+      guard case .object(let object) = message, object["role"] == .string("assistant"),
+        let source = Source(exactly: index)
+      else {
+        items.append(try value(of: message, source: noSource, depth: 1))
+        continue
+      }
+      var pairs: [(Value, Value)] = []
+      for member in object.members {
+        let isRole = member.key == "role"
+        pairs.append(
+          (.string(member.key), try value(of: member.value, source: isRole ? noSource : source, depth: 2)))
+      }
+      try allocate(elements: pairs.count)
+      items.append(.mapping(try mapping(pairs, source: noSource)))
+    }
+    return .list(List(items))
+  }
+
+  func mapping(_ pairs: [(Value, Value)], source: Source = noSource) throws(TemplateError) -> Mapping {
+    guard let mapping = Mapping(pairs, source: source) else {
+      let key = pairs.first { Key($0.0) == nil }?.0 ?? .none
+      throw fail("unhashable type: '\(key.typeName)'")
+    }
+    return mapping
+  }
+
+  private func value(of variable: TemplateValue, source: Source, depth: Int) throws(TemplateError) -> Value {
+    guard depth <= limits.valueDepth else { throw limit("a variable nests more than \(limits.valueDepth) levels deep") }
+    switch variable {
+    case .null: return .none
+    case .bool(let value): return .bool(value, source)
+    case .int(let value): return .int(value, source)
+    case .double(let value): return .double(value, source)
+    case .string(let value):
+      try read(value.utf8.count)
+      return .string(Text(value, source: source))
+    case .array(let values):
+      try charge(values.count)
+      var items: [Value] = []
+      items.reserveCapacity(values.count)
+      for item in values { items.append(try value(of: item, source: source, depth: depth + 1)) }
+      return .list(List(items, source: source))
+    case .object(let object):
+      try charge(object.members.count)
+      var pairs: [(Value, Value)] = []
+      pairs.reserveCapacity(object.members.count)
+      for member in object.members {
+        pairs.append(
+          (
+            .string(Text(member.key, source: source)),
+            try value(of: member.value, source: source, depth: depth + 1)
+          ))
+      }
+      return .mapping(try mapping(pairs, source: source))
+    }
+  }
+}

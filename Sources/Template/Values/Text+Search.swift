@@ -1,0 +1,239 @@
+extension Text {
+  /// Where `needle` first occurs at or behind `start`: in time that grows with both lengths only.
+  func find(_ needle: Text, from start: Int) -> Int? {
+    let pattern = needle.bytes
+    guard !pattern.isEmpty else { return start <= bytes.count ? start : nil }
+    guard bytes.count - start >= pattern.count else { return nil }
+    return bytes.withUnsafeBufferPointer { text in
+      pattern.withUnsafeBufferPointer { pattern in
+        pattern.count <= 16
+          ? Self.findShort(pattern, in: text, from: start) : Self.findLong(pattern, in: text, from: start)
+      }
+    }
+  }
+
+  private static func findShort(
+    _ pattern: UnsafeBufferPointer<UInt8>, in text: UnsafeBufferPointer<UInt8>, from start: Int
+  ) -> Int? {
+    var index = start
+    let last = text.count - pattern.count
+    while index <= last {
+      if text[index] == pattern[0] {
+        var matched = 1
+        while matched < pattern.count, text[index + matched] == pattern[matched] { matched += 1 }
+        if matched == pattern.count { return index }
+      }
+      index += 1
+    }
+    return nil
+  }
+
+  /// Knuth, Morris and Pratt's search.
+  private static func findLong(
+    _ pattern: UnsafeBufferPointer<UInt8>, in text: UnsafeBufferPointer<UInt8>, from start: Int
+  ) -> Int? {
+    var fallback = [Int](repeating: 0, count: pattern.count)
+    var matched = 0
+    for index in 1..<pattern.count {
+      while matched > 0, pattern[index] != pattern[matched] { matched = fallback[matched - 1] }
+      if pattern[index] == pattern[matched] { matched += 1 }
+      fallback[index] = matched
+    }
+    matched = 0
+    for index in start..<text.count {
+      while matched > 0, text[index] != pattern[matched] { matched = fallback[matched - 1] }
+      if text[index] == pattern[matched] { matched += 1 }
+      if matched == pattern.count { return index - pattern.count + 1 }
+    }
+    return nil
+  }
+
+  /// The starts of occurrences that do not overlap, at most `limit` of them; for an empty needle every code point's
+  /// start and the end.
+  func occurrences(of needle: Text, in range: Range<Int>? = nil, limit: Int) -> [Int] {
+    let range = range ?? 0..<bytes.count
+    var result: [Int] = []
+    var index = range.lowerBound
+    while result.count < limit, let found = find(needle, from: index), found + needle.bytes.count <= range.upperBound {
+      result.append(found)
+      if needle.isEmpty {
+        guard found < range.upperBound else { break }
+        index = found + UTF8Bytes.length(lead: bytes[found])
+      } else {
+        index = found + needle.bytes.count
+      }
+    }
+    return result
+  }
+
+  func hasPrefix(_ prefix: Text, in range: Range<Int>) -> Bool {
+    range.count >= prefix.bytes.count && bytes[range].starts(with: prefix.bytes)
+  }
+
+  func hasSuffix(_ suffix: Text, in range: Range<Int>) -> Bool {
+    range.count >= suffix.bytes.count && bytes[range].suffix(suffix.bytes.count).elementsEqual(suffix.bytes)
+  }
+
+  /// Without the characters of `set` (Python's white space, if nil) at the sides asked for.
+  func stripped(_ set: Text?, left: Bool = true, right: Bool = true) -> Text {
+    let scalars = set.map { Set(String(decoding: $0.bytes, as: UTF8.self).unicodeScalars) }
+    func isStripped(_ scalar: Unicode.Scalar) -> Bool { scalars?.contains(scalar) ?? scalar.isPythonSpace }
+    var start = 0
+    var end = bytes.count
+    while left, start < end {
+      let (scalar, next) = UTF8Bytes.scalar(bytes, at: start)
+      guard isStripped(scalar) else { break }
+      start = next
+    }
+    while right, end > start {
+      let (scalar, previous) = UTF8Bytes.scalar(bytes, before: end)
+      guard isStripped(scalar) else { break }
+      end = previous
+    }
+    return self[start..<end]
+  }
+
+  /// Runs without white space, at most `limit` + 1 of them; the last one then holds the rest.
+  func words(limit: Int) -> [Range<Int>] {
+    var result: [Range<Int>] = []
+    var index = 0
+    while true {
+      while index < bytes.count {
+        let (scalar, next) = UTF8Bytes.scalar(bytes, at: index)
+        guard scalar.isPythonSpace else { break }
+        index = next
+      }
+      guard index < bytes.count else { return result }
+      if result.count >= limit {
+        result.append(index..<bytes.count)
+        return result
+      }
+      let start = index
+      while index < bytes.count {
+        let (scalar, next) = UTF8Bytes.scalar(bytes, at: index)
+        if scalar.isPythonSpace { break }
+        index = next
+      }
+      result.append(start..<index)
+    }
+  }
+
+  /// As `words`, from the end; in the order of the text.
+  func wordsFromEnd(limit: Int) -> [Range<Int>] {
+    var result: [Range<Int>] = []
+    var index = bytes.count
+    while true {
+      while index > 0 {
+        let (scalar, previous) = UTF8Bytes.scalar(bytes, before: index)
+        guard scalar.isPythonSpace else { break }
+        index = previous
+      }
+      guard index > 0 else { break }
+      if result.count >= limit {
+        result.append(0..<index)
+        break
+      }
+      let end = index
+      while index > 0 {
+        let (scalar, previous) = UTF8Bytes.scalar(bytes, before: index)
+        if scalar.isPythonSpace { break }
+        index = previous
+      }
+      result.append(index..<end)
+    }
+    return result.reversed()
+  }
+
+  /// Python's `str.splitlines`.
+  func lines(keepsEnds: Bool) -> [Range<Int>] {
+    var result: [Range<Int>] = []
+    var start = 0
+    var index = 0
+    while index < bytes.count {
+      let (scalar, next) = UTF8Bytes.scalar(bytes, at: index)
+      switch scalar.value {
+      case 0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029:
+        let end = scalar.value == 0x0D && next < bytes.count && bytes[next] == 0x0A ? next + 1 : next
+        result.append(start..<(keepsEnds ? end : index))
+        start = end
+        index = end
+      default: index = next
+      }
+    }
+    if start < bytes.count { result.append(start..<bytes.count) }
+    return result
+  }
+
+  /// Each code point replaced by what `transform` makes of it (nil: itself); it is told whether the one before was a
+  /// cased letter.
+  func mapped(_ transform: (Unicode.Scalar, _ afterLetter: Bool, _ index: Int) -> String?) -> Text {
+    var result = Text()
+    result.isMarkup = isMarkup
+    result.bytes.reserveCapacity(bytes.count)
+    var index = 0
+    var plain = 0
+    var afterLetter = false
+    while index < bytes.count {
+      let (scalar, next) = UTF8Bytes.scalar(bytes, at: index)
+      if let replacement = transform(scalar, afterLetter, index) {
+        result.append(self, plain..<index)
+        result.append(Array(replacement.utf8), for: self, index..<next)
+        plain = next
+      }
+      afterLetter = scalar.properties.isCased
+      index = next
+    }
+    result.append(self, plain..<bytes.count)
+    return result
+  }
+
+  func uppercased() -> Text {
+    mapped { scalar, _, _ in
+      if scalar.value < 0x80 {
+        return (97...122).contains(scalar.value) ? scalar.properties.uppercaseMapping : nil
+      }
+      return scalar.properties.uppercaseMapping
+    }
+  }
+
+  func lowercased() -> Text {
+    mapped { scalar, afterLetter, index in self.lowercase(scalar, afterLetter, index) }
+  }
+
+  /// Lower case, with the Greek sigma's final form at a word's end.
+  private func lowercase(_ scalar: Unicode.Scalar, _ afterLetter: Bool, _ index: Int) -> String? {
+    if scalar.value < 0x80 {
+      return (65...90).contains(scalar.value) ? scalar.properties.lowercaseMapping : nil
+    }
+    if scalar == "Σ", afterLetter {
+      let next = index + 2
+      let isFinal = next >= bytes.count || !UTF8Bytes.scalar(bytes, at: next).scalar.properties.isCased
+      return isFinal ? "ς" : "σ"
+    }
+    return scalar.properties.lowercaseMapping
+  }
+
+  /// Python's `str.title`: letters behind letters lowered, others raised.
+  func titlecased() -> Text {
+    mapped { scalar, afterLetter, index in
+      afterLetter ? self.lowercase(scalar, afterLetter, index) : scalar.properties.titlecaseMapping
+    }
+  }
+
+  func capitalized() -> Text {
+    mapped { scalar, afterLetter, index in
+      index == 0 ? scalar.properties.titlecaseMapping : self.lowercase(scalar, afterLetter, index)
+    }
+  }
+
+  /// jinja2's `title`: each word's first letter raised and the rest lowered; words begin behind white space and `-({[<`.
+  func wordsCapitalized() -> Text {
+    var startsWord = true
+    return mapped { scalar, afterLetter, index in
+      let separates = scalar.isPythonSpace || ["-", "(", "{", "[", "<"].contains(scalar)
+      defer { startsWord = separates }
+      if separates { return nil }
+      return startsWord ? scalar.properties.uppercaseMapping : self.lowercase(scalar, afterLetter, index)
+    }
+  }
+}
