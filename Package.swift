@@ -29,7 +29,8 @@ let package = Package(
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
     .target(
-      name: "Model", dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+      name: "Model", dependencies: ["Kernels", "Template", "CPCRE2", "CXXHash", "COpenSSL"],
+      swiftSettings: swiftSettings),
     .target(
       name: "Serve",
       dependencies: ["Model", "Kernels", "CLibevent", .product(name: "Logging", package: "swift-log")],

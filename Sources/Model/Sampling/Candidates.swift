@@ -31,17 +31,53 @@ struct Candidates {
     self.ids = ids
   }
 
-  /// Takes every token of at least this weight.
-  mutating func gather(atLeast threshold: Float) {
+  /// Takes every token whose weight is at least `low` and less than `high`.
+  private mutating func gather(from low: Float, below high: Float) {
     count = 0
     for start in stride(from: 0, to: vocabulary, by: VectorScan.stretch) {
       let end = min(start + VectorScan.stretch, vocabulary)
-      guard VectorScan.maximum(weights + start, count: end - start) >= threshold else { continue }
-      for i in start..<end where weights[i] >= threshold {
+      guard VectorScan.maximum(weights + start, count: end - start) >= low else { continue }
+      for i in start..<end where weights[i] >= low && weights[i] < high {
         ids[count] = Int32(truncatingIfNeeded: i)
         count += 1
       }
     }
+  }
+
+  /// Draws from the smallest set of most probable tokens that has this share of the mass.
+  ///
+  /// Thresholds close in on the set's least weight; only the tokens between the last two are looked at one by one.
+  /// - Parameters:
+  ///   - floor: lesser weights do not take part
+  ///   - total: the mass of those that do
+  ///   - place: of the draw, in [0, 1)
+  mutating func drawFromNucleus(_ nucleus: Double, floor: Float, total: Double, at place: Double) -> Int32? {
+    let wanted = nucleus * total
+    // All tokens below this weight together weigh no more than what the nucleus may leave out.
+    let floor = max(floor, Float((1 - nucleus) * total / Double(vocabulary)))
+    // The mass from `low` on reaches what is wanted, the mass from `high` on does not.
+    var low: Float = 1
+    var high = Float.infinity
+    var highMass = 0.0
+    repeat {
+      low = max(low / 16, floor)
+      let mass = VectorScan.sum(weights, count: vocabulary, atLeast: low)
+      if mass >= wanted { break }
+      if low > floor { (high, highMass) = (low, mass) }
+    } while low > floor
+    for _ in 0..<3 {
+      let top = min(high, 1)
+      let middle = Float(bitPattern: low.bitPattern / 2 + top.bitPattern / 2)
+      guard middle > low, middle < top else { break }
+      let mass = VectorScan.sum(weights, count: vocabulary, atLeast: middle)
+      if mass >= wanted { low = middle } else { (high, highMass) = (middle, mass) }
+    }
+    gather(from: low, below: high)
+    keepNucleus(mass: wanted - highMass)
+    let bandMass = mass
+    let limit = place * (highMass + bandMass)
+    if limit < bandMass { return token(at: limit / bandMass) }
+    return VectorScan.place(of: limit - bandMass, in: weights, count: vocabulary, atLeast: high).map { Int32($0) }
   }
 
   /// Takes the `wanted` tokens of greatest weight among those of at least this one.

@@ -43,55 +43,27 @@ public struct Sampler: Sendable {
     let weights = workspace.weights.pointer
     let total = compute.expSum(logits, count: count, highest: logits[best], factor: factor, into: weights)
     var random = CounterRandom(seed: parameters.seed, counter: UInt64(index))
-    let share = random.unit()
-    let token =
-      cutsTail(count)
-      ? drawFromCandidates(weights, count, total, share, workspace.ids.pointer)
-      : Self.draw(weights, count, share * total)
+    let token = draw(weights, count, total, random.unit(), workspace.ids.pointer)
     return token ?? Int32(best)
   }
 
-  private func cutsTail(_ count: Int) -> Bool {
-    parameters.topP < 1 || parameters.minP > 0 || (1..<count).contains(parameters.topK)
-  }
-
-  private func drawFromCandidates(
-    _ weights: UnsafePointer<Float>, _ count: Int, _ total: Double, _ share: Double, _ ids: UnsafeMutablePointer<Int32>
+  /// - Parameters:
+  ///   - weights: exp of the scaled logits; the greatest is 1, so min-p is a weight
+  ///   - place: of the draw, in [0, 1)
+  private func draw(
+    _ weights: UnsafePointer<Float>, _ count: Int, _ total: Double, _ place: Double, _ ids: UnsafeMutablePointer<Int32>
   ) -> Int32? {
+    let minP = parameters.minP
     var candidates = Candidates(weights: weights, count: count, ids: ids)
-    var mass = total
-    // The greatest weight is 1, so min-p is a weight.
     if (1..<count).contains(parameters.topK) {
-      candidates.gather(most: parameters.topK, atLeast: parameters.minP)
-      mass = candidates.mass
-    } else if parameters.minP > 0 {
-      candidates.gather(atLeast: parameters.minP)
-      mass = candidates.mass
-    } else {
-      // All tokens below this weight together weigh less than what the nucleus may leave out.
-      candidates.gather(atLeast: Float((1 - Double(parameters.topP)) * total / Double(count)))
+      candidates.gather(most: parameters.topK, atLeast: minP)
+      if parameters.topP < 1 { candidates.keepNucleus(mass: Double(parameters.topP) * candidates.mass) }
+      return candidates.token(at: place)
     }
-    if parameters.topP < 1 { candidates.keepNucleus(mass: Double(parameters.topP) * mass) }
-    return candidates.token(at: share)
-  }
-
-  /// The token at which the sum of weights passes `left`.
-  private static func draw(_ weights: UnsafePointer<Float>, _ count: Int, _ left: Double) -> Int32? {
-    var left = left
-    for start in stride(from: 0, to: count, by: 1024) {
-      let end = min(start + 1024, count)
-      let sum = VectorScan.sum(weights + start, count: end - start)
-      if left >= sum {
-        left -= sum
-        continue
-      }
-      for i in start..<end {
-        left -= Double(weights[i])
-        if left < 0 { return Int32(i) }
-      }
-      // Rounding: the sum was a trifle more than its parts.
-      left = 0
+    let mass = minP > 0 ? VectorScan.sum(weights, count: count, atLeast: minP) : total
+    if parameters.topP < 1 {
+      return candidates.drawFromNucleus(Double(parameters.topP), floor: minP, total: mass, at: place)
     }
-    return nil
+    return VectorScan.place(of: place * mass, in: weights, count: count, atLeast: minP).map { Int32($0) }
   }
 }

@@ -38,20 +38,56 @@ enum VectorScan {
     return 0
   }
 
-  /// Sum of `count` values.
-  static func sum(_ values: UnsafePointer<Float>, count: Int) -> Double {
-    var lanes = Lanes(repeating: 0)
+  /// Values summed before they go into the double-precision total.
+  static let sumLength = 1024
+
+  /// Sum of those of `count` values that are at least `threshold`.
+  static func sum(_ values: UnsafePointer<Float>, count: Int, atLeast threshold: Float) -> Double {
+    var total = 0.0
+    for start in stride(from: 0, to: count, by: sumLength) {
+      total += shortSum(values + start, count: min(sumLength, count - start), atLeast: threshold)
+    }
+    return total
+  }
+
+  private static func shortSum(_ values: UnsafePointer<Float>, count: Int, atLeast threshold: Float) -> Double {
+    let zero = Lanes(repeating: 0)
+    let bar = Lanes(repeating: threshold)
+    var lanes = zero
     var i = 0
     while i + 16 <= count {
-      lanes += load(values + i)
+      let next = load(values + i)
+      lanes += zero.replacing(with: next, where: next .>= bar)
       i += 16
     }
     var total = 0.0
     for lane in lanes.indices { total += Double(lanes[lane]) }
     while i < count {
-      total += Double(values[i])
+      if values[i] >= threshold { total += Double(values[i]) }
       i += 1
     }
     return total
+  }
+
+  /// Where the sum of those values that are at least `threshold` passes `limit`; `nil` if it does not.
+  static func place(
+    of limit: Double, in values: UnsafePointer<Float>, count: Int, atLeast threshold: Float
+  ) -> Int? {
+    var left = limit
+    for start in stride(from: 0, to: count, by: sumLength) {
+      let end = min(start + sumLength, count)
+      let sum = shortSum(values + start, count: end - start, atLeast: threshold)
+      if left >= sum {
+        left -= sum
+        continue
+      }
+      for i in start..<end where values[i] >= threshold {
+        left -= Double(values[i])
+        if left < 0 { return i }
+      }
+      // Rounding: the sum was a trifle more than its parts.
+      left = 0
+    }
+    return nil
   }
 }
