@@ -24,6 +24,8 @@ struct Candidates {
   /// [vocabulary], the first `count` in use, in no particular order.
   private let ids: UnsafeMutablePointer<Int32>
   private(set) var count = 0
+  /// So many are looked at one by one.
+  private static let fewTokens = 512.0
 
   init(weights: UnsafePointer<Float>, count: Int, ids: UnsafeMutablePointer<Int32>) {
     self.weights = weights
@@ -58,19 +60,21 @@ struct Candidates {
     // The mass from `low` on reaches what is wanted, the mass from `high` on does not.
     var low: Float = 1
     var high = Float.infinity
-    var highMass = 0.0
+    var (lowMass, highMass) = (0.0, 0.0)
     repeat {
       low = max(low / 16, floor)
-      let mass = VectorScan.sum(weights, count: vocabulary, atLeast: low)
-      if mass >= wanted { break }
-      if low > floor { (high, highMass) = (low, mass) }
+      lowMass = VectorScan.sum(weights, count: vocabulary, atLeast: low)
+      if lowMass >= wanted { break }
+      if low > floor { (high, highMass) = (low, lowMass) }
     } while low > floor
-    for _ in 0..<3 {
+    // As long as there can be many tokens between the two.
+    for _ in 0..<24 {
+      guard lowMass - highMass > Self.fewTokens * Double(low) else { break }
       let top = min(high, 1)
       let middle = Float(bitPattern: low.bitPattern / 2 + top.bitPattern / 2)
       guard middle > low, middle < top else { break }
       let mass = VectorScan.sum(weights, count: vocabulary, atLeast: middle)
-      if mass >= wanted { low = middle } else { (high, highMass) = (middle, mass) }
+      if mass >= wanted { (low, lowMass) = (middle, mass) } else { (high, highMass) = (middle, mass) }
     }
     gather(from: low, below: high)
     keepNucleus(mass: wanted - highMass)
