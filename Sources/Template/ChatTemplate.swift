@@ -43,6 +43,11 @@ public struct Rendering: Equatable, Sendable {
     public let message: Int
     /// UTF-8 byte ranges of the text: ascending, not empty, apart from each other.
     public let ranges: [Range<Int>]
+
+    public init(message: Int, ranges: [Range<Int>]) {
+      self.message = message
+      self.ranges = ranges
+    }
   }
 
   public let text: String

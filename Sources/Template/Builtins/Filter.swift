@@ -257,7 +257,8 @@ extension Interpreter {
     if bytes < base {
       return .string("\(Decimal(bytes.rounded(.towardZero)).fixed(places: 0)) Bytes")
     }
-    let prefixes = isBinary
+    let prefixes =
+      isBinary
       ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"] : ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]
     var unit = base
     for prefix in prefixes {

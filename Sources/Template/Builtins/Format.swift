@@ -97,8 +97,11 @@ extension Interpreter {
         continue
       }
       let isNumeric = !"srac".utf8.contains(layout.type)
-      layout.alignment = isLeft ? UInt8(ascii: "<") : layout.fill.bytes == [48] && isNumeric
-        ? UInt8(ascii: "=") : UInt8(ascii: ">")
+      layout.alignment =
+        isLeft
+        ? UInt8(ascii: "<")
+        : layout.fill.bytes == [48] && isNumeric
+          ? UInt8(ascii: "=") : UInt8(ascii: ">")
       if isLeft || !isNumeric { layout.fill = Text(" ") }
       let argument = if let key { key } else { try take() }
       try result.append(percent(argument, layout))
@@ -134,7 +137,8 @@ extension Interpreter {
         return try laidOut(whole, layout)
       default:
         if case .undefined(let missing) = value { throw fail(missing.message) }
-        throw fail("%\(layout.type == UInt8(ascii: "d") ? "d" : "x") format: a number is required, not \(value.typeName)")
+        throw fail(
+          "%\(layout.type == UInt8(ascii: "d") ? "d" : "x") format: a number is required, not \(value.typeName)")
       }
     case "f", "F", "e", "E", "g", "G":
       guard let number = Number(value) else {

@@ -55,13 +55,18 @@ extension Interpreter {
       try count(1...(method == .zfill ? 1 : 2))
       let width = try integer(given[0], in: name)
       let fill = given.count > 1 ? try string(given[1], in: name) : Text(method == .zfill ? "0" : " ")
-      guard UTF8Bytes.count(fill.bytes) == 1 else { throw fail("the fill character must be exactly one character long") }
+      guard UTF8Bytes.count(fill.bytes) == 1 else {
+        throw fail("the fill character must be exactly one character long")
+      }
       return .string(try padded(text, method, width: width, fill: fill))
     case .expandtabs:
       try count(0...1)
-      return .string(try expandTabs(text, size: try given.first.map { value throws(TemplateError) in
-        try integer(value, in: name)
-      } ?? 8))
+      return .string(
+        try expandTabs(
+          text,
+          size: try given.first.map { value throws(TemplateError) in
+            try integer(value, in: name)
+          } ?? 8))
     default:
       try count(0...0)
       return try converted(text, method)
@@ -73,15 +78,18 @@ extension Interpreter {
     switch method {
     case .upper: return .string(text.uppercased())
     case .lower: return .string(text.lowercased())
-    case .casefold: return .string(text.mapped { scalar, _, _ in
-      scalar == "ß" ? "ss" : scalar == "ς" ? "σ" : scalar.properties.lowercaseMapping
-    })
+    case .casefold:
+      return .string(
+        text.mapped { scalar, _, _ in
+          scalar == "ß" ? "ss" : scalar == "ς" ? "σ" : scalar.properties.lowercaseMapping
+        })
     case .title: return .string(text.titlecased())
     case .capitalize: return .string(text.capitalized())
     case .swapcase:
-      return .string(text.mapped { scalar, _, _ in
-        scalar.properties.isUppercase ? scalar.properties.lowercaseMapping : scalar.properties.uppercaseMapping
-      })
+      return .string(
+        text.mapped { scalar, _, _ in
+          scalar.properties.isUppercase ? scalar.properties.lowercaseMapping : scalar.properties.uppercaseMapping
+        })
     default: return .bool(text.satisfies(method))
     }
   }
@@ -316,7 +324,8 @@ extension Text {
     case .isnumeric: return all { $0.properties.numericType != nil }
     case .isalnum: return all { $0.isPythonLetter || $0.properties.numericType != nil }
     case .islower: return scalars.contains { $0.properties.isLowercase } && !scalars.contains { $0.isUpperOrTitle }
-    case .isupper: return scalars.contains { $0.properties.isUppercase } && !scalars.contains { $0.properties.isLowercase }
+    case .isupper:
+      return scalars.contains { $0.properties.isUppercase } && !scalars.contains { $0.properties.isLowercase }
     case .istitle:
       var afterLetter = false
       var isAny = false

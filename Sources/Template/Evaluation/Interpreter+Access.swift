@@ -84,7 +84,7 @@ extension Interpreter {
     case .cycler(let cycler) where name.string == "current": return cycler.items[cycler.position]
     case .macro(let macro) where name.string == "name": return .string(macro.definition.name)
     case .macro(let macro) where name.string == "arguments":
-      return .list(List(macro.definition.parameters.map { .string($0.name) }))
+      return .tuple(List(macro.definition.parameters.map { .string($0.name) }))
     case .range(let range):
       switch name.string {
       case "start": return .int(range.start)

@@ -208,7 +208,9 @@ extension Interpreter {
     let stop = bounds.count == 1 ? bounds[0] : bounds[1]
     let step = bounds.count == 3 ? bounds[2] : 1
     guard step != 0 else { throw fail("range() arg 3 must not be zero") }
-    let (distance, overflow) = step > 0 ? stop.subtractingReportingOverflow(start)
+    let (distance, overflow) =
+      step > 0
+      ? stop.subtractingReportingOverflow(start)
       : start.subtractingReportingOverflow(stop)
     let size = step.magnitude
     let count = distance <= 0 && !overflow ? 0 : overflow ? UInt.max : (UInt(distance) - 1) / size + 1

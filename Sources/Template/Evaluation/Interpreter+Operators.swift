@@ -311,7 +311,7 @@ extension Interpreter {
       for item in list.items where try equal(item, element) { return true }
       return false
     case .range(let range):
-      guard case .int(let value)? = Number(element), range.count > 0 else { return false }
+      guard let number = Number(element), let value = Int(exactly: number.double), range.count > 0 else { return false }
       let (distance, overflow) = value.subtractingReportingOverflow(range.start)
       return !overflow && distance % range.step == 0 && (0..<range.count).contains(distance / range.step)
     case .generator(let generator):

@@ -5,24 +5,23 @@ extension Parser {
     }
   }
 
-  func isTupleEnd(until end: String?) -> Bool {
+  var isTupleEnd: Bool {
     switch current.kind {
     case .variableEnd, .blockEnd, .symbol(.rightParenthesis): true
-    case .name(let name): name == end
     default: false
     }
   }
 
   /// One expression, or a tuple of those with commas between them.
   mutating func tuple(
-    withConditional: Bool = true, until end: String? = nil, inParentheses: Bool = false
+    withConditional: Bool = true, inParentheses: Bool = false
   ) throws(TemplateError) -> Expression {
     let line = current.line
     var items: [Expression] = []
     var isTuple = false
     while true {
       if !items.isEmpty { try expect(.comma) }
-      if isTupleEnd(until: end) { break }
+      if isTupleEnd { break }
       items.append(try expression(withConditional: withConditional))
       guard isSymbol(.comma) else { break }
       isTuple = true
@@ -282,7 +281,8 @@ extension Parser {
       }
     }
     advance()
-    let key = keys.count == 1
+    let key =
+      keys.count == 1
       ? keys[0] : try node(.tuple(keys), line: line, depth: keys.map(\.depth).max() ?? 0)
     return try node(.item(base, key), line: line, over: base, key)
   }

@@ -57,9 +57,13 @@ extension Parser {
     case "with": return [try with()]
     case "print": return try printed()
     case "block": return [try namedBlock()]
-    case "generation": return [.generation(try insideFunction { parser throws(TemplateError) in
-      try parser.ownBlock(until: "endgeneration")
-    })]
+    case "generation":
+      return [
+        .generation(
+          try insideFunction { parser throws(TemplateError) in
+            try parser.ownBlock(until: "endgeneration")
+          })
+      ]
     case "break", "continue":
       guard loops > 0 else { throw fail("'\(tag)' outside of a loop", line: line) }
       return [tag == "break" ? .exitLoop : .continueLoop]
@@ -87,9 +91,9 @@ extension Parser {
   private mutating func loop(line: Int) throws(TemplateError) -> Statement {
     outerLoops += 1
     defer { outerLoops -= 1 }
-    let target = try target(until: "in")
+    let target = try target()
     guard skipName("in") else { throw fail("expected token 'in', got '\(current.described)'") }
-    let iterable = try tuple(withConditional: false, until: "recursive")
+    let iterable = try tuple(withConditional: false)
     return try bodyOfOwnFrame { parser throws(TemplateError) in
       let filter = parser.skipName("if") ? try parser.expression() : nil
       let isRecursive = parser.skipName("recursive")
@@ -221,14 +225,14 @@ extension Parser {
   // MARK: Targets
 
   /// A name, a namespace's attribute where those are allowed, or names with commas between them.
-  private mutating func target(until end: String? = nil, allowsNamespace: Bool = false) throws(TemplateError) -> Target {
+  private mutating func target(allowsNamespace: Bool = false) throws(TemplateError) -> Target {
     try nested { parser throws(TemplateError) in
       let line = parser.current.line
       var parts: [Target] = []
       var isTuple = false
       while true {
         if !parts.isEmpty { try parser.expect(.comma) }
-        if parser.isTupleEnd(until: end) { break }
+        if parser.isTupleEnd { break }
         parts.append(try parser.simpleTarget(allowsNamespace: allowsNamespace))
         guard parser.isSymbol(.comma) else { break }
         isTuple = true

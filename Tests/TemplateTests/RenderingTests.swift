@@ -1,0 +1,33 @@
+import Template
+import Testing
+
+@Suite struct RenderingTests {
+  @Test func everyTemplateRendersAsInJinja() throws {
+    let chats = try Fixtures.chats()
+    var count = 0
+    for template in try Fixtures.members("renderings.json") {
+      let source = try Fixtures.source(template.key)
+      guard case .object(let expected) = template.value else { throw FixtureError() }
+      for member in expected.members {
+        var variables = try #require(chats[member.key])
+        variables["add_generation_prompt"] = .bool(!["answered", "calls", "system"].contains(member.key))
+        let found = Expected(rendering: source, variables)
+        #expect(found == Expected(member.value), "\(template.key), \(member.key)")
+        count += 1
+      }
+    }
+    #expect(count > 700)
+  }
+
+  @Test func everyExpressionIsAsInJinja() throws {
+    guard case .object(let file) = try Fixtures.value("expressions.json"), case .object(let given)? = file["variables"],
+      case .array(let cases)? = file["cases"]
+    else { throw FixtureError() }
+    let variables = Dictionary(uniqueKeysWithValues: given.members.map { ($0.key, $0.value) })
+    for item in cases {
+      guard case .array(let pair) = item, case .string(let source) = pair[0] else { throw FixtureError() }
+      #expect(Expected(rendering: source, variables) == Expected(pair[1]), "\(source)")
+    }
+    #expect(cases.count > 800)
+  }
+}
