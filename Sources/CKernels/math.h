@@ -55,3 +55,44 @@ static inline short scalar_round(float x) {
   memcpy(&zero, &magic, 4);
   return (short)(int)(bits - zero);
 }
+
+static inline float bf16_to_float(unsigned short x) {
+  unsigned bits = (unsigned)x << 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+// Half precision (IEEE 754 binary16).
+#define HALF_HIGHEST 65504.0f
+
+static inline float half_to_float(unsigned short half) {
+  unsigned sign = (unsigned)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
+  if (exponent == 0) {
+    float value = (float)fraction * 5.9604644775390625e-8f;  // 2^-24
+    return sign ? -value : value;
+  }
+  unsigned bits = sign | (exponent == 31 ? 0x7F800000u : (exponent + 112) << 23) | fraction << 13;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+// To nearest, ties to even; beyond the greatest value, to that; not a number stays so.
+static inline unsigned short half_from_float(float x) {
+  unsigned bits;
+  memcpy(&bits, &x, 4);
+  unsigned short sign = (unsigned short)(bits >> 16 & 0x8000);
+  bits &= 0x7FFFFFFF;
+  if (bits > 0x7F800000) return (unsigned short)(sign | 0x7E00 | (bits >> 13 & 0x1FF));
+  float magnitude;
+  memcpy(&magnitude, &bits, 4);
+  if (magnitude >= HALF_HIGHEST) return (unsigned short)(sign | 0x7BFF);
+  if (bits < 113u << 23) {  // subnormal: adding 1/2 leaves the multiple of 2^-24 in the low bits
+    float shifted = magnitude + 0.5f;
+    memcpy(&bits, &shifted, 4);
+    return (unsigned short)(sign | (bits & 0x7FF));
+  }
+  bits += 0xFFF + (bits >> 13 & 1);
+  return (unsigned short)(sign | (bits - (112u << 23)) >> 13);
+}

@@ -166,6 +166,81 @@ static void add(float *x, const float *y, size_t n) {
   for (size_t i = 0; i < n; i++) x[i] = x[i] + y[i];
 }
 
+static void lora_shrink(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu) {
+  size_t padded = w->is_bf16 ? (w->columns + 1) / 2 * 2 : w->columns;
+  for (size_t rank = 0; rank < w->rank; rank++) {
+    size_t first = rank / LANES * LANES;
+    size_t width = w->rank - first < LANES ? w->rank - first : LANES, lane = rank - first;
+    for (size_t row = 0; row < rows; row++) {
+      float sums[2] = {0};
+      for (size_t i = 0; i < w->columns; i++) {
+        float weight = w->is_bf16 ? bf16_to_float(((const uint16_t *)w->a)[first * padded + (i / 2 * width + lane) * 2 + i % 2])
+                                  : ((const float *)w->a)[first * padded + i * width + lane];
+        sums[i % 2] = fmaf(weight, x[row * ldx + i], sums[i % 2]);
+      }
+      u[row * ldu + rank] = sums[0] + sums[1];
+    }
+  }
+}
+
+static void lora_expand(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
+                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end) {
+  size_t padded = w->is_bf16 ? (w->rank + 1) / 2 * 2 : w->rank;
+  for (size_t output = group_begin * LANES; output < group_end * LANES; output++) {
+    size_t first = output / LANES * padded * LANES, lane = output % LANES;
+    float factor = magnitude ? magnitude[output] * scale : scale;
+    for (size_t row = 0; row < rows; row++) {
+      float sums[2] = {0};
+      for (size_t i = 0; i < w->rank; i++) {
+        float weight = w->is_bf16 ? bf16_to_float(((const uint16_t *)w->b)[first + (i / 2 * LANES + lane) * 2 + i % 2])
+                                  : ((const float *)w->b)[first + i * LANES + lane];
+        sums[i % 2] = fmaf(weight, u[row * ldu + i], sums[i % 2]);
+      }
+      float *out = y + row * ldy + output;
+      *out = fmaf(factor, sums[0] + sums[1], *out);
+    }
+  }
+}
+
+static void nf4_row_squares(const graft_matrix *w, float *out, size_t group_begin, size_t group_end) {
+  size_t blocks = w->columns / w->block;
+  for (size_t row = group_begin * LANES; row < group_end * LANES; row++) {
+    const uint8_t *group = (const uint8_t *)w->data + row / LANES * w->columns * 8;
+    float total = 0;
+    for (size_t b = 0; b < blocks; b++) {
+      float sum = 0, scale = w->scale[(row / LANES * blocks + b) * LANES + row % LANES];
+      for (size_t column = b * w->block; column < (b + 1) * w->block; column++) {
+        float weight = nf4_weight(group, column, row % LANES);
+        sum = fmaf(weight, weight, sum);
+      }
+      total = fmaf(scale * scale, sum, total);
+    }
+    out[row] = total;
+  }
+}
+
+static void add_scaled(float *y, const float *x, const float *factor, float scale, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] = fmaf(factor[i] * scale, x[i], y[i]);
+}
+
+static float kv_element(const void *block, size_t i, graft_kv_type type) {
+  return type == GRAFT_KV_F16 ? half_to_float(((const uint16_t *)block)[i]) : ((const float *)block)[i];
+}
+
+static void store_kv(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
+                     void *head) {
+  for (size_t i = 0; i < head_size; i++) {
+    size_t k = i * KV + slot, v = head_size * KV + slot * head_size + i;
+    if (type == GRAFT_KV_F16) {
+      ((uint16_t *)head)[k] = half_from_float(keys[i]);
+      ((uint16_t *)head)[v] = half_from_float(values[i]);
+    } else {
+      ((float *)head)[k] = keys[i];
+      ((float *)head)[v] = values[i];
+    }
+  }
+}
+
 static void attend(const graft_attention *a, const float *query, size_t offset, size_t length, float *out) {
   size_t size = a->head_size;
   for (size_t h = 0; h < a->heads_per_group; h++) {
@@ -175,13 +250,13 @@ static void attend(const graft_attention *a, const float *query, size_t offset, 
     float sums[KV] = {0};
     for (size_t i = 0; i < size; i++) o[i] = 0;
     for (size_t begin = 0; begin < length; begin += KV) {
-      const float *keys = a->blocks[begin / KV] + offset;
-      const float *values = keys + size * KV;
+      const void *block = a->blocks[begin / KV];
+      size_t values = offset + size * KV;
       float p[KV];
       float block_highest = -INFINITY;
       for (size_t t = 0; t < KV; t++) {
         float score = 0;
-        for (size_t i = 0; i < size; i++) score = fmaf(keys[i * KV + t], q[i], score);
+        for (size_t i = 0; i < size; i++) score = fmaf(kv_element(block, offset + i * KV + t, a->type), q[i], score);
         p[t] = begin + t < length ? score * a->scale : -INFINITY;
         block_highest = p[t] > block_highest ? p[t] : block_highest;
       }
@@ -195,7 +270,7 @@ static void attend(const graft_attention *a, const float *query, size_t offset, 
       for (size_t i = 0; i < size; i++) o[i] = o[i] * keep;
       size_t count = length - begin < KV ? length - begin : KV;
       for (size_t t = 0; t < count; t++) {
-        for (size_t i = 0; i < size; i++) o[i] = fmaf(p[t], values[t * size + i], o[i]);
+        for (size_t i = 0; i < size; i++) o[i] = fmaf(p[t], kv_element(block, values + t * size + i, a->type), o[i]);
       }
     }
     float folded[LANES];
@@ -215,10 +290,15 @@ const graft_kernels graft_scalar_kernels = {
     .integer_peak = integer_peak,
     .integer_peak_operations = 2,
     .dense_product = dense_product,
+    .lora_shrink = lora_shrink,
+    .lora_expand = lora_expand,
+    .nf4_row_squares = nf4_row_squares,
+    .add_scaled = add_scaled,
     .rms_norm = rms_norm,
     .rope = rope,
     .swiglu = swiglu,
     .exp_sum = exp_sum,
     .add = add,
+    .store_kv = store_kv,
     .attend = attend,
 };

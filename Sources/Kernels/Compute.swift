@@ -5,8 +5,16 @@ public enum ComputeMode: String, CaseIterable, Sendable {
   /// 32-bit floats: the reference.
   case f32
   /// Activations rounded to 13 bits and code values to 12 beside their sign, multiplied and summed as integers within
-  /// a block; the output head in signed bytes.
+  /// a block; the output head in signed bytes; adapters in bf16; keys and values in f16.
   case fast
+  /// What `fast` is on machines without faster products of the same accuracy: 16-bit products throughout, which are
+  /// closer to `f32` than products of bf16 numbers.
+  case bf16
+
+  /// How adapters are kept.
+  public var adapterElement: LowRank.Element { self == .f32 ? .f32 : .bf16 }
+  /// How keys and values are kept.
+  public var keyValueElement: KeyValueLayout.Element { self == .f32 ? .f32 : .f16 }
 }
 
 /// The maths of the forward pass on buffers: an instruction set's kernels, shared out over a thread pool.
@@ -23,43 +31,68 @@ public struct Compute: Sendable {
     self.mode = mode
   }
 
-  /// y = x · Wᵀ in the compute mode's arithmetic. x: [rows][columns], y: [rows][ldy], of which `w.paddedOutputs` a row
-  /// are written. `rounded` has room for the rows.
+  /// y = x · Wᵀ in the compute mode's arithmetic. x: [rows][columns], y: [rows][paddedOutputs].
   public func product(
-    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows, into y: UnsafeMutablePointer<Float>,
-    ldy: Int
+    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, scratch: inout LinearScratch,
+    into y: UnsafeMutablePointer<Float>
   ) {
-    let block: Int
+    linear(w, x, rows: rows, terms: [], scratch: &scratch, into: y)
+  }
+
+  /// Columns that are rounded together for a product with `w`; `nil` where it takes f32.
+  func roundingBlock(_ w: Matrix) -> Int? {
     switch (w.storage, mode) {
-    case (.dense, _), (.nf4, .f32): return product(w, x, ldx: w.columns, rows: rows, into: y, ldy: ldy)
-    case (.nf4(let size), .fast), (.int8(let size), _): block = size
-    }
-    let functions = kernels.functions
-    pool.run(count: rows, grain: 16) { range in
-      for row in range {
-        functions.quantize(
-          x + row * w.columns, w.columns, block, rows, rounded.values.pointer + row * block,
-          rounded.scale.pointer + row)
-      }
-    }
-    var descriptor = w.descriptor
-    var activations = graft_activations(
-      q: rounded.values.pointer, scale: rounded.scale.pointer, columns: w.columns, block: block,
-      stride: rows)
-    let isNF4 = if case .nf4 = w.storage { true } else { false }
-    let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
-    pool.run(count: w.groups, grain: 2) { groups in
-      function(&descriptor, &activations, rows, y, ldy, groups.lowerBound, groups.upperBound)
+    case (.dense, _), (.nf4, .f32): nil
+    case (.nf4(let size), _), (.int8(let size), _): size
     }
   }
 
-  /// y = x · Wᵀ in f32. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
+  /// The product of `rows` rows, f32 or rounded as `roundingBlock` says, for any range of the matrix's groups.
+  func baseProduct(
+    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows, into y: UnsafeMutablePointer<Float>
+  ) -> (Range<Int>) -> Void {
+    let functions = kernels.functions
+    let (descriptor, columns, ldy) = (w.descriptor, w.columns, w.paddedOutputs)
+    guard let block = roundingBlock(w) else {
+      if case .nf4 = w.storage {
+        return { groups in
+          withUnsafePointer(to: descriptor) {
+            functions.nf4_product($0, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound)
+          }
+        }
+      }
+      return { groups in
+        withUnsafePointer(to: descriptor) {
+          functions.dense_product($0, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
+        }
+      }
+    }
+    let activations = graft_activations(
+      q: rounded.values.pointer, scale: rounded.scale.pointer, columns: columns, block: block, stride: rows)
+    let isNF4 = if case .nf4 = w.storage { true } else { false }
+    let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
+    return { groups in
+      withUnsafePointer(to: descriptor) { descriptor in
+        withUnsafePointer(to: activations) {
+          function(descriptor, $0, rows, y, ldy, groups.lowerBound, groups.upperBound)
+        }
+      }
+    }
+  }
+
+  /// Groups that a part of a product takes: few enough that threads end together, enough to pay for handing it out.
+  func partSize(groups: Int, rows: Int, columns: Int) -> Int {
+    let worthwhile = max(1, 2_000_000 / (rows * columns * 2 * tileLanes))
+    return min(worthwhile, max(1, (groups + pool.threadCount * 4 - 1) / (pool.threadCount * 4)))
+  }
+
+  /// y = x · Wᵀ in f32, whatever the mode. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
   public func product(
     _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int
   ) {
     var descriptor = w.descriptor
     let functions = kernels.functions
-    pool.run(count: w.groups, grain: 2) { groups in
+    pool.run(count: w.groups, grain: 1) { groups in
       switch w.storage {
       case .nf4:
         functions.nf4_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
@@ -67,18 +100,6 @@ public struct Compute: Sendable {
         functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
       case .int8: preconditionFailure("bytes are multiplied as integers")
       }
-    }
-  }
-
-  /// y += scale · x · Wᵀ for a dense matrix.
-  public func addProduct(
-    _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int,
-    scale: Float
-  ) {
-    var descriptor = w.descriptor
-    let functions = kernels.functions
-    pool.run(count: w.groups, grain: 4) { groups in
-      functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, scale, 1)
     }
   }
 
@@ -92,28 +113,16 @@ public struct Compute: Sendable {
       for row in range { function(x + row * size, weight, epsilon, out + row * size, size) }
     }
   }
-
-  /// out = silu(gate) · up. gate and up: [rows][ld], out: [rows][size], which may not overlap them.
-  public func swiglu(
-    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
-    into out: UnsafeMutablePointer<Float>
-  ) {
-    let function = kernels.functions.swiglu!
-    pool.run(count: rows, grain: 4) { range in
-      for row in range { function(gate + row * ld, up + row * ld, out + row * size, size) }
-    }
-  }
-
-  /// x += y, [rows][size] and [rows][ldy].
-  public func add(_ y: UnsafePointer<Float>, ldy: Int, rows: Int, size: Int, to x: UnsafeMutablePointer<Float>) {
-    let function = kernels.functions.add!
-    pool.run(count: rows, grain: 16) { range in
-      for row in range { function(x + row * size, y + row * ldy, size) }
-    }
-  }
 }
 
 extension Compute {
+  /// out = silu(gate) · up for n values; out may be gate. Runs on the caller's thread.
+  public func swiglu(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<Float>
+  ) {
+    kernels.functions.swiglu(gate, up, out, count)
+  }
+
   /// out = exp((x − highest) · factor) for n values, or only their sum if `out` is nil. Runs on the caller's thread.
   public func expSum(
     _ x: UnsafePointer<Float>, count: Int, highest: Float, factor: Float, into out: UnsafeMutablePointer<Float>?

@@ -89,9 +89,13 @@ public final class ThreadPool: @unchecked Sendable {
 
   /// Splits 0 ..< count into ranges of at least `grain`, a few to a thread so that uneven threads end together.
   public func run(count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
-    guard count > 0 else { return }
     let wanted = threadCount == 1 ? 1 : threadCount * 4
-    let size = max(grain, (count + wanted - 1) / wanted)
+    run(count: count, size: max(grain, (count + wanted - 1) / wanted), body)
+  }
+
+  /// Splits 0 ..< count into ranges of `size`.
+  public func run(count: Int, size: Int, _ body: (Range<Int>) -> Void) {
+    guard count > 0 else { return }
     let parts = (count + size - 1) / size
     run(parts: parts) { part in body(part * size..<min((part + 1) * size, count)) }
   }

@@ -7,8 +7,9 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measures prefill and decode as llama-bench does, beside the machine's limits.",
     discussion: """
-      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one from an empty context. Each is
-      repeated and the median shown. --accuracy compares the mode's distributions with f32's instead.
+      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one from an empty context, with
+      --adapters N of N sequences side by side, each with an adapter of its own. Each is repeated and the median shown.
+      --accuracy compares the mode's distributions with f32's instead.
       """)
 
   @Option(help: "The base: a GGUF file or a model folder.")
@@ -36,6 +37,13 @@ struct BenchCommand: ParsableCommand {
   var repetitions = 5
 
   @Option(
+    help: "Random adapters on all linear modules: the prompt takes one, decoding goes on for so many sequences at once.")
+  var adapters = 0
+
+  @Option(help: "Their rank.")
+  var rank = 16
+
+  @Option(
     help: "Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the widest).")
   var kernels: InstructionSet = KernelSet.best.instructionSet
 
@@ -55,6 +63,8 @@ struct BenchCommand: ParsableCommand {
     ] {
       guard (1...8192).contains(value) else { throw ValidationError("--\(name) must be between 1 and 8192") }
     }
+    guard (0...64).contains(adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
+    guard (1...512).contains(rank) else { throw ValidationError("--rank must be between 1 and 512") }
     guard KernelSet(kernels) != nil else { throw ValidationError("this machine has no \(kernels.rawValue)") }
   }
 
@@ -91,6 +101,8 @@ private struct SpeedReport {
   let decode: Double
   let bytesPerToken: Int
   let operationsPerToken: Int
+  /// Of one adapter.
+  let adapterBytes: Int
   let limits: MachineLimits
 
   init(bench: BenchCommand, pool: ThreadPool) throws {
@@ -101,50 +113,63 @@ private struct SpeedReport {
     bytesPerToken = transformer.base.bytesPerToken
     operationsPerToken = transformer.base.operationsPerToken
     limits = MachineLimits.measure(transformer.compute)
-    let cache = try KeyValueCache(config: transformer.base.config, bytes: 4 << 30)
+    let cache = try KeyValueCache(
+      config: transformer.base.config, bytes: 4 << 30, element: bench.compute.keyValueElement)
+    let sets = (0..<bench.adapters).map { index in
+      AdapterSet([(.synthetic(base: transformer.base, rank: bench.rank, seed: index, mode: bench.compute), 1)])
+    }
     let tokens = (0..<bench.prompt).map { Int32($0 * 7919 % Base.syntheticVocabulary) }
+    let sequences = sets.isEmpty ? [AdapterSet.none] : sets
     var rates: (prefill: [Double], decode: [Double]) = ([], [])
+    var bar = ProgressBar(title: "Measuring")
     // The first round warms caches and page tables and does not count.
     for round in 0...bench.repetitions {
-      let prefill = try Self.time(transformer, cache, tokens, chunk: transformer.maxRows)
-      let decode = try Self.time(transformer, cache, Array(repeating: 5, count: bench.generate), chunk: 1)
+      let prefill = try Self.time(transformer, cache, tokens, [sequences[0]], chunk: transformer.maxRows)
+      let decode = try Self.time(
+        transformer, cache, Array(repeating: 5, count: bench.generate), sequences, chunk: 1)
       if round > 0 {
         rates.prefill.append(Double(bench.prompt) / prefill)
-        rates.decode.append(Double(bench.generate) / decode)
+        rates.decode.append(Double(bench.generate * sequences.count) / decode)
       }
+      try bar.update(Double(round + 1) / Double(bench.repetitions + 1))
     }
+    bar.finish()
     prefill = Self.median(rates.prefill)
     decode = Self.median(rates.decode)
+    adapterBytes = sets.first?.terms.first?.adapter.bytes ?? 0
   }
 
-  /// Seconds to compute the tokens, so many rows a pass, with the logits of each pass's last.
+  /// Seconds to compute the tokens in every sequence, so many rows of each a pass, with the logits of each pass's last.
   private static func time(
-    _ transformer: Transformer, _ cache: KeyValueCache, _ tokens: [Int32], chunk: Int
+    _ transformer: Transformer, _ cache: KeyValueCache, _ tokens: [Int32], _ sequences: [AdapterSet], chunk: Int
   ) throws -> Double {
-    var table = BlockTable()
-    defer { cache.release(&table) }
-    guard cache.extend(&table, to: tokens.count) else {
-      throw ModelError("key-value cache", reason: "too small for \(tokens.count) tokens")
+    var tables = sequences.map { _ in BlockTable() }
+    defer { for index in tables.indices { cache.release(&tables[index]) } }
+    for index in tables.indices {
+      guard cache.extend(&tables[index], to: tokens.count) else {
+        throw ModelError("key-value cache", reason: "too small for \(sequences.count) × \(tokens.count) tokens")
+      }
     }
     let clock = ContinuousClock()
     return clock.measure {
       for first in stride(from: 0, to: tokens.count, by: chunk) {
         let piece = Array(tokens[first..<min(first + chunk, tokens.count)])
         let isLast = first + chunk >= tokens.count || chunk == 1
-        transformer.forward(
-          ForwardBatch(segments: [
-            .init(
-              tokens: piece, position: first, table: table, adapters: .none,
-              logits: isLast ? piece.count - 1..<piece.count : 0..<0)
-          ]), cache: cache
-        ) { _, _ in }
+        let segments = zip(tables, sequences).map { table, adapters in
+          ForwardBatch.Segment(
+            tokens: piece, position: first, table: table, adapters: adapters,
+            logits: isLast ? piece.count - 1..<piece.count : 0..<0)
+        }
+        transformer.forward(ForwardBatch(segments: segments), cache: cache) { _, _ in }
       }
     } / .seconds(1)
   }
 
   private static func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
-  private var bandwidth: Double { decode * Double(bytesPerToken) }
+  private var streams: Int { max(bench.adapters, 1) }
+  /// A step reads the base once, and every sequence's adapter.
+  private var bandwidth: Double { decode / Double(streams) * Double(bytesPerToken + bench.adapters * adapterBytes) }
   private var operations: Double { prefill * Double(operationsPerToken) }
 
   func printTable() {
@@ -154,6 +179,7 @@ private struct SpeedReport {
     func number(_ value: Double, _ digits: Int = 1) -> String { String(format: "%.\(digits)f", value) }
     line("model", name)
     line("arithmetic", "\(bench.compute.rawValue), \(instructionSet), \(bench.threads) threads")
+    if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank), a sequence each") }
     line("prefill (\(bench.prompt) tokens)", "\(number(prefill)) tokens/s")
     line("decode (\(bench.generate) tokens)", "\(number(decode)) tokens/s")
     line("read bandwidth", "\(number(limits.readBandwidth / 1e9)) GB/s")
@@ -170,6 +196,7 @@ private struct SpeedReport {
     let value: JSONValue = [
       "model": .string(name), "compute": .string(bench.compute.rawValue), "kernels": .string(instructionSet),
       "threads": .integer(bench.threads), "prompt": .integer(bench.prompt), "generate": .integer(bench.generate),
+      "adapters": .integer(bench.adapters), "rank": .integer(bench.rank),
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),
       "bytes_per_token": .integer(bytesPerToken), "operations_per_token": .integer(operationsPerToken),
       "read_bandwidth": .number(limits.readBandwidth), "integer_peak": .number(limits.integerPeak),
@@ -201,7 +228,9 @@ private struct AccuracyReport {
     var (divergence, agreed, count) = (0.0, 0, 0)
     var bar = ProgressBar(title: "Comparing")
     let vocabulary = exact.base.config.vocabularySize
-    let caches = try [exact, rounded].map { try KeyValueCache(config: $0.base.config, bytes: 1 << 30) }
+    let caches = try [exact, rounded].map {
+      try KeyValueCache(config: $0.base.config, bytes: 1 << 30, element: $0.compute.mode.keyValueElement)
+    }
     for first in stride(from: 0, to: ids.count, by: window) {
       let piece = Array(ids[first..<min(first + window, ids.count)])
       var tables = [BlockTable(), BlockTable()]

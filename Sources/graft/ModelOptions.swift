@@ -90,7 +90,8 @@ struct LoadedModel {
     }
     transformer = Transformer(
       base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
-    cache = try KeyValueCache(config: base.config, bytes: options.kvMemory.bytes)
+    cache = try KeyValueCache(
+      config: base.config, bytes: options.kvMemory.bytes, element: options.compute.keyValueElement)
   }
 }
 

@@ -51,7 +51,8 @@ struct ServeCommand: ParsableCommand {
     let model = try LoadedModel(options)
     let name = servedModelName.isEmpty ? options.modelStem : servedModelName
     let store = AdapterStore(
-      folder: adapters.isEmpty ? nil : URL(filePath: adapters), config: model.base.config, reservedNames: [name])
+      folder: adapters.isEmpty ? nil : URL(filePath: adapters), base: model.base, mode: options.compute,
+      reservedNames: [name])
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }

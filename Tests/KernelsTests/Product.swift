@@ -45,10 +45,9 @@ struct Product {
   /// In the compute mode's arithmetic, [rows][padded outputs].
   func run(_ compute: Compute, rows: Int, from first: Int = 0) -> [Float] {
     var y = [Float](repeating: .nan, count: rows * matrix.paddedOutputs)
+    var scratch = LinearScratch(rows: rows, columns: columns)
     x[(first * columns)...].withUnsafeBufferPointer { x in
-      compute.product(
-        matrix, x.baseAddress!, rows: rows, rounded: RoundedRows(rows: rows, columns: columns), into: &y,
-        ldy: matrix.paddedOutputs)
+      compute.product(matrix, x.baseAddress!, rows: rows, scratch: &scratch, into: &y)
     }
     return y
   }

@@ -46,8 +46,8 @@ struct AttentionInputs {
   /// [positions][headCount · headSize], computed in chunks of rows, on layer 1.
   func run(_ compute: Compute, chunks: [Int]) -> [Float] {
     let blockCount = (positions + keyValueBlockLength - 1) / keyValueBlockLength
-    let blocks = (0..<blockCount).map { _ in AlignedBuffer<Float>(count: layout.floatsPerBlock) }
-    let pointers = ContiguousArray(blocks.map(\.pointer))
+    let blocks = (0..<blockCount).map { _ in AlignedBuffer<UInt8>(count: layout.bytesPerBlock) }
+    let pointers = ContiguousArray(blocks.map { UnsafeMutableRawPointer($0.pointer) })
     let ld = querySize + 2 * keyValueSize
     var result: [Float] = []
     var first = 0
@@ -64,7 +64,7 @@ struct AttentionInputs {
         joined.withUnsafeMutableBufferPointer { buffer in
           let start = buffer.baseAddress!
           compute.attention(
-            layout, layer: 1, rows: rows, queries: start, keys: start + querySize,
+            layout, layer: 1, rows: rows, rowsShareSequences: count > 1, queries: start, keys: start + querySize,
             values: start + querySize + keyValueSize, ld: ld, cosine: cosine, sine: sine, out: &out)
         }
         result += out

@@ -36,10 +36,25 @@ typedef struct {
   size_t stride;  // rows that were rounded together
 } graft_activations;
 
+/// The two factors of a LoRA module (Hu et al., 2021), y += scale * B (A x), in f32 or bf16.
+///
+/// `a`, [rank, columns], lies in groups of 16 ranks, the last as wide as the ranks that are left: for each group of
+/// width w, f32 [column][w], bf16 [column pair][w][2]. `b`, [outputs, rank], lies in groups of 16 outputs: f32
+/// [rank][16], bf16 [rank pair][16][2]. The odd one of a last pair is 0. After `a` come 64 bytes that may be read.
+typedef struct {
+  const void *a, *b;
+  size_t columns, rank;
+  int is_bf16;
+} graft_lora;
+
+/// How keys and values are kept.
+typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1 } graft_kv_type;
+
 /// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31, for each key-value head
 /// keys as [head_size][32] then values as [32][head_size].
 typedef struct {
-  const float *const *blocks;
+  const void *const *blocks;
+  graft_kv_type type;
   size_t head_size;        // a multiple of 2
   size_t heads_per_group;  // query heads to a key-value head
   float scale;             // 1/sqrt(head_size)
@@ -68,6 +83,18 @@ typedef struct {
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end, float scale, int add);
 
+  /// u[row][r] = sum over columns of a[r] * x[row], even and odd columns apart, then added. x: [rows][ldx];
+  /// u: [rows][ldu], ldu a multiple of 16 of which the last ranks' groups are written whole.
+  void (*lora_shrink)(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu);
+  /// y[row][16 g + lane] += scale * sum over ranks of b * u[row], even and odd ranks apart, then added; with a
+  /// `magnitude`, [outputs], the factor is scale * magnitude.
+  void (*lora_expand)(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
+                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end);
+  /// out[16 g + lane] = sum of the squares of a row of NF4 weights, block by block.
+  void (*nf4_row_squares)(const graft_matrix *w, float *out, size_t group_begin, size_t group_end);
+  /// y += scale * factor * x, n values each.
+  void (*add_scaled)(float *y, const float *x, const float *factor, float scale, size_t n);
+
   /// For benchmarks: reads `bytes` bytes, a multiple of 256, and returns something of all of them.
   uint64_t (*read_all)(const void *data, size_t bytes);
   /// For benchmarks: multiplies and adds in registers `n` times; `integer_peak_operations` is what one time counts.
@@ -88,7 +115,11 @@ typedef struct {
 
   /// One query row's heads of one key-value group over positions 0 ... length - 1, by online softmax
   /// (Milakov and Gimelshein, 2018) in the order of the blocks. query, out: [heads_per_group][head_size].
-  /// `offset` is where the group's keys begin in each block, in floats.
+  /// `offset` is where the group's keys begin in each block, in elements.
+  /// Puts one position's keys and values of one head, [head_size] each, into `slot` of a block, from where the head
+  /// begins in it; f16 is rounded to nearest, and to its greatest value beyond that.
+  void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
+                   void *head);
   void (*attend)(const graft_attention *a, const float *query, size_t offset, size_t length, float *out);
 } graft_kernels;
 

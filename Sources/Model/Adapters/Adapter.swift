@@ -1,37 +1,50 @@
 public import Kernels
 
-/// A LoRA adapter (Hu et al., 2021) in the kernels' layout: immutable, applied beside the base, never merged.
+/// A LoRA or DoRA adapter (Hu et al., 2021; Liu et al., 2024) in the kernels' layout: immutable, applied beside the
+/// base, never merged.
 public final class Adapter: Sendable {
-  /// y += scale · B · (A · x) for one linear module.
+  /// What it adds to one linear module: y += scale · B · (A · x), and DoRA's factor for each row.
   public struct Module: Sendable {
-    /// [rank, in_features]
-    public let a: Matrix
-    /// [out_features, rank]
-    public let b: Matrix
-    public let rank: Int
+    public let factors: LowRank
     /// α/r, or α/√r for rsLoRA.
     public let scale: Float
 
-    public init(a: Matrix, b: Matrix, rank: Int, scale: Float) {
-      self.a = a
-      self.b = b
-      self.rank = rank
+    public init(factors: LowRank, scale: Float) {
+      self.factors = factors
       self.scale = scale
     }
   }
 
   /// SHA-256 of what the adapter computes, in hexadecimal: configuration and tensors.
   public let contentHash: String
-  /// For each layer, the modules that the adapter changes.
-  public let layers: [[LinearModule: Module]]
+  /// What the modules take in memory.
   public let bytes: Int
+  /// [layer][module]
+  private let modules: [Module?]
 
-  public init(contentHash: String, layers: [[LinearModule: Module]]) {
+  public init(contentHash: String, layerCount: Int, modules: [(layer: Int, linear: LinearModule, module: Module)]) {
+    var all = [Module?](repeating: nil, count: layerCount * LinearModule.allCases.count)
+    for (layer, linear, module) in modules { all[Self.index(layer, linear)] = module }
     self.contentHash = contentHash
-    self.layers = layers
-    bytes = layers.reduce(0) { sum, modules in
-      sum
-        + modules.values.reduce(0) { $0 + ($1.a.paddedOutputs * $1.a.columns + $1.b.paddedOutputs * $1.b.columns) * 4 }
+    self.modules = all
+    bytes = modules.reduce(0) { $0 + $1.module.factors.byteCount }
+  }
+
+  private static func index(_ layer: Int, _ module: LinearModule) -> Int {
+    layer * LinearModule.allCases.count + module.index
+  }
+
+  /// What the adapter changes in a module of a layer.
+  public subscript(layer: Int, module: LinearModule) -> Module? { modules[Self.index(layer, module)] }
+
+  /// The largest rank of any module.
+  public var rank: Int { modules.reduce(0) { max($0, $1?.factors.rank ?? 0) } }
+
+  /// The modules that some layer has, in the order of a forward pass.
+  public var targets: [LinearModule] {
+    let count = LinearModule.allCases.count
+    return LinearModule.allCases.filter { module in
+      stride(from: module.index, to: modules.count, by: count).contains { modules[$0] != nil }
     }
   }
 }

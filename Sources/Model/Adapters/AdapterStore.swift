@@ -1,4 +1,5 @@
 public import Foundation
+public import Kernels
 import Synchronization
 
 /// The adapters that requests may name. Publishing under a name swaps a reference: whoever holds the adapter that was
@@ -23,15 +24,17 @@ public final class AdapterStore: Sendable {
 
   /// Where adapters are read from; paths outside it are refused.
   public let folder: URL?
-  private let config: ModelConfig
+  private let base: Base
+  private let mode: ComputeMode
   private let reservedNames: Set<String>
   private let records = Mutex<[String: Record]>([:])
 
   /// - Parameter reservedNames: what already names the base
-  public init(folder: URL?, config: ModelConfig, reservedNames: Set<String> = []) {
+  public init(folder: URL?, base: Base, mode: ComputeMode, reservedNames: Set<String> = []) {
     self.reservedNames = reservedNames
     self.folder = folder?.standardizedFileURL
-    self.config = config
+    self.base = base
+    self.mode = mode
   }
 
   /// Loads every folder inside the store's; returns what was refused, and why.
@@ -70,7 +73,7 @@ public final class AdapterStore: Sendable {
     }
     let source = try confined(path)
     do {
-      let adapter = try Adapter(peft: source, config: config)
+      let adapter = try Adapter(peft: source, base: base, mode: mode)
       let record = Record(
         name: name, adapter: adapter, source: source, loadedAt: Int(Date().timeIntervalSince1970))
       records.withLock { $0[name] = record }

@@ -34,13 +34,9 @@ public struct PEFTAdapter: Sendable {
   ///
   /// Throws `ModelError` naming the field of the configuration or the tensor: for what is not supported, for a tensor that
   /// is unknown, missing, of the wrong shape or not finite.
-  /// - Parameter acceptsDoRA: false refuses `use_dora` before anything else is looked at
-  public static func read(folder: URL, config: ModelConfig, acceptsDoRA: Bool = true) throws -> PEFTAdapter {
+  public static func read(folder: URL, config: ModelConfig) throws -> PEFTAdapter {
     let text = try MappedFile.contents(of: folder.appendingPathComponent("adapter_config.json"), limit: configLimit)
     let peft = try PEFTConfig(text, file: "adapter_config.json")
-    if peft.usesDoRA, !acceptsDoRA {
-      throw ModelError("adapter_config.json", "use_dora", reason: "DoRA is not supported yet")
-    }
     let modules = try PEFTModules(peft, config: config)
     let weights = folder.appendingPathComponent("adapter_model.safetensors")
     if !FileManager.default.fileExists(atPath: weights.path),

@@ -18,15 +18,15 @@ public final class KeyValueCache: @unchecked Sendable {
 
   /// - Parameter bytes: the budget; at least one block is made.
   /// - Throws: `ModelError` if the address space cannot be had.
-  public init(config: ModelConfig, bytes: Int) throws {
+  public init(config: ModelConfig, bytes: Int, element: KeyValueLayout.Element) throws {
     layout = KeyValueLayout(
       headCount: config.headCount, keyValueHeadCount: config.keyValueHeadCount, headSize: config.headSize,
-      layerCount: config.layerCount)
-    blockCount = max(bytes / (layout.floatsPerBlock * 4), 1)
+      layerCount: config.layerCount, element: element)
+    blockCount = max(bytes / (layout.bytesPerBlock), 1)
     guard blockCount <= Int32.max else {
       throw ModelError("key-value cache", reason: "\(bytes) bytes are more than \(Int32.max) blocks")
     }
-    let size = blockCount * layout.floatsPerBlock * 4
+    let size = blockCount * layout.bytesPerBlock
     let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let map, map != MAP_FAILED else {
       throw ModelError(
@@ -36,7 +36,7 @@ public final class KeyValueCache: @unchecked Sendable {
     freeBlocks = (0..<Int32(blockCount)).reversed()
   }
 
-  deinit { munmap(memory, blockCount * layout.floatsPerBlock * 4) }
+  deinit { munmap(memory, blockCount * layout.bytesPerBlock) }
 
   public var freeBlockCount: Int { freeBlocks.count }
   /// The longest sequence that the whole cache could hold.
@@ -60,9 +60,7 @@ public final class KeyValueCache: @unchecked Sendable {
     table = BlockTable()
   }
 
-  private func pointer(to block: Int32) -> UnsafeMutablePointer<Float> {
-    (memory + Int(block) * layout.floatsPerBlock * 4).assumingMemoryBound(to: Float.self)
-  }
+  private func pointer(to block: Int32) -> UnsafeMutableRawPointer { memory + Int(block) * layout.bytesPerBlock }
 }
 
 /// The cache blocks of one sequence, in the order of its positions.
@@ -70,7 +68,7 @@ public final class KeyValueCache: @unchecked Sendable {
 /// `@unchecked Sendable`: the pointers lead into a cache that outlives every table of it.
 public struct BlockTable: @unchecked Sendable {
   public fileprivate(set) var blocks: [Int32] = []
-  fileprivate(set) var pointers: ContiguousArray<UnsafeMutablePointer<Float>> = []
+  fileprivate(set) var pointers: ContiguousArray<UnsafeMutableRawPointer> = []
 
   public init() {}
 

@@ -8,6 +8,19 @@ public enum LinearModule: String, CaseIterable, Sendable, Codable {
   case up = "mlp.up_proj"
   case down = "mlp.down_proj"
 
+  /// Its place among `allCases`.
+  public var index: Int {
+    switch self {
+    case .q: 0
+    case .k: 1
+    case .v: 2
+    case .o: 3
+    case .gate: 4
+    case .up: 5
+    case .down: 6
+    }
+  }
+
   /// "q_proj", the name PEFT's `target_modules` usually gives.
   public var shortName: String { String(rawValue.split(separator: ".")[1]) }
 

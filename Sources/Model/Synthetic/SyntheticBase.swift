@@ -60,6 +60,31 @@ extension Base {
   public static var syntheticVocabulary: Int { 1024 }
 }
 
+extension Adapter {
+  /// Random factors on every linear module of every layer.
+  public static func synthetic(base: Base, rank: Int, seed: Int, mode: ComputeMode) -> Adapter {
+    var state = UInt64(truncatingIfNeeded: seed) &* 0x9E37_79B9_7F4A_7C15 | 1
+    func values(_ count: Int) -> [Float] {
+      (0..<count).map { _ in
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return Float(Int64(bitPattern: state) >> 40) * 0x1p-27
+      }
+    }
+    let modules = (0..<base.config.layerCount).flatMap { layer in
+      LinearModule.allCases.map { linear in
+        let shape = linear.shape(base.config)
+        let factors = LowRank(
+          a: values(rank * shape.input), b: values(shape.output * rank), rank: rank, columns: shape.input,
+          outputs: shape.output, element: mode.adapterElement)
+        return (layer, linear, Module(factors: factors, scale: 1))
+      }
+    }
+    return Adapter(contentHash: "synthetic \(seed)", layerCount: base.config.layerCount, modules: modules)
+  }
+}
+
 /// Buffers of random contents that live as long as their owner.
 ///
 /// `@unchecked Sendable`: filled by one thread before anything reads it.

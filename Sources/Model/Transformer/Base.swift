@@ -3,13 +3,16 @@ public import Kernels
 /// Linear modules with a common input, stacked into one matrix so that one pass over the input serves them all.
 public struct StackedLinear: Sendable {
   public let matrix: Matrix
-  /// Where each module's outputs begin among the matrix's; every one on a multiple of 16.
-  public let offsets: [LinearModule: Int]
+  /// The modules in the order of the matrix, and where each one's outputs begin; every one on a multiple of 16.
+  public let modules: [(module: LinearModule, offset: Int)]
 
   public init(matrix: Matrix, offsets: [LinearModule: Int]) {
     self.matrix = matrix
-    self.offsets = offsets
+    modules = offsets.sorted { $0.value < $1.value }.map { ($0.key, $0.value) }
   }
+
+  /// Where a module's outputs begin; the module must be one of the stack's.
+  func offset(_ module: LinearModule) -> Int { modules.first { $0.module == module }!.offset }
 
   /// The stacks of a decoder layer, in the order of a forward pass.
   public static let stacks: [[LinearModule]] = [[.q, .k, .v], [.o], [.gate, .up], [.down]]
@@ -54,6 +57,19 @@ public final class Base: @unchecked Sendable {
   /// Multiplications and additions of the decoder layers' products for one token.
   public var operationsPerToken: Int {
     layers.count * LinearModule.allCases.reduce(0) { $0 + 2 * $1.shape(config).output * $1.shape(config).input }
+  }
+
+  /// The matrix that holds a module's weights, and the row where they begin.
+  func matrix(_ module: LinearModule, layer: Int) -> (matrix: Matrix, offset: Int) {
+    let stacks = layers[layer]
+    let stack =
+      switch module {
+      case .q, .k, .v: stacks.queryKeyValue
+      case .o: stacks.output
+      case .gate, .up: stacks.gateUp
+      case .down: stacks.down
+      }
+    return (stack.matrix, stack.offset(module))
   }
 
   let layers: [Layer]

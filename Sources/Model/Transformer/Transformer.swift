@@ -36,10 +36,12 @@ public final class Transformer: @unchecked Sendable {
     precondition(rows <= maxRows, "a batch of \(rows) rows, workspace for \(maxRows)")
     let x = workspace.hidden.pointer
     embed(batch, into: x)
+    let runs = batch.adapterRuns
+    let rowsShareSequences = batch.segments.contains { $0.tokens.count > 1 }
     withAttentionRows(batch) { attentionRows in
       for index in base.layers.indices {
-        attentionBlock(index, batch, attentionRows, cache.layout, x)
-        feedForwardBlock(index, batch, rows, x)
+        attentionBlock(index, runs, attentionRows, rowsShareSequences, cache.layout, x)
+        feedForwardBlock(index, runs, rows, x)
       }
     }
 
@@ -50,8 +52,7 @@ public final class Transformer: @unchecked Sendable {
       size: config.hiddenSize, into: normed)
     workspace.reserveLogits(wanted * base.head.paddedOutputs)
     let logits = workspace.logits.pointer
-    compute.product(
-      base.head, normed, rows: wanted, rounded: workspace.rounded, into: logits, ldy: base.head.paddedOutputs)
+    compute.product(base.head, normed, rows: wanted, scratch: &workspace.scratch, into: logits)
     body(logits, base.head.paddedOutputs)
   }
 
@@ -80,8 +81,8 @@ public final class Transformer: @unchecked Sendable {
   }
 
   private func attentionBlock(
-    _ index: Int, _ batch: ForwardBatch, _ rows: [AttentionRow], _ layout: KeyValueLayout,
-    _ x: UnsafeMutablePointer<Float>
+    _ index: Int, _ runs: [ForwardBatch.AdapterRun], _ rows: [AttentionRow], _ rowsShareSequences: Bool,
+    _ layout: KeyValueLayout, _ x: UnsafeMutablePointer<Float>
   ) {
     let (config, layer) = (base.config, base.layers[index])
     let normed = workspace.normed.pointer
@@ -90,58 +91,53 @@ public final class Transformer: @unchecked Sendable {
       into: normed)
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
-    let ld = stack.matrix.paddedOutputs
-    linear(stack, index, batch, normed, rows.count, into: qkv)
+    linear(stack, index, runs, normed, rows.count, into: qkv)
     let attended = workspace.attended.pointer
     compute.attention(
-      layout, layer: index, rows: rows, queries: qkv + stack.offsets[.q]!, keys: qkv + stack.offsets[.k]!,
-      values: qkv + stack.offsets[.v]!, ld: ld, cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
-    let projected = workspace.projected.pointer
-    linear(layer.output, index, batch, attended, rows.count, into: projected)
-    compute.add(
-      projected, ldy: layer.output.matrix.paddedOutputs, rows: rows.count, size: config.hiddenSize, to: x)
+      layout, layer: index, rows: rows, rowsShareSequences: rowsShareSequences, queries: qkv + stack.offset(.q),
+      keys: qkv + stack.offset(.k), values: qkv + stack.offset(.v), ld: stack.matrix.paddedOutputs,
+      cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
+    linear(
+      layer.output, index, runs, attended, rows.count, finish: .add(to: x, size: config.hiddenSize),
+      into: workspace.projected.pointer)
   }
 
-  private func feedForwardBlock(_ index: Int, _ batch: ForwardBatch, _ rows: Int, _ x: UnsafeMutablePointer<Float>) {
+  private func feedForwardBlock(
+    _ index: Int, _ runs: [ForwardBatch.AdapterRun], _ rows: Int, _ x: UnsafeMutablePointer<Float>
+  ) {
     let (config, layer) = (base.config, base.layers[index])
     let normed = workspace.normed.pointer
     compute.rmsNorm(
       x, weight: layer.postAttentionNorm, epsilon: config.rmsNormEpsilon, rows: rows, size: config.hiddenSize,
       into: normed)
     let stack = layer.gateUp
-    let gateUp = workspace.stacked.pointer
-    linear(stack, index, batch, normed, rows, into: gateUp)
     let activated = workspace.activated.pointer
-    compute.swiglu(
-      gate: gateUp + stack.offsets[.gate]!, up: gateUp + stack.offsets[.up]!, ld: stack.matrix.paddedOutputs,
-      rows: rows, size: config.intermediateSize, into: activated)
-    let projected = workspace.projected.pointer
-    linear(layer.down, index, batch, activated, rows, into: projected)
-    compute.add(projected, ldy: layer.down.matrix.paddedOutputs, rows: rows, size: config.hiddenSize, to: x)
+    linear(
+      stack, index, runs, normed, rows,
+      finish: .swiglu(up: stack.offset(.up), size: config.intermediateSize, into: activated),
+      into: workspace.stacked.pointer)
+    linear(
+      layer.down, index, runs, activated, rows, finish: .add(to: x, size: config.hiddenSize),
+      into: workspace.projected.pointer)
   }
 
-  /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, each segment with its own adapters.
+  /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, each run of rows with its own adapters, then `finish`.
   private func linear(
-    _ stack: StackedLinear, _ layer: Int, _ batch: ForwardBatch, _ x: UnsafePointer<Float>, _ rows: Int,
-    into out: UnsafeMutablePointer<Float>
+    _ stack: StackedLinear, _ layer: Int, _ runs: [ForwardBatch.AdapterRun], _ x: UnsafePointer<Float>, _ rows: Int,
+    finish: LinearFinish = .none, into out: UnsafeMutablePointer<Float>
   ) {
-    let (ldx, ldy) = (stack.matrix.columns, stack.matrix.paddedOutputs)
-    compute.product(stack.matrix, x, rows: rows, rounded: workspace.rounded, into: out, ldy: ldy)
-    var row = 0
-    for run in batch.adapterRuns {
+    var terms: [LinearTerm] = []
+    for run in runs {
       for term in run.adapters.terms {
-        for (module, offset) in stack.offsets {
-          guard let lora = term.adapter.layers[layer][module] else { continue }
-          let shrunk = workspace.shrunk(lora.a.paddedOutputs * run.rows)
-          compute.product(
-            lora.a, x + row * ldx, ldx: ldx, rows: run.rows, into: shrunk, ldy: lora.a.paddedOutputs)
-          compute.addProduct(
-            lora.b, shrunk, ldx: lora.a.paddedOutputs, rows: run.rows, into: out + row * ldy + offset, ldy: ldy,
-            scale: term.weight * lora.scale)
+        for (module, offset) in stack.modules {
+          guard let lora = term.adapter[layer, module] else { continue }
+          terms.append(
+            LinearTerm(
+              lora.factors, rows: run.rows, offset: offset, scale: term.weight * lora.scale, weight: term.weight))
         }
       }
-      row += run.rows
     }
+    compute.linear(stack.matrix, x, rows: rows, terms: terms, finish: finish, scratch: &workspace.scratch, into: out)
   }
 
   private func gatherLogitRows(_ batch: ForwardBatch, _ x: UnsafePointer<Float>) -> Int {
@@ -160,14 +156,23 @@ public final class Transformer: @unchecked Sendable {
 
 extension ForwardBatch {
   /// Neighbouring segments with the same adapters, as one.
-  var adapterRuns: [(adapters: AdapterSet, rows: Int)] {
-    var runs: [(adapters: AdapterSet, rows: Int)] = []
+  struct AdapterRun {
+    var adapters: AdapterSet
+    /// Of the batch.
+    var rows: Range<Int>
+  }
+
+  var adapterRuns: [AdapterRun] {
+    var runs: [AdapterRun] = []
+    var row = 0
     for segment in segments {
+      let rows = row..<row + segment.tokens.count
       if let last = runs.last, last.adapters == segment.adapters {
-        runs[runs.count - 1].rows += segment.tokens.count
+        runs[runs.count - 1].rows = last.rows.lowerBound..<rows.upperBound
       } else {
-        runs.append((segment.adapters, segment.tokens.count))
+        runs.append(AdapterRun(adapters: segment.adapters, rows: rows))
       }
+      row = rows.upperBound
     }
     return runs
   }
@@ -176,9 +181,8 @@ extension ForwardBatch {
 /// Buffers of one forward pass, made once for the largest batch.
 private struct Workspace {
   let hidden, normed, gathered, stacked, attended, activated, projected: AlignedBuffer<Float>
-  let rounded: RoundedRows
+  var scratch: LinearScratch
   private(set) var logits = AlignedBuffer<Float>(count: 0)
-  private var shrunkBuffer = AlignedBuffer<Float>(count: 0)
 
   init(_ config: ModelConfig, rows: Int) {
     hidden = AlignedBuffer(count: rows * config.hiddenSize)
@@ -189,16 +193,11 @@ private struct Workspace {
     attended = AlignedBuffer(count: rows * config.querySize)
     activated = AlignedBuffer(count: rows * config.intermediateSize)
     projected = AlignedBuffer(count: rows * StackedLinear.layout([.down], config).outputs)
-    rounded = RoundedRows(
+    scratch = LinearScratch(
       rows: rows, columns: max(config.hiddenSize, config.querySize, config.intermediateSize))
   }
 
   mutating func reserveLogits(_ count: Int) {
     if logits.count < count { logits = AlignedBuffer(count: count) }
-  }
-
-  mutating func shrunk(_ count: Int) -> UnsafeMutablePointer<Float> {
-    if shrunkBuffer.count < count { shrunkBuffer = AlignedBuffer(count: count) }
-    return shrunkBuffer.pointer
   }
 }

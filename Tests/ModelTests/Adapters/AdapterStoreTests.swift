@@ -10,7 +10,7 @@ import Testing
 
   init() throws {
     model = try TinyModel(TinyShape(layers: 1))
-    store = AdapterStore(folder: model.adaptersFolder, config: try model.source().config)
+    store = AdapterStore(folder: model.adaptersFolder, base: try model.base(), mode: .f32)
   }
 
   private func failure(_ body: () throws -> Void) -> AdapterStore.Failure? {
@@ -86,7 +86,7 @@ import Testing
     #expect(store.all.isEmpty)
     try store.load(name: "x", path: "good")
     try store.load(name: "y", path: "up/adapters/inside")
-    let homeless = AdapterStore(folder: nil, config: try model.source().config)
+    let homeless = AdapterStore(folder: nil, base: try model.base(), mode: .f32)
     #expect(failure { try homeless.load(name: "x", path: "a") }?.kind == .noFolder)
   }
 
@@ -132,7 +132,7 @@ import Testing
     #expect(reasons["broken"]?.contains("adapter_config.json") == true)
     #expect(reasons["wide"]?.contains("lora_A.weight") == true && reasons["wide"]?.contains("shape") == true)
     #expect(reasons["escape"]?.contains("not inside") == true)
-    let nowhere = AdapterStore(folder: model.root.appending(path: "none"), config: try model.source().config)
+    let nowhere = AdapterStore(folder: model.root.appending(path: "none"), base: try model.base(), mode: .f32)
     #expect(throws: ModelError.self) { try nowhere.scan() }
   }
 

@@ -7,7 +7,7 @@ import Testing
 @Suite struct KeyValueCacheTests {
   private func cache(bytes: Int) throws -> KeyValueCache {
     let config = try TinyModel().source().config
-    return try KeyValueCache(config: config, bytes: bytes)
+    return try KeyValueCache(config: config, bytes: bytes, element: .f32)
   }
   /// Of the tiny model: 2 layers × 2 heads × (keys and values) × 16 × 32 positions × 4 bytes.
   private let blockBytes = 2 * 2 * 2 * 16 * 32 * 4

@@ -10,7 +10,7 @@ final class ForwardRunner {
   init(_ base: Base, mode: ComputeMode = .f32, kernels: KernelSet = .best, threads: Int = 1) throws {
     let compute = Compute(kernels: kernels, pool: ThreadPool(threads: threads), mode: mode)
     transformer = Transformer(base: base, compute: compute)
-    cache = try KeyValueCache(config: base.config, bytes: 4 << 20)
+    cache = try KeyValueCache(config: base.config, bytes: 4 << 20, element: mode.keyValueElement)
   }
 
   typealias Sequence = (tokens: [Int32], adapters: AdapterSet)

@@ -23,7 +23,7 @@ import Testing
         try model.writeAdapter("mlp", ranks: [.gate: 16, .up: 5], alpha: 4, seed: 13),
       ]
       let config = base.config
-      loaded = try adapters.map { try Adapter(peft: $0.folder, config: config) }
+      loaded = try adapters.map { try Adapter(peft: $0.folder, base: base, mode: mode) }
       var random = TinyRandom(seed: 7)
       let sets: [AdapterSet] = [
         .none, AdapterSet([(loaded[0], 1)]), AdapterSet([(loaded[1], 0.5)]),

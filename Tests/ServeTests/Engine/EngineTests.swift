@@ -44,13 +44,13 @@ import Testing
       let base = try model.base()
       tokenizer = try model.tokenizer()
       let compute = Compute(pool: ThreadPool(threads: 2))
-      let cache = try KeyValueCache(config: base.config, bytes: blocks * 16384)
+      let cache = try KeyValueCache(config: base.config, bytes: blocks * 16384, element: .f32)
       engine = Engine(
         transformer: Transformer(base: base, compute: compute), cache: cache, tokenizer: tokenizer,
         settings: .init(rowBudget: rows))
       adapters = try [
-        Adapter(peft: model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 1).folder, config: base.config),
-        Adapter(peft: model.writeAdapter("b", ranks: [.v: 17, .gate: 2], seed: 2).folder, config: base.config),
+        Adapter(peft: model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 1).folder, base: base, mode: .f32),
+        Adapter(peft: model.writeAdapter("b", ranks: [.v: 17, .gate: 2], seed: 2).folder, base: base, mode: .f32),
       ]
       engine.start()
     }
@@ -141,7 +141,7 @@ import Testing
     let base = try harness.model.base()
     let compute = Compute(pool: ThreadPool(threads: 1))
     let transformer = Transformer(base: base, compute: compute)
-    let cache = try KeyValueCache(config: base.config, bytes: 1 << 20)
+    let cache = try KeyValueCache(config: base.config, bytes: 1 << 20, element: .f32)
     var table = BlockTable()
     #expect(cache.extend(&table, to: 50))
     transformer.forward(

@@ -61,7 +61,7 @@ import Testing
     init() throws {
       model = try TinyModel(TinyShape(layers: 1))
       let base = try model.base()
-      let store = AdapterStore(folder: model.adaptersFolder, config: base.config)
+      let store = AdapterStore(folder: model.adaptersFolder, base: base, mode: .f32)
       for (seed, name) in ["a", "b", "c"].enumerated() {
         _ = try model.writeAdapter(name, ranks: [.q: 4], seed: UInt64(seed))
         try store.load(name: name == "c" ? "org/c" : name, path: name)
@@ -69,7 +69,8 @@ import Testing
       let transformer = Transformer(base: base, compute: Compute(pool: ThreadPool(threads: 1)))
       let tokenizer = try model.tokenizer()
       let engine = Engine(
-        transformer: transformer, cache: try KeyValueCache(config: base.config, bytes: 1 << 20), tokenizer: tokenizer)
+        transformer: transformer,
+        cache: try KeyValueCache(config: base.config, bytes: 1 << 20, element: .f32), tokenizer: tokenizer)
       context = ServerContext(
         engine: engine, tokenizer: tokenizer, adapters: store, base: base, contextLength: 64, servedModelName: "tiny",
         startedAt: 0)
