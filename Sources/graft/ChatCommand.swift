@@ -46,7 +46,7 @@ struct ChatCommand: ParsableCommand {
     let model = try LoadedModel(options)
     let format = try options.chatFormat(model.tokenizer, file: chatTemplate)
     let adapters = AdapterSet(
-      try adapter.map { (try Adapter(peft: URL(filePath: $0), config: model.base.config), 1) })
+      try adapter.map { (try Adapter(peft: URL(filePath: $0), base: model.base, mode: options.compute), 1) })
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
     engine.start()
     defer { engine.stop() }
