@@ -186,10 +186,9 @@ class TestChat:
         assert answer["choices"][0]["message"]["content"] == second
 
     def test_system_message_and_adapter(self, data_dir):
-        plain = self.chat(data_dir, "--max-tokens", "12").stdout
-        adapted = self.chat(data_dir, "--max-tokens", "12", "--adapter", FIXTURES / "adapters/r8-all").stdout
-        told = self.chat(data_dir, "--max-tokens", "12", "--system", "You are a poet.").stdout
-        assert len({plain, adapted, told}) == 3
+        settings = ([], ["--adapter", FIXTURES / "adapters/r8-all"], ["--system", "You are a poet."])
+        story = b"Once upon a time\n"
+        assert len({self.chat(data_dir, "--max-tokens", "40", *more, stdin=story).stdout for more in settings}) == 3
 
     def test_interrupted(self, data_dir):
         command = [BINARY, "chat", "--model", MODEL, "--data-dir", data_dir, *COMMON]
