@@ -15,10 +15,12 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
   ],
   targets: [
     // C: micro-kernels, and the system libraries behind headers of inline functions.
     .target(name: "CKernels"),
+    .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
@@ -33,7 +35,10 @@ let package = Package(
       swiftSettings: swiftSettings),
     .target(
       name: "Serve",
-      dependencies: ["Model", "Kernels", "CLibevent", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "Model", "Kernels", "CLibevent", "CMalloc", .product(name: "Logging", package: "swift-log"),
+        .product(name: "GRDB", package: "GRDB.swift"),
+      ],
       swiftSettings: swiftSettings),
     .executableTarget(
       name: "graft",
@@ -54,7 +59,10 @@ let package = Package(
       name: "ModelTests", dependencies: ["Model", "Kernels", "TestSupport"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "ServeTests", dependencies: ["Serve", "Model", "Kernels", "CLibevent", "TestSupport"],
+      name: "ServeTests",
+      dependencies: [
+        "Serve", "Model", "Kernels", "CLibevent", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+      ],
       swiftSettings: swiftSettings),
   ]
 )

@@ -14,7 +14,7 @@ struct Graft: ParsableCommand {
       """,
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TokenizeCommand.self,
-      BenchCommand.self,
+      BenchCommand.self, AdaptersCommand.self,
     ])
 
   static func main() {

@@ -4,6 +4,7 @@ import Kernels
 import Logging
 import Model
 import Serve
+import Synchronization
 
 struct ServeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -27,7 +28,16 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A folder of PEFT adapters, each a folder named as requests name it.")
   var adapters: String = environment("ADAPTERS") ?? ""
 
-  @Option(help: "A key that every route but /health then demands as a Bearer token.")
+  @Option(help: "Memory for adapters, in KiB, MiB or GiB; those least recently used go back to the disk.")
+  var adapterMemory: ByteSize = environment("ADAPTER_MEMORY") ?? ByteSize(bytes: 1 << 30)
+
+  @Option(help: "Most bytes that one adapter's files may have, in KiB, MiB or GiB.")
+  var maxAdapterSize: ByteSize = environment("MAX_ADAPTER_SIZE") ?? ByteSize(bytes: 1 << 30)
+
+  @Option(help: "How many versions of an adapter are kept.")
+  var keepVersions: Int = environment("KEEP_VERSIONS") ?? 5
+
+  @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
 
   @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
@@ -43,42 +53,80 @@ struct ServeCommand: ParsableCommand {
     guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
+    guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
   }
 
   func run() throws {
     var logger = Logger(label: "graft") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = .info
+    // Before anything is prepared: another server's folder is left alone.
+    let dataFolder = try DataFolder(URL(filePath: options.dataDir))
+    let database = try MetadataDatabase(dataFolder)
+    let loop = try EventLoop()
+    let readiness = Readiness()
+    let server = try HTTPServer(loop: loop, configuration: configuration(logger), handler: readiness.handler)
+    let startup = Startup()
+    let thread = Thread { [self, logger] in
+      do {
+        let engine = try start(dataFolder, database, loop, server, readiness, logger)
+        startup.state.withLock { $0 = .done(engine) }
+      } catch {
+        startup.state.withLock { $0 = .failed(error) }
+        loop.stop()
+      }
+    }
+    thread.name = "startup"
+    thread.stackSize = 8 << 20
+    thread.start()
+    loop.onSignals([SIGINT, SIGTERM]) { _ in
+      logger.info("stopping")
+      readiness.stop()
+      // Running streams end with an error event, and then their connections close.
+      startup.engine?.stop()
+      server.stop(deadline: .seconds(5)) { loop.stop() }
+    }
+    loop.run()
+    switch startup.state.withLock({ $0 }) {
+    case .done: break
+    case .running: throw ExitCode.interrupted
+    case .failed(let error): throw error
+    }
+  }
+
+  /// Loads the model and the adapters, and lets requests in.
+  private func start(
+    _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
+    _ readiness: Readiness, _ logger: Logger
+  ) throws -> Engine {
     let model = try LoadedModel(options)
     let name = servedModelName.isEmpty ? options.modelStem : servedModelName
-    let store = AdapterStore(
-      folder: adapters.isEmpty ? nil : URL(filePath: adapters), base: model.base, mode: options.compute,
-      reservedNames: [name])
+    let base = model.base
+    let store = try AdapterStore(
+      dataFolder: dataFolder, database: database,
+      binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: options.compute) },
+      folder: adapters.isEmpty ? nil : URL(filePath: adapters),
+      settings: .init(
+        memory: adapterMemory.bytes, versionsKept: keepVersions, sizeLimit: maxAdapterSize.bytes,
+        reservedNames: [name]))
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
     let context = ServerContext(
-      engine: engine, tokenizer: model.tokenizer, adapters: store, base: model.base, contextLength: model.contextLength,
+      engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
       startedAt: Int(Date().timeIntervalSince1970), chat: try chatFormat(model.tokenizer, logger))
-    let loop = try EventLoop()
     let routes = APIRoutes(context: context, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
-    let server = try HTTPServer(loop: loop, configuration: configuration(logger), handler: routes.handler)
     engine.start()
-    loop.onSignals([SIGINT, SIGTERM]) { _ in
-      logger.info("stopping")
-      // Running streams end with an error event, and then their connections close.
-      engine.stop()
-      server.stop(deadline: .seconds(5)) { loop.stop() }
-    }
+    readiness.open(routes.handler)
     logger.info(
       "listening",
       metadata: [
         "url": .string("\(tlsKey.isEmpty ? "http" : "https")://\(host):\(server.port)"),
-        "model": .string(context.servedModelName), "adapters": "\(store.all.count)",
+        "model": .string(name), "adapters": "\(store.served.count)",
         "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue), "threads": "\(options.threads)",
       ])
-    loop.run()
+    return engine
   }
 
   /// The template of `--chat-template`, which must be right, or the model's own: without one there are no chats.
@@ -106,5 +154,20 @@ struct ServeCommand: ParsableCommand {
         ])
     }
     return configuration
+  }
+}
+
+/// How far the start has come: told by its thread, asked by the loop's.
+private final class Startup: Sendable {
+  enum State {
+    case running
+    case failed(any Error)
+    case done(Engine)
+  }
+
+  let state = Mutex(State.running)
+
+  var engine: Engine? {
+    if case .done(let engine) = state.withLock({ $0 }) { engine } else { nil }
   }
 }

@@ -2,12 +2,11 @@
 
 import gzip
 import json
-import math
 import shutil
 
 import pytest
 
-from graft_server import ADAPTERS, BINARY, FIXTURES, MODEL, Server
+from graft_server import BINARY, FIXTURES, MODEL, REFERENCES, Server
 from reference import Reference
 
 
@@ -25,30 +24,14 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def adapters_dir(tmp_path_factory):
-    """The three reference adapters, and a DoRA adapter, which has to be refused."""
+    """The reference adapters, and one with an option that has to be refused."""
     folder = tmp_path_factory.mktemp("adapters")
-    for name in ADAPTERS:
+    for name in REFERENCES:
         shutil.copytree(FIXTURES / "adapters" / name, folder / name)
-    dora = folder / "r4-dora"
-    dora.mkdir()
-    shutil.copy(FIXTURES / "dora_config.json", dora / "adapter_config.json")
-    (dora / "adapter_model.safetensors").write_bytes(dora_weights())
+    shutil.copytree(FIXTURES / "adapters/r4-qv-rslora", folder / "biased")
+    config = json.loads((folder / "biased/adapter_config.json").read_text())
+    (folder / "biased/adapter_config.json").write_text(json.dumps(config | {"bias": "lora_only"}))
     return folder
-
-
-def dora_weights() -> bytes:
-    """A whole set of tensors, all zeros, as fixtures/dora_config.json asks for them."""
-    outputs = {"mlp.up_proj": 1536, "self_attn.q_proj": 576, "self_attn.v_proj": 192}
-    header, end = {}, 0
-    for layer in range(30):
-        for module, width in outputs.items():
-            parts = {"lora_A.weight": [4, 576], "lora_B.weight": [width, 4], "lora_magnitude_vector": [width]}
-            for part, shape in parts.items():
-                begin, end = end, end + 4 * math.prod(shape)
-                name = f"base_model.model.model.layers.{layer}.{module}.{part}"
-                header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(end)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import queue
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_NAME = "SmolLM2-135M-Instruct.Q4_1"
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 ADAPTERS = ("r8-all", "r4-qv-rslora", "r4-pattern")
+# Those and the DoRA adapter: all that the references were computed for.
+REFERENCES = (*ADAPTERS, "r4-dora")
 
 # Long enough for a busy machine; no test is about time in seconds but those that say so.
 PATIENCE = 120
@@ -37,11 +40,21 @@ def run(*arguments: object, stdin: bytes = b"", **options) -> subprocess.Complet
     )
 
 
-class Server:
-    """A running `graft serve`."""
+def state_folder(data_dir: Path) -> Path:
+    """A data folder of its own, since a server holds its folder alone, with the prepared bases of `data_dir`."""
+    folder = Path(tempfile.mkdtemp(prefix="state-", dir=data_dir))
+    (data_dir / "bases").mkdir(exist_ok=True)
+    (folder / "bases").symlink_to(data_dir / "bases")
+    return folder
 
-    def __init__(self, *arguments: object, data_dir: Path, api_key: str | None = None):
-        command = [BINARY, "serve", "--model", MODEL, "--compute", "f32", "--port", "0", "--data-dir", data_dir, *arguments]
+
+class Server:
+    """A running `graft serve`, on a data folder of its own unless `state` names one."""
+
+    def __init__(self, *arguments: object, data_dir: Path, state: Path | None = None, api_key: str | None = None):
+        self.state = state or state_folder(data_dir)
+        command = [BINARY, "serve", "--model", MODEL, "--compute", "f32", "--port", "0", "--data-dir", self.state]
+        command += arguments
         if api_key:
             command += ["--api-key", api_key]
         self.api_key = api_key
@@ -98,6 +111,12 @@ class Server:
         reply = self.http.post("/v1/completions", json=body, params=query)
         assert reply.status_code == 200, reply.text
         return reply.json()
+
+    def kill(self) -> None:
+        """kill -9: nothing is tidied up."""
+        self.process.kill()
+        self.process.wait()
+        self.http.close()
 
     def interrupt(self) -> int:
         """Ctrl-C; returns the exit code."""

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from graft_server import ADAPTERS, FIXTURES, MODEL_NAME
+from graft_server import FIXTURES, MODEL_NAME, REFERENCES
 from test_errors import check
 
 STORY = "Once upon a time, in a small village"
@@ -29,10 +29,10 @@ def hot(server):
 
 def test_listed_under_their_base(client):
     models = {model.id: model.model_dump() for model in client.models.list()}
-    assert set(models) == {MODEL_NAME, *ADAPTERS}
+    assert set(models) == {MODEL_NAME, *REFERENCES}
     base = models[MODEL_NAME]
     assert base["parent"] is None and base["root"] == MODEL_NAME
-    for name in ADAPTERS:
+    for name in REFERENCES:
         assert models[name]["parent"] == MODEL_NAME
         assert models[name]["root"].endswith("/" + name)
         assert models[name]["object"] == "model"
@@ -112,10 +112,10 @@ def test_loading_while_many_generate(server, client, hot):
 
 
 class TestRefused:
-    def test_dora(self, server):
-        error = check(load(server, "dora", "r4-dora"), 400, param="lora_path")
-        assert "use_dora" in error["message"]
-        assert any("r4-dora" in line and "use_dora" in line for line in server.log), "the log says why"
+    def test_an_option_that_is_not_supported(self, server):
+        error = check(load(server, "other", "biased"), 400, param="lora_path")
+        assert "bias" in error["message"]
+        assert any("biased" in line and "lora_only" in line for line in server.log), "the log says why"
 
     @pytest.mark.parametrize(
         "path", ["..", "../r8-all", "/etc", "r8-all/../../x", ".", "", "/", "r8-all\x00", "a" * 5000]

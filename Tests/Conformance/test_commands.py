@@ -232,8 +232,8 @@ class TestGenerate:
 
     def test_refusals(self, data_dir, adapters_dir):
         assert "empty" in one_line_error(self.generate(data_dir, "--prompt", ""))
-        dora = self.generate(data_dir, "--prompt", "a", "--adapter", adapters_dir / "r4-dora")
-        assert "use_dora" in one_line_error(dora)
+        biased = self.generate(data_dir, "--prompt", "a", "--adapter", adapters_dir / "biased")
+        assert "bias" in one_line_error(biased)
         assert "context" in one_line_error(self.generate(data_dir, "--prompt", "a", "--max-tokens", "9000"))
 
     def test_interrupted_is_130(self, data_dir):

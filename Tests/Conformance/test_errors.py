@@ -94,7 +94,7 @@ def test_context_is_bounded(server):
     check(over, 400, code="context_length_exceeded")
 
 
-@pytest.mark.parametrize("query, model", [({"adapter": "nobody"}, None), ({}, "nobody"), ({"adapter": "r4-dora"}, None)])
+@pytest.mark.parametrize("query, model", [({"adapter": "nobody"}, None), ({}, "nobody"), ({"adapter": "biased"}, None)])
 def test_unknown_adapter(server, query, model):
     body = {"prompt": "Hi"} | ({"model": model} if model else {})
     param = "adapter" if query else "model"

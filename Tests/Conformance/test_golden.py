@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from graft_server import ADAPTERS
+from graft_server import REFERENCES
 from reference import TIE, TOLERANCE
 
-VARIANTS = ("base", *ADAPTERS)
+VARIANTS = ("base", *REFERENCES)
 PROMPTS = range(5)
 
 pytestmark = [pytest.mark.parametrize("variant", VARIANTS), pytest.mark.parametrize("index", PROMPTS)]

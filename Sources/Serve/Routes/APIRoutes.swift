@@ -7,8 +7,6 @@ public struct APIRoutes: Sendable {
   private let context: ServerContext
   private let apiKey: String?
   private let logger: Logger
-  /// Where adapters are read, so that neither the loop nor the engine waits for a disk.
-  private let loading = DispatchQueue(label: "adapters")
   /// Where long prompts are tokenised.
   private let preparation = DispatchQueue(label: "prompts", attributes: .concurrent)
   private static let longBody = 32 << 10
@@ -35,8 +33,7 @@ public struct APIRoutes: Sendable {
     router.on("POST", "detokenize") { [self] in detokenize($0) }
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
-    router.on("POST", "v1/load_lora_adapter") { [self] in loadAdapter($0) }
-    router.on("POST", "v1/unload_lora_adapter") { [self] in unloadAdapter($0) }
+    AdapterRoutes(store: context.adapters, logger: logger).add(to: &router)
     return router
   }
 
@@ -84,11 +81,12 @@ public struct APIRoutes: Sendable {
   private func answer(
     _ plan: GenerationPlan, _ shape: any AnswerShape, model: String?, _ exchange: HTTPExchange
   ) throws(APIError) {
-    let (adapters, name) = try context.selection(model: model, query: exchange.request.queryItems)
-    AnswerRun(
-      plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
-      context: context
-    ).start(adapters: adapters)
+    try context.withAdapters(of: exchange, model: model) { [context] adapters, name in
+      AnswerRun(
+        plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
+        context: context
+      ).start(adapters: adapters)
+    }
   }
 
   private func tokenize(_ request: RoutedRequest) {
@@ -110,7 +108,7 @@ public struct APIRoutes: Sendable {
   // MARK: models
 
   private func listModels(_ request: RoutedRequest) {
-    let list = [baseJSON] + context.adapters.all.map(modelJSON)
+    let list = [baseJSON] + context.adapters.served.map(modelJSON)
     request.exchange.respond(json: ["object": "list", "data": .array(list)])
   }
 
@@ -129,66 +127,14 @@ public struct APIRoutes: Sendable {
     ]
   }
 
-  private func modelJSON(_ record: AdapterStore.Record) -> JSONValue {
-    [
-      "id": .string(record.name), "object": "model", "created": .integer(record.loadedAt), "owned_by": "graft",
-      "parent": .string(context.servedModelName), "root": .string(record.source.path),
+  private func modelJSON(_ record: AdapterRecord) -> JSONValue {
+    let contents = context.adapters.contents.location(record.current?.contentHash ?? "").path
+    return [
+      "id": .string(record.name), "object": "model", "created": .integer(record.current?.createdAt ?? 0),
+      "owned_by": "graft", "parent": .string(context.servedModelName),
+      "root": .string(record.current?.source ?? contents),
       "max_model_len": .integer(context.contextLength),
     ]
-  }
-
-  // MARK: adapters
-
-  private func loadAdapter(_ request: RoutedRequest) {
-    let exchange = request.exchange
-    exchange.collectJSON(limit: 1 << 20) { [self] (fields) throws(APIError) in
-      let name = try required(fields, "lora_name")
-      let path = try required(fields, "lora_path")
-      loading.async { [self] in
-        let result = Result { () throws(AdapterStore.Failure) in try context.adapters.load(name: name, path: path) }
-        exchange.loop.execute { [self] in
-          switch result {
-          case .success(let record):
-            logger.info("adapter loaded", metadata: ["name": .string(name), "rank": "\(record.adapter.rank)"])
-            exchange.respond(json: loadedJSON(record))
-          case .failure(let failure): exchange.respond(Self.error(failure))
-          }
-        }
-      }
-    }
-  }
-
-  private func unloadAdapter(_ request: RoutedRequest) {
-    request.exchange.collectJSON(limit: 1 << 20) { [self] (fields) throws(APIError) in
-      let name = try required(fields, "lora_name")
-      do throws(AdapterStore.Failure) { try context.adapters.unload(name: name) } catch { throw Self.error(error) }
-      logger.info("adapter unloaded", metadata: ["name": .string(name)])
-      request.exchange.respond(json: ["name": .string(name), "status": "unloaded"])
-    }
-  }
-
-  private func required(_ fields: RequestFields, _ name: String) throws(APIError) -> String {
-    guard let value = try fields.string(name), !value.isEmpty else {
-      throw .invalid("'\(name)' is missing", param: name, code: "missing_required_parameter")
-    }
-    return value
-  }
-
-  private func loadedJSON(_ record: AdapterStore.Record) -> JSONValue {
-    [
-      "name": .string(record.name), "version": 1, "rank": .integer(record.adapter.rank),
-      "targets": .array(record.adapter.targets.map { .string($0.shortName) }),
-      "bytes": .integer(record.adapter.bytes),
-    ]
-  }
-
-  private static func error(_ failure: AdapterStore.Failure) -> APIError {
-    switch failure.kind {
-    case .unknownName: .invalid(failure.description, param: "lora_name", code: "model_not_found", status: 404)
-    case .badName: .invalid(failure.description, param: "lora_name", code: "invalid_value")
-    case .outsideFolder, .noFolder: .invalid(failure.description, param: "lora_path", code: "invalid_value")
-    case .refused: .invalid(failure.description, param: "lora_path", code: "invalid_adapter")
-    }
   }
 }
 

@@ -69,16 +69,6 @@ struct AdapterSelector: Equatable {
       }
   }
 
-  /// Looks the names up.
-  func resolve(in store: AdapterStore, param: String) throws(APIError) -> AdapterSet {
-    var found: [(adapter: Adapter, weight: Float)] = []
-    for term in terms {
-      guard let record = store[term.name] else { throw .modelNotFound(term.name, param: param) }
-      if term.version != nil {
-        throw .invalid("adapter versions ('@') are not supported yet", param: param, code: "unsupported_parameter")
-      }
-      found.append((record.adapter, term.scale ?? 1))
-    }
-    return AdapterSet(found)
-  }
+  /// The adapters without their scales.
+  var references: [AdapterReference] { terms.map { AdapterReference(name: $0.name, version: $0.version) } }
 }

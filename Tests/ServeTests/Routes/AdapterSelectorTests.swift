@@ -61,7 +61,11 @@ import Testing
     init() throws {
       model = try TinyModel(TinyShape(layers: 1))
       let base = try model.base()
-      let store = AdapterStore(folder: model.adaptersFolder, base: base, mode: .f32)
+      let folder = try DataFolder(model.root.appending(path: "data"))
+      let store = try AdapterStore(
+        dataFolder: folder, database: try MetadataDatabase(folder),
+        binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: .f32) },
+        folder: model.adaptersFolder)
       for (seed, name) in ["a", "b", "c"].enumerated() {
         _ = try model.writeAdapter(name, ranks: [.q: 4], seed: UInt64(seed))
         try store.load(name: name == "c" ? "org/c" : name, path: name)
@@ -76,31 +80,36 @@ import Testing
         startedAt: 0)
     }
 
-    func select(_ model: String?, _ adapters: String...) throws(APIError) -> (adapters: AdapterSet, name: String) {
-      try context.selection(model: model, query: adapters.map { (name: "adapter", value: $0) })
+    func select(_ model: String?, _ adapters: [String]) throws(APIError) -> (adapters: AdapterSet, name: String) {
+      let selection = try context.selection(model: model, query: adapters.map { (name: "adapter", value: $0) })
+      do throws(AdapterError) {
+        let found = try context.adapters.acquireWaiting(selection.selector.references)
+        let terms = zip(found, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }
+        return (AdapterSet(terms), selection.name)
+      } catch { throw error.apiError(param: selection.param) }
     }
   }
 
   @Test func aRequestSelectsByQueryOrModel() throws {
     let setting = try Setting()
     for model in [nil, "base", "tiny", ""] {
-      let (adapters, name) = try setting.select(model)
+      let (adapters, name) = try setting.select(model, [])
       #expect(adapters.terms.isEmpty && name == "tiny", "\(model ?? "none")")
     }
-    for value in ["", "base"] { #expect(try setting.select(nil, value).adapters.terms.isEmpty) }
-    #expect(try setting.select("org/c:0.5").adapters.terms.map(\.weight) == [0.5])
-    #expect(try setting.select("org/c:0.5").name == "org/c:0.5")
-    #expect(try setting.select(nil, "a:0.7,b:0.3").adapters == setting.select("b:0.3,a:0.7").adapters)
-    #expect(try setting.select("tiny", "a").name == "a")
-    #expect(try setting.select("a", "a").adapters == setting.select("a").adapters)
-    #expect(try setting.select(nil, "a").adapters != setting.select(nil, "a:0.5").adapters)
+    for value in ["", "base"] { #expect(try setting.select(nil, [value]).adapters.terms.isEmpty) }
+    #expect(try setting.select("org/c:0.5", []).adapters.terms.map(\.weight) == [0.5])
+    #expect(try setting.select("org/c:0.5", []).name == "org/c:0.5")
+    #expect(try setting.select(nil, ["a:0.7,b:0.3"]).adapters == setting.select("b:0.3,a:0.7", []).adapters)
+    #expect(try setting.select("tiny", ["a"]).name == "a")
+    #expect(try setting.select("a", ["a"]).adapters == setting.select("a", []).adapters)
+    #expect(try setting.select(nil, ["a"]).adapters != setting.select(nil, ["a:0.5"]).adapters)
   }
 
   @Test func whatIsNotThereOrContradictsIsRefused() throws {
     let setting = try Setting()
     func error(_ model: String?, _ adapters: String...) -> APIError? {
       do throws(APIError) {
-        _ = try setting.context.selection(model: model, query: adapters.map { (name: "adapter", value: $0) })
+        _ = try setting.select(model, adapters)
         return nil
       } catch { return error }
     }
@@ -113,6 +122,6 @@ import Testing
     for (model, adapter) in [("a", "b"), ("a", "a:0.5"), ("a", "base"), ("a", ""), ("a", "a,b")] {
       #expect(error(model, adapter)?.status == 400, "\(model), \(adapter)")
     }
-    #expect(error(nil, "a@1")?.status == 400)
+    #expect(error(nil, "a@2")?.status == 404 && error(nil, "a@1") == nil)
   }
 }

@@ -1,0 +1,228 @@
+public import Foundation
+public import Model
+import Synchronization
+
+extension AdapterStore {
+  /// Registers a folder inside `--adapters` under a name: as a new version of it, or as the version that has the same
+  /// contents already. When this returns it is on the disk, and requests find it.
+  /// - Parameters:
+  ///   - path: relative to `--adapters`, or absolute inside it
+  ///   - pinned: whether it stays in memory; `nil` leaves that as it was
+  @discardableResult
+  public func load(name: String, path: String, pinned: Bool? = nil) throws(AdapterError) -> AdapterRecord {
+    try check(name: name)
+    guard let folder else {
+      throw AdapterError(.badPath, "the server was started without --adapters, so no adapter can be loaded")
+    }
+    let source = try folder.confined(path)
+    // What is loaded under its folder's own name need not be looked at by the next scan.
+    let isOwnFolder = (try? folder.confined(name)) == source
+    return try exclusively { () throws(AdapterError) in
+      let identity = isOwnFolder ? AdapterFolder.identity(of: source) : nil
+      return try register(name, source, origin: source.path, pinned: pinned, identity: identity)
+    }
+  }
+
+  /// Registers any folder: one that was staged for an upload, trained, or named by whoever owns the machine.
+  /// - Parameter origin: what is listed as its source
+  @discardableResult
+  public func load(
+    name: String, folder: URL, origin: String?, pinned: Bool? = nil
+  ) throws(AdapterError) -> AdapterRecord {
+    try check(name: name)
+    return try exclusively { () throws(AdapterError) in
+      try register(name, folder, origin: origin, pinned: pinned)
+    }
+  }
+
+  /// Takes the name away until it is loaded again; requests that run with the adapter keep it.
+  public func unload(name: String) throws(AdapterError) {
+    try exclusively { () throws(AdapterError) in
+      guard var record = state.withLock({ $0.records[name] }), record.isLoaded else {
+        throw AdapterError(.unknownName, "no adapter is called '\(name)'")
+      }
+      record.isLoaded = false
+      record.isPinned = false
+      try commit(record)
+    }
+  }
+
+  /// Forgets a version, or all of them, and deletes contents that no other refers to. Where the current version goes,
+  /// the newest that is left takes its place. Numbers are not given again.
+  public func remove(name: String, version number: Int? = nil) throws(AdapterError) {
+    try exclusively { () throws(AdapterError) in
+      guard var record = state.withLock({ $0.records[name] }), !record.versions.isEmpty else {
+        throw AdapterError(.unknownName, "no adapter is called '\(name)'")
+      }
+      guard number == nil || record.version(number ?? 0) != nil else {
+        throw AdapterError(.unknownName, "the adapter '\(name)' has no version \(number ?? 0)")
+      }
+      record.versions.removeAll { number == nil || $0.number == number }
+      if record.current == nil { record.currentNumber = record.versions.last?.number }
+      if record.versions.isEmpty {
+        record.isLoaded = false
+        record.isPinned = false
+      }
+      try commit(record)
+    }
+  }
+
+  /// Drops all but the newest versions of every name, and the current one.
+  /// - Parameter unloaded: drops names that are unloaded, too
+  /// - Returns: what was dropped
+  @discardableResult
+  public func prune(keeping count: Int, unloaded: Bool = false) throws(AdapterError) -> [AdapterReference] {
+    try exclusively { () throws(AdapterError) in
+      var dropped: [AdapterReference] = []
+      for old in state.withLock({ Array($0.records.values) }).sorted(by: { $0.name < $1.name }) {
+        var record = old
+        if unloaded, !record.isLoaded {
+          record.versions = []
+          record.currentNumber = nil
+        }
+        Self.prune(&record, keeping: count)
+        guard record != old else { continue }
+        try commit(record)
+        dropped += old.versions.filter { record.version($0.number) == nil }
+          .map { AdapterReference(name: old.name, version: $0.number) }
+      }
+      return dropped
+    }
+  }
+
+  func check(name: String) throws(AdapterError) {
+    guard AdapterName.isValid(name) else {
+      throw AdapterError(
+        .badName,
+        "'\(name)' is no adapter name: letters, digits and . _ / : - are allowed, and no ':number' at its end")
+    }
+    guard !settings.reservedNames.contains(name) else { throw AdapterError(.badName, "'\(name)' is the base's name") }
+  }
+
+  func exclusively<Value>(_ body: () throws(AdapterError) -> Value) throws(AdapterError) -> Value {
+    try writing.withLock { _ throws(AdapterError) in try body() }
+  }
+
+  // MARK: what the above share; `writing` is held
+
+  /// - Parameter identity: the source's, if the next scan is to know it
+  @discardableResult
+  func register(
+    _ name: String, _ source: URL, origin: String?, pinned: Bool? = nil, identity: String? = nil
+  ) throws(AdapterError) -> AdapterRecord {
+    let (adapter, hash, fileBytes) = try store(source, name: name)
+    let old = state.withLock { $0.records[name] }
+    var record =
+      old
+      ?? AdapterRecord(name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false)
+    if let same = record.versions.last(where: { $0.contentHash == hash && binding.fits($0) }) {
+      record.currentNumber = same.number
+    } else {
+      record.lastNumber += 1
+      record.currentNumber = record.lastNumber
+      record.versions.append(
+        AdapterVersion(
+          number: record.lastNumber, contentHash: hash, base: binding.fingerprint ?? "", rank: adapter.rank,
+          targets: adapter.targets.map(\.shortName), memoryBytes: adapter.bytes, fileBytes: fileBytes,
+          createdAt: Int(Date().timeIntervalSince1970), source: origin))
+    }
+    record.isLoaded = true
+    record.isPinned = pinned ?? record.isPinned
+    Self.prune(&record, keeping: settings.versionsKept)
+    let isKept = try admit(adapter, hash: hash, name: name, isPinned: record.isPinned)
+    try commit(record, mark: identity.map { AdapterFolderMark(identity: $0, contentHash: hash) }) { state in
+      if state.cache.use(hash, keeping: isKept) == nil { state.cache.insert(adapter, hash: hash, keeping: isKept) }
+      state.refusals[name] = nil
+      state.damages[hash] = nil
+    }
+    return record
+  }
+
+  /// Copies a folder's files into the data folder unless they are there, and reads the adapter from there.
+  private func store(_ source: URL, name: String) throws(AdapterError) -> (Adapter, hash: String, bytes: Int) {
+    func refused(_ error: any Error) -> AdapterError { AdapterError(.refused, "adapter '\(name)': \(error)") }
+    var (hash, bytes) = ("", 0)
+    do { (hash, bytes) = try contents.hash(of: source) } catch {
+      // Reading the adapter may know better what is wrong.
+      do { _ = try binding.read(source) } catch { throw refused(error) }
+      throw refused(error)
+    }
+    if contents.isIntact(hash) {
+      if let adapter = state.withLock({ $0.cache.use(hash, keeping: false) }) { return (adapter, hash, bytes) }
+      do { return (try binding.read(contents.location(hash)), hash, bytes) } catch { throw refused(error) }
+    }
+    let staging = try storing { try contents.makeStaging() }
+    defer { contents.discard(staging) }
+    (hash, bytes) = try storing { try contents.copy(from: source, to: staging) }
+    let adapter: Adapter
+    do { adapter = try binding.read(staging) } catch { throw refused(error) }
+    try storing { try contents.adopt(staging, hash: hash) }
+    return (adapter, hash, bytes)
+  }
+
+  /// Whether there is room to keep the adapter in memory.
+  /// - Throws: `AdapterError` if there never can be, or if it is pinned and there is none now
+  private func admit(_ adapter: Adapter, hash: String, name: String, isPinned: Bool) throws(AdapterError) -> Bool {
+    guard adapter.bytes <= settings.memory else {
+      throw AdapterError(
+        .refused,
+        "adapter '\(name)': it takes \(adapter.bytes) bytes of memory, more than the \(settings.memory) that there are "
+          + "for all (see --adapter-memory)")
+    }
+    if isPinned {
+      let others = state.withLock { state in
+        state.records.values.filter { $0.isPinned && isServed($0) && $0.name != name }
+          .reduce(into: [String: Int]()) { $0[$1.current?.contentHash ?? ""] = $1.current?.memoryBytes }
+      }
+      let sum = others.filter { $0.key != hash }.values.reduce(adapter.bytes, +)
+      guard sum <= settings.memory else {
+        throw AdapterError(
+          .refused,
+          "adapter '\(name)': pinned adapters would take \(sum) bytes of memory, more than the \(settings.memory) that "
+            + "there are for all (see --adapter-memory)")
+      }
+    }
+    if state.withLock({ $0.cache.contains(hash) }) { return true }
+    do throws(AdapterError) {
+      try makeRoom(for: adapter.bytes, patience: isPinned ? settings.patience : .zero)
+      return true
+    } catch {
+      if isPinned { throw error }
+      return false
+    }
+  }
+
+  /// Makes a record what is true, on the disk and then for requests, and lets go of what it no longer means.
+  func commit(
+    _ record: AdapterRecord, mark: AdapterFolderMark? = nil, _ change: (inout State) -> Void = { _ in }
+  ) throws(AdapterError) {
+    let old = state.withLock { $0.records[record.name] }
+    if old != record || mark != nil { try storing { try database.save(record, mark: mark) } }
+    let (dropped, orphans) = state.withLock { state in
+      state.records[record.name] = record
+      change(&state)
+      let hashes = Set((old?.versions ?? []).map(\.contentHash))
+      let dropped = hashes.filter { !Self.isWanted($0, state) }.compactMap { state.cache.drop($0) }
+      let kept = Set(state.records.values.flatMap { $0.versions.map(\.contentHash) })
+      return (dropped, hashes.subtracting(kept))
+    }
+    release(dropped)
+    for hash in orphans { contents.remove(hash) }
+  }
+
+  private static func prune(_ record: inout AdapterRecord, keeping count: Int) {
+    let kept = Set(record.versions.suffix(max(count, 1)).map(\.number) + (record.currentNumber.map { [$0] } ?? []))
+    // The current one is among those that are kept.
+    var surplus = kept.count - max(count, 1)
+    record.versions.removeAll { version in
+      guard kept.contains(version.number) else { return true }
+      guard surplus > 0, version.number != record.currentNumber else { return false }
+      surplus -= 1
+      return true
+    }
+  }
+
+  private func storing<Value>(_ body: () throws -> Value) throws(AdapterError) -> Value {
+    do { return try body() } catch { throw AdapterError(.storage, "the adapter cannot be stored: \(error)") }
+  }
+}

@@ -1,0 +1,76 @@
+/// A field value with parameters, `value; name=token; name="quoted"` (RFC 9110, section 5.6.6), as Content-Type and
+/// Content-Disposition have it.
+struct HeaderParameters: Equatable {
+  /// In lower case.
+  var value: String
+  /// Names in lower case; no name twice.
+  var parameters: [String: String]
+
+  /// `nil` for what is not of that form, or names a parameter twice.
+  init?(_ text: String) {
+    var scanner = Scanner(bytes: Array(text.utf8)[...])
+    guard let value = scanner.take(while: { $0 != UInt8(ascii: ";") }).map(trimmedOptionalSpace), !value.isEmpty
+    else { return nil }
+    self.value = value.lowercased()
+    parameters = [:]
+    while scanner.skip(UInt8(ascii: ";")) {
+      scanner.skipSpace()
+      if scanner.isAtEnd { break }
+      guard let name = scanner.take(while: Self.isTokenByte)?.lowercased(), !name.isEmpty,
+        scanner.skip(UInt8(ascii: "=")), let value = scanner.parameterValue(), parameters[name] == nil
+      else { return nil }
+      parameters[name] = value
+      scanner.skipSpace()
+    }
+    guard scanner.isAtEnd else { return nil }
+  }
+
+  /// RFC 9110's tchar.
+  static func isTokenByte(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"):
+      true
+    default: "!#$%&'*+-.^_`|~".utf8.contains(byte)
+    }
+  }
+
+  private struct Scanner {
+    var bytes: ArraySlice<UInt8>
+
+    var isAtEnd: Bool { bytes.isEmpty }
+
+    mutating func skip(_ byte: UInt8) -> Bool {
+      guard bytes.first == byte else { return false }
+      bytes.removeFirst()
+      return true
+    }
+
+    mutating func skipSpace() { bytes = bytes.drop { $0 == 0x20 || $0 == 0x09 } }
+
+    /// `nil` if it is not UTF-8.
+    mutating func take(while isWanted: (UInt8) -> Bool) -> String? {
+      let taken = bytes.prefix(while: isWanted)
+      bytes = bytes[taken.endIndex...]
+      return String(validating: taken, as: UTF8.self)
+    }
+
+    /// A token, or a quoted string, where a backslash escapes a quote or a backslash only: some clients send paths.
+    mutating func parameterValue() -> String? {
+      guard skip(UInt8(ascii: "\"")) else {
+        return take(while: HeaderParameters.isTokenByte).flatMap { $0.isEmpty ? nil : $0 }
+      }
+      var text: [UInt8] = []
+      while let byte = bytes.popFirst() {
+        if byte == UInt8(ascii: "\"") { return String(validating: text, as: UTF8.self) }
+        if byte == UInt8(ascii: "\\"), let next = bytes.first, next == UInt8(ascii: "\"") || next == byte {
+          text.append(next)
+          bytes.removeFirst()
+        } else {
+          text.append(byte)
+        }
+      }
+      return nil
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import Foundation
+import Logging
+import Model
+
+/// Adapters over HTTP: vLLM's two routes for loading and unloading, and `/v1/adapters`.
+struct AdapterRoutes: Sendable {
+  let store: AdapterStore
+  let logger: Logger
+  /// Where adapters are registered, one after the other, so that neither the loop nor the engine waits for a disk.
+  private let registering = DispatchQueue(label: "adapter registering")
+
+  init(store: AdapterStore, logger: Logger) {
+    self.store = store
+    self.logger = logger
+  }
+
+  func add(to router: inout Router) {
+    router.on("POST", "v1/load_lora_adapter") { load($0) }
+    router.on("POST", "v1/unload_lora_adapter") { unload($0) }
+    router.on("GET", "v1/adapters") { list($0) }
+    router.on("GET", "v1/adapters/{name...}") { (request) throws(APIError) in try show(request) }
+    router.on("PUT", "v1/adapters/{name...}") { (request) throws(APIError) in try upload(request) }
+    router.on("DELETE", "v1/adapters/{name...}") { (request) throws(APIError) in try remove(request) }
+  }
+
+  private func load(_ request: RoutedRequest) {
+    let exchange = request.exchange
+    exchange.collectJSON(limit: 1 << 20) { (fields) throws(APIError) in
+      let name = try required(fields, "lora_name")
+      let path = try required(fields, "lora_path")
+      let pinned = try fields.bool("pinned")
+      work(exchange, param: "lora_path") { () throws(AdapterError) in
+        let record = try store.load(name: name, path: path, pinned: pinned)
+        logger.info("adapter loaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
+        return Self.loadedJSON(record)
+      }
+    }
+  }
+
+  private func unload(_ request: RoutedRequest) {
+    let exchange = request.exchange
+    exchange.collectJSON(limit: 1 << 20) { (fields) throws(APIError) in
+      let name = try required(fields, "lora_name")
+      work(exchange, param: "lora_name") { () throws(AdapterError) in
+        try store.unload(name: name)
+        logger.info("adapter unloaded", metadata: ["name": .string(name)])
+        return ["name": .string(name), "status": "unloaded"]
+      }
+    }
+  }
+
+  private func list(_ request: RoutedRequest) {
+    let memory = store.memoryInUse
+    request.exchange.respond(json: [
+      "object": "list", "data": .array(store.listings.map(Self.json)),
+      "memory": [
+        "budget": .integer(store.settings.memory), "bytes": .integer(memory.bytes), "adapters": .integer(memory.count),
+      ],
+    ])
+  }
+
+  private func show(_ request: RoutedRequest) throws(APIError) {
+    let name = request.captures["name"] ?? ""
+    guard let listing = store.listing(name) else { throw .modelNotFound(name, param: "name") }
+    request.exchange.respond(json: Self.json(listing))
+  }
+
+  private func remove(_ request: RoutedRequest) throws(APIError) {
+    let name = request.captures["name"] ?? ""
+    let versions = request.exchange.request.queryItems.filter { $0.name == "version" }.map(\.value)
+    let number = versions.first.flatMap { Int($0) }
+    guard versions.count <= 1, versions.isEmpty || (number ?? 0) > 0 else {
+      throw .invalid("'version' must be one positive integer", param: "version", code: "invalid_value")
+    }
+    work(request.exchange, param: number == nil ? "name" : "version") { () throws(AdapterError) in
+      try store.remove(name: name, version: number)
+      logger.info(
+        "adapter deleted", metadata: ["name": .string(name), "version": .string(number.map(String.init) ?? "all")])
+      return [
+        "name": .string(name), "object": "adapter", "version": number.map(JSONValue.integer) ?? .null, "deleted": true,
+      ]
+    }
+  }
+
+  /// `PUT /v1/adapters/{name}`: the two files as multipart/form-data.
+  private func upload(_ request: RoutedRequest) throws(APIError) {
+    let exchange = request.exchange
+    let name = request.captures["name"] ?? ""
+    do throws(AdapterError) { try store.check(name: name) } catch { throw error.apiError(param: "name") }
+    let parser: MultipartParser
+    do throws(MultipartError) {
+      parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
+    } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
+    let upload = AdapterUpload(parser: parser, contents: store.contents)
+    let store = store
+    let logger = logger
+    upload.receive(exchange) { result in
+      switch result {
+      case .failure(let error): exchange.respond(error)
+      case .success(let received):
+        work(exchange, param: "name") { () throws(AdapterError) in
+          defer { store.contents.discard(received.folder) }
+          let record = try store.load(name: name, folder: received.folder, origin: nil, pinned: received.pinned)
+          logger.info("adapter uploaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
+          return Self.loadedJSON(record)
+        }
+      }
+    }
+  }
+
+  /// Does what may wait for a disk on its own queue, and answers on the loop.
+  private func work(
+    _ exchange: HTTPExchange, param: String, _ body: @Sendable @escaping () throws(AdapterError) -> JSONValue
+  ) {
+    registering.async {
+      let result = Result(catching: body)
+      exchange.loop.execute {
+        switch result {
+        case .success(let json): exchange.respond(json: json)
+        case .failure(let error): exchange.respond(error, param: param)
+        }
+      }
+    }
+  }
+
+  private func required(_ fields: RequestFields, _ name: String) throws(APIError) -> String {
+    guard let value = try fields.string(name), !value.isEmpty else {
+      throw .invalid("'\(name)' is missing", param: name, code: "missing_required_parameter")
+    }
+    return value
+  }
+}

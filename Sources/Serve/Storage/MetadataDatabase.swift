@@ -1,0 +1,58 @@
+internal import Foundation
+internal import GRDB
+internal import Model
+
+/// `DATA/graft.sqlite`: what is known of adapters, and whatever else outlives the process. One connection; every
+/// transaction that `write` returned from survives a power loss (WAL, synchronous = FULL).
+///
+/// What belongs together brings its tables as a migration here and its queries as an extension of its own.
+public final class MetadataDatabase: Sendable {
+  private let queue: DatabaseQueue
+  private let path: String
+
+  public static let fileName = "graft.sqlite"
+
+  /// Opens or makes the database, and brings it up to this build's tables.
+  /// - Throws: `ModelError` naming the file: if it is damaged, or was written by a newer graft
+  public init(_ folder: DataFolder) throws {
+    path = folder.url.appending(path: Self.fileName).path
+    do {
+      var configuration = Configuration()
+      configuration.journalMode = .wal
+      configuration.label = "metadata"
+      queue = try DatabaseQueue(path: path, configuration: configuration)
+      // GRDB lowers it to NORMAL for WAL, where a power loss may take the last transactions.
+      try queue.inDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+      let migrator = Self.migrator
+      guard try !queue.read({ try migrator.hasBeenSuperseded($0) }) else {
+        throw ModelError(path, reason: "was written by a newer version of graft, which has to be used with it")
+      }
+      try migrator.migrate(queue)
+    } catch let error as DatabaseError {
+      throw ModelError(path, reason: "the database cannot be opened: \(error.message ?? "\(error.resultCode)")")
+    }
+  }
+
+  /// Applied in order, each once; never changed once released.
+  private static var migrator: DatabaseMigrator {
+    var migrator = DatabaseMigrator()
+    migrator.registerMigration("0001 adapters") { try AdapterTables.create($0) }
+    return migrator
+  }
+
+  /// Runs `body` in a transaction, which is on the disk when this returns. Blocks: not for the event loop.
+  /// - Throws: `ModelError` for what the database refuses; `body`'s own errors as they are
+  func write<Value>(_ body: (Database) throws -> Value) throws -> Value {
+    try translating { try queue.write(body) }
+  }
+
+  func read<Value>(_ body: (Database) throws -> Value) throws -> Value {
+    try translating { try queue.read(body) }
+  }
+
+  private func translating<Value>(_ body: () throws -> Value) throws -> Value {
+    do { return try body() } catch let error as DatabaseError {
+      throw ModelError(path, reason: error.message ?? "\(error.resultCode)")
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import ArgumentParser
+import Foundation
+import Kernels
+import Model
+import Serve
+
+struct AdaptersCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "adapters",
+    abstract: "Lists, loads and removes the adapters of a data folder that no server is using.",
+    subcommands: [ListAdapters.self, LoadAdapter.self, RemoveAdapter.self, PruneAdapters.self])
+}
+
+/// The data folder of commands that need no model.
+private struct DataOptions: ParsableArguments {
+  @Option(help: "Where prepared bases and the server's state are kept.")
+  var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
+
+  func store() throws -> AdapterStore {
+    let folder = try DataFolder(URL(filePath: dataDir))
+    return try AdapterStore(dataFolder: folder, database: try MetadataDatabase(folder), binding: .none)
+  }
+}
+
+private struct ListAdapters: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "One line for each version: name, state, rank, bytes, content hash, base, targets.")
+
+  @OptionGroup var options: DataOptions
+
+  func run() throws {
+    for listing in try options.store().listings {
+      for version in listing.record.versions {
+        let isCurrent = version.number == listing.record.currentNumber
+        let state = state(listing, version, isCurrent: isCurrent)
+        print(
+          "\(listing.record.name)@\(version.number)\t\(state)\trank \(version.rank)\t\(version.fileBytes) bytes"
+            + "\t\(version.contentHash.prefix(12))\tbase \(version.base.prefix(12))\t"
+            + version.targets.joined(separator: ","))
+      }
+    }
+  }
+
+  private func state(_ listing: AdapterListing, _ version: AdapterVersion, isCurrent: Bool) -> String {
+    if case .refused(let reason) = listing.versionStates[version.number] { return reason }
+    if !listing.record.isLoaded { return "unloaded" }
+    if !isCurrent { return "old" }
+    return listing.record.isPinned ? "current, pinned" : "current"
+  }
+}
+
+private struct LoadAdapter: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "load", abstract: "Registers a PEFT folder under a name, as a new version if the name has one.")
+
+  @OptionGroup var options: ModelOptions
+
+  @Flag(help: "Keeps the adapter in a server's memory.")
+  var pinned = false
+
+  @Argument(help: "The name that requests will use.")
+  var name: String
+
+  @Argument(help: "The folder with adapter_config.json and adapter_model.safetensors.")
+  var path: String
+
+  func run() throws {
+    let folder = try DataFolder(URL(filePath: options.dataDir))
+    let database = try MetadataDatabase(folder)
+    let source = try openCheckpoint(at: options.modelURL)
+    let base = try openBase(source, options, ThreadPool(threads: options.threads))
+    let store = try AdapterStore(
+      dataFolder: folder, database: database,
+      binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: options.compute) },
+      settings: .init(reservedNames: [options.modelStem]))
+    let url = URL(filePath: path).standardizedFileURL
+    let record = try store.load(name: name, folder: url, origin: url.path, pinned: pinned ? true : nil)
+    print("\(name)@\(record.currentNumber ?? 0)")
+  }
+}
+
+private struct RemoveAdapter: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "remove", abstract: "Deletes an adapter, or one version of it.")
+
+  @OptionGroup var options: DataOptions
+
+  @Option(help: "Only this version.")
+  var version: Int?
+
+  @Argument(help: "The adapter's name.")
+  var name: String
+
+  func run() throws { try options.store().remove(name: name, version: version) }
+}
+
+private struct PruneAdapters: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "prune", abstract: "Deletes old versions, and contents that nothing refers to; prints what went.")
+
+  @OptionGroup var options: DataOptions
+
+  @Option(help: "How many versions of a name are kept.")
+  var keepVersions: Int = environment("KEEP_VERSIONS") ?? 5
+
+  @Flag(help: "Deletes names that are unloaded, too.")
+  var unloaded = false
+
+  func validate() throws {
+    guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
+  }
+
+  func run() throws {
+    for dropped in try options.store().prune(keeping: keepVersions, unloaded: unloaded) {
+      print("\(dropped.name)@\(dropped.version ?? 0)")
+    }
+  }
+}
