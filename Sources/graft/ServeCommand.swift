@@ -43,6 +43,20 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
   var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
 
+  @Option(help: "Requests that may run at once.")
+  var maxRunning: Int = environment("MAX_RUNNING") ?? 256
+
+  @Option(help: "Requests that may wait; those beyond are refused with 429.")
+  var maxQueue: Int = environment("MAX_QUEUE") ?? 256
+
+  @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
+  var prefixCache: Switch = environment("PREFIX_CACHE") ?? .on
+
+  @Option(
+    name: .customLong("target-itl"),
+    help: "Milliseconds that a token should take at most while prompts are computed beside it.")
+  var targetITL: Int = environment("TARGET_ITL") ?? 200
+
   @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
   var tlsCertificate: String = environment("TLS_CERTIFICATE") ?? ""
 
@@ -54,6 +68,11 @@ struct ServeCommand: ParsableCommand {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
     guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
+    for (name, value) in [("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL)] {
+      guard (1...1_000_000).contains(value) else {
+        throw ValidationError("--\(name) must be between 1 and 1,000,000")
+      }
+    }
   }
 
   func run() throws {
@@ -111,7 +130,11 @@ struct ServeCommand: ParsableCommand {
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }
-    let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
+    let engine = Engine(
+      transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
+      settings: .init(
+        maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
+        stepTarget: .milliseconds(targetITL)))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
@@ -171,3 +194,5 @@ private final class Startup: Sendable {
     if case .done(let engine) = state.withLock({ $0 }) { engine } else { nil }
   }
 }
+
+enum Switch: String, CaseIterable, ExpressibleByArgument { case on, off }

@@ -7,6 +7,10 @@ struct APIError: Error, Equatable {
   var message: String
   var param: String?
   var code: String?
+  /// Seconds, for the header.
+  var retryAfter: Int?
+  /// Whether OpenAI's clients may repeat a request that they would repeat.
+  var mayBeRepeated = true
 
   static func invalid(_ message: String, param: String? = nil, code: String? = nil, status: Int = 400) -> APIError {
     APIError(status: status, type: "invalid_request_error", message: message, param: param, code: code)
@@ -61,15 +65,5 @@ struct APIError: Error, Equatable {
         "code": code.map(JSONValue.string) ?? .null,
       ]
     ]
-  }
-}
-
-extension EngineError {
-  var apiError: APIError {
-    switch self {
-    case .shuttingDown: .plain(status: 503, message: message)
-    case .exceedsContext, .exceedsCache: .invalid(message, code: "context_length_exceeded")
-    case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
-    }
   }
 }

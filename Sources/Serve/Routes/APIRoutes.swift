@@ -31,6 +31,7 @@ public struct APIRoutes: Sendable {
     router.on("POST", "v1/chat/completions") { [self] in chat($0) }
     router.on("POST", "tokenize") { [self] in tokenize($0) }
     router.on("POST", "detokenize") { [self] in detokenize($0) }
+    router.on("GET", "metrics") { [self] in metrics($0) }
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
     AdapterRoutes(store: context.adapters, logger: logger).add(to: &router)
@@ -39,6 +40,12 @@ public struct APIRoutes: Sendable {
 
   private func health(_ request: RoutedRequest) {
     request.exchange.respond(json: ["status": "ok"])
+  }
+
+  private func metrics(_ request: RoutedRequest) {
+    let loaded = context.adapters.memoryInUse
+    MetricsRoute(engine: context.engine, adapterBytes: loaded.bytes, adapterCount: loaded.count)
+      .answer(request.exchange)
   }
 
   // MARK: completions and chats
@@ -81,11 +88,11 @@ public struct APIRoutes: Sendable {
   private func answer(
     _ plan: GenerationPlan, _ shape: any AnswerShape, model: String?, _ exchange: HTTPExchange
   ) throws(APIError) {
-    try context.withAdapters(of: exchange, model: model) { [context] adapters, name in
+    try context.withAdapters(of: exchange, model: model) { [context, apiKey] adapters, name in
       AnswerRun(
         plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
         context: context
-      ).start(adapters: adapters)
+      ).start(adapters: adapters, client: exchange.clientName(isKeyed: apiKey != nil))
     }
   }
 

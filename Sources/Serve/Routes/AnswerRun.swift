@@ -52,17 +52,21 @@ final class AnswerRun {
     }
   }
 
-  func start(adapters: AdapterSet) {
+  /// - Parameter client: whose request it is, for fairness
+  func start(adapters: AdapterSet, client: String) {
     exchange.onClose { [self] in cancel() }
     // Which candidates are best is told by their logprobs.
     let isChoosing = plan.candidatesPerPrompt > plan.choicesPerPrompt
     for index in candidates.indices {
       var sampling = plan.sampling
       sampling.seed &+= UInt64(index % plan.candidatesPerPrompt)
-      let generation = GenerationRequest(
+      var generation = GenerationRequest(
         prompt: plan.prompts[promptIndex(index)], adapters: adapters, maxTokens: plan.maxTokens, sampling: sampling,
         stop: plan.stop, endTokens: plan.endTokens, ignoresEndOfText: plan.ignoreEOS,
         topLogprobs: plan.logprobs ?? (isChoosing ? 0 : nil), echoesPrompt: plan.echo)
+      generation.client = client
+      generation.label = adapters.label(model)
+      generation.timeout = plan.timeout
       let loop = exchange.loop
       // The run belongs to the loop; the engine's thread only carries it there.
       nonisolated(unsafe) let run = self

@@ -20,6 +20,8 @@ struct GenerationPlan {
   var echo = false
   var stream: Bool
   var includeUsage: Bool
+  /// How long the answer may take.
+  var timeout: Duration?
 
   static let maxChoices = 128
   static let maxEndTokens = 64
@@ -44,6 +46,7 @@ struct GenerationPlan {
     candidatesPerPrompt = choicesPerPrompt
     stop = try Self.stops(fields)
     endTokens = try Self.endTokens(fields, vocabularySize: vocabularySize)
+    timeout = try fields.timeout()
     ignoreEOS = try fields.bool("ignore_eos") ?? false
     stream = try fields.bool("stream") ?? false
     includeUsage = try Self.usageOption(fields, stream: stream)

@@ -16,6 +16,8 @@ extension HTTPExchange {
   func respond(_ error: APIError) {
     var headers: HTTPHeaders = ["Content-Type": "application/json"]
     if error.status == 401 { headers.add("WWW-Authenticate", "Bearer") }
+    if let seconds = error.retryAfter { headers.add("Retry-After", "\(seconds)") }
+    if !error.mayBeRepeated { headers.add("x-should-retry", "false") }
     respond(status: error.status, headers: headers, body: error.json.encoded)
   }
 
