@@ -32,7 +32,8 @@ let package = Package(
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
-      name: "Model", dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+      name: "Model", dependencies: ["Kernels", "Template", "CPCRE2", "CXXHash", "COpenSSL"],
+      swiftSettings: swiftSettings),
     .target(name: "Train", dependencies: ["Model", "Kernels"], swiftSettings: swiftSettings),
     .target(
       name: "Serve",
