@@ -24,14 +24,17 @@ let package = Package(
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(
       name: "CLibevent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev", "libssl-dev"])]),
 
     // Swift, each target importing only what stands above it here.
     .target(name: "Template", swiftSettings: swiftSettings),
-    .target(name: "Kernels", dependencies: ["CKernels"], swiftSettings: swiftSettings),
+    .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
-      name: "Model", dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+      name: "Model", dependencies: ["Kernels", "Template", "CPCRE2", "CXXHash", "COpenSSL"],
+      swiftSettings: swiftSettings),
+    .target(name: "Train", dependencies: ["Model", "Kernels"], swiftSettings: swiftSettings),
     .target(
       name: "Serve",
       dependencies: [
@@ -42,7 +45,7 @@ let package = Package(
     .executableTarget(
       name: "graft",
       dependencies: [
-        "Serve", "Model", "Kernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Serve", "Train", "Model", "Kernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: swiftSettings),
@@ -56,6 +59,9 @@ let package = Package(
       name: "TestSupport", dependencies: ["Model", "Kernels"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
     .testTarget(
       name: "ModelTests", dependencies: ["Model", "Kernels", "TestSupport"], resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "TrainTests", dependencies: ["Train", "Model", "Kernels", "TestSupport"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "ServeTests",

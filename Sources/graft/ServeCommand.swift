@@ -40,6 +40,23 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
 
+  @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
+  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
+
+  @Option(help: "Requests that may run at once.")
+  var maxRunning: Int = environment("MAX_RUNNING") ?? 256
+
+  @Option(help: "Requests that may wait; those beyond are refused with 429.")
+  var maxQueue: Int = environment("MAX_QUEUE") ?? 256
+
+  @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
+  var prefixCache: Switch = environment("PREFIX_CACHE") ?? .on
+
+  @Option(
+    name: .customLong("target-itl"),
+    help: "Milliseconds that a token should take at most while prompts are computed beside it.")
+  var targetITL: Int = environment("TARGET_ITL") ?? 200
+
   @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
   var tlsCertificate: String = environment("TLS_CERTIFICATE") ?? ""
 
@@ -51,6 +68,11 @@ struct ServeCommand: ParsableCommand {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
     guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
+    for (name, value) in [("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL)] {
+      guard (1...1_000_000).contains(value) else {
+        throw ValidationError("--\(name) must be between 1 and 1,000,000")
+      }
+    }
   }
 
   func run() throws {
@@ -61,7 +83,7 @@ struct ServeCommand: ParsableCommand {
     let database = try MetadataDatabase(dataFolder)
     let loop = try EventLoop()
     let readiness = Readiness()
-    let server = try HTTPServer(loop: loop, configuration: configuration, handler: readiness.handler)
+    let server = try HTTPServer(loop: loop, configuration: configuration(logger), handler: readiness.handler)
     let startup = Startup()
     let thread = Thread { [self, logger] in
       do {
@@ -108,11 +130,15 @@ struct ServeCommand: ParsableCommand {
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }
-    let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
+    let engine = Engine(
+      transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
+      settings: .init(
+        maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
+        stepTarget: .milliseconds(targetITL)))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
-      startedAt: Int(Date().timeIntervalSince1970))
+      startedAt: Int(Date().timeIntervalSince1970), chat: try chatFormat(model.tokenizer, logger))
     let routes = APIRoutes(context: context, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
     engine.start()
     readiness.open(routes.handler)
@@ -126,12 +152,30 @@ struct ServeCommand: ParsableCommand {
     return engine
   }
 
-  private var configuration: HTTPConfiguration {
+  /// The template of `--chat-template`, which must be right, or the model's own: without one there are no chats.
+  private func chatFormat(_ tokenizer: Tokenizer, _ logger: Logger) throws -> Result<ChatFormat, ModelError> {
+    if !chatTemplate.isEmpty { return .success(try options.chatFormat(tokenizer, file: chatTemplate)) }
+    let format = Result { () throws(ModelError) in try ChatFormat(tokenizer, name: options.modelStem) }
+    if case .failure(let error) = format { logger.warning("no chats", metadata: ["reason": "\(error)"]) }
+    return format
+  }
+
+  private func configuration(_ logger: Logger) -> HTTPConfiguration {
     var configuration = HTTPConfiguration()
     configuration.host = host
     configuration.port = port
     if !tlsKey.isEmpty { configuration.tls = .init(certificatePath: tlsCertificate, keyPath: tlsKey) }
     configuration.errorBody = APIRoutes.errorBody
+    configuration.onEnd = { summary in
+      let milliseconds = (summary.duration / .milliseconds(1) * 10).rounded() / 10
+      logger.info(
+        "request",
+        metadata: [
+          "id": .string(summary.id), "method": .string(summary.method), "path": .string(summary.path),
+          "status": .string(summary.status.map(String.init) ?? "none"), "ms": "\(milliseconds)",
+          "client": .string(summary.remoteAddress + (summary.isComplete ? "" : " (left)")),
+        ])
+    }
     return configuration
   }
 }
@@ -150,3 +194,5 @@ private final class Startup: Sendable {
     if case .done(let engine) = state.withLock({ $0 }) { engine } else { nil }
   }
 }
+
+enum Switch: String, CaseIterable, ExpressibleByArgument { case on, off }

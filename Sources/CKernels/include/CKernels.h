@@ -144,3 +144,5 @@ static inline void graft_pause(void) {
   __asm__ volatile("yield");
 #endif
 }
+
+#include "training.h"

@@ -8,13 +8,17 @@ public import Kernels
 
 /// A fixed number of blocks of keys and values, 32 positions of all layers each, lent to sequences.
 ///
-/// The memory is reserved at once and taken from the machine when first written.
+/// The memory is reserved at once and taken from the machine when first written. Blocks have any number of holders:
+/// sequences, and the tree that finds them again (KeyValueCache+Prefixes.swift). One with several is never written.
 /// `@unchecked Sendable`: the engine thread alone calls it, and lends the blocks' memory to the pool for a step.
 public final class KeyValueCache: @unchecked Sendable {
   public let layout: KeyValueLayout
   public let blockCount: Int
   private let memory: UnsafeMutableRawPointer
-  private var freeBlocks: [Int32]
+  var pool: BlockPool
+  var prefixes: PrefixTree
+  /// How often a block was forgotten to make room.
+  public internal(set) var evictions = 0
 
   /// - Parameter bytes: the budget; at least one block is made.
   /// - Throws: `ModelError` if the address space cannot be had.
@@ -33,34 +37,73 @@ public final class KeyValueCache: @unchecked Sendable {
         "key-value cache", reason: "\(size) bytes cannot be reserved: \(String(cString: strerror(errno)))")
     }
     memory = map
-    freeBlocks = (0..<Int32(blockCount)).reversed()
+    pool = BlockPool(count: blockCount)
+    prefixes = PrefixTree(blocks: blockCount)
   }
 
-  deinit { munmap(memory, blockCount * layout.bytesPerBlock) }
+  deinit { munmap(memory, blockCount * bytesPerBlock) }
 
-  public var freeBlockCount: Int { freeBlocks.count }
+  /// Bytes of one block, all layers.
+  public var bytesPerBlock: Int { layout.bytesPerBlock }
+  /// Blocks that a sequence can have: those that nobody holds, and those that only the tree does.
+  public var freeBlockCount: Int { pool.freeCount + prefixes.evictableCount }
+  /// Of the free ones, those that are kept for sequences to come.
+  public var cachedBlockCount: Int { prefixes.evictableCount }
   /// The longest sequence that the whole cache could hold.
   public var positionCapacity: Int { blockCount * keyValueBlockLength }
 
   /// Lengthens a sequence's table until it covers `positions`; false, with nothing changed, if too few are free.
   public func extend(_ table: inout BlockTable, to positions: Int) -> Bool {
     let wanted = (positions + keyValueBlockLength - 1) / keyValueBlockLength - table.blocks.count
-    guard wanted <= freeBlocks.count else { return false }
+    guard wanted <= freeBlockCount else { return false }
     for _ in 0..<max(wanted, 0) {
-      let block = freeBlocks.removeLast()
-      table.blocks.append(block)
-      table.pointers.append(pointer(to: block))
+      guard let block = takeBlock() else { return false }
+      append(block, to: &table)
     }
     return true
   }
 
   /// Takes back all blocks of a sequence.
   public func release(_ table: inout BlockTable) {
-    freeBlocks.append(contentsOf: table.blocks)
+    // From the last to the first: what begins a sequence is kept longer than what continues it.
+    for block in table.blocks.reversed() { drop(block) }
     table = BlockTable()
   }
 
-  private func pointer(to block: Int32) -> UnsafeMutableRawPointer { memory + Int(block) * layout.bytesPerBlock }
+  // MARK: blocks
+
+  /// A block with one holder; makes room if there is none.
+  func takeBlock() -> Int32? {
+    if pool.freeCount == 0, let block = prefixes.evict() {
+      pool.drop(block)
+      evictions += 1
+    }
+    return pool.take()
+  }
+
+  func hold(_ block: Int32) {
+    if pool.hold(block) == 2 { prefixes.becameHeld(block: block) }
+  }
+
+  func drop(_ block: Int32) {
+    if pool.drop(block) == 1 { prefixes.becameIdle(block: block) }
+  }
+
+  func append(_ block: Int32, to table: inout BlockTable) {
+    table.blocks.append(block)
+    table.pointers.append(pointer(to: block))
+  }
+
+  func replace(_ index: Int, with block: Int32, in table: inout BlockTable) {
+    table.blocks[index] = block
+    table.pointers[index] = pointer(to: block)
+  }
+
+  func copy(_ source: Int32, to target: Int32) {
+    memcpy(pointer(to: target), pointer(to: source), bytesPerBlock)
+  }
+
+  private func pointer(to block: Int32) -> UnsafeMutableRawPointer { memory + Int(block) * bytesPerBlock }
 }
 
 /// The cache blocks of one sequence, in the order of its positions.
@@ -69,6 +112,9 @@ public final class KeyValueCache: @unchecked Sendable {
 public struct BlockTable: @unchecked Sendable {
   public fileprivate(set) var blocks: [Int32] = []
   fileprivate(set) var pointers: ContiguousArray<UnsafeMutableRawPointer> = []
+  /// The whole blocks at the beginning that are in the tree, and the node of the last.
+  var published = 0
+  var lastNode = PrefixTree.none
 
   public init() {}
 

@@ -1,42 +1,71 @@
 import Foundation
 import Kernels
-import Logging
 public import Model
 
 /// The engine thread: drains the inbox, asks the scheduler, computes, samples, tells the sinks.
 ///
-/// `@unchecked Sendable`: only the inbox is touched from other threads; all else belongs to the engine's own.
+/// `@unchecked Sendable`: only the inbox and the metrics are touched from other threads; all else belongs to the
+/// engine's own.
 public final class Engine: @unchecked Sendable {
   public struct Settings: Sendable {
     /// Most rows of one forward pass.
     public var rowBudget: Int
+    /// Most requests that run at once.
     public var maxRunning: Int
+    /// Most requests that wait; those beyond are refused.
+    public var maxQueue: Int
+    /// Keeps the keys and values of what was computed for requests that begin alike.
+    public var cachesPrefixes: Bool
+    /// About the longest pass while requests decode: prompts beside them are cut to fit.
+    public var stepTarget: Duration?
 
-    public init(rowBudget: Int = 128, maxRunning: Int = 256) {
+    public init(
+      rowBudget: Int = 128, maxRunning: Int = 256, maxQueue: Int = 256, cachesPrefixes: Bool = true,
+      stepTarget: Duration? = .milliseconds(200)
+    ) {
       self.rowBudget = rowBudget
       self.maxRunning = maxRunning
+      self.maxQueue = maxQueue
+      self.cachesPrefixes = cachesPrefixes
+      self.stepTarget = stepTarget
     }
   }
 
-  private let inbox = EngineInbox()
+  let metrics = EngineMetrics()
+  private let inbox: EngineInbox
   private let transformer: Transformer
   private let cache: KeyValueCache
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
+  private let samplingWorkspace: SamplingWorkspace
+  private let cachesPrefixes: Bool
   private var scheduler: Scheduler
   private var generations: [GenerationID: Generation] = [:]
+  /// Groups whose prompt is not computed yet.
+  private var groups: [PromptGroup.Key: PromptGroup] = [:]
+  private var groupCount: UInt64 = 0
+  private let epoch = ContinuousClock.now
+  private var lastStart: ContinuousClock.Instant?
+  private var secondsPerStart = 0.5
   private let finished = DispatchSemaphore(value: 0)
 
   public init(transformer: Transformer, cache: KeyValueCache, tokenizer: Tokenizer, settings: Settings = Settings()) {
     self.transformer = transformer
     self.cache = cache
     self.tokenizer = tokenizer
+    cachesPrefixes = settings.cachesPrefixes
+    inbox = EngineInbox(capacity: max(settings.maxQueue, 1))
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
-    let rows = min(settings.rowBudget, transformer.maxRows)
+    samplingWorkspace = SamplingWorkspace(vocabularySize: transformer.base.config.vocabularySize)
+    let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
-      limits: .init(rowBudget: rows, running: settings.maxRunning, logitRows: rows),
-      blocks: cache.blockCount)
+      limits: .init(
+        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget))
+    recordState()
   }
+
+  /// The most positions, prompt and answer together, that a request can have.
+  public var positionLimit: Int { min(transformer.contextLength, cache.positionCapacity) }
 
   /// Starts the engine's thread.
   public func start() {
@@ -56,94 +85,297 @@ public final class Engine: @unchecked Sendable {
     finished.signal()
   }
 
-  /// Hands a request in. `sink` is called on the engine's thread, or on the caller's if the engine was stopped, and
-  /// must not wait for anything.
+  /// Hands a request in. `sink` is called on the engine's thread, or on the caller's if the engine was stopped or too
+  /// many requests wait, and must not wait for anything.
   public func submit(
     _ request: GenerationRequest, sink: @escaping @Sendable (GenerationEvent) -> Void
   ) -> GenerationID {
-    let id = inbox.makeID()
-    if !inbox.post(.submit(id, request, sink)) { sink(.failed(.shuttingDown)) }
+    let (id, refusal) = inbox.submit(request, sink: sink)
+    if let refusal {
+      metrics.update { $0.end($0.index(of: request.label), .rejected) }
+      sink(.failed(refusal))
+    }
     return id
   }
 
-  /// Ends a generation without another event, at the next step at the latest.
-  public func cancel(_ id: GenerationID) { inbox.post(.cancel(id)) }
+  /// Ends a generation without another event, at the next pass at the latest.
+  public func cancel(_ id: GenerationID) { inbox.cancel(id) }
 
   // MARK: the engine's thread
 
   private func run() {
     while true {
-      let idle = generations.isEmpty
-      for message in inbox.drain(waiting: idle) {
+      for message in inbox.drain(waiting: scheduler.isEmpty) {
         switch message {
-        case .submit(let id, let request, let sink): admit(id, request, sink)
-        case .cancel(let id): remove(id)
+        case .submit(let submission): admit(submission)
+        case .cancel(let id): remove(id, .cancelled)
         case .stop:
-          for generation in generations.values { generation.sink(.failed(.shuttingDown)) }
+          for generation in generations.values {
+            generation.fail(.shuttingDown)
+            generation.flush()
+          }
           generations = [:]
           return
         }
       }
-      if case .step(let slices) = scheduler.next() { step(slices) }
+      act()
+      recordState()
     }
   }
 
-  private func admit(
-    _ id: GenerationID, _ request: GenerationRequest, _ sink: @escaping @Sendable (GenerationEvent) -> Void
-  ) {
-    let vocabulary = transformer.base.config.vocabularySize
-    if let token = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
-      sink(.failed(.noSuchToken(token, vocabulary: vocabulary)))
-      return
-    }
-    let positions = request.prompt.count + request.maxTokens
-    guard !request.prompt.isEmpty, positions <= transformer.contextLength else {
-      sink(.failed(.exceedsContext(positions: positions, contextLength: transformer.contextLength)))
-      return
-    }
-    let generation = Generation(
-      id: id, request: request, tokenizer: tokenizer, endTokens: endTokens, sink: sink)
-    guard generation.positionsNeeded <= cache.positionCapacity else {
-      sink(.failed(.exceedsCache(positions: generation.positionsNeeded, capacity: cache.positionCapacity)))
-      return
-    }
-    generations[id] = generation
-    scheduler.enqueue(
-      id, promptLength: request.prompt.count,
-      blocks: (generation.positionsNeeded + keyValueBlockLength - 1) / keyValueBlockLength,
-      scoresPrompt: request.scoresPrompt)
-  }
-
-  private func step(_ slices: [Scheduler.Slice]) {
-    let work = slices.compactMap { slice in
-      generations[slice.id].map { (generation: $0, positions: slice.positions) }
-    }
-    let batch = ForwardBatch(
-      segments: work.map { generation, positions in
-        let fits = cache.extend(&generation.table, to: positions.upperBound)
-        precondition(fits, "the scheduler admits only what fits")
-        return .init(
-          tokens: Array(generation.tokens[positions]), position: positions.lowerBound, table: generation.table,
-          adapters: generation.request.adapters, logits: generation.wantedLogits(positions))
-      })
-    transformer.forward(batch, cache: cache) { logits, ld in
-      var row = 0
-      for (generation, positions) in work {
-        let wanted = generation.wantedLogits(positions).count
-        let rows = (row..<row + wanted).map { index in
-          LogitRow(
-            UnsafeBufferPointer(start: logits + index * ld, count: transformer.base.config.vocabularySize),
-            compute: transformer.compute)
-        }
-        row += wanted
-        if generation.advance(positions, rows: rows, compute: transformer.compute) { remove(generation.id) }
+  /// Does what the scheduler says, up to the next pass.
+  private func act() {
+    while true {
+      let action = scheduler.next(now: epoch.duration(to: .now), freeBlocks: cache.freeBlockCount) { id in
+        guard let generation = generations[id], sharesPrefix(generation) else { return 0 }
+        return cache.sharedBlockCount(
+          tokens: generation.tokens, limit: generation.cacheLimit, key: generation.prefixKey)
+      }
+      switch action {
+      case .admit(let id): start(id)
+      case .preempt(let id): preempt(id)
+      case .expire(let id): expire(id)
+      case .step(let slices): return step(slices)
+      case .idle: return
       }
     }
   }
 
-  private func remove(_ id: GenerationID) {
-    guard let generation = generations.removeValue(forKey: id) else { return }
+  private func admit(_ submission: EngineInbox.Submission) {
+    let request = submission.request
+    let label = metrics.update { $0.index(of: request.label) }
+    if let error = refusal(of: request) {
+      inbox.leftQueue()
+      metrics.update { $0.end(label, .failed) }
+      return submission.sink(.failed(error))
+    }
+    let stream = StreamKey(client: request.client, adapters: PrefixKey(request.adapters))
+    let group = group(
+      .init(
+        stream: stream, prompt: request.prompt, echoes: request.echoesPrompt, topLogprobs: request.topLogprobs))
+    let generation = Generation(
+      submission, prefixKey: cachesPrefixes ? stream.adapters : PrefixKey(request.adapters, group: group.id),
+      group: group, label: label, tokenizer: tokenizer, endTokens: endTokens)
+    generations[submission.id] = generation
+    scheduler.enqueue(
+      .init(
+        id: submission.id, stream: stream, promptLength: request.prompt.count, scoresPrompt: request.scoresPrompt,
+        group: group.id, deadline: request.timeout.map { epoch.duration(to: submission.time) + $0 }))
+    metrics.update { $0.counts[label].waiting += 1 }
+  }
+
+  private func refusal(of request: GenerationRequest) -> EngineError? {
+    let vocabulary = transformer.base.config.vocabularySize
+    if let token = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
+      return .noSuchToken(token, vocabulary: vocabulary)
+    }
+    let (positions, overflow) = request.prompt.count.addingReportingOverflow(request.maxTokens)
+    guard !request.prompt.isEmpty, !overflow, positions <= transformer.contextLength else {
+      return .exceedsContext(positions: positions, contextLength: transformer.contextLength)
+    }
+    // The last token's keys and values are never computed.
+    let needed = request.prompt.count + max(request.maxTokens - 1, 0)
+    guard needed <= cache.positionCapacity else {
+      return .exceedsCache(positions: needed, capacity: cache.positionCapacity)
+    }
+    return nil
+  }
+
+  private func group(_ key: PromptGroup.Key) -> PromptGroup {
+    let group: PromptGroup
+    if let found = groups[key] {
+      group = found
+      group.isShared = true
+    } else {
+      groupCount += 1
+      group = PromptGroup(id: groupCount, key: key)
+      groups[key] = group
+    }
+    group.members += 1
+    return group
+  }
+
+  private func sharesPrefix(_ generation: Generation) -> Bool { cachesPrefixes || generation.group.isShared }
+
+  /// A request begins to run, or does so again.
+  private func start(_ id: GenerationID) {
+    guard let generation = generations[id] else { return scheduler.remove(id) }
+    if let records = generation.group.records { generation.adopt(records) }
+    var found = 0
+    if sharesPrefix(generation) {
+      found = cache.begin(
+        &generation.table, tokens: generation.tokens, limit: generation.cacheLimit, key: generation.prefixKey)
+    }
+    scheduler.found(id, computed: found, blocks: generation.table.blocks.count)
+    if !generation.hasStarted { leftQueue() }
+    metrics.update { state in
+      state.counts[generation.label].waiting -= 1
+      if generation.hasStarted { return }
+      state.counts[generation.label].promptTokens += generation.request.prompt.count
+      state.prefixQueries += 1
+      state.prefixHits += found > 0 ? 1 : 0
+      state.prefixHitTokens += found
+    }
+    generation.start(cached: found)
+  }
+
+  /// Tells the inbox of a start, and how fast those that wait come to start.
+  private func leftQueue() {
+    let now = ContinuousClock.now
+    if let lastStart, scheduler.waitingCount > 0 {
+      secondsPerStart = secondsPerStart * 0.9 + min(lastStart.duration(to: now) / .seconds(1), 60) * 0.1
+    }
+    lastStart = now
+    inbox.leftQueue(secondsPerStart: secondsPerStart)
+  }
+
+  private func preempt(_ id: GenerationID) {
+    guard let generation = generations[id] else { return }
+    keep(generation)
+    metrics.update { state in
+      state.preemptions += 1
+      state.counts[generation.label].waiting += 1
+    }
+  }
+
+  private func expire(_ id: GenerationID) {
+    guard let generation = generations[id] else { return scheduler.remove(id) }
+    generation.expire()
+    remove(id, .timeout)
+    generation.flush()
+  }
+
+  /// Gives a generation's blocks back, findable for those that begin alike.
+  private func keep(_ generation: Generation) {
+    publish(generation, partial: true)
     cache.release(&generation.table)
+    generation.loseCache()
+  }
+
+  private func publish(_ generation: Generation, partial: Bool) {
+    guard sharesPrefix(generation) else { return }
+    cache.publish(
+      &generation.table, tokens: generation.tokens, length: generation.computed, partial: partial,
+      key: generation.prefixKey)
+  }
+
+  private func remove(_ id: GenerationID, _ outcome: EngineMetrics.Outcome) {
+    guard let generation = generations.removeValue(forKey: id) else { return }
+    let isWaiting = !scheduler.isRunning(id)
+    if isWaiting, !generation.hasStarted { inbox.leftQueue() }
     scheduler.remove(id)
+    keep(generation)
+    let group = generation.group
+    group.members -= 1
+    if group.members == 0, groups[group.key] === group { groups[group.key] = nil }
+    metrics.update { state in
+      state.end(generation.label, outcome)
+      if isWaiting { state.counts[generation.label].waiting -= 1 }
+    }
+  }
+
+  /// What is shown of the engine between passes.
+  private func recordState() {
+    metrics.update { state in
+      state.running = scheduler.runningCount
+      state.blocksTotal = cache.blockCount
+      state.blocksCached = cache.cachedBlockCount
+      state.blocksUsed = cache.blockCount - cache.freeBlockCount
+      state.bytesPerBlock = cache.bytesPerBlock
+      state.evictions = cache.evictions
+    }
+  }
+
+  // MARK: a pass
+
+  private struct Work {
+    var generation: Generation
+    var positions: Range<Int>
+    var wanted: Range<Int>
+    var isOver = false
+    var madeToken = false
+  }
+
+  private func step(_ slices: [Scheduler.Slice]) {
+    let started = ContinuousClock.now
+    var work = work(slices)
+    let batch = ForwardBatch(
+      segments: work.map { item in
+        let generation = item.generation
+        return .init(
+          tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
+          table: generation.table, adapters: generation.request.adapters, logits: item.wanted)
+      })
+    transformer.forward(batch, cache: cache) { logits, ld in
+      var row = 0
+      for index in work.indices {
+        let (generation, positions) = (work[index].generation, work[index].positions)
+        let rows = (row..<row + work[index].wanted.count).map { index in
+          LogitRow(
+            UnsafeBufferPointer(start: logits + index * ld, count: transformer.base.config.vocabularySize),
+            compute: transformer.compute)
+        }
+        row += rows.count
+        let before = generation.usage.completionTokens
+        work[index].isOver = generation.advance(
+          positions, rows: rows, compute: transformer.compute, workspace: samplingWorkspace)
+        work[index].madeToken = generation.usage.completionTokens > before
+      }
+    }
+    for item in work { settle(item) }
+    let ended = ContinuousClock.now
+    scheduler.completed(rows: batch.rowCount, in: started.duration(to: ended))
+    recordStep(work, rows: batch.rowCount, started, ended)
+    for item in work where item.isOver {
+      remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
+    }
+    recordState()
+    // All at once, so that the loop's thread is woken once.
+    for item in work { item.generation.flush() }
+  }
+
+  /// What a pass computes, those with the same adapters side by side.
+  private func work(_ slices: [Scheduler.Slice]) -> [Work] {
+    var work: [Work] = []
+    work.reserveCapacity(slices.count)
+    for slice in slices {
+      guard let generation = generations[slice.id] else { continue }
+      let fits = cache.extend(&generation.table, to: slice.positions.upperBound)
+      precondition(fits, "the scheduler hands out only blocks that are free")
+      work.append(
+        Work(
+          generation: generation, positions: slice.positions, wanted: generation.wantedLogits(slice.positions)))
+    }
+    if work.count > 2 { work.sort { $0.generation.adapterOrder < $1.generation.adapterOrder } }
+    return work
+  }
+
+  /// Makes what was computed findable, and lets those go on that waited for a prompt.
+  private func settle(_ item: Work) {
+    let generation = item.generation
+    let completesPrompt =
+      item.positions.upperBound >= generation.request.prompt.count
+      && item.positions.lowerBound < generation.request.prompt.count
+    if completesPrompt, groups[generation.group.key] === generation.group { groups[generation.group.key] = nil }
+    publish(generation, partial: completesPrompt)
+  }
+
+  private func recordStep(
+    _ work: [Work], rows: Int, _ started: ContinuousClock.Instant, _ ended: ContinuousClock.Instant
+  ) {
+    metrics.update { state in
+      state.stepSeconds.observe(started.duration(to: ended) / .seconds(1))
+      state.batchRows.observe(Double(rows))
+      for item in work where item.madeToken {
+        let generation = item.generation
+        state.counts[generation.label].generatedTokens += 1
+        if let last = generation.lastToken {
+          state.interToken.observe(last.duration(to: ended) / .seconds(1))
+        } else {
+          state.timeToFirstToken.observe(generation.submitted.duration(to: ended) / .seconds(1))
+        }
+        generation.lastToken = ended
+      }
+    }
   }
 }

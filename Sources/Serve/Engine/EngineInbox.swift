@@ -6,21 +6,34 @@
 
 /// The only way into the engine: messages from any thread, drained by the engine's own.
 ///
-/// `@unchecked Sendable`: `messages`, `nextID` and `isClosed` are touched under the mutex alone.
+/// It also counts the requests that wait, so that one too many is refused at the door.
+/// `@unchecked Sendable`: every variable is touched under the mutex alone.
 final class EngineInbox: @unchecked Sendable {
+  struct Submission: Sendable {
+    var id: GenerationID
+    var request: GenerationRequest
+    var sink: @Sendable (GenerationEvent) -> Void
+    var time: ContinuousClock.Instant
+  }
+
   enum Message: Sendable {
-    case submit(GenerationID, GenerationRequest, @Sendable (GenerationEvent) -> Void)
+    case submit(Submission)
     case cancel(GenerationID)
     case stop
   }
 
+  private let capacity: Int
   private var messages: [Message] = []
   private var nextID: UInt64 = 0
   private var isClosed = false
+  private var waiting = 0
+  private var secondsPerStart = 0.5
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let arrived = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-  init() {
+  /// - Parameter capacity: most requests that wait
+  init(capacity: Int) {
+    self.capacity = capacity
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(arrived, nil)
   }
@@ -32,21 +45,40 @@ final class EngineInbox: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  func makeID() -> GenerationID {
-    locked {
+  /// Hands a request in, unless nobody will read it or too many wait.
+  func submit(
+    _ request: GenerationRequest, sink: @escaping @Sendable (GenerationEvent) -> Void
+  ) -> (id: GenerationID, refusal: EngineError?) {
+    let time = ContinuousClock.now
+    return locked {
       nextID += 1
-      return GenerationID(value: nextID)
+      let id = GenerationID(value: nextID)
+      if isClosed { return (id, .shuttingDown) }
+      guard waiting < capacity else {
+        let seconds = (Double(waiting) * secondsPerStart).rounded(.up)
+        return (id, .overloaded(waiting: waiting, retryAfter: Int(min(max(seconds, 1), 60))))
+      }
+      waiting += 1
+      messages.append(.submit(Submission(id: id, request: request, sink: sink, time: time)))
+      if messages.count == 1 { pthread_cond_signal(arrived) }
+      return (id, nil)
     }
   }
 
-  /// False if the inbox is closed, and nobody will read the message.
-  @discardableResult
-  func post(_ message: Message) -> Bool {
+  func cancel(_ id: GenerationID) {
     locked {
-      if isClosed { return false }
-      messages.append(message)
-      pthread_cond_signal(arrived)
-      return true
+      if isClosed { return }
+      messages.append(.cancel(id))
+      if messages.count == 1 { pthread_cond_signal(arrived) }
+    }
+  }
+
+  /// A request waits no more.
+  /// - Parameter secondsPerStart: about how long it takes until one of those that wait starts
+  func leftQueue(secondsPerStart: Double? = nil) {
+    locked {
+      waiting -= 1
+      if let secondsPerStart { self.secondsPerStart = secondsPerStart }
     }
   }
 
@@ -63,7 +95,8 @@ final class EngineInbox: @unchecked Sendable {
   func drain(waiting: Bool) -> [Message] {
     locked {
       while waiting && messages.isEmpty { pthread_cond_wait(arrived, mutex) }
-      defer { messages.removeAll(keepingCapacity: true) }
+      if messages.isEmpty { return [] }
+      defer { messages = [] }
       return messages
     }
   }

@@ -5,67 +5,128 @@ import Model
 final class Generation {
   let id: GenerationID
   let request: GenerationRequest
-  let sink: @Sendable (GenerationEvent) -> Void
+  /// Under which keys and values may be shared with it.
+  let prefixKey: PrefixKey
+  let group: PromptGroup
+  /// The same for the same adapters, so that their rows can be put side by side.
+  let adapterOrder: Int
+  let submitted: ContinuousClock.Instant
+  /// Where the metrics count it.
+  let label: Int
   var table = BlockTable()
   /// The prompt and what was generated after it.
   private(set) var tokens: [Int32]
+  /// Of the tokens, those whose keys and values are in `table`.
+  private(set) var computed = 0
+  private(set) var isPromptComputed = false
+  /// Whether it has ever been admitted.
+  private(set) var hasStarted = false
+  private(set) var finishReason: FinishReason?
+  private(set) var usage: GenerationUsage
+  /// When the last token was made.
+  var lastToken: ContinuousClock.Instant?
+
+  private let sink: @Sendable (GenerationEvent) -> Void
+  /// What the sink will be told when the pass is done.
+  private var events: [GenerationEvent] = []
   private var output: OutputText
-  private let sampler: Sampler
+  private var sampler: Sampler
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
   private var promptRecords: [TokenRecord] = []
-  private var usage: GenerationUsage
+  /// Positions of the prompt whose logits have told their next token's logprob.
+  private var scored = 0
 
   init(
-    id: GenerationID, request: GenerationRequest, tokenizer: Tokenizer, endTokens: Set<Int32>,
-    sink: @escaping @Sendable (GenerationEvent) -> Void
+    _ submission: EngineInbox.Submission, prefixKey: PrefixKey, group: PromptGroup, label: Int, tokenizer: Tokenizer,
+    endTokens: Set<Int32>
   ) {
-    self.id = id
-    self.request = request
-    self.sink = sink
+    id = submission.id
+    request = submission.request
+    sink = submission.sink
+    submitted = submission.time
+    self.prefixKey = prefixKey
+    self.group = group
+    adapterOrder = group.key.stream.adapters.hashValue
+    self.label = label
     self.tokenizer = tokenizer
-    self.endTokens = endTokens
+    self.endTokens = endTokens.union(request.endTokens)
     tokens = request.prompt
     output = OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.stop)
-    sampler = Sampler(request.sampling)
+    sampler = Sampler(request.sampling, prompt: request.prompt)
     usage = GenerationUsage(promptTokens: request.prompt.count)
   }
 
-  /// Positions whose keys and values it may come to need: the last token's are never computed.
-  var positionsNeeded: Int { request.prompt.count + max(request.maxTokens - 1, 0) }
+  // MARK: the cache
+
+  private var lastScored: Int { request.prompt.count - 1 }
+  private var isScoring: Bool { request.scoresPrompt && scored < lastScored }
+
+  /// Most positions that can come from the cache: from here on logits are wanted.
+  var cacheLimit: Int { isScoring ? scored : tokens.count - 1 }
+
+  /// It begins, or begins again after it was preempted, with so many positions from the cache.
+  func start(cached: Int) {
+    computed = cached
+    if !hasStarted { usage.cachedTokens = cached }
+    hasStarted = true
+  }
+
+  /// Its blocks are gone.
+  func loseCache() { computed = 0 }
+
+  /// Takes over what another of its group has found about their prompt.
+  func adopt(_ records: [TokenRecord]) {
+    guard isScoring, scored == 0 else { return }
+    promptRecords = records
+    scored = lastScored
+  }
+
+  // MARK: a pass
 
   /// Which of these positions' logits are wanted, as indices into the range.
   func wantedLogits(_ positions: Range<Int>) -> Range<Int> {
-    if request.scoresPrompt, positions.lowerBound < request.prompt.count { return 0..<positions.count }
-    let last = request.prompt.count - 1
-    if positions.upperBound <= last { return 0..<0 }
-    return request.maxTokens == 0 ? 0..<0 : positions.count - 1..<positions.count
+    let first = isScoring ? scored : tokens.count - 1
+    let end = request.maxTokens == 0 ? lastScored : tokens.count
+    let upper = min(end, positions.upperBound) - positions.lowerBound
+    let lower = max(first, positions.lowerBound) - positions.lowerBound
+    return lower < upper ? lower..<upper : 0..<0
   }
 
   /// Takes in a pass's logits; returns true when the generation has ended.
-  /// - Parameter rows: one for each of `wantedLogits(positions)`
-  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute) -> Bool {
-    let promptLength = request.prompt.count
-    if positions.lowerBound < promptLength {
-      scorePrompt(positions, rows)
-      guard positions.upperBound == promptLength else { return false }
-      if request.echoesPrompt { sink(.prompt(promptRecords)) }
+  /// - Parameters:
+  ///   - rows: one for each of `wantedLogits(positions)`
+  ///   - workspace: the engine's, for sampling
+  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute, workspace: SamplingWorkspace) -> Bool {
+    if isScoring { scorePrompt(positions, rows) }
+    computed = positions.upperBound
+    if !isPromptComputed, computed >= request.prompt.count {
+      isPromptComputed = true
+      tellPrompt()
       if request.maxTokens == 0 { return end(.length) }
     }
-    guard let row = rows.last else { return false }
-    return generate(row, compute)
+    guard computed == tokens.count, let row = rows.last else { return false }
+    return generate(row, compute, workspace)
   }
 
   private func scorePrompt(_ positions: Range<Int>, _ rows: [LogitRow]) {
-    guard request.echoesPrompt else { return }
-    if positions.lowerBound == 0 { promptRecords.append(record(request.prompt[0], nil)) }
-    for (offset, position) in positions.enumerated() where position + 1 < request.prompt.count {
-      promptRecords.append(record(request.prompt[position + 1], offset < rows.count ? rows[offset] : nil))
+    if scored == 0, promptRecords.isEmpty { promptRecords.append(record(request.prompt[0], nil)) }
+    for row in rows where scored < lastScored {
+      promptRecords.append(record(request.prompt[scored + 1], row))
+      scored += 1
     }
   }
 
-  private func generate(_ row: LogitRow, _ compute: Compute) -> Bool {
-    let token = sampler.draw(row, index: usage.completionTokens, compute: compute)
+  private func tellPrompt() {
+    guard request.echoesPrompt else { return }
+    if promptRecords.isEmpty { promptRecords = request.prompt.map { record($0, nil) } }
+    if request.scoresPrompt, group.isShared { group.records = promptRecords }
+    events.append(.prompt(promptRecords))
+    promptRecords = []
+  }
+
+  private func generate(_ row: LogitRow, _ compute: Compute, _ workspace: SamplingWorkspace) -> Bool {
+    let token = sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
     tokens.append(token)
     usage.completionTokens += 1
     if endTokens.contains(token), !request.ignoresEndOfText { return end(.stop) }
@@ -75,14 +136,32 @@ final class Generation {
     return usage.completionTokens == request.maxTokens ? end(.length) : false
   }
 
+  // MARK: the end
+
+  /// Its time is over: what there is of an answer is the answer, and without any it has failed.
+  func expire() {
+    if usage.completionTokens > 0 { _ = end(.length) } else { fail(.timedOut) }
+  }
+
+  func fail(_ error: EngineError) { events.append(.failed(error)) }
+
   private func end(_ reason: FinishReason) -> Bool {
     emit(output.finish())
-    sink(.finished(reason, usage))
+    finishReason = reason
+    events.append(.finished(reason, usage))
     return true
   }
 
+  /// Tells the sink what has happened.
+  func flush() {
+    for event in events { sink(event) }
+    events.removeAll(keepingCapacity: true)
+  }
+
   private func emit(_ shown: (text: String, tokens: [TokenRecord])) {
-    if !shown.text.isEmpty || !shown.tokens.isEmpty { sink(.output(text: shown.text, tokens: shown.tokens)) }
+    if !shown.text.isEmpty || !shown.tokens.isEmpty {
+      events.append(.output(text: shown.text, tokens: shown.tokens))
+    }
   }
 
   private func record(_ token: Int32, _ row: LogitRow?) -> TokenRecord {

@@ -11,22 +11,31 @@ public struct GenerationRequest: Sendable {
   public var sampling: SamplingParameters
   /// The generation ends where the first of these would begin; none is empty.
   public var stop: [String]
+  /// Tokens that end the generation beside the model's own.
+  public var endTokens: Set<Int32>
   /// Goes on after an end-of-text token, for benchmarks.
   public var ignoresEndOfText: Bool
   /// How many of the most probable tokens to report beside each token; `nil` reports no logprobs.
   public var topLogprobs: Int?
   /// Reports the prompt's own tokens and, with `topLogprobs`, their logprobs.
   public var echoesPrompt: Bool
+  /// Whose request it is: clients get equal shares.
+  public var client = ""
+  /// What the metrics call its adapters.
+  public var label = "base"
+  /// How long it may take from its submission to its end.
+  public var timeout: Duration?
 
   public init(
     prompt: [Int32], adapters: AdapterSet = .none, maxTokens: Int, sampling: SamplingParameters, stop: [String] = [],
-    ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false
+    endTokens: Set<Int32> = [], ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false
   ) {
     self.prompt = prompt
     self.adapters = adapters
     self.maxTokens = maxTokens
     self.sampling = sampling
     self.stop = stop
+    self.endTokens = endTokens
     self.ignoresEndOfText = ignoresEndOfText
     self.topLogprobs = topLogprobs
     self.echoesPrompt = echoesPrompt
@@ -79,6 +88,10 @@ public enum EngineError: Error, Equatable, Sendable {
   case exceedsCache(positions: Int, capacity: Int)
   /// The prompt has a token that the model has no embedding for; tokenizers may know more than their model.
   case noSuchToken(Int32, vocabulary: Int)
+  /// So many requests wait that no more are taken; in about so many seconds they will have begun.
+  case overloaded(waiting: Int, retryAfter: Int)
+  /// The request's own time was over before its first token.
+  case timedOut
 
   public var message: String {
     switch self {
@@ -89,6 +102,9 @@ public enum EngineError: Error, Equatable, Sendable {
       "the request needs \(positions) positions of key-value cache, and there are \(capacity) in all (see --kv-memory)"
     case .noSuchToken(let token, let vocabulary):
       "the prompt has the token \(token), and the model knows those from 0 to \(vocabulary - 1)"
+    case .overloaded(let waiting, let seconds):
+      "\(waiting) requests are waiting already; try again in about \(seconds) s"
+    case .timedOut: "the request's timeout was over before its first token"
     }
   }
 }

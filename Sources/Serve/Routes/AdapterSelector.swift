@@ -61,6 +61,9 @@ struct AdapterSelector: Equatable {
     return value
   }
 
+  /// The names alone, for metrics: scales would make too many labels.
+  var label: String { terms.isEmpty ? "base" : terms.map(\.name).joined(separator: ",") }
+
   /// The same adapters with the same scales, in whatever order.
   func names(sameAs other: AdapterSelector) -> Bool {
     terms.count == other.terms.count

@@ -22,7 +22,7 @@ import Testing
         try model.writeAdapter("mixed", ranks: [.q: 3, .v: 17, .o: 1, .down: 32], alpha: 8, seed: 12),
         try model.writeAdapter("mlp", ranks: [.gate: 16, .up: 5], alpha: 4, seed: 13),
       ]
-      let config = base.config
+      let base = base
       loaded = try adapters.map { try Adapter(peft: $0.folder, base: base, mode: mode) }
       var random = TinyRandom(seed: 7)
       let sets: [AdapterSet] = [

@@ -8,83 +8,6 @@ import Testing
 @testable import Serve
 
 @Suite struct EngineTests {
-  /// What a generation told of itself.
-  private struct Outcome: Equatable {
-    var prompt: [TokenRecord] = []
-    var text = ""
-    var tokens: [TokenRecord] = []
-    var reason: FinishReason?
-    var usage: GenerationUsage?
-    var error: EngineError?
-
-    mutating func take(_ event: GenerationEvent) {
-      #expect(reason == nil && error == nil, "an event after the end")
-      switch event {
-      case .prompt(let records):
-        #expect(prompt.isEmpty && tokens.isEmpty)
-        prompt = records
-      case .output(let shown, let records):
-        text += shown
-        tokens += records
-      case .finished(let why, let spent): (reason, usage) = (why, spent)
-      case .failed(let failure): error = failure
-      }
-    }
-    var isOver: Bool { reason != nil || error != nil }
-  }
-
-  private final class Harness {
-    let model: TinyModel
-    let engine: Engine
-    let tokenizer: Tokenizer
-    let adapters: [Adapter]
-
-    init(rows: Int = 128, blocks: Int = 200, shape: TinyShape = TinyShape()) throws {
-      model = try TinyModel(shape)
-      let base = try model.base()
-      tokenizer = try model.tokenizer()
-      let compute = Compute(pool: ThreadPool(threads: 2))
-      let cache = try KeyValueCache(config: base.config, bytes: blocks * 16384, element: .f32)
-      engine = Engine(
-        transformer: Transformer(base: base, compute: compute), cache: cache, tokenizer: tokenizer,
-        settings: .init(rowBudget: rows))
-      adapters = try [
-        Adapter(peft: model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 1).folder, base: base, mode: .f32),
-        Adapter(peft: model.writeAdapter("b", ranks: [.v: 17, .gate: 2], seed: 2).folder, base: base, mode: .f32),
-      ]
-      engine.start()
-    }
-
-    deinit { engine.stop() }
-
-    func text(_ records: [TokenRecord]) -> String {
-      var decoder = StreamDecoder(tokenizer, isContinuation: true)
-      return records.map { decoder.push($0.token) }.joined() + decoder.finish()
-    }
-
-    /// Submits all at once and waits for their ends.
-    func run(_ requests: [GenerationRequest]) -> [Outcome] {
-      let outcomes = Mutex([Outcome](repeating: Outcome(), count: requests.count))
-      let ended = DispatchSemaphore(value: 0)
-      for (index, request) in requests.enumerated() {
-        _ = engine.submit(request) { event in
-          let isOver = outcomes.withLock { outcomes in
-            outcomes[index].take(event)
-            return outcomes[index].isOver
-          }
-          if isOver { ended.signal() }
-        }
-      }
-      for _ in requests { #expect(ended.wait(timeout: .now() + 60) == .success) }
-      return outcomes.withLock { $0 }
-    }
-  }
-
-  private func prompt(_ count: Int, seed: UInt64) -> [Int32] {
-    var random = TinyRandom(seed: seed)
-    return (0..<count).map { _ in Int32.random(in: 1..<270, using: &random) }
-  }
-
   private func requests(_ adapters: [Adapter]) -> [GenerationRequest] {
     let sets: [AdapterSet] = [
       .none, AdapterSet([(adapters[0], 1)]), AdapterSet([(adapters[1], 0.5)]),
@@ -96,13 +19,13 @@ import Testing
       let sampling = SamplingParameters(
         temperature: index % 3 == 0 ? 0 : 1, topP: index % 2 == 0 ? 1 : 0.9, seed: UInt64(index))
       return GenerationRequest(
-        prompt: prompt(length, seed: UInt64(index)), adapters: sets[index % 4], maxTokens: maxTokens,
+        prompt: EngineHarness.prompt(length, seed: UInt64(index)), adapters: sets[index % 4], maxTokens: maxTokens,
         sampling: sampling, ignoresEndOfText: true, topLogprobs: 3, echoesPrompt: index % 2 == 0 || maxTokens == 0)
     }
   }
 
   @Test func companyChangesNeitherTokensNorLogprobs() throws {
-    let harness = try Harness()
+    let harness = try EngineHarness()
     let requests = requests(harness.adapters)
     let alone = requests.flatMap { harness.run([$0]) }
     #expect(harness.run(requests) == alone)
@@ -125,14 +48,14 @@ import Testing
   }
 
   @Test func chunksAndScarceBlocksChangeNothing() throws {
-    let wide = try Harness()
-    let narrow = try Harness(rows: 3, blocks: 9)
+    let wide = try EngineHarness()
+    let narrow = try EngineHarness(rows: 3, blocks: 9)
     #expect(narrow.run(requests(narrow.adapters)) == wide.run(requests(wide.adapters)))
   }
 
   @Test func scoresAreThoseOfTheForwardPass() throws {
-    let harness = try Harness(rows: 7)
-    let tokens = prompt(50, seed: 3)
+    let harness = try EngineHarness(rows: 7)
+    let tokens = EngineHarness.prompt(50, seed: 3)
     let request = GenerationRequest(
       prompt: tokens, maxTokens: 0, sampling: .init(seed: 0), topLogprobs: 2, echoesPrompt: true)
     let outcome = harness.run([request])[0]
@@ -158,9 +81,9 @@ import Testing
   }
 
   @Test func aStopStringEndsTheGeneration() throws {
-    let harness = try Harness()
+    let harness = try EngineHarness()
     var request = GenerationRequest(
-      prompt: prompt(5, seed: 1), maxTokens: 60, sampling: .init(seed: 2), ignoresEndOfText: true)
+      prompt: EngineHarness.prompt(5, seed: 1), maxTokens: 60, sampling: .init(seed: 2), ignoresEndOfText: true)
     let whole = harness.run([request])[0]
     #expect(whole.reason == .length)
     let characters = Array(whole.text.unicodeScalars)
@@ -175,10 +98,10 @@ import Testing
   }
 
   @Test func cancellingEndsWithoutAnotherEventAndFreesTheBlocks() throws {
-    let harness = try Harness(blocks: 4)
+    let harness = try EngineHarness(blocks: 4)
     // Each takes the whole cache, so the second waits for the first.
     let long = GenerationRequest(
-      prompt: prompt(4, seed: 1), maxTokens: 120, sampling: .init(seed: 1), ignoresEndOfText: true)
+      prompt: EngineHarness.prompt(4, seed: 1), maxTokens: 120, sampling: .init(seed: 1), ignoresEndOfText: true)
     let engine = harness.engine
     for _ in 0..<5 {
       let events = Box(0)
@@ -198,21 +121,21 @@ import Testing
   }
 
   @Test func whatCannotBeComputedIsRefused() throws {
-    let harness = try Harness(blocks: 2)
+    let harness = try EngineHarness(blocks: 2)
     func error(_ prompt: [Int32], _ maxTokens: Int) -> EngineError? {
       harness.run([GenerationRequest(prompt: prompt, maxTokens: maxTokens, sampling: .init(seed: 1))])[0].error
     }
-    #expect(error(prompt(60, seed: 1), 6) == .exceedsCache(positions: 65, capacity: 64))
-    #expect(error(prompt(60, seed: 1), 5) == nil)
+    #expect(error(EngineHarness.prompt(60, seed: 1), 6) == .exceedsCache(positions: 65, capacity: 64))
+    #expect(error(EngineHarness.prompt(60, seed: 1), 5) == nil)
     #expect(error([1, 300], 1) == .noSuchToken(300, vocabulary: 300))
     #expect(error([1, -1], 1) == .noSuchToken(-1, vocabulary: 300))
     #expect(error([1, 299], 1) == nil)
   }
 
   @Test func stoppingEndsWhatRunsAndRefusesWhatComes() throws {
-    let harness = try Harness(shape: TinyShape(context: 4096))
+    let harness = try EngineHarness(shape: TinyShape(context: 4096))
     let request = GenerationRequest(
-      prompt: prompt(4, seed: 1), maxTokens: 4000, sampling: .init(seed: 1), ignoresEndOfText: true)
+      prompt: EngineHarness.prompt(4, seed: 1), maxTokens: 4000, sampling: .init(seed: 1), ignoresEndOfText: true)
     let running = Mutex(Outcome())
     let started = DispatchSemaphore(value: 0)
     _ = harness.engine.submit(request) { event in

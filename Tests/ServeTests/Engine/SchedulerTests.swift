@@ -1,169 +1,376 @@
+import Kernels
+import Model
 import TestSupport
 import Testing
 
 @testable import Serve
 
-/// Random arrivals against an engine that computes nothing.
+/// Random arrivals against an engine that computes nothing and a clock that is set.
 @Suite struct SchedulerTests {
-  private struct Request {
+  struct Request {
     var promptLength: Int
     var maxTokens: Int
-    var scores: Bool
+    var scores = false
+    var client = "a"
+    var adapter: UInt64 = 0
+    var deadline: Duration?
+    /// Positions that its first admission finds in the cache.
+    var cached = 0
+
     var computed = 0
-    var blocks: Int { (promptLength + max(maxTokens - 1, 0) + 31) / 32 }
+    var length: Int
+    var blocks = 0
+    var isExpired = false
+
+    init(
+      _ promptLength: Int, _ maxTokens: Int, scores: Bool = false, client: String = "a", adapter: UInt64 = 0,
+      deadline: Duration? = nil, cached: Int = 0
+    ) {
+      (self.promptLength, self.maxTokens, self.scores) = (promptLength, maxTokens, scores)
+      (self.client, self.adapter, self.deadline) = (client, adapter, deadline)
+      self.cached = min(cached, promptLength - 1)
+      length = promptLength
+    }
+
     var end: Int { promptLength + max(maxTokens - 1, 0) }
+    var stream: StreamKey { StreamKey(client: client, adapters: PrefixKey(.none, group: adapter)) }
   }
 
-  private struct Simulation {
+  struct Simulation {
     let limits: Scheduler.Limits
     let capacity: Int
     var scheduler: Scheduler
     var live: [GenerationID: Request] = [:]
-    /// In the order of arrival.
-    var arrivals: [GenerationID] = []
-    var admitted: Set<GenerationID> = []
+    var running: [GenerationID] = []
+    /// In the order of their first admission, those that have ended too.
+    var admitted: [GenerationID] = []
+    var finished: [GenerationID] = []
+    var now = Duration.zero
+    var preemptions = 0
     private var next: UInt64 = 0
 
     init(_ limits: Scheduler.Limits, blocks: Int) {
       self.limits = limits
       capacity = blocks
-      scheduler = Scheduler(limits: limits, blocks: blocks)
+      scheduler = Scheduler(limits: limits)
     }
 
-    @discardableResult mutating func submit(_ request: Request) -> GenerationID {
+    var freeBlocks: Int { capacity - live.values.reduce(0) { $0 + $1.blocks } }
+
+    @discardableResult mutating func submit(_ request: Request, group: UInt64? = nil) -> GenerationID {
       next += 1
       let id = GenerationID(value: next)
       live[id] = request
-      arrivals.append(id)
       scheduler.enqueue(
-        id, promptLength: request.promptLength, blocks: request.blocks, scoresPrompt: request.scores)
+        .init(
+          id: id, stream: request.stream, promptLength: request.promptLength, scoresPrompt: request.scores,
+          group: group, deadline: request.deadline))
       return id
     }
 
     mutating func remove(_ id: GenerationID) {
       live[id] = nil
-      admitted.remove(id)
-      arrivals.removeAll { $0 == id }
+      running.removeAll { $0 == id }
       scheduler.remove(id)
     }
 
-    /// One pass, checked; returns how many rows it had.
-    mutating func step() -> Int {
-      guard case .step(let slices) = scheduler.next() else {
-        #expect(live.isEmpty, "idle with \(live.count) requests")
-        return 0
+    /// Acts up to and with one pass, checked; returns its rows of each request.
+    @discardableResult mutating func step() -> [GenerationID: Int] {
+      while true {
+        switch scheduler.next(now: now, freeBlocks: freeBlocks) {
+        case .admit(let id): admit(id)
+        case .preempt(let id):
+          #expect(admitted.last { running.contains($0) } == id, "only the youngest is preempted")
+          #expect(running.count > 1)
+          preemptions += 1
+          running.removeAll { $0 == id }
+          live[id]?.computed = 0
+          live[id]?.blocks = 0
+        case .expire(let id):
+          #expect((live[id]?.deadline).map { $0 <= now } == true)
+          finished.append(id)
+          remove(id)
+        case .idle:
+          #expect(live.isEmpty, "idle with \(live.count) requests")
+          return [:]
+        case .step(let slices): return compute(slices)
+        }
       }
+    }
+
+    private mutating func admit(_ id: GenerationID) {
+      guard var request = live[id] else {
+        Issue.record("a request that is gone was admitted")
+        return
+      }
+      #expect(!running.contains(id))
+      running.append(id)
+      if !admitted.contains(id) {
+        admitted.append(id)
+        request.computed = min(request.cached, (freeBlocks * keyValueBlockLength))
+        request.blocks = blocks(request.computed)
+      }
+      live[id] = request
+      scheduler.found(id, computed: request.computed, blocks: request.blocks)
+      #expect(running.count <= limits.running)
+    }
+
+    private func blocks(_ positions: Int) -> Int { (positions + keyValueBlockLength - 1) / keyValueBlockLength }
+
+    private mutating func compute(_ slices: [Scheduler.Slice]) -> [GenerationID: Int] {
       #expect(!slices.isEmpty && Set(slices.map(\.id)).count == slices.count)
       var (rows, logitRows) = (0, 0)
       for slice in slices {
-        guard let request = live[slice.id] else {
+        guard var request = live[slice.id] else {
           Issue.record("a slice of a request that is gone")
           continue
         }
+        #expect(running.contains(slice.id))
         #expect(slice.positions.lowerBound == request.computed && !slice.positions.isEmpty)
-        if request.computed < request.promptLength {
-          #expect(slice.positions.upperBound <= request.promptLength)
-        } else {
-          #expect(slice.positions.count == 1)
-        }
+        #expect(slice.positions.upperBound <= request.length)
         rows += slice.positions.count
         if request.scores, request.computed < request.promptLength {
           logitRows += slice.positions.count
-        } else if slice.positions.upperBound >= request.promptLength {
+        } else if slice.positions.upperBound == request.length {
           logitRows += 1
         }
-        admitted.insert(slice.id)
+        request.computed = slice.positions.upperBound
+        request.blocks = max(request.blocks, blocks(request.computed))
+        if request.computed == request.length { request.length += 1 }
+        live[slice.id] = request
       }
       #expect(rows <= limits.rowBudget && logitRows <= limits.logitRows)
-      #expect(scheduler.runningCount <= limits.running)
-      #expect(scheduler.runningCount + scheduler.waitingCount == live.count)
-      // Whoever runs came before whoever waits, and all of them fit.
-      let running = arrivals.prefix(scheduler.runningCount)
-      #expect(admitted.isSubset(of: running))
-      #expect(running.reduce(0) { $0 + (live[$1]?.blocks ?? 0) } <= capacity)
+      #expect(freeBlocks >= 0, "more blocks than there are")
+      #expect(scheduler.runningCount == running.count)
       for slice in slices {
-        live[slice.id]?.computed = slice.positions.upperBound
-        if let request = live[slice.id], request.computed >= request.end { remove(slice.id) }
+        guard let request = live[slice.id], request.computed >= request.end else { continue }
+        finished.append(slice.id)
+        remove(slice.id)
       }
-      return rows
+      return Dictionary(uniqueKeysWithValues: slices.map { ($0.id, $0.positions.count) })
     }
   }
 
-  @Test func everyPatternOfArrivalsEnds() {
-    var random = TinyRandom(seed: 1)
-    for _ in 0..<3000 {
-      let limits = Scheduler.Limits(
-        rowBudget: Int.random(in: 1...24, using: &random), running: Int.random(in: 1...12, using: &random),
-        logitRows: Int.random(in: 1...24, using: &random))
-      var simulation = Simulation(limits, blocks: Int.random(in: 2...12, using: &random))
+  static func limits(_ rows: Int, running: Int = 64, logits: Int? = nil, target: Duration? = nil) -> Scheduler.Limits {
+    .init(rowBudget: rows, running: running, logitRows: logits ?? rows, stepTarget: target)
+  }
+
+  @Test(arguments: 1...4 as ClosedRange<UInt64>) func everyPatternOfArrivalsEnds(seed: UInt64) {
+    var random = TinyRandom(seed: seed * 7919)
+    var preemptions = 0
+    for _ in 0..<1000 {
+      var simulation = Simulation(
+        .init(
+          rowBudget: Int.random(in: 1...24, using: &random), running: Int.random(in: 1...12, using: &random),
+          logitRows: Int.random(in: 1...24, using: &random),
+          stepTarget: Bool.random(using: &random) ? .milliseconds(10) : nil),
+        blocks: Int.random(in: 5...12, using: &random))
       var left = Int.random(in: 1...25, using: &random)
+      let pace = [1, 3, 30].randomElement(using: &random) ?? 1
       var passes = 0
       while left > 0 || !simulation.live.isEmpty {
-        while left > 0, Int.random(in: 0..<3, using: &random) == 0 || simulation.live.isEmpty {
+        while left > 0, Int.random(in: 0..<pace, using: &random) == 0 || simulation.live.isEmpty {
           left -= 1
+          let prompt = Int.random(in: 1...40, using: &random)
+          let tokens = Int.random(in: 0...[25, 90][left % 2], using: &random)
+          let late = Int.random(in: 0..<8, using: &random) == 0
           simulation.submit(
             Request(
-              promptLength: Int.random(in: 1...40, using: &random), maxTokens: Int.random(in: 0...25, using: &random),
-              scores: Int.random(in: 0..<3, using: &random) == 0))
+              prompt, tokens, scores: Int.random(in: 0..<3, using: &random) == 0,
+              client: ["a", "b"].randomElement(using: &random) ?? "", adapter: .random(in: 0..<3, using: &random),
+              deadline: late ? simulation.now + .milliseconds(Int.random(in: 0...60, using: &random)) : nil,
+              cached: Int.random(in: 0...20, using: &random)),
+            group: Int.random(in: 0..<3, using: &random) == 0 ? .random(in: 1...3, using: &random) : nil)
         }
-        if Int.random(in: 0..<12, using: &random) == 0, let id = simulation.arrivals.randomElement(using: &random) {
+        if Int.random(in: 0..<12, using: &random) == 0,
+          let id = simulation.live.keys.sorted(by: { $0.value < $1.value }).randomElement(using: &random)
+        {
           simulation.remove(id)
         }
-        _ = simulation.step()
+        let rows = simulation.step().values.reduce(0, +)
+        simulation.now += .milliseconds(1)
+        simulation.scheduler.completed(rows: rows, in: .microseconds(Int.random(in: 1...20000, using: &random)))
         passes += 1
-        // Every pass has a row at least, and there are at most 25 × 65 of them.
-        if passes > 3000 {
+        // The oldest goes on in one of a few passes, and there are at most 25 × 130 rows of oldest ones.
+        if passes > 30000 {
           Issue.record("no end in sight")
           break
         }
       }
+      preemptions += simulation.preemptions
+      #expect(simulation.freeBlocks == simulation.capacity)
+      #expect(simulation.scheduler.isEmpty && simulation.scheduler.queue.accountCount == 0)
     }
+    #expect(preemptions > 20)
   }
 
   /// However many younger requests come and decode, an old prompt goes on.
   @Test(arguments: [true, false]) func noPromptStarves(scores: Bool) {
-    for (rowBudget, logitRows) in [(8, 8), (8, 4), (2, 2), (16, 2), (4, 16)] {
-      var simulation = Simulation(.init(rowBudget: rowBudget, running: 64, logitRows: logitRows), blocks: 4096)
-      for _ in 0..<20 { simulation.submit(Request(promptLength: 1, maxTokens: 30, scores: false)) }
-      for _ in 0..<20 { _ = simulation.step() }
-      let old = simulation.submit(Request(promptLength: 100, maxTokens: 1, scores: scores))
+    for (rowBudget, logitRows) in [(8, 8), (8, 4), (2, 2), (16, 2), (4, 16), (1, 1)] {
+      var simulation = Simulation(
+        Self.limits(rowBudget, running: rowBudget == 1 ? 8 : 64, logits: logitRows), blocks: 4096)
+      for _ in 0..<20 { simulation.submit(Request(1, 30)) }
+      for _ in 0..<20 { simulation.step() }
+      let old = simulation.submit(Request(100, 1, scores: scores))
       var passes = 0
-      while simulation.live[old] != nil, passes < 2000 {
-        simulation.submit(Request(promptLength: 1, maxTokens: 30, scores: false))
-        _ = simulation.step()
+      while simulation.live[old] != nil, passes < 4000 {
+        simulation.submit(Request(1, 30))
+        simulation.step()
         passes += 1
       }
       #expect(simulation.live[old] == nil, "\(rowBudget) rows, \(logitRows) of logits")
     }
   }
 
-  /// A request that does not fit yet is not overtaken by a smaller one.
-  @Test func admissionIsFirstComeFirstServed() {
-    var simulation = Simulation(.init(rowBudget: 8, running: 8, logitRows: 8), blocks: 4)
-    let first = simulation.submit(Request(promptLength: 64, maxTokens: 10, scores: false))
-    let big = simulation.submit(Request(promptLength: 128, maxTokens: 1, scores: false))
-    let small = simulation.submit(Request(promptLength: 1, maxTokens: 1, scores: false))
-    _ = simulation.step()
-    #expect(simulation.scheduler.runningCount == 1 && simulation.scheduler.waitingCount == 2)
+  /// More requests decode than a pass has rows: all get on alike.
+  @Test func decodersTakeTurns() {
+    var simulation = Simulation(Self.limits(7), blocks: 4096)
+    let ids = (0..<30).map { _ in simulation.submit(Request(1, 1000)) }
+    for _ in 0..<60 { simulation.step() }
+    let before = ids.map { simulation.live[$0]?.computed ?? 0 }
+    for _ in 0..<300 { simulation.step() }
+    let gains = zip(ids, before).map { (simulation.live[$0]?.computed ?? 0) - $1 }
+    #expect(gains.reduce(0, +) == 300 * 7)
+    #expect((gains.max() ?? 0) - (gains.min() ?? 0) <= 1)
+  }
+
+  @Test func aLongPromptStallsNeitherDecodersNorShortPrompts() {
+    var simulation = Simulation(Self.limits(32), blocks: 4096)
+    let decoders = (0..<8).map { _ in simulation.submit(Request(4, 500)) }
+    for _ in 0..<4 { simulation.step() }
+    let long = simulation.submit(Request(2000, 1))
+    simulation.step()
+    let short = simulation.submit(Request(12, 1))
+    let rows = simulation.step()
+    #expect(decoders.allSatisfy { rows[$0] == 1 })
+    #expect((rows[long] ?? 0) >= 6 && rows[short] == 12)
+    #expect(rows.values.reduce(0, +) == 32)
+  }
+
+  /// With a target for a pass's time, prompts beside decoders are cut to what is affordable.
+  @Test func promptsAreCutToTheTarget() {
+    var simulation = Simulation(Self.limits(128, target: .microseconds(50500)), blocks: 4096)
+    for _ in 0..<20 { simulation.scheduler.completed(rows: 100, in: .milliseconds(100)) }
+    let alone = simulation.submit(Request(1000, 1))
+    #expect(simulation.step()[alone] == 128, "nobody waits for a token")
+    let decoder = simulation.submit(Request(1, 100))
+    simulation.step()
+    let rows = simulation.step()
+    #expect(rows[decoder] == 1 && rows[alone] == 49)
+    for _ in 0..<40 { simulation.scheduler.completed(rows: 100, in: .seconds(100)) }
+    #expect(simulation.step()[alone] == 16, "a prompt always goes on")
+  }
+
+  /// A client with hundreds of requests, and one with a few: they are served alike while both have work.
+  @Test func clientsGetEqualShares() {
+    var simulation = Simulation(Self.limits(16, running: 8), blocks: 4096)
+    for adapter in 0..<300 { simulation.submit(Request(20, 5, client: "many", adapter: UInt64(adapter % 5))) }
+    for _ in 0..<30 { simulation.step() }
+    let few = (0..<10).map { _ in simulation.submit(Request(20, 5, client: "few")) }
+    let before = simulation.finished.count
+    while few.contains(where: { simulation.live[$0] != nil }) { simulation.step() }
+    let others = simulation.finished.count - before - few.count
+    #expect(others <= few.count + 8, "\(others) of the other client's were served meanwhile")
+  }
+
+  /// One client, one adapter asked for much more than the others: the others do not wait behind it.
+  @Test func adaptersGetEqualShares() {
+    var simulation = Simulation(Self.limits(16, running: 4), blocks: 4096)
+    for _ in 0..<200 { simulation.submit(Request(30, 4, adapter: 1)) }
+    for _ in 0..<20 { simulation.step() }
+    let rare = (0..<6).map { simulation.submit(Request(30, 4, adapter: UInt64($0 % 2 + 2))) }
+    let before = simulation.finished.count
+    while rare.contains(where: { simulation.live[$0] != nil }) { simulation.step() }
+    #expect(simulation.finished.count - before - rare.count <= 3 + 4 + 1)
+  }
+
+  /// In what clients have had, they never drift apart by more than what runs at once, while both have enough to do.
+  @Test(arguments: 1...5 as ClosedRange<UInt64>) func serviceStaysEven(seed: UInt64) {
+    var random = TinyRandom(seed: seed * 7919)
+    var simulation = Simulation(Self.limits(24, running: 6), blocks: 4096)
+    var served: [String: Int] = [:]
+    var (waiting, submitted) = (["a": 0, "b": 0, "c": 0], [GenerationID: String]())
+    for _ in 0..<2000 {
+      for client in ["a", "b", "c"] {
+        waiting[client] = simulation.live.values.count { $0.client == client }
+        while (waiting[client] ?? 0) < 8 {
+          let prompt = Int.random(in: 1...(client == "a" ? 100 : 10), using: &random)
+          let id = simulation.submit(Request(prompt, Int.random(in: 1...20, using: &random), client: client))
+          submitted[id] = client
+          waiting[client, default: 0] += 1
+        }
+      }
+      for (id, rows) in simulation.step() { served[submitted[id] ?? "", default: 0] += rows }
+    }
+    let amounts = served.values.sorted()
+    // At most what six requests need, of 120 rows each.
+    #expect(amounts.count == 3 && (amounts.last ?? 0) - (amounts.first ?? 0) <= 6 * 120)
+  }
+
+  /// Requests of one client and adapter begin in the order of their arrival, though they do not all fit.
+  @Test func aStreamIsFirstComeFirstServed() {
+    var simulation = Simulation(Self.limits(8, running: 8), blocks: 4)
+    let first = simulation.submit(Request(64, 10))
+    let big = simulation.submit(Request(128, 1))
+    let small = simulation.submit(Request(1, 1))
+    simulation.step()
+    #expect(simulation.running == [first] && simulation.scheduler.waitingCount == 2)
     simulation.remove(first)
-    _ = simulation.step()
-    #expect(simulation.admitted == [big])
-    while simulation.live[big] != nil { _ = simulation.step() }
-    _ = simulation.step()
+    simulation.step()
+    #expect(simulation.admitted == [first, big])
+    while simulation.live[big] != nil { simulation.step() }
+    simulation.step()
     #expect(simulation.live[small] == nil)
   }
 
+  /// Those that outgrow the cache make way for those that came before, and end none the less.
+  @Test func theYoungestMakesWay() {
+    var simulation = Simulation(Self.limits(8), blocks: 6)
+    let ids = (0..<4).map { _ in simulation.submit(Request(8, 120)) }
+    while !simulation.live.isEmpty { simulation.step() }
+    #expect(simulation.preemptions > 0 && simulation.finished == ids)
+  }
+
+  @Test func aGroupWaitsForItsFirst() {
+    var simulation = Simulation(Self.limits(16), blocks: 4096)
+    let ids = (0..<3).map { _ in simulation.submit(Request(40, 4), group: 7) }
+    #expect(simulation.step()[ids[0]] == 16 && simulation.admitted == [ids[0]])
+    // The next takes the first one's place.
+    simulation.remove(ids[0])
+    #expect(simulation.step()[ids[1]] != nil && simulation.scheduler.waitingCount == 1)
+    while !simulation.admitted.contains(ids[2]) { simulation.step() }
+    #expect((simulation.live[ids[1]]?.computed ?? 0) >= 40)
+    while !simulation.live.isEmpty { simulation.step() }
+  }
+
+  @Test func deadlinesEndWhatWaitsAndWhatRuns() {
+    var simulation = Simulation(Self.limits(4, running: 1), blocks: 64)
+    let running = simulation.submit(Request(4, 1000, deadline: .seconds(5)))
+    let waiting = simulation.submit(Request(4, 10, deadline: .seconds(3)))
+    let patient = simulation.submit(Request(4, 10))
+    simulation.step()
+    simulation.now = .seconds(3)
+    simulation.step()
+    #expect(simulation.finished == [waiting])
+    simulation.now = .milliseconds(4999)
+    simulation.step()
+    #expect(simulation.live[running] != nil)
+    simulation.now = .seconds(5)
+    simulation.step()
+    #expect(simulation.finished == [waiting, running] && simulation.running == [patient])
+  }
+
   @Test func removingReturnsTheBlocksOnce() {
-    var simulation = Simulation(.init(rowBudget: 4, running: 4, logitRows: 4), blocks: 2)
+    var simulation = Simulation(Self.limits(4), blocks: 3)
     for _ in 0..<50 {
-      let a = simulation.submit(Request(promptLength: 40, maxTokens: 4, scores: false))
-      let b = simulation.submit(Request(promptLength: 40, maxTokens: 4, scores: false))
-      _ = simulation.step()
+      let a = simulation.submit(Request(40, 4))
+      let b = simulation.submit(Request(40, 4))
+      simulation.step()
       #expect(simulation.scheduler.runningCount == 1)
       simulation.scheduler.remove(a)
       simulation.remove(a)
       simulation.remove(b)
     }
-    #expect(simulation.scheduler.next() == .idle)
+    #expect(simulation.scheduler.next(now: .zero, freeBlocks: 3) == .idle)
   }
 }

@@ -1,0 +1,44 @@
+import Model
+
+extension RequestFields {
+  /// `timeout`, in seconds: how long the request may take.
+  func timeout() throws(APIError) -> Duration? {
+    guard let seconds = try number("timeout", in: 0...86400) else { return nil }
+    guard seconds > 0 else {
+      throw .invalid("'timeout' must be more than 0 seconds", param: "timeout", code: "invalid_value")
+    }
+    return .seconds(seconds)
+  }
+}
+
+extension HTTPExchange {
+  /// Whose request it is, for fairness: the key's, else the address's. A key that nobody checks names nobody.
+  func clientName(isKeyed: Bool) -> String {
+    guard isKeyed, let key = request.headers["authorization"] else { return "address " + request.remoteAddress }
+    return "key " + key
+  }
+}
+
+extension EngineError {
+  var apiError: APIError {
+    switch self {
+    case .shuttingDown: .plain(status: 503, message: message)
+    case .exceedsContext, .exceedsCache: .invalid(message, code: "context_length_exceeded")
+    case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
+    case .overloaded(_, let seconds):
+      APIError(
+        status: 429, type: "requests", message: message, param: nil, code: "rate_limit_exceeded", retryAfter: seconds)
+    case .timedOut:
+      // Once more would take as long: OpenAI's clients repeat a 408 unless told not to.
+      APIError(
+        status: 408, type: "timeout", message: message, param: "timeout", code: "timeout", mayBeRepeated: false)
+    }
+  }
+}
+
+extension AdapterSet {
+  /// What the metrics call them, given how the request did.
+  func label(_ name: String) -> String {
+    terms.isEmpty ? "base" : (try? AdapterSelector(name, param: "model"))?.label ?? name
+  }
+}

@@ -1,0 +1,170 @@
+public import Foundation
+import Kernels
+import Model
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// Checkpoints of a run: folders `checkpoint-N`, each a PEFT adapter with the optimiser's state beside it. A folder
+/// appears whole, synced, or not at all.
+struct CheckpointFolder {
+  let root: URL
+
+  private static let stateFile = "trainer.json"
+  private static let momentsFile = "optimizer.safetensors"
+  private static let format = 1
+  private static let stateLimit = 256 << 20
+
+  func location(_ step: Int) -> URL { root.appending(path: "checkpoint-\(step)") }
+
+  /// Steps that have a checkpoint, ascending.
+  var steps: [Int] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
+    return names.compactMap { name in
+      name.hasPrefix("checkpoint-") ? Int(name.dropFirst("checkpoint-".count)).flatMap { $0 > 0 ? $0 : nil } : nil
+    }.sorted()
+  }
+
+  /// Steps that can be resumed from, ascending.
+  var resumableSteps: [Int] {
+    steps.filter { FileManager.default.fileExists(atPath: location($0).appending(path: Self.stateFile).path) }
+  }
+
+  /// Writes a checkpoint and forgets the optimiser's state of older ones.
+  /// - Parameter identity: what the run is; must be the same when it is resumed
+  /// - Throws: `ModelError` naming the file, for a full disk say; what was there before stays
+  func write(
+    _ adapter: TrainableAdapter, _ progress: TrainerProgress, identity: JSONValue, keeping: Int
+  ) throws -> URL {
+    let target = location(progress.step)
+    let partial = root.appending(path: ".checkpoint-\(progress.step).partial")
+    let files = FileManager.default
+    do {
+      try? files.removeItem(at: partial)
+      try files.createDirectory(at: partial, withIntermediateDirectories: true)
+      try adapter.write(to: partial)
+      try adapter.writeMoments(to: partial.appending(path: Self.momentsFile))
+      let state: JSONValue = ["format": .integer(Self.format), "identity": identity, "progress": progress.json]
+      try writeFile(state.encoded, to: partial.appending(path: Self.stateFile))
+      try? files.removeItem(at: target)
+      guard rename(partial.path, target.path) == 0 else {
+        throw ModelError(target.path, reason: "cannot be written: \(String(cString: strerror(errno)))")
+      }
+      try syncFolder(root)
+    } catch {
+      try? files.removeItem(at: partial)
+      throw error as? ModelError ?? ModelError(target.path, reason: error.localizedDescription)
+    }
+    for step in resumableSteps.dropLast(max(keeping, 1)) where step != progress.step {
+      // The state goes first: without it the moments are not looked at.
+      try? files.removeItem(at: location(step).appending(path: Self.stateFile))
+      try? files.removeItem(at: location(step).appending(path: Self.momentsFile))
+    }
+    return target
+  }
+
+  /// Reads a checkpoint into an adapter of the same run.
+  /// - Throws: `ModelError` naming the file that is damaged or the setting that differs
+  func read(_ step: Int, into adapter: TrainableAdapter, identity: JSONValue) throws -> TrainerProgress {
+    let folder = location(step)
+    let url = folder.appending(path: Self.stateFile)
+    let size = (try? FileManager.default.attributesOfItem(atPath: url.path)[.size] as? Int) ?? nil
+    guard let size, size <= Self.stateLimit, let text = try? Data(contentsOf: url) else {
+      throw ModelError(url.path, reason: "cannot be read")
+    }
+    let state = try JSONValue.parse(text, subject: url.path).object
+    guard state?["format"]?.integer == Self.format, let progress = state?["progress"].flatMap(TrainerProgress.init)
+    else { throw ModelError(url.path, reason: "is no checkpoint of this version") }
+    try Self.checkIdentity(state?["identity"]?.object, identity.object, url.path)
+    try adapter.readParameters(from: folder)
+    try adapter.readMoments(from: folder.appending(path: Self.momentsFile))
+    return progress
+  }
+
+  private static func checkIdentity(_ stored: JSONObject?, _ wanted: JSONObject?, _ subject: String) throws {
+    for (key, value) in wanted?.pairs ?? [] {
+      if let inner = value.object, let other = stored?[key]?.object {
+        for field in Set(inner.keys).union(other.keys).sorted()
+        where inner[field]?.encoded != other[field]?.encoded {
+          throw ModelError(subject, field, reason: "differs from that of the run to be resumed")
+        }
+      } else if stored?[key]?.encoded != value.encoded {
+        throw ModelError(subject, key, reason: "differs from that of the run to be resumed")
+      }
+    }
+  }
+
+  private func syncFolder(_ url: URL) throws {
+    let folder = open(url.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard folder >= 0 else { throw ModelError(url.path, reason: String(cString: strerror(errno))) }
+    defer { close(folder) }
+    guard fsync(folder) == 0 else { throw ModelError(url.path, reason: String(cString: strerror(errno))) }
+  }
+}
+
+/// Writes a small file whole.
+func writeFile(_ bytes: [UInt8], to url: URL) throws {
+  let file = try AtomicFile(url)
+  try bytes.withUnsafeBytes { try file.write($0) }
+  try file.finish()
+}
+
+extension TrainableAdapter {
+  /// Writes a PEFT folder's two files: adapter_model.safetensors, then adapter_config.json. The folder exists.
+  /// - Throws: `ModelError` naming the file
+  public func write(to folder: URL) throws {
+    let tensors = tensors
+    let places = Dictionary(tensors.map { ($0.name, $0.offset) }) { first, _ in first }
+    let writer = try SafetensorsWriter(
+      folder.appending(path: "adapter_model.safetensors"),
+      entries: tensors.map { SafetensorsWriter.Entry(name: $0.name, type: .f32, shape: $0.shape) },
+      metadata: ["format": "pt"])
+    for entry in writer.order {
+      let start = parameter(places[entry.name] ?? 0)
+      try writer.append(UnsafeRawBufferPointer(start: start, count: entry.byteCount))
+    }
+    try writer.finish()
+    try writeFile(configuration.encoded, to: folder.appending(path: "adapter_config.json"))
+  }
+
+  func writeMoments(to url: URL) throws {
+    let writer = try SafetensorsWriter(
+      url, entries: ["mean", "variance"].map { SafetensorsWriter.Entry(name: $0, type: .f32, shape: [count]) })
+    for entry in writer.order {
+      let source = entry.name == "mean" ? mean : variance
+      try writer.append(UnsafeRawBufferPointer(start: source.pointer, count: entry.byteCount))
+    }
+    try writer.finish()
+  }
+
+  /// Reads what `write(to:)` wrote for the same modules.
+  func readParameters(from folder: URL) throws {
+    let file = try SafetensorsFile(folder.appending(path: "adapter_model.safetensors"))
+    for tensor in tensors { try read(file, tensor.name, tensor.shape, into: parameter(tensor.offset)) }
+  }
+
+  func readMoments(from url: URL) throws {
+    let file = try SafetensorsFile(url)
+    try read(file, "mean", [count], into: mean.pointer)
+    try read(file, "variance", [count], into: variance.pointer)
+  }
+
+  private func read(
+    _ file: SafetensorsFile, _ name: String, _ shape: [Int], into out: UnsafeMutablePointer<Float>
+  ) throws {
+    let tensor = try file.tensor(name)
+    guard tensor.shape == shape else {
+      throw ModelError(file.url.path, name, reason: "shape \(tensor.shape) instead of \(shape)")
+    }
+    let values = try file.floats(name)
+    guard values.allSatisfy(\.isFinite) else {
+      throw ModelError(file.url.path, name, reason: "has values that are not finite")
+    }
+    values.withUnsafeBufferPointer { source in
+      if let start = source.baseAddress { out.update(from: start, count: values.count) }
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import Model
+
+extension Hyperparameters {
+  /// One name of the wire: how it is read, checked and written.
+  struct Field: Sendable {
+    let name: String
+    let read: @Sendable (JSONValue, inout Hyperparameters) throws(HyperparameterError) -> Void
+    let write: @Sendable (Hyperparameters) -> JSONValue?
+  }
+
+  static let fields: [Field] = [
+    integer("n_epochs", \.nEpochs, 1...1000),
+    optionalInteger("max_steps", \.maxSteps, 1...10_000_000),
+    integer("batch_size", \.batchSize, 1...4096),
+    integer("gradient_accumulation_steps", \.gradientAccumulationSteps, 1...4096),
+    number("learning_rate", \.learningRate, 0...10),
+    multiplier,
+    scheduler,
+    optionalNumber("warmup_ratio", \.warmupRatio, 0...1),
+    number("weight_decay", \.weightDecay, 0...100),
+    number("adam_beta1", \.adamBeta1, 0...0.99999),
+    number("adam_beta2", \.adamBeta2, 0...0.9999999),
+    number("adam_epsilon", \.adamEpsilon, 1e-20...1),
+    number("max_grad_norm", \.maxGradNorm, 0...1e9),
+    integer("lora_r", \.loraR, 1...1024),
+    number("lora_alpha", \.loraAlpha, 1e-3...1e6),
+    number("lora_dropout", \.loraDropout, 0...0.99),
+    flag("use_rslora", \.useRSLoRA),
+    flag("use_dora", \.useDoRA),
+    number("loraplus_lr_ratio", \.loraPlusRatio, 1e-3...1e4),
+    modules("target_modules", \.targetModules),
+    modules("exclude_modules", \.excludeModules),
+    layers,
+    pattern("rank_pattern", \.rankPattern, 1...1024, wholeNumbers: true),
+    pattern("alpha_pattern", \.alphaPattern, 1e-3...1e6, wholeNumbers: false),
+    optionalInteger("max_seq_length", \.maxSeqLength, 2...1_048_576),
+    flag("packing", \.packing),
+    flag("shuffle", \.shuffle),
+    number("validation_split", \.validationSplit, 0...0.9),
+    integer("early_stopping_patience", \.earlyStoppingPatience, 0...1_000_000),
+    optionalInteger("checkpoint_steps", \.checkpointSteps, 1...10_000_000),
+    initAdapter,
+    number("beta", \.beta, 1e-4...100),
+  ]
+
+  private typealias Key<Value> = any WritableKeyPath<Hyperparameters, Value> & Sendable
+
+  private static func range<T>(_ range: ClosedRange<T>, _ value: T, _ name: String) throws(HyperparameterError) -> T {
+    guard range.contains(value) else {
+      throw HyperparameterError(name, "\(value) is not between \(range.lowerBound) and \(range.upperBound)")
+    }
+    return value
+  }
+
+  private static func integer(_ name: String, _ key: Key<Int>, _ allowed: ClosedRange<Int>) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      guard let value = value.integer else { throw HyperparameterError(name, "is not an integer") }
+      target[keyPath: key] = try range(allowed, value, name)
+    } write: {
+      .integer($0[keyPath: key])
+    }
+  }
+
+  private static func optionalInteger(_ name: String, _ key: Key<Int?>, _ allowed: ClosedRange<Int>) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      guard let value = value.integer else { throw HyperparameterError(name, "is not an integer") }
+      target[keyPath: key] = try range(allowed, value, name)
+    } write: {
+      $0[keyPath: key].map { .integer($0) }
+    }
+  }
+
+  private static func number(_ name: String, _ key: Key<Double>, _ allowed: ClosedRange<Double>) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      guard let value = value.double else { throw HyperparameterError(name, "is not a number") }
+      target[keyPath: key] = try range(allowed, value, name)
+    } write: {
+      .number($0[keyPath: key])
+    }
+  }
+
+  private static func optionalNumber(_ name: String, _ key: Key<Double?>, _ allowed: ClosedRange<Double>) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      guard let value = value.double else { throw HyperparameterError(name, "is not a number") }
+      target[keyPath: key] = try range(allowed, value, name)
+    } write: {
+      $0[keyPath: key].map { .number($0) }
+    }
+  }
+
+  private static func flag(_ name: String, _ key: Key<Bool>) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      guard let value = value.bool else { throw HyperparameterError(name, "is not a boolean") }
+      target[keyPath: key] = value
+    } write: {
+      .bool($0[keyPath: key])
+    }
+  }
+
+  /// A string or a list of strings, whose meaning is PEFT's.
+  private static func modules(_ name: String, _ key: Key<JSONValue>) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      let isList = value.array?.allSatisfy { $0.string != nil } == true && value.array?.isEmpty == false
+      guard isList || value.string?.isEmpty == false else {
+        throw HyperparameterError(name, "is neither a string nor a list of strings")
+      }
+      target[keyPath: key] = value
+    } write: {
+      $0[keyPath: key].isNull ? nil : $0[keyPath: key]
+    }
+  }
+
+  private static func pattern(
+    _ name: String, _ key: Key<JSONValue>, _ allowed: ClosedRange<Double>, wholeNumbers: Bool
+  ) -> Field {
+    Field(name: name) { (value, target) throws(HyperparameterError) in
+      guard let object = value.object else { throw HyperparameterError(name, "is not an object") }
+      for (pattern, entry) in object.pairs {
+        guard let number = wholeNumbers ? entry.integer.map(Double.init) : entry.double else {
+          throw HyperparameterError(name, "'\(pattern)' has no \(wholeNumbers ? "integer" : "number")")
+        }
+        _ = try range(allowed, number, name)
+      }
+      target[keyPath: key] = value
+    } write: {
+      $0[keyPath: key].object?.isEmpty == false ? $0[keyPath: key] : nil
+    }
+  }
+
+  private static let multiplier = Field(name: "learning_rate_multiplier") {
+    (value, target) throws(HyperparameterError) in
+    guard let value = value.double else { throw HyperparameterError("learning_rate_multiplier", "is not a number") }
+    target.learningRate = try range(0...10_000, value, "learning_rate_multiplier") * defaultLearningRate
+  } write: { _ in
+    nil
+  }
+
+  private static let scheduler = Field(name: "scheduler") { (value, target) throws(HyperparameterError) in
+    guard let scheduler = value.string.flatMap(Scheduler.init) else {
+      throw HyperparameterError("scheduler", "is not constant, linear or cosine")
+    }
+    target.scheduler = scheduler
+  } write: {
+    .string($0.scheduler.rawValue)
+  }
+
+  private static let layers = Field(name: "layers_to_transform") { (value, target) throws(HyperparameterError) in
+    guard value.integer != nil || value.array?.allSatisfy({ $0.integer != nil }) == true else {
+      throw HyperparameterError("layers_to_transform", "is neither an integer nor a list of integers")
+    }
+    target.layersToTransform = value
+  } write: {
+    $0.layersToTransform.isNull ? nil : $0.layersToTransform
+  }
+
+  private static let initAdapter = Field(name: "init_adapter") { (value, target) throws(HyperparameterError) in
+    guard let name = value.string, !name.isEmpty else { throw HyperparameterError("init_adapter", "is not a name") }
+    target.initAdapter = name
+  } write: {
+    $0.initAdapter.map { .string($0) }
+  }
+}

@@ -1,0 +1,246 @@
+import Foundation
+import Kernels
+public import Model
+
+/// A LoRA adapter that is being trained: f32 parameters, their gradients and AdamW's moments, each in one buffer.
+///
+/// The A matrices of modules with a common input lie one after the other, so that one product serves them all.
+/// `@unchecked Sendable`: one thread at a time trains; the pool's threads are lent pieces of it.
+public final class TrainableAdapter: @unchecked Sendable {
+  /// One linear module's part of the buffers.
+  struct Module {
+    let layer: Int
+    let linear: LinearModule
+    let rank: Int
+    /// α/r, or α/√r.
+    let scale: Float
+    /// [outputs, inputs] of the linear.
+    let outputs: Int
+    let inputs: Int
+    /// Where A, [rank, inputs], begins in the buffers.
+    let a: Int
+    /// Where B, [outputs, rank], begins.
+    let b: Int
+    /// Where DoRA's magnitudes, [outputs], begin.
+    let magnitude: Int?
+    /// Its first column among its stack's inner activations.
+    let column: Int
+    /// Its place among all modules: keys its random draws.
+    let index: Int
+  }
+
+  /// The adapted modules of one stack of a layer.
+  struct Stack {
+    let modules: [Module]
+    let rankSum: Int
+    /// Where the first A begins.
+    let a: Int
+    let inputs: Int
+  }
+
+  /// [layer][stack], as `StackedLinear.stacks` orders them.
+  let stacks: [[Stack?]]
+  let modules: [Module]
+  let targets: [AdapterTargets.Target]
+  let count: Int
+  let parameters: AlignedBuffer<Float>
+  let gradients: AlignedBuffer<Float>
+  let mean: AlignedBuffer<Float>
+  let variance: AlignedBuffer<Float>
+  /// adapter_config.json
+  public let configuration: JSONValue
+  public let usesDoRA: Bool
+  /// DoRA's factors m / ‖W + s·B·A‖ of each module by `index`, as of the last update.
+  var factors: [Int: AlignedBuffer<Float>] = [:]
+
+  /// The first layer that has a trained module.
+  var lowestLayer: Int { modules.first?.layer ?? 0 }
+  public var parameterCount: Int { count }
+
+  private init(targets: [AdapterTargets.Target], configuration: JSONValue, usesDoRA: Bool, model: ModelConfig) {
+    var (offset, index) = (0, 0)
+    var stacks: [[Stack?]] = []
+    var modules: [Module] = []
+    let byPlace = Dictionary(targets.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { first, _ in first }
+    for layer in 0..<model.layerCount {
+      stacks.append(
+        StackedLinear.stacks.map { linears in
+          let targets = linears.compactMap { byPlace[Place(layer: layer, linear: $0)] }
+          guard let first = targets.first else { return nil }
+          let inputs = first.linear.shape(model).input
+          let start = offset
+          let rankSum = targets.reduce(0) { $0 + $1.rank }
+          offset += rankSum * inputs
+          var (column, built) = (0, [Module]())
+          for target in targets {
+            let outputs = target.linear.shape(model).output
+            let b = offset
+            offset += outputs * target.rank
+            let magnitude = usesDoRA ? offset : nil
+            if usesDoRA { offset += outputs }
+            built.append(
+              Module(
+                layer: layer, linear: target.linear, rank: target.rank, scale: target.scale, outputs: outputs,
+                inputs: inputs, a: start + column * inputs, b: b, magnitude: magnitude, column: column, index: index))
+            column += target.rank
+            index += 1
+          }
+          modules += built
+          return Stack(modules: built, rankSum: rankSum, a: start, inputs: inputs)
+        })
+    }
+    self.targets = targets
+    self.stacks = stacks
+    self.modules = modules
+    self.configuration = configuration
+    self.usesDoRA = usesDoRA
+    count = offset
+    parameters = AlignedBuffer(count: offset)
+    gradients = AlignedBuffer(count: offset)
+    mean = AlignedBuffer(count: offset)
+    variance = AlignedBuffer(count: offset)
+  }
+
+  /// A new adapter as PEFT initialises it: A even within ±1/√inputs (Kaiming with a = √5), B zero. DoRA's magnitudes
+  /// are set when the base's norms are known.
+  /// - Throws: `ModelError` naming the hyperparameter (in PEFT's spelling) that does not fit the model
+  convenience init(_ hyperparameters: Hyperparameters, model: ModelConfig, baseName: String) throws {
+    let configuration = hyperparameters.adapterConfiguration(baseName: baseName)
+    let targets = try AdapterTargets(configuration: configuration, model: model).targets
+    self.init(targets: targets, configuration: configuration, usesDoRA: hyperparameters.useDoRA, model: model)
+    reset(seed: hyperparameters.seed)
+  }
+
+  /// An adapter that training goes on from: its tensors, with fresh moments.
+  /// - Throws: `ModelError` naming what is wrong with it, `HyperparameterError` where a `lora_…` contradicts it
+  convenience init(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
+    let url = folder.appending(path: "adapter_config.json")
+    guard let text = try? Data(contentsOf: url), text.count <= 4 << 20 else {
+      throw ModelError(url.path, reason: "cannot be read")
+    }
+    let adapter = try PEFTAdapter.read(folder: folder, config: model)
+    try hyperparameters.checkAgreement(with: adapter)
+    let configuration = try JSONValue.parse(text, subject: "adapter_config.json")
+    let targets = try AdapterTargets(configuration: configuration, model: model).targets
+    self.init(
+      targets: targets, configuration: configuration.replacing("lora_dropout", .number(hyperparameters.loraDropout)),
+      usesDoRA: adapter.usesDoRA, model: model)
+    let byPlace = Dictionary(adapter.modules.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { a, _ in a }
+    for module in modules {
+      guard let source = byPlace[Place(layer: module.layer, linear: module.linear)] else { continue }
+      copy(source.a, to: module.a)
+      copy(source.b, to: module.b)
+      if let magnitude = module.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
+    }
+  }
+
+  private struct Place: Hashable {
+    let layer: Int
+    let linear: LinearModule
+  }
+
+  private func copy(_ values: [Float], to offset: Int) {
+    values.withUnsafeBufferPointer { source in
+      guard let start = source.baseAddress else { return }
+      (parameters.pointer + offset).update(from: start, count: values.count)
+    }
+  }
+
+  /// Draws A anew and clears everything else.
+  private func reset(seed: Int) {
+    for module in modules {
+      let key = CounterKey(
+        UInt64(bitPattern: Int64(seed)), EpochOrder.Stream.initialization.rawValue, UInt64(module.index))
+      let bound = 1 / Float(module.inputs).squareRoot()
+      for i in 0..<module.rank * module.inputs {
+        let even = Float(key[UInt32(truncatingIfNeeded: i)] >> 8) * 0x1p-23 - 1
+        parameters[module.a + i] = even * bound
+      }
+    }
+  }
+
+  /// Begins again with another adapter's parameters and cleared moments.
+  func takeParameters(of other: TrainableAdapter) {
+    parameters.pointer.update(from: other.parameters.pointer, count: count)
+    mean.pointer.update(repeating: 0, count: count)
+    variance.pointer.update(repeating: 0, count: count)
+  }
+
+  func parameter(_ offset: Int) -> UnsafeMutablePointer<Float> { parameters.pointer + offset }
+  func gradient(_ offset: Int) -> UnsafeMutablePointer<Float> { gradients.pointer + offset }
+
+  func clearGradients() { gradients.pointer.update(repeating: 0, count: count) }
+
+  /// Ranges of the buffers with whether LoRA+'s ratio applies (they are B), in pieces of at most `size`.
+  func updateRanges(size: Int) -> [(range: Range<Int>, isB: Bool)] {
+    var ranges: [(range: Range<Int>, isB: Bool)] = []
+    func add(_ range: Range<Int>, _ isB: Bool) {
+      for first in stride(from: range.lowerBound, to: range.upperBound, by: size) {
+        ranges.append((first..<min(first + size, range.upperBound), isB))
+      }
+    }
+    for module in modules {
+      add(module.a..<module.a + module.rank * module.inputs, false)
+      add(module.b..<module.b + module.outputs * module.rank, true)
+      if let magnitude = module.magnitude { add(magnitude..<magnitude + module.outputs, false) }
+    }
+    return ranges
+  }
+
+  /// Every tensor by PEFT's name, with its shape and place.
+  var tensors: [(name: String, shape: [Int], offset: Int)] {
+    modules.flatMap { module in
+      let prefix = "base_model.model.\(module.linear.fullName(layer: module.layer))."
+      var list = [
+        (name: prefix + "lora_A.weight", shape: [module.rank, module.inputs], offset: module.a),
+        (name: prefix + "lora_B.weight", shape: [module.outputs, module.rank], offset: module.b),
+      ]
+      if let magnitude = module.magnitude {
+        list.append((name: prefix + "lora_magnitude_vector", shape: [module.outputs], offset: magnitude))
+      }
+      return list
+    }
+  }
+}
+
+extension Hyperparameters {
+  /// adapter_config.json as PEFT 0.21 reads it.
+  func adapterConfiguration(baseName: String) -> JSONValue {
+    let allLinear = targetModules.string?.lowercased() == "all-linear"
+    let names = JSONValue.array(LinearModule.allCases.map { .string($0.shortName) })
+    return [
+      "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": .string(baseName), "bias": "none",
+      "r": .integer(loraR), "lora_alpha": .number(loraAlpha), "lora_dropout": .number(loraDropout),
+      "use_rslora": .bool(useRSLoRA), "use_dora": .bool(useDoRA), "fan_in_fan_out": false, "inference_mode": true,
+      "init_lora_weights": true, "target_modules": allLinear ? names : targetModules,
+      "exclude_modules": excludeModules, "layers_to_transform": layersToTransform, "layers_pattern": .null,
+      "rank_pattern": rankPattern, "alpha_pattern": alphaPattern, "modules_to_save": .null,
+    ]
+  }
+
+  /// What was set explicitly must be what the adapter has.
+  fileprivate func checkAgreement(with adapter: PEFTAdapter) throws(HyperparameterError) {
+    func check(_ field: String, _ agrees: Bool, _ value: String) throws(HyperparameterError) {
+      guard agrees || !explicit.contains(field) else {
+        throw HyperparameterError(field, "contradicts init_adapter, which has \(value)")
+      }
+    }
+    try check("lora_r", loraR == adapter.rank, "\(adapter.rank)")
+    try check("lora_alpha", loraAlpha == adapter.alpha, "\(adapter.alpha)")
+    try check("use_rslora", useRSLoRA == adapter.usesRSLoRA, "\(adapter.usesRSLoRA)")
+    try check("use_dora", useDoRA == adapter.usesDoRA, "\(adapter.usesDoRA)")
+    for field in ["target_modules", "exclude_modules", "layers_to_transform", "rank_pattern", "alpha_pattern"] {
+      try check(field, false, "its own")
+    }
+  }
+}
+
+extension JSONValue {
+  /// An object with one of its values replaced or added.
+  fileprivate func replacing(_ key: String, _ value: JSONValue) -> JSONValue {
+    guard let object else { return self }
+    var pairs = object.pairs.map { $0.key == key ? (key: key, value: value) : $0 }
+    if object[key] == nil { pairs.append((key: key, value: value)) }
+    return .object(JSONObject(keepingFirst: pairs))
+  }
+}

@@ -1,0 +1,231 @@
+import Foundation
+import Kernels
+import Model
+
+/// Sums of the step under way.
+struct StepAccount {
+  /// Labelled tokens, or pairs: what the loss is divided by.
+  var divisor = 0
+  var loss = 0.0
+  var correct = 0
+  var scored = 0
+  var tokens = 0
+  var lossTokens = 0
+  var gradientNorm = 0.0
+}
+
+extension Trainer {
+  /// One optimiser step: batch, forward, cross-entropy, backward, AdamW, and what is due after it.
+  func planStep() {
+    let first = progress.step * hyperparameters.rowsPerStep
+    var count = hyperparameters.rowsPerStep
+    if hyperparameters.maxSteps == nil {
+      count = min(count, data.training.count * hyperparameters.nEpochs - first)
+    }
+    let chosen = (first..<first + count).map { order.example(at: $0) }
+    let examples = chosen.enumerated().map { (example: data.training[$1], ordinal: $0) }
+    let slabs = pack(examples)
+    current = StepAccount()
+    current.divisor =
+      hyperparameters.method == .dpo
+      ? count : examples.reduce(0) { $0 + $1.example.rows.reduce(0) { $0 + $1.lossCount } }
+    current.tokens = slabs.reduce(0) { $0 + $1.tokens.count }
+    current.lossTokens = slabs.reduce(0) { $0 + $1.targets.count }
+
+    var phases: [() -> [Slice]] = [{ [unowned self] in [{ [unowned self] in adapter.clearGradients() }] }]
+    for slab in slabs {
+      switch hyperparameters.method {
+      case .supervised: phases += supervised(slab)
+      case .dpo: phases += preference(slab, pairs: slab.ordinals.map { chosen[$0 / 2] })
+      }
+    }
+    phases.append { [unowned self] in [{ [unowned self] in measureGradient() }] }
+    phases.append { [unowned self] in update() }
+    phases.append { [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: false) }
+    phases.append { [unowned self] in [{ [unowned self] in completeStep() }] }
+    push(phases)
+  }
+
+  func pack(_ examples: [(example: TrainingExample, ordinal: Int)]) -> [Slab] {
+    Slab.pack(
+      examples, limit: hyperparameters.slabTokens(longestExample: data.longestExample),
+      rowLimit: hyperparameters.packing ? .max : 1)
+  }
+
+  // MARK: one slab
+
+  /// Cross-entropy over the labelled tokens.
+  private func supervised(_ slab: Slab) -> [() -> [Slice]] {
+    let loss = SlabLoss(slab)
+    let divisor = current.divisor
+    return forward(slab, training: true) + [
+      { [unowned self] in
+        pass.head(adding: loss) { Array(repeating: 1 / Float(divisor), count: slab.rows.count) }
+      },
+      { [unowned self] in
+        [
+          { [unowned self] in
+            current.loss += loss.total / Double(divisor)
+            current.correct += loss.correct
+            current.scored += slab.targets.count
+          }
+        ]
+      },
+    ] + backward()
+  }
+
+  /// −log σ(β·(log-ratio of the chosen answer − that of the rejected)), each ratio against the bare base.
+  private func preference(_ slab: Slab, pairs: [Int]) -> [() -> [Slice]] {
+    let (score, loss) = (SlabLoss(slab), SlabLoss(slab))
+    let divisor = current.divisor
+    return reference(slab, pairs: pairs, offset: 0) + forward(slab, training: true) + [
+      { [unowned self] in pass.head(adding: score, weights: nil) },
+      { [unowned self] in
+        pass.head(adding: loss) { [unowned self] in
+          let outcome = preferences(score, pairs: pairs, offset: 0)
+          current.loss += outcome.loss / Double(divisor)
+          current.correct += outcome.correct
+          current.scored += slab.rows.count / 2
+          return outcome.weights.map { Float($0 / Double(divisor)) }
+        }
+      },
+    ] + backward()
+  }
+
+  /// The bare base's log-likelihoods of a slab's rows, unless they are known.
+  func reference(_ slab: Slab, pairs: [Int], offset: Int) -> [() -> [Slice]] {
+    guard !pairs.allSatisfy({ references[offset + $0] != nil }) else { return [] }
+    let loss = SlabLoss(slab)
+    return [{ [unowned self] in [{ [unowned self] in pass.usesAdapter = false }] }] + forward(slab, training: false) + [
+      { [unowned self] in pass.head(adding: loss, weights: nil) },
+      { [unowned self] in
+        [
+          { [unowned self] in
+            pass.usesAdapter = true
+            for (row, pair) in pairs.enumerated() where row % 2 == 0 {
+              references[offset + pair] = [loss.rows[row], loss.rows[row + 1]]
+            }
+          }
+        ]
+      },
+    ]
+  }
+
+  /// Losses of pairs, and the factors on each row's −log-likelihood that their gradient is.
+  func preferences(
+    _ score: SlabLoss, pairs: [Int], offset: Int
+  ) -> (loss: Double, correct: Int, weights: [Double]) {
+    var (total, correct) = (0.0, 0)
+    var weights = [Double](repeating: 0, count: score.rows.count)
+    for row in stride(from: 0, to: score.rows.count, by: 2) {
+      let base = references[offset + pairs[row]] ?? [0, 0]
+      let margin = hyperparameters.beta * ((base[0] - score.rows[row]) - (base[1] - score.rows[row + 1]))
+      // log(1 + e^−x) without overflow.
+      total += max(-margin, 0) + log1p(exp(-abs(margin)))
+      correct += margin > 0 ? 1 : 0
+      let slope = hyperparameters.beta / (1 + exp(margin))
+      weights[row] = slope
+      weights[row + 1] = -slope
+    }
+    return (total, correct, weights)
+  }
+
+  func forward(_ slab: Slab, training: Bool) -> [() -> [Slice]] {
+    [
+      { [unowned self] in
+        pass.slab = slab
+        pass.step = progress.step
+        pass.isTraining = training
+        return pass.embed()
+      }
+    ] + (0..<pass.config.layerCount).map { layer in { [unowned self] in pass.forward(layer) } }
+  }
+
+  private func backward() -> [() -> [Slice]] {
+    (adapter.lowestLayer..<pass.config.layerCount).reversed().map { layer in { [unowned self] in pass.backward(layer) }
+    }
+  }
+
+  // MARK: the update
+
+  private func measureGradient() {
+    current.gradientNorm = pass.compute.sumOfSquares(adapter.gradients.pointer, count: adapter.count).squareRoot()
+    guard current.loss.isFinite, current.gradientNorm.isFinite else {
+      return rollBack(current.loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
+    }
+    isUpdating = true
+  }
+
+  private func update() -> [Slice] {
+    let rate = schedule.rate(step: progress.step)
+    let limit = hyperparameters.maxGradNorm
+    // As torch's clip_grad_norm_.
+    let clip = limit > 0 ? min(1, limit / (current.gradientNorm + 1e-6)) : 1
+    func step(_ rate: Double) -> AdamWStep {
+      AdamWStep(
+        learningRate: rate, beta1: hyperparameters.adamBeta1, beta2: hyperparameters.adamBeta2,
+        epsilon: hyperparameters.adamEpsilon, weightDecay: hyperparameters.weightDecay, count: progress.step + 1,
+        gradientFactor: clip)
+    }
+    let (a, b) = (step(rate), step(rate * hyperparameters.loraPlusRatio))
+    var groups: [[(range: Range<Int>, isB: Bool)]] = [[]]
+    var size = 0
+    for piece in adapter.updateRanges(size: 1 << 19) {
+      if size + piece.range.count > 1 << 20 {
+        groups.append([])
+        size = 0
+      }
+      groups[groups.count - 1].append(piece)
+      size += piece.range.count
+    }
+    return groups.map { group in
+      { [unowned self] in
+        for piece in group {
+          let at = piece.range.lowerBound
+          pass.compute.adamW(
+            piece.isB ? b : a, parameters: adapter.parameter(at), gradients: adapter.gradient(at),
+            mean: adapter.mean.pointer + at, variance: adapter.variance.pointer + at, count: piece.range.count)
+        }
+      }
+    }
+  }
+
+  private func completeStep() {
+    let size = pass.compute.sumOfSquares(adapter.parameters.pointer, count: adapter.count)
+    progress.step += 1
+    guard size.isFinite else { return rollBack("the adapter is not finite") }
+    isUpdating = false
+    progress.tokens += current.tokens
+    progress.losses.append(current.loss)
+    events.append(
+      .metrics(
+        StepMetrics(
+          step: progress.step,
+          epoch: Double(progress.step * hyperparameters.rowsPerStep) / Double(data.training.count),
+          trainLoss: current.loss, accuracy: Double(current.correct) / Double(max(current.scored, 1)),
+          gradNorm: current.gradientNorm, learningRate: schedule.rate(step: progress.step - 1),
+          tokens: current.tokens, lossTokens: current.lossTokens)))
+    if progress.step % checkpointInterval == 0 || progress.step == totalSteps { push(validation() + [checkpoint]) }
+  }
+
+  private func checkpoint() -> [Slice] {
+    [
+      { [unowned self] in
+        do {
+          if let checkpoints {
+            let folder = try checkpoints.write(
+              adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints)
+            events.append(.checkpoint(step: progress.step, folder: folder))
+          }
+        } catch {
+          return fail("\(error)")
+        }
+        let patience = hyperparameters.earlyStoppingPatience
+        if patience > 0, progress.stalled >= patience, progress.step < totalSteps {
+          events.append(.stoppedEarly(step: progress.step, bestStep: progress.bestStep))
+          finish()
+        }
+      }
+    ]
+  }
+}

@@ -1,0 +1,221 @@
+public import Foundation
+public import Kernels
+public import Model
+
+/// Trains one adapter, a slice of a millisecond or two at a time, so that whoever owns the thread can do other work
+/// between slices.
+///
+/// Everything that happens follows from data, hyperparameters and base: a run that was stopped and resumed ends in the
+/// same bytes as one that was not (same machine, compute mode and build). The step itself is in `Trainer+Step.swift`.
+///
+/// `@unchecked Sendable`: one thread at a time calls it; it may be another one each time.
+public final class Trainer: @unchecked Sendable {
+  public enum State: Sendable, Equatable {
+    case running
+    case finished
+    case failed(String)
+  }
+
+  public internal(set) var state = State.running
+  public let totalSteps: Int
+  public let hyperparameters: Hyperparameters
+  public let configuration: TrainerConfiguration
+  public let adapter: TrainableAdapter
+  /// Optimiser steps made.
+  public var step: Int { progress.step }
+  /// The loss of every step made.
+  public var losses: [Double] { progress.losses }
+
+  let data: TrainingData
+  let pass: TrainingPass
+  let schedule: LearningRateSchedule
+  let checkpoints: CheckpointFolder?
+  let identity: JSONValue
+  let checkpointInterval: Int
+  let norms = DoRANorms()
+  var progress = TrainerProgress()
+  var order: EpochOrder
+  /// Phases still to come, last first; each makes its slices when its turn comes.
+  var plan: [() -> [Slice]] = []
+  var slices: [Slice] = []
+  var nextSlice = 0
+  var events: [TrainerEvent] = []
+  /// Parameters are between two steps.
+  var isUpdating = false
+  /// DoRA's factors do not belong to the parameters.
+  var factorsAreStale: Bool
+  /// New magnitudes are the base's norms.
+  var setsMagnitudes: Bool
+  /// The step at which something was not finite.
+  var failedStep: Int?
+  /// The bare base's −log-likelihoods of the chosen and the rejected answer of DPO's pairs.
+  var references: [Int: [Double]] = [:]
+  var current = StepAccount()
+
+  /// - Parameters:
+  ///   - base: as the compute's mode keeps it
+  ///   - resume: goes on from the newest checkpoint in the configuration's folder, if there is one
+  /// - Throws: `ModelError` or `HyperparameterError` naming what does not fit
+  public init(
+    base: Base, compute: Compute, data: TrainingData, hyperparameters: Hyperparameters,
+    configuration: TrainerConfiguration, resume: Bool = false
+  ) throws {
+    self.data = data
+    self.hyperparameters = hyperparameters
+    self.configuration = configuration
+    adapter = try Self.makeAdapter(hyperparameters, configuration, base.config)
+    pass = TrainingPass(
+      base: base, compute: compute, adapter: adapter, dropout: hyperparameters.loraDropout, seed: hyperparameters.seed,
+      tokenLimit: hyperparameters.slabTokens(longestExample: data.longestExample), positionLimit: data.longestRow,
+      activationBytes: configuration.activationMemory)
+    let (rows, overflow) = data.training.count.multipliedReportingOverflow(by: hyperparameters.nEpochs)
+    guard !overflow else { throw HyperparameterError("n_epochs", "is too large") }
+    totalSteps =
+      hyperparameters.maxSteps ?? (rows + hyperparameters.rowsPerStep - 1) / hyperparameters.rowsPerStep
+    schedule = LearningRateSchedule(hyperparameters, totalSteps: totalSteps)
+    checkpointInterval = hyperparameters.checkpointInterval(totalSteps: totalSteps)
+    checkpoints = configuration.folder.map(CheckpointFolder.init)
+    order = EpochOrder(count: data.training.count, seed: hyperparameters.seed, shuffle: hyperparameters.shuffle)
+    factorsAreStale = adapter.usesDoRA
+    setsMagnitudes = adapter.usesDoRA && configuration.initialAdapter == nil
+    identity = [
+      "method": .string(hyperparameters.method.rawValue), "seed": .integer(hyperparameters.seed),
+      "hyperparameters": .object(hyperparameters.json), "base": .string(base.fingerprint),
+      "compute": .string(compute.mode.rawValue), "data": .string(String(data.digest, radix: 16)),
+    ]
+    if let folder = configuration.folder {
+      do {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      } catch {
+        throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
+      }
+    }
+    if resume, let newest = checkpoints?.resumableSteps.last { try restore(newest) }
+  }
+
+  private static func makeAdapter(
+    _ hyperparameters: Hyperparameters, _ configuration: TrainerConfiguration, _ model: ModelConfig
+  ) throws -> TrainableAdapter {
+    if let folder = configuration.initialAdapter {
+      return try TrainableAdapter(peft: folder, hyperparameters, model: model)
+    }
+    return try TrainableAdapter(hyperparameters, model: model, baseName: configuration.baseName)
+  }
+
+  /// Does one slice of work. Does nothing once the run has ended.
+  /// - Returns: what there is to report, in its order
+  public func advance() -> [TrainerEvent] {
+    work()
+    defer { events = [] }
+    return events
+  }
+
+  private func work() {
+    guard state == .running else { return }
+    while nextSlice >= slices.count {
+      if plan.isEmpty { planNext() }
+      guard state == .running, let phase = plan.popLast() else { break }
+      slices = phase()
+      nextSlice = 0
+    }
+    if nextSlice < slices.count {
+      nextSlice += 1
+      slices[nextSlice - 1]()
+    }
+  }
+
+  /// Works until the run ends or `shouldStop` says so, which is asked before each slice.
+  public func run(shouldStop: () -> Bool = { false }, onEvent: (TrainerEvent) -> Void = { _ in }) {
+    while state == .running, !shouldStop() { advance().forEach(onEvent) }
+  }
+
+  /// Makes the last finished step durable, completing an update that has begun; a step that was not finished will be
+  /// done again. What it reports comes with the next `advance`.
+  /// - Returns: the checkpoint's folder; `nil` before the first step or without a folder
+  /// - Throws: `ModelError` naming the file that cannot be written
+  @discardableResult
+  public func saveCheckpoint() throws -> URL? {
+    while isUpdating, state == .running { work() }
+    guard let checkpoints, progress.step > 0 else { return nil }
+    let existing = checkpoints.location(progress.step)
+    if checkpoints.resumableSteps.contains(progress.step) { return existing }
+    return try checkpoints.write(
+      adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints)
+  }
+
+  // MARK: what comes next
+
+  private func planNext() {
+    if factorsAreStale {
+      factorsAreStale = false
+      push([{ [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: setsMagnitudes) }])
+    } else if progress.step < totalSteps {
+      setsMagnitudes = false
+      planStep()
+    } else {
+      finish()
+    }
+  }
+
+  /// Adds phases to be done next, in their order.
+  func push(_ phases: [() -> [Slice]]) { plan.append(contentsOf: phases.reversed()) }
+
+  /// Ends the run with the adapter as it is.
+  func finish() {
+    do {
+      if hyperparameters.earlyStoppingPatience > 0, let checkpoints, progress.bestStep > 0,
+        progress.bestStep != progress.step
+      {
+        try adapter.readParameters(from: checkpoints.location(progress.bestStep))
+      }
+      if let folder = configuration.folder { try adapter.write(to: folder) }
+      state = .finished
+      events.append(.finished(step: progress.step, folder: configuration.folder))
+    } catch {
+      fail("\(error)")
+    }
+  }
+
+  func fail(_ reason: String) {
+    plan = []
+    slices = []
+    nextSlice = 0
+    isUpdating = false
+    state = .failed(reason)
+    events.append(.failed(reason: reason))
+  }
+
+  // MARK: going back
+
+  private func restore(_ step: Int) throws {
+    guard let checkpoints else { return }
+    progress = try checkpoints.read(step, into: adapter, identity: identity)
+    factorsAreStale = adapter.usesDoRA
+    setsMagnitudes = false
+  }
+
+  /// Goes back to the newest checkpoint, or to the beginning; fails if that has not helped before.
+  func rollBack(_ reason: String) {
+    let from = progress.step + (isUpdating ? 0 : 1)
+    guard failedStep != from else { return fail("\(reason) in step \(from), again after going back") }
+    failedStep = from
+    plan = []
+    slices = []
+    nextSlice = 0
+    isUpdating = false
+    do {
+      if let newest = checkpoints?.resumableSteps.last {
+        try restore(newest)
+      } else {
+        let fresh = try Self.makeAdapter(hyperparameters, configuration, pass.config)
+        adapter.takeParameters(of: fresh)
+        progress = TrainerProgress()
+        factorsAreStale = adapter.usesDoRA
+        setsMagnitudes = adapter.usesDoRA && configuration.initialAdapter == nil
+      }
+      events.append(.rolledBack(from: from, to: progress.step, reason: reason))
+    } catch {
+      fail("\(reason) in step \(from), and going back failed: \(error)")
+    }
+  }
+}

@@ -1,0 +1,142 @@
+public import Model
+
+/// One sequence of tokens and what is to be learnt of it.
+public struct TrainingRow: Sendable, Equatable {
+  /// A label that carries no loss.
+  public static let ignored: Int32 = -100
+
+  public var tokens: [Int32]
+  /// The target at each token's own place: `labels[i]` is predicted from the tokens before i. As long as `tokens`.
+  public var labels: [Int32]
+
+  public init(tokens: [Int32], labels: [Int32]) {
+    self.tokens = tokens
+    self.labels = labels
+  }
+
+  /// Tokens that carry loss; the first never does.
+  public var lossCount: Int { labels.dropFirst().count { $0 != Self.ignored } }
+
+  fileprivate func cut(to length: Int) -> TrainingRow {
+    TrainingRow(tokens: Array(tokens.prefix(length)), labels: Array(labels.prefix(length)))
+  }
+
+  fileprivate func check(vocabulary: Int) -> String? {
+    guard tokens.count == labels.count else { return "\(tokens.count) tokens but \(labels.count) labels" }
+    for token in tokens where token < 0 || Int(token) >= vocabulary { return "token \(token) is not in the vocabulary" }
+    for label in labels where label != Self.ignored && (label < 0 || Int(label) >= vocabulary) {
+      return "label \(label) is not in the vocabulary"
+    }
+    return nil
+  }
+}
+
+/// One line of training data.
+public enum TrainingExample: Sendable, Equatable {
+  case row(TrainingRow)
+  /// Two answers to one prompt, whose tokens carry the loss.
+  case pair(chosen: TrainingRow, rejected: TrainingRow)
+
+  var rows: [TrainingRow] {
+    switch self {
+    case .row(let row): [row]
+    case .pair(let chosen, let rejected): [chosen, rejected]
+    }
+  }
+}
+
+/// Where rows come from: a file's lines through a chat template, say.
+public protocol RowSource {
+  /// All examples, in their order. Throws naming the line that is at fault.
+  func examples() throws -> [TrainingExample]
+}
+
+/// The examples of a run, cut to length, without those that teach nothing, and split.
+public struct TrainingData: Sendable {
+  public let training: [TrainingExample]
+  public let validation: [TrainingExample]
+  /// Rows that were cut to the length limit.
+  public let cutCount: Int
+  /// Rows left out because nothing of them carries loss.
+  public let lossless: Int
+
+  /// - Parameter validation: `nil` holds out `validation_split` of the examples, drawn by the seed
+  /// - Throws: `ModelError` naming the example whose tokens are wrong, or if nothing is left
+  public init(
+    _ examples: [TrainingExample], validation: [TrainingExample]? = nil, hyperparameters: Hyperparameters,
+    model: ModelConfig
+  ) throws {
+    let limit = hyperparameters.sequenceLength(model)
+    var (cut, lossless) = (0, 0)
+    func prepare(_ examples: [TrainingExample], _ what: String) throws -> [TrainingExample] {
+      var kept: [TrainingExample] = []
+      for (index, example) in examples.enumerated() {
+        for row in example.rows {
+          if let problem = row.check(vocabulary: model.vocabularySize) {
+            throw ModelError(what, "example \(index + 1)", reason: problem)
+          }
+          if row.tokens.count > limit { cut += 1 }
+        }
+        switch (example, hyperparameters.method) {
+        case (.row(let row), .supervised):
+          let row = row.cut(to: limit)
+          if row.lossCount == 0 { lossless += 1 } else { kept.append(.row(row)) }
+        case (.pair(let chosen, let rejected), .dpo):
+          let (chosen, rejected) = (chosen.cut(to: limit), rejected.cut(to: limit))
+          if chosen.lossCount == 0 || rejected.lossCount == 0 {
+            lossless += 1
+          } else {
+            kept.append(.pair(chosen: chosen, rejected: rejected))
+          }
+        case (.row, .dpo): throw ModelError(what, "example \(index + 1)", reason: "is no pair, which dpo needs")
+        case (.pair, .supervised):
+          throw ModelError(what, "example \(index + 1)", reason: "is a pair, which only dpo can use")
+        }
+      }
+      return kept
+    }
+    var training = try prepare(examples, "training data")
+    var heldOut: [TrainingExample] = []
+    if let validation {
+      heldOut = try prepare(validation, "validation data")
+    } else if hyperparameters.validationSplit > 0, training.count > 1 {
+      let wanted = Int((Double(training.count) * hyperparameters.validationSplit).rounded(.up))
+      let count = min(max(wanted, 1), training.count - 1)
+      let order = EpochOrder.permutation(count: training.count, seed: hyperparameters.seed, stream: .split)
+      let chosen = Set(order.prefix(count))
+      heldOut = training.indices.filter(chosen.contains).map { training[$0] }
+      training = training.indices.filter { !chosen.contains($0) }.map { training[$0] }
+    }
+    guard !training.isEmpty else {
+      throw ModelError("training data", reason: "no example carries loss within \(limit) tokens")
+    }
+    self.training = training
+    self.validation = heldOut
+    cutCount = cut
+    self.lossless = lossless
+  }
+
+  var longestRow: Int {
+    (training + validation).reduce(0) { longest, example in example.rows.reduce(longest) { max($0, $1.tokens.count) } }
+  }
+
+  /// The most tokens of one example: pairs stay together.
+  public var longestExample: Int {
+    (training + validation).reduce(0) { max($0, $1.rows.reduce(0) { $0 + $1.tokens.count }) }
+  }
+
+  /// Tells other data from these, for resuming: FNV-1a over tokens and labels.
+  var digest: UInt64 {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    func mix(_ value: Int) { hash = (hash ^ UInt64(bitPattern: Int64(value))) &* 0x100_0000_01B3 }
+    for examples in [training, validation] {
+      mix(examples.count)
+      for row in examples.flatMap(\.rows) {
+        mix(row.tokens.count)
+        for token in row.tokens { mix(Int(token)) }
+        for label in row.labels { mix(Int(label)) }
+      }
+    }
+    return hash
+  }
+}

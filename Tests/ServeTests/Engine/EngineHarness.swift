@@ -1,0 +1,128 @@
+import Foundation
+import Kernels
+import Model
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Serve
+
+/// What a generation told of itself. How much of it came from the cache is no part of the answer.
+struct Outcome: Equatable {
+  var prompt: [TokenRecord] = []
+  var text = ""
+  var tokens: [TokenRecord] = []
+  var reason: FinishReason?
+  var usage: GenerationUsage?
+  var error: EngineError?
+  var cachedTokens = 0
+
+  mutating func take(_ event: GenerationEvent) {
+    #expect(reason == nil && error == nil, "an event after the end")
+    switch event {
+    case .prompt(let records):
+      #expect(prompt.isEmpty && tokens.isEmpty)
+      prompt = records
+    case .output(let shown, let records):
+      text += shown
+      tokens += records
+    case .finished(let why, let spent):
+      (reason, usage, cachedTokens) = (why, spent, spent.cachedTokens)
+      usage?.cachedTokens = 0
+    case .failed(let failure): error = failure
+    }
+  }
+
+  var isOver: Bool { reason != nil || error != nil }
+
+  static func == (a: Outcome, b: Outcome) -> Bool {
+    a.prompt == b.prompt && a.text == b.text && a.tokens == b.tokens && a.reason == b.reason && a.usage == b.usage
+      && a.error == b.error
+  }
+}
+
+/// An engine on the tiny model.
+final class EngineHarness {
+  let model: TinyModel
+  let engine: Engine
+  let tokenizer: Tokenizer
+  /// Two, of different modules and ranks.
+  let adapters: [Adapter]
+
+  init(
+    rows: Int = 128, blocks: Int = 200, shape: TinyShape = TinyShape(), mode: ComputeMode = .f32,
+    settings: Engine.Settings = .init(), model: TinyModel? = nil
+  ) throws {
+    self.model = try model ?? TinyModel(shape)
+    let base = try self.model.base(mode)
+    tokenizer = try self.model.tokenizer()
+    let compute = Compute(pool: ThreadPool(threads: 2), mode: mode)
+    let one = try KeyValueCache(config: base.config, bytes: 0, element: mode.keyValueElement).bytesPerBlock
+    let cache = try KeyValueCache(config: base.config, bytes: blocks * one, element: mode.keyValueElement)
+    var settings = settings
+    settings.rowBudget = rows
+    engine = Engine(
+      transformer: Transformer(base: base, compute: compute), cache: cache, tokenizer: tokenizer, settings: settings)
+    adapters = try [
+      Adapter(peft: self.model.writeAdapter("a", ranks: [.q: 4, .down: 9], seed: 1).folder, base: base, mode: mode),
+      Adapter(peft: self.model.writeAdapter("b", ranks: [.v: 17, .gate: 2], seed: 2).folder, base: base, mode: mode),
+    ]
+    engine.start()
+  }
+
+  deinit { engine.stop() }
+
+  /// Rows that were computed so far.
+  var computedRows: Int { Int(engine.metrics.snapshot.batchRows.sum) }
+
+  func text(_ records: [TokenRecord]) -> String {
+    var decoder = StreamDecoder(tokenizer, isContinuation: true)
+    return records.map { decoder.push($0.token) }.joined() + decoder.finish()
+  }
+
+  /// Submits all at once and waits for their ends.
+  func run(_ requests: [GenerationRequest]) -> [Outcome] {
+    run(requests, cancelling: [:]) { _ in }
+  }
+
+  /// Submits one after another and waits for their ends.
+  /// - Parameters:
+  ///   - cancelling: after how many events a request is cancelled
+  ///   - pause: called before each
+  func run(_ requests: [GenerationRequest], cancelling: [Int: Int], pause: (Int) -> Void) -> [Outcome] {
+    let outcomes = Mutex([Outcome](repeating: Outcome(), count: requests.count))
+    let ids = Mutex([GenerationID?](repeating: nil, count: requests.count))
+    let ended = DispatchSemaphore(value: 0)
+    let engine = engine
+    for (index, request) in requests.enumerated() {
+      pause(index)
+      let left = Mutex(cancelling[index])
+      ids.withLock { known in
+        known[index] = engine.submit(request) { event in
+          let isOver = outcomes.withLock { outcomes in
+            outcomes[index].take(event)
+            return outcomes[index].isOver
+          }
+          if isOver { return _ = ended.signal() }
+          let cancels = left.withLock { left in
+            guard let count = left, count >= 0 else { return false }
+            left = count - 1
+            return count == 0
+          }
+          guard cancels else { return }
+          ids.withLock { $0[index] }.map(engine.cancel)
+          ended.signal()
+        }
+      }
+    }
+    for index in requests.indices {
+      #expect(ended.wait(timeout: .now() + 120) == .success, "request \(index) of \(requests.count)")
+    }
+    return outcomes.withLock { $0 }
+  }
+
+  static func prompt(_ count: Int, seed: UInt64) -> [Int32] {
+    var random = TinyRandom(seed: seed)
+    return (0..<count).map { _ in Int32.random(in: 1..<270, using: &random) }
+  }
+}

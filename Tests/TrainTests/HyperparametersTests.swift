@@ -1,0 +1,139 @@
+import Foundation
+import Kernels
+import Model
+import TestSupport
+import Testing
+
+@testable import Train
+
+@Suite struct HyperparametersTests {
+  private func parse(_ text: String, _ method: Hyperparameters.Method = .supervised) throws -> Hyperparameters {
+    let json = try JSONValue.parse(text.utf8, subject: "test").object ?? JSONObject(keepingFirst: [])
+    return try Hyperparameters(json: json, method: method)
+  }
+
+  @Test func autoIsTheDefault() throws {
+    let names = Hyperparameters.names.filter { $0 != "beta" }
+    let all = "{" + names.map { "\"\($0)\":\"auto\"" }.joined(separator: ",") + "}"
+    #expect(try parse(all) == Hyperparameters())
+    let defaults = Hyperparameters()
+    #expect(defaults.loraR == 16 && defaults.loraAlpha == 32 && defaults.learningRate == 2e-4)
+    #expect(defaults.effectiveWarmupRatio == 0.03 && defaults.scheduler == .cosine)
+    #expect(try parse(#"{"scheduler":"constant"}"#).effectiveWarmupRatio == 0)
+    #expect(try parse(#"{"learning_rate_multiplier":0.5}"#).learningRate == 1e-4)
+  }
+
+  @Test func whatIsWrittenReadsBack() throws {
+    let one = try parse(
+      #"{"n_epochs":2,"max_steps":7,"learning_rate":1e-3,"target_modules":["q_proj"],"rank_pattern":{"q_proj":4},"#
+        + #""layers_to_transform":[0,1],"warmup_ratio":0.1,"packing":false,"init_adapter":"a"}"#)
+    let text = String(decoding: JSONValue.object(one.json).encoded, as: UTF8.self)
+    let two = try parse(text.replacingOccurrences(of: ",\"beta\":0.1", with: ""))
+    #expect(two.json == one.json)
+    #expect(two.rankPattern == ["q_proj": 4] && two.maxSteps == 7 && !two.packing)
+  }
+
+  @Test(arguments: [
+    (#"{"n_epochs":0}"#, "n_epochs"), (#"{"batch_size":2.5}"#, "batch_size"), (#"{"lora_dropout":1}"#, "lora_dropout"),
+    (#"{"learning_rate":-1}"#, "learning_rate"), (#"{"scheduler":"step"}"#, "scheduler"), (#"{"lora_r":0}"#, "lora_r"),
+    (#"{"rank_pattern":{"q":0.5}}"#, "rank_pattern"), (#"{"target_modules":[]}"#, "target_modules"),
+    (#"{"epochs":3}"#, "epochs"), (#"{"packing":1}"#, "packing"), (#"{"beta":0.1}"#, "beta"),
+    (#"{"learning_rate":1e-4,"learning_rate_multiplier":1}"#, "learning_rate_multiplier"),
+    (#"{"layers_to_transform":["a"]}"#, "layers_to_transform"), (#"{"max_seq_length":1}"#, "max_seq_length"),
+    (#"{"n_epochs":9223372036854775807}"#, "n_epochs"), (#"{"init_adapter":3}"#, "init_adapter"),
+  ])
+  func refusedByName(text: String, field: String) throws {
+    let error = #expect(throws: HyperparameterError.self) { try parse(text) }
+    #expect(error?.field == field)
+  }
+
+  /// Values of transformers 5's `get_cosine_schedule_with_warmup` and `get_linear_schedule_with_warmup`, 10 steps, 2
+  /// of warmup.
+  @Test func schedulesAreTransformers() throws {
+    func rates(_ scheduler: String) throws -> [Double] {
+      let schedule = LearningRateSchedule(
+        try parse("{\"scheduler\":\"\(scheduler)\",\"learning_rate\":1,\"warmup_ratio\":0.15}"), totalSteps: 10)
+      #expect(schedule.warmupSteps == 2)
+      return (0..<10).map { schedule.rate(step: $0) }
+    }
+    func close(_ a: [Double], _ b: [Double]) -> Bool { zip(a, b).allSatisfy { abs($0 - $1) < 1e-6 } }
+    #expect(try close(rates("linear"), [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]))
+    #expect(
+      try close(
+        rates("cosine"), [0, 0.5, 1, 0.9619398, 0.8535534, 0.6913417, 0.5, 0.3086583, 0.1464466, 0.0380602]))
+    #expect(try close(rates("constant"), [0, 0.5, 1, 1, 1, 1, 1, 1, 1, 1]))
+  }
+
+  /// torch.optim.AdamW in f64: three steps from 1 with gradients 0.5, −2, 0.1; rate 0.1, decay 0.01, betas 0.9, 0.99.
+  @Test func adamWIsTorchs() throws {
+    let compute = Compute(pool: ThreadPool(threads: 1))
+    let count = 37
+    let buffers = (0..<4).map { _ in AlignedBuffer<Float>(count: count) }
+    for i in 0..<count { buffers[0][i] = 1 }
+    var (p, m, v) = (1.0, 0.0, 0.0)
+    for (step, gradient) in [0.5, -2, 0.1].enumerated() {
+      for i in 0..<count { buffers[1][i] = Float(gradient * 4) }
+      compute.adamW(
+        AdamWStep(
+          learningRate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, count: step + 1,
+          gradientFactor: 0.25),
+        parameters: buffers[0].pointer, gradients: buffers[1].pointer, mean: buffers[2].pointer,
+        variance: buffers[3].pointer, count: count)
+      p *= 1 - 0.1 * 0.01
+      m = 0.9 * m + 0.1 * gradient
+      v = 0.99 * v + 0.01 * gradient * gradient
+      let corrected = m / (1 - pow(0.9, Double(step + 1)))
+      p -= 0.1 * corrected / ((v / (1 - pow(0.99, Double(step + 1)))).squareRoot() + 1e-8)
+      for i in 0..<count { #expect(abs(Double(buffers[0][i]) - p) < 1e-6) }
+    }
+  }
+
+  @Test func anAdapterThatContradictsIsRefused() throws {
+    let setting = try TrainSetting()
+    let adapter = try setting.model.writeAdapter("a", ranks: [.q: 4, .v: 4], alpha: 8, seed: 3)
+    func make(_ pairs: KeyValuePairs<String, JSONValue>) throws -> Trainer {
+      try setting.trainer(setting.rows([9]), TrainSetting.hyperparameters(pairs), initial: adapter.folder)
+    }
+    #expect(try make([:]).adapter.modules.count == 4)
+    #expect(try make(["lora_alpha": 8]).adapter.modules.allSatisfy { $0.scale == 2 })
+    for (field, value) in [("lora_r", 4), ("use_dora", true), ("target_modules", ["q_proj"])] as [(String, JSONValue)] {
+      let error = #expect(throws: HyperparameterError.self) { try make([field: value]) }
+      #expect(error?.field == field)
+    }
+  }
+
+  @Test func dataIsCutCheckedAndSplit() throws {
+    let setting = try TrainSetting()
+    let hyperparameters = try TrainSetting.hyperparameters(["max_seq_length": 8, "validation_split": .number(0.25)])
+    var examples = setting.rows([9, 12, 5, 7, 6, 8, 8, 4])
+    let silent = TrainingRow(tokens: [1, 2, 3], labels: [1, -100, -100])
+    examples.append(.row(silent))
+    let data = try TrainingData(examples, hyperparameters: hyperparameters, model: setting.base.config)
+    #expect(data.cutCount == 2 && data.lossless == 1 && data.longestRow <= 8)
+    #expect(data.validation.count == 2 && data.training.count == 6)
+    #expect(data.validation.allSatisfy { !data.training.contains($0) })
+    for wrong in [
+      TrainingRow(tokens: [1, 90], labels: [1, 2]), TrainingRow(tokens: [1, 2], labels: [1, 90]),
+      TrainingRow(tokens: [1, 2], labels: [1]), TrainingRow(tokens: [-1, 2], labels: [1, 2]),
+    ] {
+      #expect(throws: ModelError.self) {
+        try TrainingData(
+          examples + [.row(wrong)], hyperparameters: hyperparameters, model: setting.base.config)
+      }
+    }
+    #expect(throws: ModelError.self) {
+      try TrainingData([.row(silent)], hyperparameters: hyperparameters, model: setting.base.config)
+    }
+  }
+
+  @Test func epochsAreShuffledAndWhole() {
+    var order = EpochOrder(count: 7, seed: 3, shuffle: true)
+    let taken = (0..<21).map { order.example(at: $0) }
+    for epoch in 0..<3 { #expect(Set(taken[epoch * 7..<epoch * 7 + 7]) == Set(0..<7)) }
+    #expect(taken[0..<7] != taken[7..<14])
+    var again = EpochOrder(count: 7, seed: 3, shuffle: true)
+    #expect(again.example(at: 16) == taken[16])
+    var plain = EpochOrder(count: 7, seed: 3, shuffle: false)
+    #expect((0..<9).map { plain.example(at: $0) } == [0, 1, 2, 3, 4, 5, 6, 0, 1])
+  }
+}

@@ -1,0 +1,121 @@
+import Foundation
+import Kernels
+import Model
+import TestSupport
+import Testing
+
+@testable import Train
+
+/// What the mathematics says is equal: packing, microbatches, accumulation, recomputation, threads.
+@Suite struct InvarianceTests {
+  private func gradient(
+    _ pairs: KeyValuePairs<String, JSONValue>, threads: Int = 1, activationMemory: Int = 256 << 20
+  ) throws -> (loss: Double, gradient: [Float]) {
+    let setting = try TrainSetting()
+    var all = pairs.map { (key: $0.key, value: $0.value) }
+    all += [("lora_r", 3), ("shuffle", false)]
+    let hyperparameters = try Hyperparameters(json: JSONObject(keepingFirst: all))
+    let trainer = try setting.trainer(
+      setting.rows([40, 3, 17, 90, 5, 64, 2, 33]), hyperparameters, threads: threads,
+      activationMemory: activationMemory)
+    trainer.stir()
+    trainer.runToGradient()
+    return (trainer.current.loss, trainer.gradientValues)
+  }
+
+  @Test(arguments: [0.0, 0.3])
+  func packingAndAccumulationChangeNothing(dropout: Double) throws {
+    let drop = JSONValue.number(dropout)
+    let one = try gradient(["batch_size": 8, "lora_dropout": drop])
+    for (packing, batch) in [(false, 8), (true, 4), (true, 1), (false, 2)] {
+      let other = try gradient([
+        "batch_size": .integer(batch), "gradient_accumulation_steps": .integer(8 / batch), "packing": .bool(packing),
+        "lora_dropout": drop,
+      ])
+      #expect(abs(other.loss - one.loss) < 1e-6 * one.loss)
+      // Gradients are sums over tokens, in f32 and in another order.
+      #expect(relativeDistance(other.gradient, one.gradient) < 5e-6)
+    }
+    // Dropout does something.
+    let without = try gradient(["batch_size": 8])
+    #expect((abs(without.loss - one.loss) > 1e-4) == (dropout > 0))
+  }
+
+  @Test func recomputingAndThreadsChangeNoBit() throws {
+    let one = try gradient(["batch_size": 8, "lora_dropout": .number(0.1)])
+    for (threads, memory) in [(1, 0), (2, 0), (3, 256 << 20), (2, 120_000)] {
+      let other = try gradient(
+        ["batch_size": 8, "lora_dropout": .number(0.1)], threads: threads, activationMemory: memory)
+      #expect(other.gradient.map(\.bitPattern) == one.gradient.map(\.bitPattern))
+    }
+  }
+
+  /// The mask's share and mean are those of its probability, and another seed's is another.
+  @Test func dropoutDropsItsShare() throws {
+    let compute = Compute(pool: ThreadPool(threads: 1))
+    let count = 20_000
+    let (x, out) = (AlignedBuffer<Float>(count: count), AlignedBuffer<Float>(count: count))
+    for i in 0..<count { x[i] = 1 }
+    func mask(_ key: CounterKey) -> [Float] {
+      compute.dropout(
+        Rows(x.pointer, stride: count), into: Rows(out.pointer, stride: count), columns: count, probability: 0.3,
+        keys: [key], positions: [0])
+      return Array(out.buffer)
+    }
+    let first = mask(CounterKey(1, 2))
+    let dropped = first.count { $0 == 0 }
+    #expect(abs(dropped - 6000) < 300)
+    #expect(first.allSatisfy { $0 == 0 || abs($0 - 1 / 0.7) < 1e-6 })
+    let second = mask(CounterKey(1, 3))
+    let both = zip(first, second).count { $0 == 0 && $1 == 0 }
+    #expect(abs(both - 1800) < 200)
+  }
+
+  @Test func threeStepsLeaveTheBaseAlone() throws {
+    let setting = try TrainSetting()
+    let location = setting.model.store.location(
+      sourceHash: try setting.model.store.sourceHash(try setting.model.source()))
+    let before = try Data(contentsOf: location)
+    let trainer = try setting.trainer(
+      setting.rows([30, 20]), TrainSetting.hyperparameters(["max_steps": 3, "warmup_ratio": 0, "batch_size": 2]))
+    trainer.run()
+    #expect(trainer.state == .finished && trainer.losses.count == 3)
+    #expect(trainer.losses[2] < trainer.losses[0])
+    #expect(try Data(contentsOf: location) == before)
+  }
+
+  /// Training's loss is what the server computes for the same tokens.
+  @Test func lossIsServings() throws {
+    let setting = try TrainSetting()
+    let examples = setting.rows([40])
+    let folder = try temporaryFolder()
+    let trainer = try setting.trainer(
+      examples, TrainSetting.hyperparameters(["max_steps": 4, "learning_rate": .number(0.01), "warmup_ratio": 0]),
+      folder: folder)
+    trainer.run()
+    let again = try setting.trainer(
+      examples, TrainSetting.hyperparameters(["max_steps": 1]), initial: folder)
+    again.runToGradient()
+    let adapter = try Adapter(peft: folder, base: setting.base, mode: .f32)
+    let transformer = Transformer(base: setting.base, compute: Compute(pool: ThreadPool(threads: 1)))
+    let cache = try KeyValueCache(config: setting.base.config, bytes: 4 << 20, element: .f32)
+    guard case .row(let row) = examples[0] else { return }
+    var table = BlockTable()
+    #expect(cache.extend(&table, to: row.tokens.count))
+    var (total, count) = (0.0, 0)
+    transformer.forward(
+      ForwardBatch(segments: [
+        .init(
+          tokens: row.tokens, position: 0, table: table, adapters: AdapterSet([(adapter, 1)]),
+          logits: 0..<row.tokens.count)
+      ]), cache: cache
+    ) { logits, ld in
+      for i in 1..<row.tokens.count where row.labels[i] != TrainingRow.ignored {
+        let values = UnsafeBufferPointer(start: logits + (i - 1) * ld, count: setting.base.config.vocabularySize)
+        total += LogitRow(values, compute: transformer.compute).logSumExp - Double(values[Int(row.labels[i])])
+        count += 1
+      }
+    }
+    #expect(abs(total / Double(count) - again.current.loss) < 1e-5)
+  }
+}
