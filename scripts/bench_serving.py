@@ -12,6 +12,7 @@ beside `graft bench`. Each round runs every case once, and only the server that 
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -233,6 +234,8 @@ def main():
     parser.add_argument("--parts", default="load,many,lone")
     options = parser.parse_args()
     options.clients = [int(count) for count in options.clients.split(",")]
+    # Ended from outside, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     serving_adapters.packages()
     results, left_out = {"threads": options.threads, "rounds": options.rounds}, []
     parts = {"load": measure_load, "many": measure_many, "lone": measure_lone}
