@@ -32,12 +32,13 @@ let package = Package(
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
-      name: "Model", dependencies: ["Kernels", "CPCRE2", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+      name: "Model", dependencies: ["Kernels", "Template", "CPCRE2", "CXXHash", "COpenSSL"],
+      swiftSettings: swiftSettings),
     .target(name: "Train", dependencies: ["Model", "Kernels"], swiftSettings: swiftSettings),
     .target(
       name: "Serve",
       dependencies: [
-        "Model", "Kernels", "CLibevent", "CMalloc", .product(name: "Logging", package: "swift-log"),
+        "Train", "Model", "Kernels", "CLibevent", "CMalloc", .product(name: "Logging", package: "swift-log"),
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: swiftSettings),

@@ -86,7 +86,7 @@ struct GenerateCommand: ParsableCommand {
 }
 
 /// How a generation ended; waited for by the main thread.
-private final class Outcome: Sendable {
+final class Outcome: Sendable {
   enum End: Sendable {
     case done(GenerationUsage)
     case failed(EngineError)

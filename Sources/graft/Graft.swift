@@ -13,7 +13,8 @@ struct Graft: ParsableCommand {
       name in capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir.
       """,
     subcommands: [
-      ServeCommand.self, PrepareCommand.self, GenerateCommand.self, TrainCommand.self, TokenizeCommand.self,
+      ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
+      TokenizeCommand.self,
       BenchCommand.self, AdaptersCommand.self,
     ])
 

@@ -40,6 +40,9 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
 
+  @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
+  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
+
   @Option(help: "Requests that may run at once.")
   var maxRunning: Int = environment("MAX_RUNNING") ?? 256
 
@@ -80,7 +83,7 @@ struct ServeCommand: ParsableCommand {
     let database = try MetadataDatabase(dataFolder)
     let loop = try EventLoop()
     let readiness = Readiness()
-    let server = try HTTPServer(loop: loop, configuration: configuration, handler: readiness.handler)
+    let server = try HTTPServer(loop: loop, configuration: configuration(logger), handler: readiness.handler)
     let startup = Startup()
     let thread = Thread { [self, logger] in
       do {
@@ -135,7 +138,7 @@ struct ServeCommand: ParsableCommand {
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
-      startedAt: Int(Date().timeIntervalSince1970))
+      startedAt: Int(Date().timeIntervalSince1970), chat: try chatFormat(model.tokenizer, logger))
     let routes = APIRoutes(context: context, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
     engine.start()
     readiness.open(routes.handler)
@@ -149,12 +152,30 @@ struct ServeCommand: ParsableCommand {
     return engine
   }
 
-  private var configuration: HTTPConfiguration {
+  /// The template of `--chat-template`, which must be right, or the model's own: without one there are no chats.
+  private func chatFormat(_ tokenizer: Tokenizer, _ logger: Logger) throws -> Result<ChatFormat, ModelError> {
+    if !chatTemplate.isEmpty { return .success(try options.chatFormat(tokenizer, file: chatTemplate)) }
+    let format = Result { () throws(ModelError) in try ChatFormat(tokenizer, name: options.modelStem) }
+    if case .failure(let error) = format { logger.warning("no chats", metadata: ["reason": "\(error)"]) }
+    return format
+  }
+
+  private func configuration(_ logger: Logger) -> HTTPConfiguration {
     var configuration = HTTPConfiguration()
     configuration.host = host
     configuration.port = port
     if !tlsKey.isEmpty { configuration.tls = .init(certificatePath: tlsCertificate, keyPath: tlsKey) }
     configuration.errorBody = APIRoutes.errorBody
+    configuration.onEnd = { summary in
+      let milliseconds = (summary.duration / .milliseconds(1) * 10).rounded() / 10
+      logger.info(
+        "request",
+        metadata: [
+          "id": .string(summary.id), "method": .string(summary.method), "path": .string(summary.path),
+          "status": .string(summary.status.map(String.init) ?? "none"), "ms": "\(milliseconds)",
+          "client": .string(summary.remoteAddress + (summary.isComplete ? "" : " (left)")),
+        ])
+    }
     return configuration
   }
 }

@@ -165,6 +165,47 @@ class TestPrepared:
         assert len(list(tmp_path.glob("bases/*.graft"))) == 1
 
 
+class TestChat:
+    QUESTION = b"What is the capital of France?\n"
+
+    def chat(self, data_dir, *arguments, stdin=QUESTION, **options):
+        arguments = ("--temperature", "0", *arguments)
+        return run("chat", "--model", MODEL, "--data-dir", data_dir, *COMMON, *arguments, stdin=stdin, **options)
+
+    def test_each_line_is_a_message(self, data_dir, server):
+        done = self.chat(data_dir, "--max-tokens", "20", stdin=self.QUESTION + b"\nAnd of Spain?\n/reset\n" + self.QUESTION)
+        assert done.returncode == 0, done.stderr
+        first, second, third = done.stdout.decode().splitlines()
+        assert "Paris" in first and third == first != second
+        messages = [
+            {"role": "user", "content": "What is the capital of France?"}, {"role": "assistant", "content": first},
+            {"role": "user", "content": "And of Spain?"},
+        ]
+        body = {"messages": messages, "temperature": 0, "max_tokens": 20}
+        answer = server.http.post("/v1/chat/completions", json=body).json()
+        assert answer["choices"][0]["message"]["content"] == second
+
+    def test_system_message_and_adapter(self, data_dir):
+        settings = ([], ["--adapter", FIXTURES / "adapters/r8-all"], ["--system", "You are a poet."])
+        story = b"Once upon a time\n"
+        assert len({self.chat(data_dir, "--max-tokens", "40", *more, stdin=story).stdout for more in settings}) == 3
+
+    def test_interrupted(self, data_dir):
+        command = [BINARY, "chat", "--model", MODEL, "--data-dir", data_dir, *COMMON]
+        with subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        ) as process:
+            process.stdin.write(b"Count from one to ten thousand, one number a line.\n")
+            process.stdin.flush()
+            assert process.stdout.read(4)
+            # The first stops the answer, after which the next message is taken; the second the program.
+            process.send_signal(signal.SIGINT)
+            process.stdin.write(b"Hello!\n")
+            process.stdin.flush()
+            process.stdin.close()
+            assert process.wait(timeout=60) in (0, 130)
+
+
 class TestGenerate:
     PROMPT = "The capital of France is"
 

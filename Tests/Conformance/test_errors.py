@@ -35,7 +35,12 @@ def check(reply, status: int, *, param: str | None = None, code: str | None = No
         ("temperature", 2.1), ("top_p", 1.1), ("top_p", []), ("seed", "x"), ("n", 0), ("n", 100000), ("stop", 3),
         ("stop", ["a", 1]), ("stop", list("abcde")), ("logprobs", 21), ("logprobs", -1), ("logprobs", "2"),
         ("echo", 1), ("stream", "true"), ("stream_options", True), ("stream_options", {"include_usage": True}),
-        ("ignore_eos", "no"),
+        ("ignore_eos", "no"), ("best_of", 0), ("best_of", 129), ("best_of", "2"), ("top_k", -2), ("top_k", 1.5),
+        ("min_p", 1.5), ("min_p", "x"), ("repetition_penalty", 0), ("repetition_penalty", -1),
+        ("presence_penalty", 2.1), ("frequency_penalty", -2.1), ("frequency_penalty", "much"), ("logit_bias", [1]),
+        ("logit_bias", {"x": 1}), ("logit_bias", {"49152": 1}), ("logit_bias", {"-1": 1}), ("logit_bias", {"01": 1}),
+        ("logit_bias", {"1": 101}), ("logit_bias", {"1": "5"}), ("logit_bias", {"1": None}),
+        ("stop_token_ids", [49152]), ("stop_token_ids", "x"),
     ],
 )
 def test_wrong_values_name_the_field(server, field, value):
@@ -46,13 +51,24 @@ def test_wrong_values_name_the_field(server, field, value):
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("best_of", 3), ("frequency_penalty", 0.5), ("presence_penalty", -1), ("logit_bias", {"50": 1}),
         ("suffix", "after"),
     ],
 )
 def test_unsupported_fields_are_refused_by_name(server, field, value):
     reply = server.http.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1, field: value})
     assert field in check(reply, 400, param=field)["message"]
+
+
+def test_best_of_knows_its_limits(server):
+    for fields in ({"n": 3, "best_of": 2}, {"best_of": 2, "stream": True}):
+        body = {"prompt": "Hi", "max_tokens": 1} | fields
+        check(server.http.post("/v1/completions", json=body), 400, param="best_of", code="invalid_value")
+
+
+def test_unknown_extras_are_ignored(server):
+    extras = {"extra_body": 1, "min_tokens_maybe": [1], "🙂": {}, "x" * 1000: None}
+    plain = server.complete("Hi", max_tokens=2)["choices"]
+    assert server.complete("Hi", max_tokens=2, **extras)["choices"] == plain
 
 
 def test_neutral_values_are_accepted(server):
@@ -118,6 +134,44 @@ def test_wrong_method(server, method, path, allowed):
     reply = server.http.request(method, path)
     check(reply, 405)
     assert allowed in reply.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize"])
+@pytest.mark.parametrize("kind", ["image/png", "multipart/form-data; boundary=x", "application/xml"])
+def test_other_media_types(server, path, kind):
+    reply = server.http.post(path, content=b"{}", headers={"Content-Type": kind})
+    check(reply, 415, code="unsupported_media_type")
+
+
+def test_compressed_bodies(server):
+    reply = server.http.post("/v1/completions", content=b"{}", headers={"Content-Encoding": "gzip"})
+    check(reply, 415, code="unsupported_media_type")
+
+
+@pytest.mark.parametrize("kind", [None, "application/json; charset=utf-8", "application/x-www-form-urlencoded"])
+def test_accepted_media_types(server, kind):
+    """The last is what curl -d says of everything."""
+    request = server.http.build_request("POST", "/v1/completions", content=b'{"prompt": "Hi", "max_tokens": 1}')
+    request.headers.pop("content-type", None)
+    if kind:
+        request.headers["content-type"] = kind
+    assert server.http.send(request).status_code == 200
+
+
+def test_too_large_a_body(server):
+    check(server.http.post("/v1/chat/completions", content=b" " * (17 << 20)), 413, code="request_too_large")
+
+
+def test_request_id(server):
+    """The client's own if it is sane, and on the log's line of the request."""
+    mine = "trace-1234.ABC"
+    for path, status in (("/health", 200), ("/nowhere", 404), ("/v1/completions", 405)):
+        reply = server.http.get(path, headers={"X-Request-Id": mine + path})
+        assert (reply.status_code, reply.headers["x-request-id"]) == (status, mine + path)
+    lines = [line for line in server.log if mine + "/nowhere" in line]
+    assert len(lines) == 1 and "404" in lines[0]
+    for bad in ("", "a b", "x" * 129):
+        assert server.http.get("/health", headers={"X-Request-Id": bad}).headers["x-request-id"].startswith("req_")
 
 
 def test_request_ids_differ(server):

@@ -30,9 +30,7 @@ public struct LogitRow {
 
   /// The lowest id among the greatest logits.
   public var argmax: Int32 {
-    var best = 0
-    for i in values.indices where values[i] > values[best] { best = i }
-    return Int32(best)
+    values.baseAddress.map { Int32(VectorScan.argmax($0, count: values.count)) } ?? 0
   }
 
   /// log Σ exp(logit).
@@ -49,12 +47,20 @@ public struct LogitRow {
   /// The `count` most probable tokens, most probable first, the lower id first among equals.
   public func top(_ count: Int, logSumExp: Double) -> [TokenLogprob] {
     var best: [Int32] = []
-    guard count > 0 else { return [] }
-    for i in values.indices where best.count < count || values[i] > values[Int(best[best.count - 1])] {
-      if best.count == count { best.removeLast() }
-      var place = best.count
-      while place > 0, values[Int(best[place - 1])] < values[i] { place -= 1 }
-      best.insert(Int32(i), at: place)
+    guard count > 0, let pointer = values.baseAddress else { return [] }
+    for start in stride(from: 0, to: values.count, by: VectorScan.stretch) {
+      let end = min(start + VectorScan.stretch, values.count)
+      if best.count == count,
+        VectorScan.maximum(pointer + start, count: end - start) <= values[Int(best[count - 1])]
+      {
+        continue
+      }
+      for i in start..<end where best.count < count || values[i] > values[Int(best[best.count - 1])] {
+        if best.count == count { best.removeLast() }
+        var place = best.count
+        while place > 0, values[Int(best[place - 1])] < values[i] { place -= 1 }
+        best.insert(Int32(i), at: place)
+      }
     }
     return best.map { logprob($0, logSumExp: logSumExp) }
   }

@@ -70,7 +70,10 @@ struct HuggingFaceTokenizerReader {
       }
     }
     definition.bosToken = tokenID(config["bos_token"], in: definition)
-    if let end = tokenID(config["eos_token"], in: definition) { definition.eosTokens = [end] }
+    if let end = tokenID(config["eos_token"], in: definition) {
+      definition.eosToken = end
+      definition.eosTokens = [end]
+    }
     // The tokenizer classes of these names put their own post-processor in the place of tokenizer.json's.
     let llamaClasses = ["LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast"]
     if llamaClasses.contains(config["tokenizer_class"]?.string ?? ""), let adds = config["add_bos_token"]?.bool {

@@ -7,6 +7,8 @@ public final class Tokenizer: Sendable {
   /// One more than the largest id.
   public let vocabularySize: Int
   public let bosToken: Int32?
+  /// What templates call `eos_token`: the tokenizer's own end of sequence.
+  public let eosToken: Int32?
   /// The ids that end a generation.
   public let eosTokens: [Int32]
   /// Whether the model expects a beginning-of-sequence token before a text.
@@ -47,6 +49,7 @@ public final class Tokenizer: Sendable {
     vocabularySize = definition.texts.count
     bosToken = definition.bosToken
     eosTokens = definition.eosTokens
+    eosToken = definition.eosToken ?? definition.eosTokens.first
     prefixTokens = definition.prefixTokens
     addsBOS = !definition.prefixTokens.isEmpty
     chatTemplates = definition.chatTemplates

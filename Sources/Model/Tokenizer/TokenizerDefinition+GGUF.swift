@@ -73,6 +73,7 @@ extension TokenizerDefinition {
       guard let bosToken else { throw failure("add_bos_token", "true without a bos_token_id") }
       prefixTokens = [bosToken]
     }
+    eosToken = vocabulary.eosToken
     eosTokens = [vocabulary.eosToken].compactMap(\.self)
     for text in Self.turnEnds {
       guard let id = textTable.id(of: Array(text.utf8)), types[Int(id)] == .control else { continue }

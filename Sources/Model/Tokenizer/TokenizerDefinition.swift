@@ -15,6 +15,8 @@ struct TokenizerDefinition {
   /// What the model wants before a text: the beginning of sequence, or nothing.
   var prefixTokens: [Int32] = []
   var bosToken: Int32?
+  /// The tokenizer's own end of sequence; a model may end its texts with others too.
+  var eosToken: Int32?
   var eosTokens: [Int32] = []
   var chatTemplates: [String: String] = [:]
 

@@ -37,6 +37,7 @@ public final class Engine: @unchecked Sendable {
   private let cache: KeyValueCache
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
+  private let samplingWorkspace: SamplingWorkspace
   private let cachesPrefixes: Bool
   private var scheduler: Scheduler
   private var generations: [GenerationID: Generation] = [:]
@@ -55,12 +56,16 @@ public final class Engine: @unchecked Sendable {
     cachesPrefixes = settings.cachesPrefixes
     inbox = EngineInbox(capacity: max(settings.maxQueue, 1))
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
+    samplingWorkspace = SamplingWorkspace(vocabularySize: transformer.base.config.vocabularySize)
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(
         rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget))
     recordState()
   }
+
+  /// The most positions, prompt and answer together, that a request can have.
+  public var positionLimit: Int { min(transformer.contextLength, cache.positionCapacity) }
 
   /// Starts the engine's thread.
   public func start() {
@@ -312,7 +317,8 @@ public final class Engine: @unchecked Sendable {
         }
         row += rows.count
         let before = generation.usage.completionTokens
-        work[index].isOver = generation.advance(positions, rows: rows, compute: transformer.compute)
+        work[index].isOver = generation.advance(
+          positions, rows: rows, compute: transformer.compute, workspace: samplingWorkspace)
         work[index].madeToken = generation.usage.completionTokens > before
       }
     }

@@ -30,7 +30,7 @@ final class Generation {
   /// What the sink will be told when the pass is done.
   private var events: [GenerationEvent] = []
   private var output: OutputText
-  private let sampler: Sampler
+  private var sampler: Sampler
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
   private var promptRecords: [TokenRecord] = []
@@ -50,10 +50,10 @@ final class Generation {
     adapterOrder = group.key.stream.adapters.hashValue
     self.label = label
     self.tokenizer = tokenizer
-    self.endTokens = endTokens
+    self.endTokens = endTokens.union(request.endTokens)
     tokens = request.prompt
     output = OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.stop)
-    sampler = Sampler(request.sampling)
+    sampler = Sampler(request.sampling, prompt: request.prompt)
     usage = GenerationUsage(promptTokens: request.prompt.count)
   }
 
@@ -94,8 +94,10 @@ final class Generation {
   }
 
   /// Takes in a pass's logits; returns true when the generation has ended.
-  /// - Parameter rows: one for each of `wantedLogits(positions)`
-  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute) -> Bool {
+  /// - Parameters:
+  ///   - rows: one for each of `wantedLogits(positions)`
+  ///   - workspace: the engine's, for sampling
+  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute, workspace: SamplingWorkspace) -> Bool {
     if isScoring { scorePrompt(positions, rows) }
     computed = positions.upperBound
     if !isPromptComputed, computed >= request.prompt.count {
@@ -104,7 +106,7 @@ final class Generation {
       if request.maxTokens == 0 { return end(.length) }
     }
     guard computed == tokens.count, let row = rows.last else { return false }
-    return generate(row, compute)
+    return generate(row, compute, workspace)
   }
 
   private func scorePrompt(_ positions: Range<Int>, _ rows: [LogitRow]) {
@@ -123,8 +125,8 @@ final class Generation {
     promptRecords = []
   }
 
-  private func generate(_ row: LogitRow, _ compute: Compute) -> Bool {
-    let token = sampler.draw(row, index: usage.completionTokens, compute: compute)
+  private func generate(_ row: LogitRow, _ compute: Compute, _ workspace: SamplingWorkspace) -> Bool {
+    let token = sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
     tokens.append(token)
     usage.completionTokens += 1
     if endTokens.contains(token), !request.ignoresEndOfText { return end(.stop) }

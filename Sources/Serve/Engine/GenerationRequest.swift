@@ -11,6 +11,8 @@ public struct GenerationRequest: Sendable {
   public var sampling: SamplingParameters
   /// The generation ends where the first of these would begin; none is empty.
   public var stop: [String]
+  /// Tokens that end the generation beside the model's own.
+  public var endTokens: Set<Int32>
   /// Goes on after an end-of-text token, for benchmarks.
   public var ignoresEndOfText: Bool
   /// How many of the most probable tokens to report beside each token; `nil` reports no logprobs.
@@ -26,13 +28,14 @@ public struct GenerationRequest: Sendable {
 
   public init(
     prompt: [Int32], adapters: AdapterSet = .none, maxTokens: Int, sampling: SamplingParameters, stop: [String] = [],
-    ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false
+    endTokens: Set<Int32> = [], ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false
   ) {
     self.prompt = prompt
     self.adapters = adapters
     self.maxTokens = maxTokens
     self.sampling = sampling
     self.stop = stop
+    self.endTokens = endTokens
     self.ignoresEndOfText = ignoresEndOfText
     self.topLogprobs = topLogprobs
     self.echoesPrompt = echoesPrompt

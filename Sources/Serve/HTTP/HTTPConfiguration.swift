@@ -54,7 +54,26 @@ public struct HTTPConfiguration: Sendable {
   /// Makes the bodies of the errors that the layer answers itself, and of `HTTPExchange.fail`.
   public var errorBody: ErrorBody = { _, message in ("text/plain; charset=utf-8", Array((message + "\n").utf8)) }
 
+  /// Told of every exchange that has ended, on the loop; `nil` tells nobody.
+  public var onEnd: (@Sendable (HTTPExchangeSummary) -> Void)?
+
   public init() {}
+}
+
+/// What became of a request.
+public struct HTTPExchangeSummary: Sendable {
+  /// As `x-request-id` gives it.
+  public var id: String
+  public var method: String
+  /// Without the query.
+  public var path: String
+  /// `nil` if the client was gone before a response had begun.
+  public var status: Int?
+  /// Whether the response was sent to its end.
+  public var isComplete: Bool
+  /// From the end of the request's head.
+  public var duration: Duration
+  public var remoteAddress: String
 }
 
 /// Why a server cannot listen, in one line that names the address or file.

@@ -34,11 +34,15 @@ public final class HTTPExchange: @unchecked Sendable {
   private var isOverHighWatermark = false
   private var drainHandler: (() -> Void)?
   private var closeHandler: (() -> Void)?
+  private let begin = ContinuousClock.now
+  private var status: Int?
+  private let onEnd: (@Sendable (HTTPExchangeSummary) -> Void)?
 
   init(connection: HTTPConnection, head: HTTPRequestParser.Head) {
     self.connection = connection
     loop = connection.loop
     request = head.request
+    onEnd = connection.configuration.onEnd
     awaitsContinue = head.expectsContinue
     id = RequestID.accepted(head.request.headers["x-request-id"]) ?? RequestID.make()
   }
@@ -199,6 +203,7 @@ public final class HTTPExchange: @unchecked Sendable {
 
   private func sendHead(status: Int, headers: HTTPHeaders, framing: HTTPResponseHead.Framing, mayKeepBody: Bool) {
     guard let connection else { return }
+    self.status = status
     // A stream that still takes the body leaves the decision to its end.
     let isTakingBody = if case .consumer = sink { mayKeepBody } else { false }
     if !isTakingBody, !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
@@ -218,11 +223,21 @@ public final class HTTPExchange: @unchecked Sendable {
     guard let connection else { return }
     if !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
     response = .ended
+    reportEnd(isComplete: true)
     self.connection = nil
     drainHandler = nil
     closeHandler = nil
     failBody(.disconnected)
     connection.advance()
+  }
+
+  private func reportEnd(isComplete: Bool) {
+    guard let onEnd else { return }
+    let path = request.target.prefix { $0 != "?" }
+    onEnd(
+      HTTPExchangeSummary(
+        id: id, method: request.method, path: String(path), status: status, isComplete: isComplete,
+        duration: begin.duration(to: .now), remoteAddress: request.remoteAddress))
   }
 
   // MARK: For the connection
@@ -265,6 +280,7 @@ public final class HTTPExchange: @unchecked Sendable {
       status: error.status, headers: ["Content-Type": contentType], framing: .length(bytes.count), mayKeepBody: false)
     if sendsBody { connection.send(bytes) }
     response = .ended
+    reportEnd(isComplete: true)
     self.connection = nil
     drainHandler = nil
     closeHandler = nil
@@ -281,6 +297,7 @@ public final class HTTPExchange: @unchecked Sendable {
     connection = nil
     guard response != .ended else { return }
     isGone = true
+    reportEnd(isComplete: false)
     let handler = closeHandler
     closeHandler = nil
     drainHandler = nil

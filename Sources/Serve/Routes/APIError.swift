@@ -20,6 +20,19 @@ struct APIError: Error, Equatable {
     invalid("The model or adapter '\(name)' does not exist", param: param, code: "model_not_found", status: 404)
   }
 
+  /// OpenAI's words for a request that does not fit.
+  static func exceedsContext(_ length: Int, prompt: Int, completion: Int, param: String) -> APIError {
+    let part = param == "messages" ? "messages" : "prompt"
+    let asked =
+      prompt >= length
+      ? "your \(part) resulted in \(prompt) tokens. Please reduce the length of the \(part)."
+      : "you requested \(prompt + completion) tokens (\(prompt) in the \(part), \(completion) in the completion). "
+        + "Please reduce the length of the \(part) or completion."
+    return .invalid(
+      "This model's maximum context length is \(length) tokens. However, \(asked)", param: param,
+      code: "context_length_exceeded")
+  }
+
   /// What an error that only has a status and a text (one of the HTTP layer's) looks like.
   static func plain(status: Int, message: String) -> APIError {
     APIError(
@@ -30,12 +43,16 @@ struct APIError: Error, Equatable {
   private static func code(of status: Int) -> String? {
     switch status {
     case 401: "invalid_api_key"
+    case 403: "permission_denied"
     case 404: "not_found"
     case 405: "method_not_allowed"
     case 408: "timeout"
+    case 409: "conflict"
     case 413: "request_too_large"
     case 415: "unsupported_media_type"
+    case 422: "unprocessable"
     case 429: "rate_limit_exceeded"
+    case 500: "internal_error"
     case 503: "unavailable"
     default: nil
     }

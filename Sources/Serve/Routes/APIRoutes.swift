@@ -7,6 +7,9 @@ public struct APIRoutes: Sendable {
   private let context: ServerContext
   private let apiKey: String?
   private let logger: Logger
+  /// Where long prompts are tokenised.
+  private let preparation = DispatchQueue(label: "prompts", attributes: .concurrent)
+  private static let longBody = 32 << 10
 
   public init(context: ServerContext, apiKey: String?, logger: Logger) {
     self.context = context
@@ -25,6 +28,9 @@ public struct APIRoutes: Sendable {
     var router = Router(apiKey: apiKey)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
     router.on("POST", "v1/completions") { [self] (request) throws(APIError) in complete(request) }
+    router.on("POST", "v1/chat/completions") { [self] in chat($0) }
+    router.on("POST", "tokenize") { [self] in tokenize($0) }
+    router.on("POST", "detokenize") { [self] in detokenize($0) }
     router.on("GET", "metrics") { [self] in metrics($0) }
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
@@ -42,18 +48,67 @@ public struct APIRoutes: Sendable {
       .answer(request.exchange)
   }
 
-  // MARK: completions
+  // MARK: completions and chats
 
   private func complete(_ request: RoutedRequest) {
-    let exchange = request.exchange
-    exchange.collectJSON { [self] (fields) throws(APIError) in
-      let completion = try CompletionRequest(
-        fields, tokenizer: context.tokenizer, contextLength: context.contextLength)
-      try context.withAdapters(of: exchange, model: completion.model) { [self] adapters, name in
-        CompletionRun(
-          completion, model: name, exchange: exchange, engine: context.engine, tokenizer: context.tokenizer
-        ).start(adapters: adapters, client: exchange.clientName(isKeyed: apiKey != nil))
+    prepare(request.exchange) { [context] (fields) throws(APIError) in
+      try CompletionRequest(fields, tokenizer: context.tokenizer, contextLength: context.contextLength)
+    } then: { [self] (completion) throws(APIError) in
+      try answer(completion.plan, CompletionShape(), model: completion.model, request.exchange)
+    }
+  }
+
+  private func chat(_ request: RoutedRequest) {
+    prepare(request.exchange) { [context] (fields) throws(APIError) in
+      try ChatRequest(fields, context: context)
+    } then: { [self] (chat) throws(APIError) in
+      try answer(chat.plan, chat.shape, model: chat.model, request.exchange)
+    }
+  }
+
+  /// Reads the body and makes of it what is to be done: on the loop if it is short, else on a queue, so that a long
+  /// prompt's tokens hold up nobody.
+  private func prepare<Value: Sendable>(
+    _ exchange: HTTPExchange, _ make: @escaping @Sendable (RequestFields) throws(APIError) -> Value,
+    then: @escaping (Value) throws(APIError) -> Void
+  ) {
+    exchange.collectJSON { [preparation] (fields) throws(APIError) in
+      guard fields.byteCount > Self.longBody else { return try then(try make(fields)) }
+      // Called on the loop alone.
+      nonisolated(unsafe) let then = then
+      preparation.async {
+        let result = Result { () throws(APIError) in try make(fields) }
+        exchange.loop.execute {
+          do throws(APIError) { try then(try result.get()) } catch { exchange.respond(error) }
+        }
       }
+    }
+  }
+
+  private func answer(
+    _ plan: GenerationPlan, _ shape: any AnswerShape, model: String?, _ exchange: HTTPExchange
+  ) throws(APIError) {
+    try context.withAdapters(of: exchange, model: model) { [context, apiKey] adapters, name in
+      AnswerRun(
+        plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
+        context: context
+      ).start(adapters: adapters, client: exchange.clientName(isKeyed: apiKey != nil))
+    }
+  }
+
+  private func tokenize(_ request: RoutedRequest) {
+    prepare(request.exchange) { [context] (fields) throws(APIError) in
+      try TokenizeRoutes(context: context).tokenize(fields)
+    } then: { (json) throws(APIError) in
+      request.exchange.respond(json: json)
+    }
+  }
+
+  private func detokenize(_ request: RoutedRequest) {
+    prepare(request.exchange) { [context] (fields) throws(APIError) in
+      try TokenizeRoutes(context: context).detokenize(fields)
+    } then: { (json) throws(APIError) in
+      request.exchange.respond(json: json)
     }
   }
 

@@ -1,7 +1,7 @@
 import Model
 
 /// The `logprobs` object of a completion's choice: tokens, their logprobs, the most probable alternatives, offsets.
-struct CompletionLogprobs {
+struct CompletionLogprobs: LogprobsWriter {
   private(set) var tokens: [JSONValue] = []
   private var tokenLogprobs: [JSONValue] = []
   private var topLogprobs: [JSONValue] = []
@@ -19,20 +19,19 @@ struct CompletionLogprobs {
     promptDecoder = StreamDecoder(tokenizer, skippingSpecialTokens: false)
   }
 
-  /// - Parameter isPrompt: the prompt's own tokens, all at once and before any other
-  mutating func append(_ records: [TokenRecord], isPrompt: Bool = false) {
+  mutating func append(_ records: [TokenRecord], isPrompt: Bool) {
     for record in records {
       let name = Self.name(record.bytes)
       tokens.append(.string(name))
-      tokenLogprobs.append(Self.json(record.logprob))
+      tokenLogprobs.append(.logprob(record.logprob))
       textOffsets.append(.integer(offset))
       if let logprob = record.logprob {
         var pairs = record.top.map { top in
-          (key: Self.name(tokenizer.tokenBytes(top.token) ?? []), value: Self.json(top.logprob))
+          (key: Self.name(tokenizer.tokenBytes(top.token) ?? []), value: JSONValue.logprob(top.logprob))
         }
         // The token itself is always among them.
         if !record.top.contains(where: { $0.token == record.token }) {
-          pairs.append((key: name, value: Self.json(logprob)))
+          pairs.append((key: name, value: JSONValue.logprob(logprob)))
         }
         topLogprobs.append(.object(JSONObject(keepingFirst: pairs)))
       } else {
@@ -59,9 +58,11 @@ struct CompletionLogprobs {
     let digits = Array("0123456789abcdef")
     return "bytes:" + bytes.map { "\\x\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined()
   }
+}
 
+extension JSONValue {
   /// JSON has no infinity: a token that cannot come has −9999, as OpenAI writes it.
-  private static func json(_ logprob: Float?) -> JSONValue {
+  static func logprob(_ logprob: Float?) -> JSONValue {
     guard let logprob else { return .null }
     // Through the decimal form, so that a Float's shortest digits stay.
     return .number(logprob.isFinite ? Double("\(logprob)") ?? Double(logprob) : -9999)

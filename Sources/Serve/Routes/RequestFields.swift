@@ -1,8 +1,10 @@
 import Model
 
 /// A request's JSON object, read field by field; a wrong type or value is a 400 that names the field.
-struct RequestFields {
+struct RequestFields: Sendable {
   private let object: JSONObject
+  /// Of the text that it was read from.
+  let byteCount: Int
 
   init(_ body: [UInt8]) throws(APIError) {
     let value: JSONValue
@@ -11,9 +13,13 @@ struct RequestFields {
     }
     guard case .object(let object) = value else { throw .invalid("The request body must be a JSON object") }
     self.object = object
+    byteCount = body.count
   }
 
-  init(_ object: JSONObject) { self.object = object }
+  init(_ object: JSONObject) {
+    self.object = object
+    byteCount = 0
+  }
 
   /// The value, `nil` where it is missing or null.
   subscript(name: String) -> JSONValue? {

@@ -11,10 +11,13 @@ public struct ServerContext: Sendable {
   public let servedModelName: String
   /// Seconds since 1970.
   public let startedAt: Int
+  /// How chats become prompts, or why they cannot.
+  public let chat: Result<ChatFormat, ModelError>
 
+  /// - Parameter chat: `nil` is the model's own template
   public init(
     engine: Engine, tokenizer: Tokenizer, adapters: AdapterStore, base: Base, contextLength: Int,
-    servedModelName: String, startedAt: Int
+    servedModelName: String, startedAt: Int, chat: Result<ChatFormat, ModelError>? = nil
   ) {
     self.engine = engine
     self.tokenizer = tokenizer
@@ -23,6 +26,8 @@ public struct ServerContext: Sendable {
     self.contextLength = contextLength
     self.servedModelName = servedModelName
     self.startedAt = startedAt
+    self.chat =
+      chat ?? Result { () throws(ModelError) in try ChatFormat(tokenizer, name: servedModelName) }
   }
 
   /// What a request names in its query or as its model.

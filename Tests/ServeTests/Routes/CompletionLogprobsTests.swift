@@ -15,7 +15,7 @@ import Testing
     let answer: [Int32] = [TinyTokenizer.token(0x61), 0, TinyTokenizer.token(0x62)]
     var logprobs = CompletionLogprobs(tokenizer: tokenizer)
     logprobs.append(records(prompt), isPrompt: true)
-    logprobs.append(records(answer))
+    logprobs.append(records(answer), isPrompt: false)
     let offsets = logprobs.take().object?["text_offset"]?.array?.compactMap(\.integer)
     let text = tokenizer.decode(prompt, skippingSpecialTokens: false)
     #expect(text == "<|end|>é€x\u{FFFD}")

@@ -1,0 +1,40 @@
+import Foundation
+import Template
+
+/// The joint to the template engine: a parsed template, rendered with JSON's values.
+struct ChatTemplateEngine: Sendable {
+  private let template: ChatTemplate
+  /// Half of the engine's depth: chats are also rendered on queues, whose threads have small stacks.
+  private static let limits = TemplateLimits(depth: 200)
+
+  /// - Throws: `ModelError` that names `name` and the template's line
+  init(_ source: String, name: String) throws(ModelError) {
+    do throws(TemplateError) { template = try ChatTemplate(source: source) } catch {
+      throw ModelError(name, reason: error.description)
+    }
+  }
+
+  /// - Parameter variables: what the template sees, by name
+  func render(_ variables: JSONObject) throws(ChatFormatError) -> String {
+    let values = Dictionary(uniqueKeysWithValues: variables.pairs.map { ($0.key, TemplateValue($0.value)) })
+    let seconds = Date().timeIntervalSince1970
+    let now = TemplateTime(unixSeconds: Int(seconds), utcOffset: TimeZone.current.secondsFromGMT())
+    do throws(TemplateError) { return try template.render(values, now: now, limits: Self.limits).text } catch {
+      throw error.kind == .refused ? .refused(error.reason) : .failed(error.description)
+    }
+  }
+}
+
+extension TemplateValue {
+  init(_ value: JSONValue) {
+    switch value {
+    case .null: self = .null
+    case .bool(let value): self = .bool(value)
+    case .integer(let value): self = .int(value)
+    case .number(let value): self = .double(value)
+    case .string(let value): self = .string(value)
+    case .array(let values): self = .array(values.map { TemplateValue($0) })
+    case .object(let object): self = .object(TemplateObject(object.pairs.map { ($0.key, TemplateValue($0.value)) }))
+    }
+  }
+}

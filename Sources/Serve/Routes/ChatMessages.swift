@@ -1,0 +1,125 @@
+import Model
+
+/// The `messages` of a chat, checked and put as templates read them.
+enum ChatMessages {
+  private static let roles = ["system", "developer", "user", "assistant", "tool"]
+
+  /// - Throws: `APIError`, 400, that names the message and its field
+  static func read(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
+    guard let value = fields["messages"] else {
+      throw .invalid("'messages' is missing", param: "messages", code: "missing_required_parameter")
+    }
+    guard let list = value.array else { throw fields.wrong("messages", "a list of messages") }
+    guard !list.isEmpty else { throw .invalid("'messages' is empty", param: "messages", code: "invalid_value") }
+    var messages: [JSONValue] = []
+    messages.reserveCapacity(list.count)
+    for (index, value) in list.enumerated() {
+      let path = "messages[\(index)]"
+      guard let object = value.object else { throw wrong(path, "an object") }
+      messages.append(try message(object, path))
+    }
+    return messages
+  }
+
+  private static func wrong(_ path: String, _ expected: String) -> APIError {
+    .invalid("'\(path)' must be \(expected)", param: path, code: "invalid_type")
+  }
+
+  private static func message(_ object: JSONObject, _ path: String) throws(APIError) -> JSONValue {
+    guard let role = object["role"]?.string else {
+      if object["role"] == nil {
+        throw .invalid("'\(path).role' is missing", param: "\(path).role", code: "missing_required_parameter")
+      }
+      throw wrong("\(path).role", "a string")
+    }
+    guard roles.contains(role) else {
+      throw .invalid(
+        "Invalid value: '\(role.prefix(40))'. Supported values are: 'system', 'developer', 'user', 'assistant' and "
+          + "'tool'.", param: "\(path).role", code: "invalid_value")
+    }
+    var pairs: [(key: String, value: JSONValue)] = [("role", .string(role))]
+    let calls = role == "assistant" ? try toolCalls(object["tool_calls"], "\(path).tool_calls") : []
+    pairs.append(("content", try content(object["content"], "\(path).content", isOptional: role == "assistant")))
+    for name in ["name", "tool_call_id", "reasoning_content"] {
+      guard let value = object[name], !value.isNull else { continue }
+      guard value.string != nil else { throw wrong("\(path).\(name)", "a string") }
+      pairs.append((name, value))
+    }
+    if role == "tool", object["tool_call_id"]?.string == nil {
+      throw .invalid(
+        "'\(path).tool_call_id' is missing", param: "\(path).tool_call_id", code: "missing_required_parameter")
+    }
+    if role == "assistant" {
+      for name in ["function_call", "audio"] where object[name].map(\.isNull) == false {
+        throw .invalid(
+          "'\(path).\(name)' is not supported by this server", param: "\(path).\(name)", code: "unsupported_parameter")
+      }
+      if object["content"].map(\.isNull) ?? true, calls.isEmpty, object["refusal"]?.string == nil {
+        throw .invalid("'\(path).content' is missing", param: "\(path).content", code: "missing_required_parameter")
+      }
+    }
+    if !calls.isEmpty { pairs.append(("tool_calls", .array(calls))) }
+    return .object(JSONObject(keepingFirst: pairs))
+  }
+
+  /// A string, or a list of text parts.
+  private static func content(_ value: JSONValue?, _ path: String, isOptional: Bool) throws(APIError) -> JSONValue {
+    switch value {
+    case nil, .null:
+      if isOptional { return "" }
+      throw .invalid("'\(path)' is missing", param: path, code: "missing_required_parameter")
+    case .string(let text): return .string(text)
+    case .array(let parts):
+      var texts: [JSONValue] = []
+      for (index, part) in parts.enumerated() {
+        let path = "\(path)[\(index)]"
+        guard let object = part.object else { throw wrong(path, "an object") }
+        guard let type = object["type"]?.string else { throw wrong("\(path).type", "a string") }
+        // An assistant's refusal, sent back, is text like any other.
+        let key = type == "refusal" ? "refusal" : "text"
+        guard type == "text" || type == "refusal" else {
+          throw .invalid(
+            "content of the type '\(type.prefix(40))' is not supported by this model, only 'text'",
+            param: "\(path).type", code: "unsupported_content_type")
+        }
+        guard let text = object[key]?.string else { throw wrong("\(path).\(key)", "a string") }
+        texts.append(["type": "text", "text": .string(text)])
+      }
+      return .array(texts)
+    default: throw wrong(path, "a string or a list of parts")
+    }
+  }
+
+  /// Templates read a call's arguments as an object, which on the wire are a string of JSON.
+  private static func toolCalls(_ value: JSONValue?, _ path: String) throws(APIError) -> [JSONValue] {
+    guard let value, !value.isNull else { return [] }
+    guard let list = value.array else { throw wrong(path, "a list") }
+    var calls: [JSONValue] = []
+    for (index, call) in list.enumerated() {
+      let path = "\(path)[\(index)]"
+      guard let object = call.object else { throw wrong(path, "an object") }
+      if let type = object["type"], !type.isNull, type != "function" {
+        throw .invalid("'\(path).type' must be 'function'", param: "\(path).type", code: "invalid_value")
+      }
+      guard let function = object["function"]?.object else { throw wrong("\(path).function", "an object") }
+      guard let name = function["name"]?.string else { throw wrong("\(path).function.name", "a string") }
+      let field = "\(path).function.arguments"
+      var arguments: JSONValue = .object(JSONObject(keepingFirst: []))
+      switch function["arguments"] {
+      case .string(let text) where !text.utf8.allSatisfy({ $0 <= 0x20 }):
+        guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: field), parsed.object != nil else {
+          throw .invalid("'\(field)' is no JSON object", param: field, code: "invalid_value")
+        }
+        arguments = parsed
+      case .object(let object): arguments = .object(object)
+      case nil, .null, .string: break
+      default: throw wrong(field, "a string of JSON")
+      }
+      var pairs: [(key: String, value: JSONValue)] = [("type", "function")]
+      if let id = object["id"]?.string { pairs.insert(("id", .string(id)), at: 0) }
+      pairs.append(("function", ["name": .string(name), "arguments": arguments]))
+      calls.append(.object(JSONObject(keepingFirst: pairs)))
+    }
+    return calls
+  }
+}

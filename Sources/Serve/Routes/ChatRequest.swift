@@ -1,0 +1,147 @@
+import Model
+
+/// The body of `POST /v1/chat/completions`, checked, its messages rendered.
+struct ChatRequest {
+  var plan: GenerationPlan
+  var model: String?
+  /// The tools that the answer may call.
+  var toolNames: Set<String>
+  var toolCallForm: ToolCallForm
+
+  /// - Throws: `APIError`, 400, that names the field
+  init(_ fields: RequestFields, context: ServerContext) throws(APIError) {
+    model = try fields.string("model")
+    plan = try GenerationPlan(fields, vocabularySize: context.tokenizer.vocabularySize)
+    plan.logprobs = try Self.logprobCount(fields)
+    try Self.refuseOthers(fields)
+    let chat = try Self.conversation(fields)
+    toolNames = Set(chat.tools.compactMap { $0.object?["function"]?.object?["name"]?.string })
+    let format = try context.chatFormat()
+    toolCallForm = format.toolCallForm
+    plan.endTokens.formUnion(format.endTokens)
+    let prompt = try format.promptTokens(chat)
+    plan.prompts = [prompt]
+    plan.maxTokens = try Self.maxTokens(fields, prompt: prompt.count, context: context)
+    try plan.check(contextLength: context.contextLength, promptField: "messages")
+  }
+
+  /// `max_completion_tokens`, which supersedes `max_tokens`; without either, as many as fit.
+  private static func maxTokens(
+    _ fields: RequestFields, prompt: Int, context: ServerContext
+  ) throws(APIError) -> Int {
+    let range = 1...context.contextLength
+    let older = try fields.integer("max_tokens", in: range)
+    if let given = try fields.integer("max_completion_tokens", in: range) ?? older { return given }
+    guard prompt < context.contextLength else {
+      throw .exceedsContext(context.contextLength, prompt: prompt, completion: 0, param: "messages")
+    }
+    return max(min(context.contextLength, context.engine.positionLimit) - prompt, 1)
+  }
+
+  private static func logprobCount(_ fields: RequestFields) throws(APIError) -> Int? {
+    let isWanted = try fields.bool("logprobs") ?? false
+    let top = try fields.integer("top_logprobs", in: 0...20)
+    guard isWanted || top == nil || top == 0 else {
+      throw .invalid("'top_logprobs' needs 'logprobs' to be true", param: "top_logprobs", code: "invalid_value")
+    }
+    return isWanted ? top ?? 0 : nil
+  }
+
+  /// What else OpenAI defines; everything but the value that changes nothing is refused by name.
+  private static func refuseOthers(_ fields: RequestFields) throws(APIError) {
+    for name in ["audio", "prediction", "web_search_options", "function_call"] {
+      try fields.refuse(name) { $0 == "none" }
+    }
+    try fields.refuse("functions") { $0.array?.isEmpty == true }
+    try fields.refuse("modalities") { $0 == ["text"] }
+    try fields.refuse("reasoning_effort") { ["none", "medium"].contains($0.string) }
+    try fields.refuse("verbosity") { $0 == "medium" }
+    try fields.refuse("chat_template") { _ in false }
+    if let format = try fields.object("response_format") {
+      let type = try format.string("type") ?? ""
+      guard type == "text" else {
+        throw .invalid(
+          "'response_format' of the type '\(type.prefix(40))' is not supported by this server, only 'text'",
+          param: "response_format", code: "unsupported_parameter")
+      }
+    }
+  }
+
+  /// Messages, tools and the template's variables.
+  static func conversation(_ fields: RequestFields) throws(APIError) -> Conversation {
+    var chat = Conversation(messages: try ChatMessages.read(fields))
+    chat.tools = try tools(fields)
+    chat.continuesFinalMessage = try fields.bool("continue_final_message") ?? false
+    let addsPrompt = try fields.bool("add_generation_prompt")
+    if addsPrompt == true, chat.continuesFinalMessage {
+      throw .invalid(
+        "'continue_final_message' and 'add_generation_prompt' exclude one another", param: "continue_final_message",
+        code: "invalid_value")
+    }
+    chat.addsGenerationPrompt = addsPrompt ?? !chat.continuesFinalMessage
+    if let value = fields["chat_template_kwargs"] {
+      guard let object = value.object else { throw fields.wrong("chat_template_kwargs", "an object") }
+      chat.variables = object
+    }
+    return chat
+  }
+
+  /// The tools that the template is shown: none where the answer must not call any.
+  private static func tools(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
+    var tools: [JSONValue] = []
+    if let value = fields["tools"] {
+      guard let list = value.array, list.count <= 128 else {
+        throw fields.wrong("tools", "a list of at most 128 tools")
+      }
+      for (index, tool) in list.enumerated() {
+        let path = "tools[\(index)]"
+        guard tool.object?["type"] == "function" else {
+          throw .invalid("'\(path).type' must be 'function'", param: "\(path).type", code: "invalid_value")
+        }
+        guard tool.object?["function"]?.object?["name"]?.string?.isEmpty == false else {
+          throw .invalid(
+            "'\(path).function.name' is missing", param: "\(path).function.name", code: "missing_required_parameter")
+        }
+      }
+      tools = list
+    }
+    try fields.refuse("parallel_tool_calls") { $0.bool == true || tools.isEmpty }
+    guard let choice = fields["tool_choice"] else { return tools }
+    switch choice {
+    case "none": return []
+    case "auto":
+      guard !tools.isEmpty else {
+        throw .invalid("'tool_choice' needs 'tools'", param: "tool_choice", code: "invalid_value")
+      }
+      return tools
+    default:
+      throw .invalid(
+        "'tool_choice' must be 'none' or 'auto': this server cannot force a call", param: "tool_choice",
+        code: "unsupported_parameter")
+    }
+  }
+}
+
+extension ChatRequest {
+  /// How its answers are written.
+  var shape: ChatShape { ChatShape(tools: toolNames.isEmpty ? nil : (toolCallForm, toolNames)) }
+}
+
+extension ServerContext {
+  /// The model's chat format, or a 400 that says why there is none.
+  func chatFormat() throws(APIError) -> ChatFormat {
+    do throws(ModelError) { return try chat.get() } catch {
+      throw .invalid(
+        "This model cannot chat: \(error). Use /v1/completions instead.", param: "messages", code: "no_chat_template")
+    }
+  }
+}
+
+extension ChatFormat {
+  /// The prompt of a chat; what the template refuses is a 400 with its words.
+  func promptTokens(_ chat: Conversation, addingBOS: Bool = false) throws(APIError) -> [Int32] {
+    do throws(ChatFormatError) { return try tokens(chat, addingBOS: addingBOS) } catch {
+      throw .invalid(error.message, param: "messages", code: "invalid_chat")
+    }
+  }
+}

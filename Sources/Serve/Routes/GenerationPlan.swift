@@ -1,0 +1,140 @@
+import Model
+
+/// What an answer of either route is generated with, checked.
+struct GenerationPlan {
+  /// One or more prompts, as tokens.
+  var prompts: [[Int32]] = []
+  /// Most tokens of an answer.
+  var maxTokens = 0
+  /// Its seed is the request's, or a random one.
+  var sampling: SamplingParameters
+  var choicesPerPrompt: Int
+  /// Answers made for each prompt, of which the best are given: `best_of`.
+  var candidatesPerPrompt: Int
+  var stop: [String]
+  /// Tokens that end the answer beside the model's own.
+  var endTokens: Set<Int32>
+  var ignoreEOS: Bool
+  /// How many of the most probable tokens to report; `nil` for no logprobs.
+  var logprobs: Int?
+  var echo = false
+  var stream: Bool
+  var includeUsage: Bool
+  /// How long the answer may take.
+  var timeout: Duration?
+
+  static let maxChoices = 128
+  static let maxEndTokens = 64
+
+  /// The fields that completions and chats share.
+  /// - Throws: `APIError`, 400, that names the field
+  init(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
+    sampling = SamplingParameters(seed: 0)
+    sampling.temperature = Float(try fields.number("temperature", in: 0...2) ?? 1)
+    sampling.topP = Float(try fields.number("top_p", in: 0...1) ?? 1)
+    // vLLM writes -1 where it takes all, others 0.
+    sampling.topK = max(try fields.integer("top_k", in: -1...Int(Int32.max)) ?? 0, 0)
+    sampling.minP = Float(try fields.number("min_p", in: 0...1) ?? 0)
+    sampling.repetitionPenalty = Float(try fields.number("repetition_penalty", in: 0.01...10) ?? 1)
+    sampling.presencePenalty = Float(try fields.number("presence_penalty", in: -2...2) ?? 0)
+    sampling.frequencyPenalty = Float(try fields.number("frequency_penalty", in: -2...2) ?? 0)
+    sampling.logitBias = try Self.logitBias(fields, vocabularySize: vocabularySize)
+    sampling.seed =
+      try fields.integer("seed", in: Int.min...Int.max).map { UInt64(bitPattern: Int64($0)) }
+      ?? .random(in: .min ... .max)
+    choicesPerPrompt = try fields.integer("n", in: 1...Self.maxChoices) ?? 1
+    candidatesPerPrompt = choicesPerPrompt
+    stop = try Self.stops(fields)
+    endTokens = try Self.endTokens(fields, vocabularySize: vocabularySize)
+    timeout = try fields.timeout()
+    ignoreEOS = try fields.bool("ignore_eos") ?? false
+    stream = try fields.bool("stream") ?? false
+    includeUsage = try Self.usageOption(fields, stream: stream)
+  }
+
+  /// Checks what only the whole request tells.
+  func check(contextLength: Int, promptField: String) throws(APIError) {
+    guard prompts.count * candidatesPerPrompt <= Self.maxChoices else {
+      throw .invalid(
+        "\(prompts.count) prompts with \(candidatesPerPrompt) choices each are more than \(Self.maxChoices) "
+          + "completions", param: candidatesPerPrompt > choicesPerPrompt ? "best_of" : "n", code: "invalid_value")
+    }
+    for (index, prompt) in prompts.enumerated() {
+      guard !prompt.isEmpty else {
+        throw .invalid(
+          "'\(promptField)' has no tokens" + (prompts.count > 1 ? " (prompt \(index))" : ""), param: promptField,
+          code: "invalid_value")
+      }
+      guard prompt.count + maxTokens <= contextLength else {
+        throw .exceedsContext(
+          contextLength, prompt: prompt.count, completion: maxTokens, param: promptField)
+      }
+    }
+  }
+
+  // MARK: fields
+
+  private static func logitBias(
+    _ fields: RequestFields, vocabularySize: Int
+  ) throws(APIError) -> [Int32: Float] {
+    guard let value = fields["logit_bias"] else { return [:] }
+    guard let object = value.object else { throw fields.wrong("logit_bias", "an object of token ids and numbers") }
+    var biases: [Int32: Float] = [:]
+    for (key, value) in object.pairs {
+      guard let token = Int32(key), "\(token)" == key, (0..<vocabularySize).contains(Int(token)) else {
+        throw .invalid(
+          "'logit_bias' has the key '\(key.prefix(40))', which is no token id between 0 and \(vocabularySize - 1)",
+          param: "logit_bias", code: "invalid_value")
+      }
+      guard let bias = value.double, (-100...100).contains(bias) else {
+        throw .invalid(
+          "'logit_bias' of the token \(token) must be a number between -100 and 100", param: "logit_bias",
+          code: "invalid_value")
+      }
+      biases[token] = Float(bias)
+    }
+    return biases
+  }
+
+  private static func endTokens(_ fields: RequestFields, vocabularySize: Int) throws(APIError) -> Set<Int32> {
+    guard let value = fields["stop_token_ids"] else { return [] }
+    guard let list = value.array, list.count <= maxEndTokens else {
+      throw fields.wrong("stop_token_ids", "a list of at most \(maxEndTokens) token ids")
+    }
+    var tokens: Set<Int32> = []
+    for value in list {
+      guard let token = value.integer, (0..<vocabularySize).contains(token) else {
+        throw fields.wrong("stop_token_ids", "a list of token ids between 0 and \(vocabularySize - 1)")
+      }
+      tokens.insert(Int32(token))
+    }
+    return tokens
+  }
+
+  private static func stops(_ fields: RequestFields) throws(APIError) -> [String] {
+    guard let value = fields["stop"] else { return [] }
+    let strings: [String]
+    switch value {
+    case .string(let string): strings = [string]
+    case .array(let values):
+      strings = values.compactMap(\.string)
+      guard strings.count == values.count else { throw fields.wrong("stop", "a string or a list of strings") }
+    default: throw fields.wrong("stop", "a string or a list of strings")
+    }
+    guard strings.count <= 4 else {
+      throw .invalid("'stop' takes at most 4 strings", param: "stop", code: "invalid_value")
+    }
+    guard strings.allSatisfy({ $0.utf8.count <= 1024 }) else {
+      throw .invalid("a string of 'stop' is over 1,024 bytes", param: "stop", code: "invalid_value")
+    }
+    return strings.filter { !$0.isEmpty }
+  }
+
+  private static func usageOption(_ fields: RequestFields, stream: Bool) throws(APIError) -> Bool {
+    guard let options = try fields.object("stream_options") else { return false }
+    guard stream else {
+      throw .invalid("'stream_options' needs 'stream' to be true", param: "stream_options", code: "invalid_value")
+    }
+    return try options.bool("include_usage") ?? false
+  }
+}

@@ -1,0 +1,38 @@
+import Model
+
+/// `POST /tokenize` and `POST /detokenize`, in vLLM's shapes.
+struct TokenizeRoutes: Sendable {
+  let context: ServerContext
+
+  /// Tokens of a prompt, or of a chat as the model's template renders it.
+  func tokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
+    let tokens: [Int32]
+    if fields["messages"] != nil {
+      let chat = try ChatRequest.conversation(fields)
+      let addsBOS = try fields.bool("add_special_tokens") ?? false
+      tokens = try context.chatFormat().promptTokens(chat, addingBOS: addsBOS)
+    } else {
+      guard let prompt = try fields.string("prompt") else {
+        throw .invalid("'prompt' is missing", param: "prompt", code: "missing_required_parameter")
+      }
+      let addsSpecial = try fields.bool("add_special_tokens") ?? true
+      tokens = context.tokenizer.encode(prompt, parsingSpecialTokens: true, addingBOS: addsSpecial ? nil : false)
+    }
+    let showsTexts = try fields.bool("return_token_strs") ?? false
+    let texts = tokens.map { JSONValue.string(context.tokenizer.tokenText($0) ?? "") }
+    return [
+      "count": .integer(tokens.count), "max_model_len": .integer(context.contextLength),
+      "tokens": .array(tokens.map { .integer(Int($0)) }), "token_strs": showsTexts ? .array(texts) : .null,
+    ]
+  }
+
+  /// The text of tokens, special ones included.
+  func detokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
+    guard let value = fields["tokens"] else {
+      throw .invalid("'tokens' is missing", param: "tokens", code: "missing_required_parameter")
+    }
+    guard let list = value.array else { throw fields.wrong("tokens", "a list of token ids") }
+    let tokens = try CompletionRequest.tokens(list, context.tokenizer, field: "tokens")
+    return ["prompt": .string(context.tokenizer.decode(tokens, skippingSpecialTokens: false))]
+  }
+}

@@ -1,0 +1,102 @@
+"""Sampling over the wire: what each parameter does, and that company changes nothing."""
+
+import asyncio
+
+import pytest
+
+STORY = "Once upon a time, in a small village"
+
+
+def texts(server, **fields) -> list[str]:
+    fields = {"temperature": 1, "max_tokens": 12} | fields
+    return [choice["text"] for choice in server.complete(STORY, **fields)["choices"]]
+
+
+@pytest.fixture(scope="module")
+def space(server):
+    return server.http.post("/tokenize", json={"prompt": " there"}).json()["tokens"][0]
+
+
+def test_top_k_of_one_is_greedy(server):
+    assert texts(server, top_k=1) == texts(server, temperature=0)
+    assert texts(server, min_p=1) == texts(server, temperature=0)
+    assert texts(server, top_k=-1, min_p=0, seed=3) == texts(server, seed=3) == texts(server, top_k=0, seed=3)
+
+
+def test_top_k_bounds_the_choice(server):
+    best = server.complete(STORY, max_tokens=1, logprobs=3)["choices"][0]["logprobs"]["top_logprobs"][0]
+    drawn = {choice for seed in range(2) for choice in texts(server, n=64, top_k=3, max_tokens=1, seed=seed * 1000)}
+    assert len(drawn) > 1 and drawn <= set(best)
+
+
+def test_logit_bias(server, space):
+    assert texts(server, temperature=0, max_tokens=3, logit_bias={str(space): 100}) == [" there" * 3]
+    plain = server.complete(STORY, max_tokens=1, logprobs=1)["choices"][0]
+    banned = server.http.post("/tokenize", json={"prompt": plain["text"]}).json()["tokens"][0]
+    assert texts(server, temperature=0, max_tokens=1, logit_bias={str(banned): -100}) != [plain["text"]]
+    assert texts(server, temperature=0, logit_bias={str(banned): 0}) == texts(server, temperature=0)
+
+
+def test_penalties(server, space):
+    biased = dict(temperature=0, max_tokens=40, logit_bias={str(space): 40})
+    assert texts(server, **biased) == [" there" * 40]
+    for penalty in ({"frequency_penalty": 2}, {"repetition_penalty": 3}):
+        text = texts(server, **biased | penalty)[0]
+        assert text.startswith(" there") and text != " there" * 40, penalty
+    other = texts(server, temperature=0, presence_penalty=2, max_tokens=60)
+    assert other != texts(server, temperature=0, max_tokens=60)
+    # The prompt's tokens count for the repetition penalty only.
+    village = server.http.post("/tokenize", json={"prompt": " village"}).json()["tokens"][0]
+    nudged = dict(temperature=0, max_tokens=1, logit_bias={str(village): 22})
+    assert texts(server, **nudged) == [" village"] == texts(server, **nudged, presence_penalty=2)
+    assert texts(server, **nudged, repetition_penalty=10) != [" village"]
+
+
+def test_stop_token(server):
+    plain = server.complete(STORY, max_tokens=12, logprobs=0)["choices"][0]
+    token = plain["logprobs"]["tokens"][5]
+    (id,) = server.http.post("/tokenize", json={"prompt": token}).json()["tokens"]
+    answer = server.complete(STORY, max_tokens=12, stop_token_ids=[id])["choices"][0]
+    first = plain["logprobs"]["tokens"].index(token)
+    assert answer["text"] == "".join(plain["logprobs"]["tokens"][:first])
+    assert answer["finish_reason"] == "stop"
+
+
+def test_best_of(server):
+    """The best by logprob a token, of the same candidates that n would give."""
+    fields = dict(seed=11, temperature=1.3, max_tokens=10)
+    every = server.complete(STORY, n=5, logprobs=0, **fields)["choices"]
+    score = [sum(choice["logprobs"]["token_logprobs"]) / len(choice["logprobs"]["tokens"]) for choice in every]
+    ranked = sorted(range(5), key=lambda index: -score[index])
+    answer = server.complete(STORY, n=2, best_of=5, **fields)
+    assert [choice["text"] for choice in answer["choices"]] == [every[index]["text"] for index in ranked[:2]]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert all(choice["logprobs"] is None for choice in answer["choices"])
+    assert answer["usage"]["completion_tokens"] == 50
+    shown = server.complete(STORY, n=1, best_of=5, logprobs=0, **fields)["choices"][0]
+    assert shown == every[ranked[0]] | {"index": 0}
+
+
+def test_company_changes_nothing(server):
+    """Sampled requests of every kind, alone and all at once."""
+    kinds = [
+        {"seed": 1}, {"seed": 2, "top_k": 20}, {"seed": 3, "top_p": 0.8}, {"seed": 4, "min_p": 0.1},
+        {"seed": 5, "repetition_penalty": 1.3}, {"seed": 6, "presence_penalty": 1, "frequency_penalty": 0.5},
+        {"seed": 7, "n": 3}, {"temperature": 0},
+    ]
+    fields = [{"model": "base", "prompt": STORY, "max_tokens": 16, "temperature": 1} | kind for kind in kinds]
+
+    async def together():
+        async with server.async_client() as client:
+            return await asyncio.gather(
+                *(
+                    client.completions.create(
+                        **{key: value for key, value in request.items() if key not in ("top_k", "min_p", "repetition_penalty")},
+                        extra_body={key: request[key] for key in ("top_k", "min_p", "repetition_penalty") if key in request},
+                    )
+                    for request in fields
+                )
+            )
+
+    alone = [[choice["text"] for choice in server.complete(**request)["choices"]] for request in fields]
+    assert [[choice.text for choice in answer.choices] for answer in asyncio.run(together())] == alone

@@ -1,0 +1,74 @@
+import Model
+import TestSupport
+import Testing
+
+@Suite struct ToolCallParserTests {
+  private func run(_ form: ToolCallForm, _ pieces: [String]) -> (text: String, calls: [ToolCall]) {
+    var parser = ToolCallParser(form, names: ["f", "weather"])
+    var result: (text: String, calls: [ToolCall]) = ("", [])
+    for piece in pieces {
+      let (text, calls) = parser.push(piece)
+      result.text += text
+      result.calls += calls
+    }
+    let (text, calls) = parser.finish()
+    return (result.text + text, result.calls + calls)
+  }
+
+  private let one = #"<tool_call>\#n{"name": "f", "arguments": {"a": [1, "é"]}}\#n</tool_call>"#
+  private let call = ToolCall(name: "f", arguments: #"{"a":[1,"é"]}"#)
+
+  @Test func taggedCalls() {
+    let cases: [(String, String, [ToolCall])] = [
+      (one, "", [call]), ("Let me see.\n\n" + one, "Let me see.", [call]), (one + "\n" + one, "", [call, call]),
+      (one + "\n Then.", "Then.", [call]), ("a < b <tool", "a < b <tool", []), ("plain \n", "plain \n", []),
+      ("<tool_call>{\"name\": \"g\"}</tool_call>!", "<tool_call>{\"name\": \"g\"}</tool_call>!", []),
+      ("<tool_call>oh</tool_call> " + one, "<tool_call>oh</tool_call>", [call]),
+      ("<tool_call>{\"name\": \"f\"}", "", [ToolCall(name: "f", arguments: "{}")]),
+      ("<tool_call>{\"name\": \"f\"", "<tool_call>{\"name\": \"f\"", []),
+      (
+        "<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>",
+        "<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>", []
+      ),
+    ]
+    for (answer, text, calls) in cases {
+      let whole = run(.tagged, [answer])
+      #expect(whole.text == text && whole.calls == calls, "\(answer)")
+      let letters = run(.tagged, answer.map(String.init))
+      #expect(letters.text == text && letters.calls == calls, "\(answer), letter by letter")
+    }
+  }
+
+  @Test func bareCalls() {
+    let object = #"{"name": "weather", "parameters": {"city": "Paris"}}"#
+    let paris = ToolCall(name: "weather", arguments: #"{"city":"Paris"}"#)
+    let cases: [(String, String, [ToolCall])] = [
+      (object, "", [paris]), ("\n " + object + "\n", "", [paris]), (object + "; " + object, "", [paris, paris]),
+      ("[\(object), \(object)]", "", [paris, paris]), ("It is {not} one.", "It is {not} one.", []),
+      ("{\"answer\": 1}", "{\"answer\": 1}", []), (object + " and more", object + " and more", []),
+      ("[\(object), 1]", "[\(object), 1]", []), ("", "", []), ("  ", "  ", []), ("[]", "[]", []),
+    ]
+    for (answer, text, calls) in cases {
+      for pieces in [[answer], answer.map(String.init)] {
+        let result = run(.bare, pieces)
+        #expect(result.text == text && result.calls == calls, "\(answer)")
+      }
+    }
+  }
+
+  /// Text is shown as soon as it cannot be a call's beginning, and however it is cut the result is the same.
+  @Test func anyCutGivesTheSame() {
+    var parser = ToolCallParser(.tagged, names: ["f"])
+    #expect(parser.push("Hello <").text == "Hello")
+    #expect(parser.push("b> you").text == " <b> you")
+    var random = TinyRandom(seed: 3)
+    let parts = [
+      "<tool_call>", "</tool_call>", "{\"name\": \"f\"}", "<tool_", "call>", " ", "\n", "text", "é", "<", "</",
+    ]
+    for _ in 0..<3000 {
+      let answer = (0..<Int.random(in: 0...9, using: &random)).map { _ in parts.randomElement(using: &random) ?? "" }
+      let (pieces, whole) = (run(.tagged, answer), run(.tagged, [answer.joined()]))
+      #expect(pieces.text == whole.text && pieces.calls == whole.calls, "\(answer)")
+    }
+  }
+}
