@@ -164,7 +164,8 @@ class TestJob:
         assert trained.fine_tuned_model in {model.id for model in client.models.list()}
 
     def test_training_goes_on_from_it(self, trained, client):
-        job = create(client, CHATS[:1], model=trained.fine_tuned_model, settings={"max_steps": 1, "checkpoint_steps": 1})
+        settings = {"max_steps": 1, "checkpoint_steps": 1, "target_modules": "auto"}
+        job = create(client, CHATS[:1], settings, model=trained.fine_tuned_model)
         done = await_status(client, job, "succeeded")
         first = steps(client, trained)[0]["train_loss"]
         assert steps(client, done)[0]["train_loss"] < first
