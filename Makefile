@@ -36,9 +36,11 @@ test: setup ## Every test: the libraries' own, then the HTTP and command line su
 	swift test $(TEST_BUILD) --skip-build --disable-xctest
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
 
-bench: build model ## Speed beside llama.cpp's (PEERS=0 leaves it out; SHAPES=135m,1b,8b ROUNDS=5), and accuracy
+bench: build model ## Speed beside llama.cpp's (PEERS=0 leaves it out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5), and accuracy
 	.build-venv/bin/python scripts/bench.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench_serving.py $(if $(filter 0,$(PEERS)),--no-peers) \
+	  $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
 
 format: ## Lay the Swift sources out

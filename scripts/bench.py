@@ -36,8 +36,8 @@ def run(*command, **options):
     return subprocess.run([str(c) for c in command], check=True, **options)
 
 
-def build_llama():
-    if (LLAMA / "bin/llama-bench").exists():
+def build_llama(*targets):
+    if all((LLAMA / "bin" / target).exists() for target in targets):
         return
     PEERS.mkdir(exist_ok=True)
     venv = PEERS / "venv"
@@ -53,8 +53,9 @@ def build_llama():
     source = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp"))
     tools = {**os.environ, "PATH": f"{venv}/bin:{os.environ['PATH']}"}
     run("cmake", "-S", source, "-B", LLAMA, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
-        "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF", env=tools)
-    run("ninja", "-C", LLAMA, "llama-bench", "llama-quantize", env=tools)
+        "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF",
+        "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", env=tools)
+    run("ninja", "-C", LLAMA, *targets, env=tools)
 
 
 def llama_model(shape, kind):
@@ -216,7 +217,7 @@ def main():
     peers, left_out = not options.no_peers, []
     if peers:
         try:
-            build_llama()
+            build_llama("llama-bench", "llama-quantize")
         except (subprocess.CalledProcessError, OSError) as error:
             peers = False
             left_out.append(f"llama.cpp could not be built here: {error}")

@@ -1,4 +1,5 @@
 import Foundation
+import Kernels
 import Model
 import Synchronization
 import TestSupport
@@ -58,7 +59,7 @@ final class StoreSetting {
   }
 
   /// Bytes in memory of what `write` makes with its default rank.
-  static let adapterBytes = 4 * (16 * 96 + 96 * 4)
+  static let adapterBytes = 4 * (4 * 96 + 96 * 4) + 64
 }
 
 extension AdapterStore {

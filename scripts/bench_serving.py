@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Measures Graft's server beside llama-server under the same load, and writes docs/benchmarks/serving.{json,md}.
+
+Closed-loop clients ask the 135M model for streamed greedy completions: prompts of 32 random tokens, no two the same, 64
+tokens each, whatever the model thinks of ending. Without adapter, all with one adapter, and client i with adapter i mod
+16 (rank 16, all linear modules, random). Then 1,000 smaller adapters, asked for by a Zipf law, and a lone request
+beside `graft bench`. Each round runs every case once, and only the server that is being measured runs meanwhile.
+
+    scripts/bench_serving.py [--clients 1,4,16,64] [--rounds 3] [--threads N] [--no-peers] [--parts load,many,lone]
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import bench
+import serving_adapters
+import serving_check
+import serving_load
+import serving_report
+from serving_load import LoadError
+from serving_servers import Graft, LlamaServer
+
+PROMPT, GENERATE = 32, 64
+ADAPTERS, RANK = 16, 16
+PEER_CLIENTS = 16
+MANY, MANY_RANK, MANY_MODULES = 1000, 2, ("q_proj", "v_proj")
+LONE = 256  # tokens of the lone request
+LOADS = ("none", "one", "mixed")
+FAILURES = (LoadError, OSError, subprocess.CalledProcessError)
+
+
+class Prompts:
+    """Random prompts; every call gives new ones, so that no cache of prompts helps."""
+
+    def __init__(self):
+        self.seed = 0
+
+    def take(self, clients, each, length=PROMPT):
+        self.seed += 1
+        np, _ = serving_adapters.packages()
+        # Above the special tokens.
+        flat = np.random.default_rng(self.seed).integers(100, 40000, (clients * each, length)).tolist()
+        return [flat[c * each:(c + 1) * each] for c in range(clients)]
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def requests_each(clients):
+    """Enough for the throughput of few clients to be measured over some seconds."""
+    return max(2, 8 // clients)
+
+
+def measure(server, prompts, adapter_of, generate=GENERATE):
+    """The load of one request after another for each client; `adapter_of` is asked with the client and the request."""
+    plans = [[server.request(prompt, adapter_of(client, number), generate) for number, prompt in enumerate(own)]
+             for client, own in enumerate(prompts)]
+    with server:
+        return serving_load.run(server.port, plans, server.read)
+
+
+def adapter_of(load):
+    return {"none": lambda client, number: None, "one": lambda client, number: 0,
+            "mixed": lambda client, number: client % ADAPTERS}[load]
+
+
+class Cases:
+    """Runs of each case, by (program, clients, load), and how they are told."""
+
+    def __init__(self):
+        self.runs, self.errors = {}, {}
+
+    def run(self, key, function):
+        """Measures once more, unless this case has failed before."""
+        if key in self.errors:
+            return
+        try:
+            measured = function()
+        except FAILURES as error:
+            self.errors[key] = str(error)
+            say(f"{' '.join(map(str, key))}: {error}")
+            return
+        self.runs.setdefault(key, []).append(measured)
+        say(f"{key[0]}, {key[1]} clients, {key[2]}: {measured.tokens_per_second:.1f} tokens/s, first token at most "
+            f"{max(a.first for a in measured.answers) * 1e3:.0f} ms (clients: {measured.client_share:.1%} of a core)")
+
+    def rows(self):
+        rows = []
+        for key, runs in self.runs.items():
+            answers = [answer for run in runs for answer in run.answers]
+            rows.append({
+                "program": key[0], "clients": key[1], "load": key[2],
+                "tokens_per_second": statistics.median(run.tokens_per_second for run in runs),
+                "rounds": [run.tokens_per_second for run in runs], "requests": len(answers),
+                "tokens": sum(answer.tokens for answer in answers),
+                "first_token_ms": percentiles([answer.first for answer in answers]),
+                "between_tokens_ms": percentiles([gap for answer in answers for gap in answer.gaps]),
+                "generator_share_of_a_core": max(run.client_share for run in runs),
+            })
+        return rows
+
+
+def percentiles(seconds):
+    np, _ = serving_adapters.packages()
+    values = np.percentile(seconds, [50, 95, 99]) * 1e3 if seconds else [0, 0, 0]
+    return dict(zip(("p50", "p95", "p99"), map(float, values)))
+
+
+def better_type(threads):
+    """llama.cpp's faster 4-bit type for this load's mixture of prompt and generated tokens."""
+    def seconds(kind):
+        speed = bench.measure_llama("135m", kind, threads)
+        return PROMPT / speed["prefill_tokens_per_second"] + GENERATE / speed["decode_tokens_per_second"]
+
+    rounds = [[seconds(kind) for kind in bench.TYPES] for _ in range(3)]
+    return min(zip(map(statistics.median, zip(*rounds)), bench.TYPES))[1]
+
+
+def start_peer(threads, files, prompts, results, left_out):
+    """llama-server, once its adapters have been seen to do the same as Graft's; nothing where it cannot be had."""
+    server = None
+    try:
+        bench.build_llama("llama-bench", "llama-quantize", "llama-server")
+        say("comparing the adapters' effect in both servers")
+        results["same_adapters"] = serving_check.agreement(threads)
+        for title, seen in results["same_adapters"].items():
+            # What the adapter adds to the programs' own difference, against what it does.
+            if not seen["difference"] - seen["difference_without"] < seen["effect"] / 10:
+                raise LoadError(f"its adapter on {title} does something else than Graft's: {seen}")
+        kind = better_type(threads)
+        results["llama_type"] = kind
+        server = LlamaServer(threads, bench.llama_model("135m", kind), files, slots=PEER_CLIENTS)
+        measure(server, prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)
+        return server
+    except FAILURES as error:
+        left_out.append(f"llama-server could not be measured here: {error}")
+        if server:
+            server.close()
+        return None
+
+
+def measure_load(options, results, left_out):
+    """Every program, number of clients, and choice of adapters."""
+    folder, names, files = serving_adapters.make("rank16", ADAPTERS, RANK, gguf=options.peers)
+    servers, cases, prompts = [], Cases(), Prompts()
+    try:
+        graft = Graft(options.threads, folder, names)
+        servers.append(("graft", graft, options.clients))
+        measure(graft, prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)  # every adapter has been read then
+        peer = start_peer(options.threads, files, prompts, results, left_out) if options.peers else None
+        if peer:
+            label = f"llama-server {results['llama_type']}"
+            servers.append((label, peer, [n for n in options.clients if n == PEER_CLIENTS]))
+        for number in range(options.rounds):
+            say(f"round {number + 1}/{options.rounds}")
+            for clients in options.clients:
+                for load in LOADS:
+                    if load == "mixed" and clients == 1:
+                        continue  # the same as one adapter
+                    for label, server, counts in servers:
+                        if clients in counts:
+                            asked = prompts.take(clients, requests_each(clients))
+                            cases.run((label, clients, load), lambda: measure(server, asked, adapter_of(load)))
+    finally:
+        for _, server, _ in servers:
+            server.close()
+    results["load"] = cases.rows()
+    left_out += [f"{' '.join(map(str, key))}: {error}" for key, error in cases.errors.items()]
+
+
+def measure_many(options, results, left_out):
+    """1,000 adapters in one server: requests spread over them by a Zipf law, and over the first 16 alone."""
+    np, _ = serving_adapters.packages()
+    folder, names, _ = serving_adapters.make("many", MANY, MANY_RANK, MANY_MODULES, gguf=False)
+    random, clients, each, cases, prompts = np.random.default_rng(3), 16, 4, Cases(), Prompts()
+    server = Graft(options.threads, folder, names, name="graft-many")
+    say(f"{MANY} adapters registered in {server.seconds_to_start:.1f} s")
+
+    def zipf(count):
+        shares = 1 / np.arange(1, count + 1)
+        drawn = random.choice(count, (clients, each), p=shares / shares.sum())
+        return lambda client, number: int(drawn[client, number])
+
+    try:
+        # Every adapter once: warm.
+        rounds = -(-MANY // clients)
+        warm = measure(server, prompts.take(clients, rounds, 1), lambda c, n: min(c * rounds + n, MANY - 1), 1)
+        say(f"each asked for once in {warm.seconds:.1f} s")
+        loads = {"client i has adapter i": lambda: adapter_of("mixed"), "16 by Zipf": lambda: zipf(ADAPTERS),
+                 "1,000 by Zipf": lambda: zipf(MANY)}
+        for _ in range(options.rounds):
+            for load, draw in loads.items():
+                asked = prompts.take(clients, each)
+                cases.run(("graft", clients, load), lambda: measure(server, asked, draw()))
+    finally:
+        server.close()
+    results["many"] = {"adapters": MANY, "rank": MANY_RANK, "modules": MANY_MODULES, "cases": cases.rows(),
+                       "seconds_to_register": server.seconds_to_start}
+    left_out += [f"{' '.join(map(str, key))}: {error}" for key, error in cases.errors.items()]
+
+
+def measure_lone(options, results, _):
+    """The decode rate of one request over HTTP, beside that of `graft bench`, without server and sampling."""
+    folder, names, _ = serving_adapters.make("rank16", ADAPTERS, RANK, gguf=False)
+    server, http, alone, prompts = Graft(options.threads, folder, names, name="graft-lone"), [], [], Prompts()
+    try:
+        measure(server, prompts.take(1, 1, 1), adapter_of("none"), LONE)
+        for number in range(max(9, options.rounds)):
+            http.append(measure(server, prompts.take(1, 1, 1), adapter_of("none"), LONE).answers[0].rate)
+            out = bench.run(bench.GRAFT, "bench", "--model", bench.SMALL, "--threads", options.threads, "--prompt", 1,
+                            "--generate", LONE, "--repetitions", 1, "--data-dir", server.data, "--json",
+                            capture_output=True).stdout
+            alone.append(json.loads(out)["decode_tokens_per_second"])
+            say(f"lone request: {http[-1]:.1f} tokens/s over HTTP, {alone[-1]:.1f} in graft bench")
+    finally:
+        server.close()
+    rates = {"http": statistics.median(http), "bench": statistics.median(alone)}
+    results["lone"] = rates | {"share": rates["http"] / rates["bench"], "rounds": [http, alone], "tokens": LONE}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clients", default="1,4,16,64")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--no-peers", dest="peers", action="store_false")
+    parser.add_argument("--parts", default="load,many,lone")
+    options = parser.parse_args()
+    options.clients = [int(count) for count in options.clients.split(",")]
+    # Ended from outside, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    serving_adapters.packages()
+    results, left_out = {"threads": options.threads, "rounds": options.rounds}, []
+    parts = {"load": measure_load, "many": measure_many, "lone": measure_lone}
+    for part in options.parts.split(","):
+        try:
+            parts[part](options, results, left_out)
+        except FAILURES as error:
+            left_out.append(f"{part} could not be run: {error}")
+            say(left_out[-1])
+    results["left_out"] = left_out
+    bench.OUT.mkdir(parents=True, exist_ok=True)
+    text = serving_report.text(results)
+    (bench.OUT / "serving.json").write_text(json.dumps(results, indent=1) + "\n")
+    (bench.OUT / "serving.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
