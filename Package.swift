@@ -38,7 +38,7 @@ let package = Package(
     .target(
       name: "Serve",
       dependencies: [
-        "Model", "Kernels", "CLibevent", "CMalloc", .product(name: "Logging", package: "swift-log"),
+        "Train", "Model", "Kernels", "CLibevent", "CMalloc", .product(name: "Logging", package: "swift-log"),
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: swiftSettings),

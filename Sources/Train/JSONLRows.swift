@@ -1,78 +1,129 @@
 public import Foundation
 public import Model
 
-/// Rows out of a JSONL file whose lines need no chat template: token ids with labels, plain text, or a prompt with its
-/// completion (or, for preferences, a chosen and a rejected one). Lines of another form go to `fallback`.
+/// Rows out of a JSONL file: chats and preferences as OpenAI writes them, token ids with labels, plain text, or a
+/// prompt with its completion (or, for preferences, a chosen and a rejected one).
 ///
+/// - `{"messages": […]}`: loss on what the assistant says and on the end of its turn
 /// - `{"tokens": […], "labels": […]}`: labels of −100 carry no loss; without labels every token does
 /// - `{"text": "…"}`: loss on everything, and on the end token that is put behind it
 /// - `{"prompt": "…", "completion": "…"}`: loss on the completion and the end token
+/// - `{"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}`
 /// - `{"prompt": "…", "chosen": "…", "rejected": "…"}`
 public struct JSONLRows: RowSource {
-  public typealias Fallback = (_ line: JSONObject, _ number: Int) throws -> TrainingExample
-
   private let file: URL
+  private let name: String
   private let tokenizer: Tokenizer
   private let endToken: Int32?
-  private let fallback: Fallback?
+  private let chat: Result<ChatFormat, ModelError>?
+  private let method: Hyperparameters.Method?
 
   private static let fileLimit = 4 << 30
 
   /// - Parameters:
+  ///   - name: what errors call the file; `nil` for its own name
   ///   - endToken: what ends a text; none is put where it is missing
-  ///   - fallback: makes an example of a line that has none of the forms above
-  public init(file: URL, tokenizer: Tokenizer, endToken: Int32?, fallback: Fallback? = nil) {
+  ///   - chat: how chats become tokens; lines that are chats are refused without it
+  ///   - method: lines that it has no use for are refused
+  public init(
+    file: URL, name: String? = nil, tokenizer: Tokenizer, endToken: Int32?,
+    chat: Result<ChatFormat, ModelError>? = nil, method: Hyperparameters.Method? = nil
+  ) {
     self.file = file
+    self.name = name ?? file.lastPathComponent
     self.tokenizer = tokenizer
     self.endToken = endToken
-    self.fallback = fallback
+    self.chat = chat
+    self.method = method
   }
 
-  /// - Throws: `ModelError` naming the file and the line
+  /// - Throws: `DataProblems` with everything that is wrong with the lines; `ModelError` where the file cannot be read
   public func examples() throws -> [TrainingExample] {
     let mapped = try MappedFile(file)
-    guard mapped.count <= Self.fileLimit else { throw ModelError(file.path, reason: "has \(mapped.count) bytes") }
+    guard mapped.count <= Self.fileLimit else { throw ModelError(name, reason: "has \(mapped.count) bytes") }
     let bytes = try mapped.read(offset: 0, count: mapped.count)
     var examples: [TrainingExample] = []
+    var problems = DataProblems(file: name)
     for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
       if line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) { continue }
-      let subject = "\(file.lastPathComponent): line \(index + 1)"
-      guard let object = try JSONValue.parse(line, subject: subject).object else {
-        throw ModelError(subject, reason: "is no JSON object")
+      do throws(LineErrors) { examples.append(try example(line)) } catch {
+        for error in error.errors {
+          problems.add(DataProblem(line: index + 1, name: error.name, detail: error.detail))
+        }
       }
-      examples.append(try example(object, subject: subject, number: index + 1))
     }
+    guard problems.count == 0 else { throw problems }
     return examples
   }
 
-  private func example(_ object: JSONObject, subject: String, number: Int) throws -> TrainingExample {
-    func text(_ key: String) throws -> String {
-      guard let text = object[key]?.string else { throw ModelError(subject, key, reason: "is no string") }
-      return text
+  private func example(_ line: ArraySlice<UInt8>) throws(LineErrors) -> TrainingExample {
+    let value: JSONValue
+    do { value = try JSONValue.parse(line, subject: name) } catch {
+      throw refusal("invalid_json", (error as? ModelError)?.reason ?? "\(error)")
     }
-    if object["tokens"] != nil {
-      let tokens = try integers(object, "tokens", subject)
-      let labels = object["labels"] == nil ? tokens : try integers(object, "labels", subject)
-      return .row(TrainingRow(tokens: tokens, labels: labels))
+    guard let object = value.object else { throw refusal("data_type", "the line is no JSON object") }
+    let example = try example(object)
+    switch (example, method) {
+    case (.row, .dpo): throw refusal("wrong_method", "the line is no pair, which dpo needs")
+    case (.pair, .supervised): throw refusal("wrong_method", "the line is a pair, which only dpo can use")
+    default: break
     }
-    if object["text"] != nil { return .row(row(prompt: "", completion: try text("text"))) }
-    if object["completion"] != nil {
-      return .row(row(prompt: try text("prompt"), completion: try text("completion")))
+    for row in example.rows {
+      if let problem = row.check(vocabulary: tokenizer.vocabularySize) { throw refusal("invalid_value", problem) }
     }
-    if object["chosen"]?.string != nil {
-      let prompt = try text("prompt")
-      return .pair(
-        chosen: row(prompt: prompt, completion: try text("chosen")),
-        rejected: row(prompt: prompt, completion: try text("rejected")))
-    }
-    if let fallback { return try fallback(object, number) }
-    throw ModelError(subject, reason: "has neither tokens, text, nor prompt and completion")
+    return example
   }
 
-  private func integers(_ object: JSONObject, _ key: String, _ subject: String) throws -> [Int32] {
+  private func refusal(_ name: String, _ detail: String) -> LineErrors {
+    LineErrors(errors: [LineError(name, detail)])
+  }
+
+  private func example(_ object: JSONObject) throws(LineErrors) -> TrainingExample {
+    if object["tokens"] != nil {
+      let tokens = try integers(object, "tokens")
+      let labels = object["labels"] == nil ? tokens : try integers(object, "labels")
+      return .row(TrainingRow(tokens: tokens, labels: labels))
+    }
+    if object["input"] != nil || object["preferred_output"] != nil {
+      let (chosen, rejected) = try ChatLine.readPreference(object)
+      let format = try chatFormat()
+      return .pair(chosen: try chosen.row(format), rejected: try rejected.row(format))
+    }
+    if object["messages"] == nil {
+      if object["text"] != nil { return .row(row(prompt: "", completion: try text(object, "text"))) }
+      if object["completion"] != nil {
+        return .row(row(prompt: try text(object, "prompt"), completion: try text(object, "completion")))
+      }
+      if object["chosen"] != nil {
+        let prompt = try text(object, "prompt")
+        return .pair(
+          chosen: row(prompt: prompt, completion: try text(object, "chosen")),
+          rejected: row(prompt: prompt, completion: try text(object, "rejected")))
+      }
+      throw refusal(
+        "missing_messages_list", "the line has neither messages, nor prompt and completion, nor text, nor tokens")
+    }
+    let line = try ChatLine.read(object)
+    return .row(try line.row(try chatFormat()))
+  }
+
+  private func chatFormat() throws(LineErrors) -> ChatFormat {
+    switch chat {
+    case .success(let format): return format
+    case .failure(let error): throw refusal("template_error", error.description)
+    case nil: throw refusal("template_error", "chats cannot be read without a chat template")
+    }
+  }
+
+  private func text(_ object: JSONObject, _ key: String) throws(LineErrors) -> String {
+    guard let text = object[key]?.string else { throw refusal("data_type", "'\(key)' is no string") }
+    return text
+  }
+
+  private func integers(_ object: JSONObject, _ key: String) throws(LineErrors) -> [Int32] {
     let values = object[key]?.array?.compactMap { $0.integer.flatMap { Int32(exactly: $0) } }
     guard let values, values.count == object[key]?.array?.count else {
-      throw ModelError(subject, key, reason: "is no list of token ids")
+      throw refusal("data_type", "'\(key)' is no list of token ids")
     }
     return values
   }

@@ -1,4 +1,4 @@
-import Foundation
+public import Foundation
 import Kernels
 public import Model
 
@@ -132,6 +132,12 @@ public final class TrainableAdapter: @unchecked Sendable {
       copy(source.b, to: module.b)
       if let magnitude = module.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
     }
+  }
+
+  /// Whether training can go on from an adapter with these settings, found out without making anything.
+  /// - Throws: `ModelError` or `HyperparameterError` naming what is wrong
+  public static func check(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
+    try hyperparameters.checkAgreement(with: try PEFTAdapter.read(folder: folder, config: model))
   }
 
   private struct Place: Hashable {

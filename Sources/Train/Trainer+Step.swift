@@ -39,6 +39,8 @@ extension Trainer {
       case .dpo: phases += preference(slab, pairs: slab.ordinals.map { chosen[$0 / 2] })
       }
     }
+    // What is being written must be written before it changes.
+    phases.append { [unowned self] in settle() }
     phases.append { [unowned self] in [{ [unowned self] in measureGradient() }] }
     phases.append { [unowned self] in update() }
     phases.append { [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: false) }
@@ -205,27 +207,8 @@ extension Trainer {
           trainLoss: current.loss, accuracy: Double(current.correct) / Double(max(current.scored, 1)),
           gradNorm: current.gradientNorm, learningRate: schedule.rate(step: progress.step - 1),
           tokens: current.tokens, lossTokens: current.lossTokens)))
-    if progress.step % checkpointInterval == 0 || progress.step == totalSteps { push(validation() + [checkpoint]) }
-  }
-
-  private func checkpoint() -> [Slice] {
-    [
-      { [unowned self] in
-        do {
-          if let checkpoints {
-            let folder = try checkpoints.write(
-              adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints)
-            events.append(.checkpoint(step: progress.step, folder: folder))
-          }
-        } catch {
-          return fail("\(error)")
-        }
-        let patience = hyperparameters.earlyStoppingPatience
-        if patience > 0, progress.stalled >= patience, progress.step < totalSteps {
-          events.append(.stoppedEarly(step: progress.step, bestStep: progress.bestStep))
-          finish()
-        }
-      }
-    ]
+    if isCheckpointDue(progress.step) {
+      push(validation() + [{ [unowned self] in [{ [unowned self] in checkpoint() }] }])
+    }
   }
 }

@@ -23,6 +23,16 @@ public final class Trainer: @unchecked Sendable {
   public let adapter: TrainableAdapter
   /// Optimiser steps made.
   public var step: Int { progress.step }
+  /// Tokens of the rows of every step made.
+  public var tokens: Int { progress.tokens }
+  /// Steps whose checkpoint was due and is there, ascending, with its folder.
+  public var checkpointFolders: [(step: Int, folder: URL)] {
+    guard let checkpoints else { return [] }
+    return checkpoints.steps.filter { $0 <= progress.step && isCheckpointDue($0) }
+      .map { (step: $0, folder: checkpoints.location($0)) }
+  }
+
+  func isCheckpointDue(_ step: Int) -> Bool { step % checkpointInterval == 0 || step == totalSteps }
   /// The loss of every step made.
   public var losses: [Double] { progress.losses }
 
@@ -40,8 +50,14 @@ public final class Trainer: @unchecked Sendable {
   var slices: [Slice] = []
   var nextSlice = 0
   var events: [TrainerEvent] = []
-  /// Parameters are between two steps.
-  var isUpdating = false
+  /// The checkpoint that is being written on a queue.
+  var writing: CheckpointWriting?
+  /// `advance` has nothing to do until a checkpoint is written; see `TrainerConfiguration.onWritten`.
+  public internal(set) var isWaiting = false
+  /// Validation says that more steps are of no use.
+  var isStoppedEarly = false
+  /// Parameters are between two steps: `saveCheckpoint` would first have to compute.
+  public internal(set) var isUpdating = false
   /// DoRA's factors do not belong to the parameters.
   var factorsAreStale: Bool
   /// New magnitudes are the base's norms.
@@ -105,14 +121,15 @@ public final class Trainer: @unchecked Sendable {
   /// Does one slice of work. Does nothing once the run has ended.
   /// - Returns: what there is to report, in its order
   public func advance() -> [TrainerEvent] {
+    isWaiting = false
     work()
     defer { events = [] }
     return events
   }
 
-  private func work() {
+  func work() {
     guard state == .running else { return }
-    while nextSlice >= slices.count {
+    while nextSlice >= slices.count, !isWaiting {
       if plan.isEmpty { planNext() }
       guard state == .running, let phase = plan.popLast() else { break }
       slices = phase()
@@ -126,21 +143,10 @@ public final class Trainer: @unchecked Sendable {
 
   /// Works until the run ends or `shouldStop` says so, which is asked before each slice.
   public func run(shouldStop: () -> Bool = { false }, onEvent: (TrainerEvent) -> Void = { _ in }) {
-    while state == .running, !shouldStop() { advance().forEach(onEvent) }
-  }
-
-  /// Makes the last finished step durable, completing an update that has begun; a step that was not finished will be
-  /// done again. What it reports comes with the next `advance`.
-  /// - Returns: the checkpoint's folder; `nil` before the first step or without a folder
-  /// - Throws: `ModelError` naming the file that cannot be written
-  @discardableResult
-  public func saveCheckpoint() throws -> URL? {
-    while isUpdating, state == .running { work() }
-    guard let checkpoints, progress.step > 0 else { return nil }
-    let existing = checkpoints.location(progress.step)
-    if checkpoints.resumableSteps.contains(progress.step) { return existing }
-    return try checkpoints.write(
-      adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints)
+    while state == .running, !shouldStop() {
+      advance().forEach(onEvent)
+      if isWaiting { _ = writing?.wait() }
+    }
   }
 
   // MARK: what comes next
@@ -149,9 +155,11 @@ public final class Trainer: @unchecked Sendable {
     if factorsAreStale {
       factorsAreStale = false
       push([{ [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: setsMagnitudes) }])
-    } else if progress.step < totalSteps {
+    } else if progress.step < totalSteps, !isStoppedEarly {
       setsMagnitudes = false
       planStep()
+    } else if writing != nil {
+      push([{ [unowned self] in settle() }])
     } else {
       finish()
     }
@@ -163,14 +171,17 @@ public final class Trainer: @unchecked Sendable {
   /// Ends the run with the adapter as it is.
   func finish() {
     do {
-      if hyperparameters.earlyStoppingPatience > 0, let checkpoints, progress.bestStep > 0,
-        progress.bestStep != progress.step
-      {
-        try adapter.readParameters(from: checkpoints.location(progress.bestStep))
+      var folder = configuration.folder
+      let usesBest =
+        hyperparameters.earlyStoppingPatience > 0 && progress.bestStep > 0 && progress.bestStep != progress.step
+      if usesBest, let checkpoints { try adapter.readParameters(from: checkpoints.location(progress.bestStep)) }
+      if configuration.onWritten == nil {
+        if let folder { try adapter.write(to: folder) }
+      } else {
+        folder = checkpoints?.location(usesBest ? progress.bestStep : progress.step)
       }
-      if let folder = configuration.folder { try adapter.write(to: folder) }
       state = .finished
-      events.append(.finished(step: progress.step, folder: configuration.folder))
+      events.append(.finished(step: progress.step, folder: folder))
     } catch {
       fail("\(error)")
     }
@@ -190,6 +201,8 @@ public final class Trainer: @unchecked Sendable {
   private func restore(_ step: Int) throws {
     guard let checkpoints else { return }
     progress = try checkpoints.read(step, into: adapter, identity: identity)
+    let patience = hyperparameters.earlyStoppingPatience
+    isStoppedEarly = patience > 0 && progress.stalled >= patience
     factorsAreStale = adapter.usesDoRA
     setsMagnitudes = false
   }
@@ -199,6 +212,8 @@ public final class Trainer: @unchecked Sendable {
     let from = progress.step + (isUpdating ? 0 : 1)
     guard failedStep != from else { return fail("\(reason) in step \(from), again after going back") }
     failedStep = from
+    if let writing { report(writing.wait()) }
+    guard state == .running else { return }
     plan = []
     slices = []
     nextSlice = 0

@@ -11,7 +11,7 @@ public enum TrainerEvent: Sendable, Equatable {
   case rolledBack(from: Int, to: Int, reason: String)
   /// Validation has not improved for as long as was asked; the adapter is that of the best step.
   case stoppedEarly(step: Int, bestStep: Int)
-  /// The final adapter is written, if there is a folder.
+  /// The final adapter is in this folder, if there is one: that of a checkpoint where they are written on a queue.
   case finished(step: Int, folder: URL?)
   case failed(reason: String)
 }
@@ -56,15 +56,23 @@ public struct TrainerConfiguration: Sendable {
   public var activationMemory: Int
   /// How many of the newest checkpoints can be resumed from; older ones keep only their adapter.
   public var resumableCheckpoints: Int
+  /// Called on the checkpoints' queue before one is written: what was reported before can be made durable first.
+  public var willWrite: (@Sendable () -> Void)?
+  /// Checkpoints are written on a queue, so that no slice waits for a disk; called there whenever a trainer that
+  /// `isWaiting` for one can go on. `nil` writes them in a slice.
+  public var onWritten: (@Sendable () -> Void)?
 
   public init(
     folder: URL? = nil, baseName: String, initialAdapter: URL? = nil,
-    activationMemory: Int = TrainerConfiguration.defaultActivationMemory, resumableCheckpoints: Int = 2
+    activationMemory: Int = TrainerConfiguration.defaultActivationMemory, resumableCheckpoints: Int = 2,
+    willWrite: (@Sendable () -> Void)? = nil, onWritten: (@Sendable () -> Void)? = nil
   ) {
     self.folder = folder
     self.baseName = baseName
     self.initialAdapter = initialAdapter
     self.activationMemory = activationMemory
     self.resumableCheckpoints = resumableCheckpoints
+    self.willWrite = willWrite
+    self.onWritten = onWritten
   }
 }

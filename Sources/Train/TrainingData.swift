@@ -21,7 +21,7 @@ public struct TrainingRow: Sendable, Equatable {
     TrainingRow(tokens: Array(tokens.prefix(length)), labels: Array(labels.prefix(length)))
   }
 
-  fileprivate func check(vocabulary: Int) -> String? {
+  func check(vocabulary: Int) -> String? {
     guard tokens.count == labels.count else { return "\(tokens.count) tokens but \(labels.count) labels" }
     for token in tokens where token < 0 || Int(token) >= vocabulary { return "token \(token) is not in the vocabulary" }
     for label in labels where label != Self.ignored && (label < 0 || Int(label) >= vocabulary) {
@@ -37,7 +37,8 @@ public enum TrainingExample: Sendable, Equatable {
   /// Two answers to one prompt, whose tokens carry the loss.
   case pair(chosen: TrainingRow, rejected: TrainingRow)
 
-  var rows: [TrainingRow] {
+  /// One, or a pair's two.
+  public var rows: [TrainingRow] {
     switch self {
     case .row(let row): [row]
     case .pair(let chosen, let rejected): [chosen, rejected]

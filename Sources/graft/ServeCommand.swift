@@ -57,6 +57,15 @@ struct ServeCommand: ParsableCommand {
     help: "Milliseconds that a token should take at most while prompts are computed beside it.")
   var targetITL: Int = environment("TARGET_ITL") ?? 200
 
+  @Option(help: "The share of the time that training gets while requests leave none over, 0 to 0.9.")
+  var trainingShare: Double = environment("TRAINING_SHARE") ?? 0.1
+
+  @Option(help: "Most memory for a fine-tuning job beside the base, in KiB, MiB or GiB (default: what is free).")
+  var trainingMemory: ByteSize?
+
+  @Option(help: "Most bytes of an uploaded file, in KiB, MiB or GiB.")
+  var maxFileSize: ByteSize = environment("MAX_FILE_SIZE") ?? ByteSize(bytes: 512 << 20)
+
   @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
   var tlsCertificate: String = environment("TLS_CERTIFICATE") ?? ""
 
@@ -68,6 +77,9 @@ struct ServeCommand: ParsableCommand {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
     guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
+    guard (0...0.9).contains(trainingShare) else {
+      throw ValidationError("--training-share must be between 0 and 0.9")
+    }
     for (name, value) in [("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL)] {
       guard (1...1_000_000).contains(value) else {
         throw ValidationError("--\(name) must be between 1 and 1,000,000")
@@ -87,8 +99,8 @@ struct ServeCommand: ParsableCommand {
     let startup = Startup()
     let thread = Thread { [self, logger] in
       do {
-        let engine = try start(dataFolder, database, loop, server, readiness, logger)
-        startup.state.withLock { $0 = .done(engine) }
+        let serving = try start(dataFolder, database, loop, server, readiness, logger)
+        startup.state.withLock { $0 = .done(serving) }
       } catch {
         startup.state.withLock { $0 = .failed(error) }
         loop.stop()
@@ -101,7 +113,7 @@ struct ServeCommand: ParsableCommand {
       logger.info("stopping")
       readiness.stop()
       // Running streams end with an error event, and then their connections close.
-      startup.engine?.stop()
+      startup.serving?.stop()
       server.stop(deadline: .seconds(5)) { loop.stop() }
     }
     loop.run()
@@ -116,7 +128,7 @@ struct ServeCommand: ParsableCommand {
   private func start(
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
     _ readiness: Readiness, _ logger: Logger
-  ) throws -> Engine {
+  ) throws -> Serving {
     let model = try LoadedModel(options)
     let name = servedModelName.isEmpty ? options.modelStem : servedModelName
     let base = model.base
@@ -134,13 +146,24 @@ struct ServeCommand: ParsableCommand {
       transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
       settings: .init(
         maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
-        stepTarget: .milliseconds(targetITL)))
+        stepTarget: .milliseconds(targetITL),
+        trainingShare: trainingShare))
+    let chat = try chatFormat(model.tokenizer, logger)
+    let fineTuning = try FineTuningService(
+      dataFolder: dataFolder,
+      environment: .init(
+        engine: engine, compute: model.transformer.compute, base: base, baseName: name, tokenizer: model.tokenizer,
+        chat: chat, adapters: store,
+        files: try FileStore(dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes),
+        database: database, memoryLimit: (trainingMemory ?? environment("TRAINING_MEMORY"))?.bytes, logger: logger))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
-      startedAt: Int(Date().timeIntervalSince1970), chat: try chatFormat(model.tokenizer, logger))
-    let routes = APIRoutes(context: context, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
+      startedAt: Int(Date().timeIntervalSince1970), chat: chat)
+    let routes = APIRoutes(
+      context: context, fineTuning: fineTuning, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
     engine.start()
+    fineTuning.start()
     readiness.open(routes.handler)
     logger.info(
       "listening",
@@ -149,7 +172,7 @@ struct ServeCommand: ParsableCommand {
         "model": .string(name), "adapters": "\(store.served.count)",
         "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue), "threads": "\(options.threads)",
       ])
-    return engine
+    return Serving(engine: engine, fineTuning: fineTuning)
   }
 
   /// The template of `--chat-template`, which must be right, or the model's own: without one there are no chats.
@@ -180,18 +203,31 @@ struct ServeCommand: ParsableCommand {
   }
 }
 
+/// What has to be stopped in order.
+private struct Serving: Sendable {
+  let engine: Engine
+  let fineTuning: FineTuningService
+
+  /// Ends every generation, and saves the state of the job that runs.
+  func stop() {
+    fineTuning.prepareToStop()
+    engine.stop()
+    fineTuning.waitUntilStopped(.seconds(5))
+  }
+}
+
 /// How far the start has come: told by its thread, asked by the loop's.
 private final class Startup: Sendable {
   enum State {
     case running
     case failed(any Error)
-    case done(Engine)
+    case done(Serving)
   }
 
   let state = Mutex(State.running)
 
-  var engine: Engine? {
-    if case .done(let engine) = state.withLock({ $0 }) { engine } else { nil }
+  var serving: Serving? {
+    if case .done(let serving) = state.withLock({ $0 }) { serving } else { nil }
   }
 }
 

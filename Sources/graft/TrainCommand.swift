@@ -10,8 +10,9 @@ struct TrainCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "train", abstract: "Trains a LoRA adapter on the base as it is served.",
     discussion: """
-      --data is a JSONL file: {"prompt","completion"}, {"text"}, {"tokens","labels"}, or for --method dpo
-      {"prompt","chosen","rejected"}. The adapter is written to --output as PEFT reads it, with a plot of its loss.
+      --data is a JSONL file: OpenAI's {"messages"}, {"prompt","completion"}, {"text"}, {"tokens","labels"}, or for
+      --method dpo {"input","preferred_output","non_preferred_output"} or {"prompt","chosen","rejected"}. --preview
+      shows what of it is learnt. The adapter is written to --output as PEFT reads it, with a plot of its loss.
       Ctrl-C saves; --resume goes on where a run ended, whatever ended it, to the same bytes.
       """)
 
@@ -24,7 +25,13 @@ struct TrainCommand: ParsableCommand {
   var validation: String?
 
   @Option(help: "The adapter's folder.")
-  var output: String
+  var output: String?
+
+  @Flag(help: "Only print the rows, with what is learnt in colour (on a terminal) or in brackets.")
+  var preview = false
+
+  @Option(help: "A Jinja file in the place of the model's own chat template.")
+  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
 
   @Option(help: "supervised or dpo.")
   var method: String = "supervised"
@@ -41,6 +48,7 @@ struct TrainCommand: ParsableCommand {
     guard Hyperparameters.Method(rawValue: method) != nil else {
       throw ValidationError("--method must be supervised or dpo")
     }
+    guard preview || output != nil else { throw ValidationError("--output is missing: the adapter's folder") }
   }
 
   func run() throws {
@@ -55,11 +63,18 @@ struct TrainCommand: ParsableCommand {
     let pool = ThreadPool(threads: options.threads)
     let base = try openBase(source, options, pool)
     let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
+    let chat = try chatFormat(tokenizer)
     func rows(_ path: String) throws -> [TrainingExample] {
-      try JSONLRows(file: URL(filePath: path), tokenizer: tokenizer, endToken: base.config.eosTokens.first).examples()
+      try JSONLRows(
+        file: URL(filePath: path), tokenizer: tokenizer, endToken: base.config.eosTokens.first, chat: chat,
+        method: settings.method
+      ).examples()
     }
     let training = try TrainingData(
       rows(data), validation: validation.map(rows), hyperparameters: settings, model: base.config)
+    guard !preview, let output else {
+      return TrainingPreview(tokenizer: tokenizer, usesColour: isatty(1) == 1).show(training)
+    }
     let folder = URL(filePath: output)
     let trainer = try Trainer(
       base: base, compute: Compute(pool: pool, mode: options.compute), data: training, hyperparameters: settings,
@@ -74,6 +89,11 @@ struct TrainCommand: ParsableCommand {
         + "\(trainer.totalSteps) steps\(trainer.step > 0 ? ", from step \(trainer.step)" : ""); "
         + "about \(forecast.total >> 20) MiB")
     try train(trainer, folder)
+  }
+
+  private func chatFormat(_ tokenizer: Tokenizer) throws -> Result<ChatFormat, ModelError> {
+    if !chatTemplate.isEmpty { return .success(try options.chatFormat(tokenizer, file: chatTemplate)) }
+    return Result { () throws(ModelError) in try ChatFormat(tokenizer, name: options.modelStem) }
   }
 
   private func train(_ trainer: Trainer, _ folder: URL) throws {

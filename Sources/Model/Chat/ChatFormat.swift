@@ -1,3 +1,5 @@
+internal import Template
+
 /// Messages and what else a chat template is rendered with.
 public struct Conversation: Sendable {
   /// Objects with `role` and `content`, as OpenAI writes them; the arguments of tool calls as objects.
@@ -49,7 +51,7 @@ public struct ChatFormat: Sendable {
   private let plain: Entry
   /// The one for chats with tools, where a model has two.
   private let withTools: Entry?
-  private let tokenizer: Tokenizer
+  let tokenizer: Tokenizer
   private let specialTokens: [(key: String, value: JSONValue)]
   /// The tokens that the template puts after an assistant's message: they end an answer as the model's own do.
   public private(set) var endTokens: Set<Int32> = []
@@ -101,6 +103,19 @@ public struct ChatFormat: Sendable {
   private static func render(
     _ entry: Entry, _ specialTokens: [(key: String, value: JSONValue)], _ chat: Conversation, _ messages: [JSONValue]
   ) throws(ChatFormatError) -> String {
+    try entry.template.render(variables(specialTokens, chat, messages))
+  }
+
+  /// The whole chat, and which bytes of it each assistant message wrote.
+  func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
+    let entry = chat.tools.isEmpty ? plain : withTools ?? plain
+    let messages = chat.messages.map { Self.adapt($0, to: entry) }
+    return try entry.template.rendering(Self.variables(specialTokens, chat, messages))
+  }
+
+  private static func variables(
+    _ specialTokens: [(key: String, value: JSONValue)], _ chat: Conversation, _ messages: [JSONValue]
+  ) -> JSONObject {
     var variables: [(key: String, value: JSONValue)] = [
       ("messages", .array(messages)), ("tools", chat.tools.isEmpty ? .null : .array(chat.tools)),
       ("documents", .null), ("add_generation_prompt", .bool(chat.addsGenerationPrompt && !chat.continuesFinalMessage)),
@@ -108,7 +123,7 @@ public struct ChatFormat: Sendable {
     // Of equal keys the first stays.
     variables += chat.variables.pairs
     variables += specialTokens
-    return try entry.template.render(JSONObject(keepingFirst: variables))
+    return JSONObject(keepingFirst: variables)
   }
 
   // MARK: what a template takes

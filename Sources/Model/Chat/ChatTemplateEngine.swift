@@ -15,11 +15,14 @@ struct ChatTemplateEngine: Sendable {
   }
 
   /// - Parameter variables: what the template sees, by name
-  func render(_ variables: JSONObject) throws(ChatFormatError) -> String {
+  func render(_ variables: JSONObject) throws(ChatFormatError) -> String { try rendering(variables).text }
+
+  /// The text, and which bytes of it each assistant message wrote.
+  func rendering(_ variables: JSONObject) throws(ChatFormatError) -> Rendering {
     let values = Dictionary(uniqueKeysWithValues: variables.pairs.map { ($0.key, TemplateValue($0.value)) })
     let seconds = Date().timeIntervalSince1970
     let now = TemplateTime(unixSeconds: Int(seconds), utcOffset: TimeZone.current.secondsFromGMT())
-    do throws(TemplateError) { return try template.render(values, now: now, limits: Self.limits).text } catch {
+    do throws(TemplateError) { return try template.render(values, now: now, limits: Self.limits) } catch {
       throw error.kind == .refused ? .refused(error.reason) : .failed(error.description)
     }
   }

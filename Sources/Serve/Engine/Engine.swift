@@ -18,16 +18,19 @@ public final class Engine: @unchecked Sendable {
     public var cachesPrefixes: Bool
     /// About the longest pass while requests decode: prompts beside them are cut to fit.
     public var stepTarget: Duration?
+    /// The share of the time that training gets while requests leave none over, 0...0.9.
+    public var trainingShare: Double
 
     public init(
       rowBudget: Int = 128, maxRunning: Int = 256, maxQueue: Int = 256, cachesPrefixes: Bool = true,
-      stepTarget: Duration? = .milliseconds(200)
+      stepTarget: Duration? = .milliseconds(200), trainingShare: Double = 0.1
     ) {
       self.rowBudget = rowBudget
       self.maxRunning = maxRunning
       self.maxQueue = maxQueue
       self.cachesPrefixes = cachesPrefixes
       self.stepTarget = stepTarget
+      self.trainingShare = trainingShare
     }
   }
 
@@ -40,6 +43,7 @@ public final class Engine: @unchecked Sendable {
   private let samplingWorkspace: SamplingWorkspace
   private let cachesPrefixes: Bool
   private var scheduler: Scheduler
+  private var training: (any SlicedWork)?
   private var generations: [GenerationID: Generation] = [:]
   /// Groups whose prompt is not computed yet.
   private var groups: [PromptGroup.Key: PromptGroup] = [:]
@@ -60,7 +64,8 @@ public final class Engine: @unchecked Sendable {
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(
-        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget))
+        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget,
+        trainingShare: settings.trainingShare))
     recordState()
   }
 
@@ -101,15 +106,29 @@ public final class Engine: @unchecked Sendable {
   /// Ends a generation without another event, at the next pass at the latest.
   public func cancel(_ id: GenerationID) { inbox.cancel(id) }
 
+  /// Does this work in slices from now on, when requests leave time for it and at a share of the time when they do
+  /// not; in the place of the work before.
+  /// - Returns: false once the engine was stopped
+  func perform(_ work: any SlicedWork) -> Bool { inbox.post(.work(work)) }
+
+  /// The work that waited can go on.
+  func resumeWork() { inbox.post(.resumeWork) }
+
   // MARK: the engine's thread
 
   private func run() {
     while true {
-      for message in inbox.drain(waiting: scheduler.isEmpty) {
+      for message in inbox.drain(waiting: scheduler.isEmpty && !scheduler.hasTraining) {
         switch message {
         case .submit(let submission): admit(submission)
         case .cancel(let id): remove(id, .cancelled)
+        case .work(let work):
+          training = work
+          scheduler.hasTraining = true
+        case .resumeWork: scheduler.hasTraining = training != nil
         case .stop:
+          training?.engineStops()
+          training = nil
           for generation in generations.values {
             generation.fail(.shuttingDown)
             generation.flush()
@@ -136,8 +155,24 @@ public final class Engine: @unchecked Sendable {
       case .preempt(let id): preempt(id)
       case .expire(let id): expire(id)
       case .step(let slices): return step(slices)
+      case .train: return train()
       case .idle: return
       }
+    }
+  }
+
+  private func train() {
+    let started = ContinuousClock.now
+    let outcome = training?.advance() ?? .done
+    let time = started.duration(to: .now)
+    scheduler.trained(for: time)
+    metrics.update { $0.trainingSeconds += time / .seconds(1) }
+    switch outcome {
+    case .more: break
+    case .waiting: scheduler.hasTraining = false
+    case .done:
+      training = nil
+      scheduler.hasTraining = false
     }
   }
 

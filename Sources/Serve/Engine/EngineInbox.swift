@@ -19,6 +19,9 @@ final class EngineInbox: @unchecked Sendable {
   enum Message: Sendable {
     case submit(Submission)
     case cancel(GenerationID)
+    /// Takes the place of the work before it.
+    case work(any SlicedWork)
+    case resumeWork
     case stop
   }
 
@@ -65,11 +68,16 @@ final class EngineInbox: @unchecked Sendable {
     }
   }
 
-  func cancel(_ id: GenerationID) {
+  func cancel(_ id: GenerationID) { post(.cancel(id)) }
+
+  /// - Returns: whether anybody will read it
+  @discardableResult
+  func post(_ message: Message) -> Bool {
     locked {
-      if isClosed { return }
-      messages.append(.cancel(id))
+      if isClosed { return false }
+      messages.append(message)
       if messages.count == 1 { pthread_cond_signal(arrived) }
+      return true
     }
   }
 

@@ -5,7 +5,9 @@ import Kernels
 /// Waiting requests are admitted in `FairQueue`'s order, those first that were preempted. A pass takes one row of every
 /// running request that decodes, and chunks of prompts up to a budget of rows. Blocks of the key-value cache are taken
 /// as they are needed; when they run out, the request that was admitted last is preempted, so the one that was admitted
-/// first always goes on. Another kind of work, such as a slice of training, would be another action beside `step`.
+/// first always goes on. Slices of training fill the time when nothing runs. Between passes they come only if training
+/// would otherwise get less than its share of the time, counted over the last seconds, so that requests which leave
+/// time over are not slowed down.
 struct Scheduler {
   struct Limits: Equatable {
     /// Most rows of one pass; at least 1.
@@ -16,6 +18,8 @@ struct Scheduler {
     var logitRows: Int
     /// What a pass should take at most while requests decode, so that a long prompt does not stall them.
     var stepTarget: Duration?
+    /// Training's share of the time while requests leave none over.
+    var trainingShare = 0.1
   }
 
   struct Slice: Equatable {
@@ -33,6 +37,8 @@ struct Scheduler {
     case expire(GenerationID)
     /// One forward pass, to be computed before the next question; whoever asked removes what it ends.
     case step([Slice])
+    /// One slice of training, reported by `trained` before the next question.
+    case train
     case idle
   }
 
@@ -91,6 +97,13 @@ struct Scheduler {
   /// Seconds that a row of a pass with prompts takes, as far as is known.
   private var secondsPerRow: Double?
 
+  /// There is training to do.
+  var hasTraining = false
+  /// Seconds that training is short of its share, or less than 0 if it had more.
+  private var trainingDebt = 0.0
+  /// Training that was had this many seconds ago counts no more.
+  private static let trainingWindow = 10.0
+
   init(limits: Limits) { self.limits = limits }
 
   /// Requests that have not run yet, those behind a group's leader included.
@@ -142,9 +155,19 @@ struct Scheduler {
 
   /// How long a pass took. It decides how much of a prompt goes beside requests that decode.
   mutating func completed(rows: Int, in time: Duration) {
+    let due = limits.trainingShare * (time / .seconds(1))
+    // Debts are not saved up: they would be a pause later.
+    if hasTraining { trainingDebt = min(trainingDebt + due, max(2 * due, 0.005)) }
     guard rows >= Self.leastChunk else { return }
     let seconds = time / .seconds(1) / Double(rows)
     secondsPerRow = secondsPerRow.map { $0 * 0.8 + seconds * 0.2 } ?? seconds
+  }
+
+  /// How long a slice of training took.
+  mutating func trained(for time: Duration) {
+    let seconds = time / .seconds(1)
+    let share = limits.trainingShare
+    trainingDebt = max(trainingDebt - (1 - share) * seconds, -share * Self.trainingWindow)
   }
 
   // MARK: what is next
@@ -156,7 +179,8 @@ struct Scheduler {
   mutating func next(now: Duration, freeBlocks: Int, shared: (GenerationID) -> Int = { _ in 0 }) -> Action {
     if let earliest = earliestDeadline, earliest <= now, let id = expired(now) { return .expire(id) }
     if let id = admit(freeBlocks, shared) { return .admit(id) }
-    if running.isEmpty { return .idle }
+    if running.isEmpty { return hasTraining ? .train : .idle }
+    if hasTraining, trainingDebt > 0 { return .train }
     return plan(freeBlocks)
   }
 

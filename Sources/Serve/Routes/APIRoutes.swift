@@ -5,14 +5,16 @@ import Model
 /// The route table.
 public struct APIRoutes: Sendable {
   private let context: ServerContext
+  private let fineTuning: FineTuningService
   private let apiKey: String?
   private let logger: Logger
   /// Where long prompts are tokenised.
   private let preparation = DispatchQueue(label: "prompts", attributes: .concurrent)
   private static let longBody = 32 << 10
 
-  public init(context: ServerContext, apiKey: String?, logger: Logger) {
+  public init(context: ServerContext, fineTuning: FineTuningService, apiKey: String?, logger: Logger) {
     self.context = context
+    self.fineTuning = fineTuning
     self.apiKey = apiKey
     self.logger = logger
   }
@@ -35,6 +37,8 @@ public struct APIRoutes: Sendable {
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
     AdapterRoutes(store: context.adapters, logger: logger).add(to: &router)
+    FileRoutes(store: fineTuning.environment.files, logger: logger).add(to: &router)
+    FineTuningRoutes(service: fineTuning, servedModelName: context.servedModelName).add(to: &router)
     return router
   }
 

@@ -37,6 +37,7 @@ public final class MetadataDatabase: Sendable {
   private static var migrator: DatabaseMigrator {
     var migrator = DatabaseMigrator()
     migrator.registerMigration("0001 adapters") { try AdapterTables.create($0) }
+    migrator.registerMigration("0002 files and fine-tuning") { try FineTuningTables.create($0) }
     return migrator
   }
 

@@ -90,6 +90,7 @@ import Testing
           #expect((live[id]?.deadline).map { $0 <= now } == true)
           finished.append(id)
           remove(id)
+        case .train: Issue.record("training without any")
         case .idle:
           #expect(live.isEmpty, "idle with \(live.count) requests")
           return [:]

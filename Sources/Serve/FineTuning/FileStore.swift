@@ -1,0 +1,103 @@
+import Foundation
+import Model
+
+/// What is known of an uploaded file.
+struct StoredFile: Sendable, Equatable {
+  var id: String
+  var bytes: Int
+  /// Seconds since 1970.
+  var createdAt: Int
+  var filename: String
+  var purpose: String
+}
+
+/// Why a file cannot be had or kept.
+enum FileStoreError: Error, Equatable, CustomStringConvertible {
+  case unknown(String)
+  case storage(String)
+
+  var description: String {
+    switch self {
+    case .unknown(let id): "No such File object: \(id)"
+    case .storage(let reason): reason
+    }
+  }
+}
+
+/// Uploaded files: contents in DATA/files under their ids, the rest in the database. What `add` returned from survives
+/// a power loss. All of it may wait for a disk.
+public final class FileStore: Sendable {
+  /// Most bytes of one file.
+  public let sizeLimit: Int
+  let folder: URL
+  let database: MetadataDatabase
+
+  /// Reads nothing, and removes files that were never finished or are no longer known.
+  /// - Throws: `ModelError` naming the folder that cannot be used
+  public init(dataFolder: DataFolder, database: MetadataDatabase, sizeLimit: Int) throws {
+    folder = dataFolder.url.appending(path: "files")
+    self.database = database
+    self.sizeLimit = sizeLimit
+    do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
+      throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
+    }
+    let known = try database.fileIDs()
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    where name.hasPrefix(".file-") || (name.hasPrefix("file-") && !known.contains(name)) {
+      try? FileManager.default.removeItem(at: location(name))
+    }
+  }
+
+  func location(_ id: String) -> URL { folder.appending(path: id) }
+
+  static func makeID() -> String { RandomName.make("file-", length: 24) }
+
+  /// Makes a file known whose contents are at `location(id)`, synced.
+  func add(_ file: StoredFile) throws(FileStoreError) {
+    do { try database.insert(file) } catch {
+      try? FileManager.default.removeItem(at: location(file.id))
+      throw .storage("\(error)")
+    }
+  }
+
+  /// Writes and adds a file that is there as a whole.
+  func add(_ bytes: [UInt8], filename: String, purpose: String, createdAt: Int) throws(FileStoreError) -> StoredFile {
+    let id = Self.makeID()
+    do {
+      let file = try AtomicFile(location(id))
+      try bytes.withUnsafeBytes { try file.write($0) }
+      try file.finish()
+    } catch { throw .storage("\(error)") }
+    let file = StoredFile(id: id, bytes: bytes.count, createdAt: createdAt, filename: filename, purpose: purpose)
+    try add(file)
+    return file
+  }
+
+  func file(_ id: String) throws(FileStoreError) -> StoredFile {
+    let found: StoredFile?
+    do { found = try database.file(id) } catch { throw .storage("\(error)") }
+    guard let found else { throw .unknown(id) }
+    return found
+  }
+
+  func remove(_ id: String) throws(FileStoreError) {
+    let wasThere: Bool
+    do { wasThere = try database.deleteFile(id) } catch { throw .storage("\(error)") }
+    guard wasThere else { throw .unknown(id) }
+    try? FileManager.default.removeItem(at: location(id))
+  }
+}
+
+/// Ids that cannot be guessed.
+enum RandomName {
+  private static let alphabet = Array("abcdefghijklmnopqrstuvwxyz0123456789".utf8)
+
+  /// - Parameter prefix: comes before `length` letters and digits, the first a letter
+  static func make(_ prefix: String, length: Int) -> String {
+    var random = SystemRandomNumberGenerator()
+    let characters = (0..<length).map { index in
+      alphabet[Int.random(in: 0..<(index == 0 ? 26 : alphabet.count), using: &random)]
+    }
+    return prefix + String(decoding: characters, as: UTF8.self)
+  }
+}

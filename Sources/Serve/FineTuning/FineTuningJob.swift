@@ -1,0 +1,221 @@
+import Foundation
+import Model
+import Train
+
+/// A fine-tuning job as it is kept and shown.
+struct FineTuningJob: Sendable, Equatable {
+  enum Status: String, Sendable {
+    case validatingFiles = "validating_files"
+    case queued, running, paused, succeeded, failed, cancelled
+
+    var isOver: Bool { self == .succeeded || self == .failed || self == .cancelled }
+  }
+
+  struct Failure: Sendable, Equatable {
+    var code: String
+    var message: String
+    var param: String?
+  }
+
+  var id: String
+  /// What names the result: `ft:BASE:ORG:SUFFIX:…`.
+  var resultName: String
+  var status = Status.queued
+  /// Seconds since 1970.
+  var createdAt: Int
+  var finishedAt: Int?
+  var estimatedFinish: Int?
+  /// As it was asked for.
+  var model: String
+  /// The base's fingerprint: the job goes on under no other.
+  var base: String
+  var method: Hyperparameters.Method
+  var seed: Int
+  /// As they were asked for.
+  var requested: JSONObject
+  var trainingFile: String
+  var validationFile: String?
+  var trainedTokens: Int?
+  var fineTunedModel: String?
+  var failure: Failure?
+  var resultFiles: [String] = []
+  var metadata: JSONObject?
+  /// Optimiser steps in all, once the data is known.
+  var totalSteps: Int?
+  /// Rows that were cut, and those without loss.
+  var cutRows = 0
+  var losslessRows = 0
+
+  func hyperparameters() throws(HyperparameterError) -> Hyperparameters {
+    try Hyperparameters(json: requested, method: method, seed: seed)
+  }
+
+  static let objectName = "fine_tuning.job"
+
+  /// OpenAI's object.
+  var json: JSONValue {
+    let settings = (try? hyperparameters()) ?? Hyperparameters()
+    let multiplier = settings.learningRate / Hyperparameters.defaultLearningRate
+    let all = settings.json.pairs + [(key: "learning_rate_multiplier", value: .number(multiplier))]
+    let methodPairs: [(key: String, value: JSONValue)] = [
+      (key: "type", value: .string(method.rawValue)),
+      (key: method.rawValue, value: ["hyperparameters": .object(JSONObject(keepingFirst: all))]),
+    ]
+    let files = JSONValue.array(resultFiles.map { .string($0) })
+    return [
+      "id": .string(id), "object": .string(Self.objectName), "created_at": .integer(createdAt),
+      "finished_at": Self.optional(finishedAt), "estimated_finish": Self.optional(estimatedFinish),
+      "status": .string(status.rawValue), "model": .string(model), "fine_tuned_model": Self.optional(fineTunedModel),
+      "organization_id": .string(FineTuningNames.organization), "training_file": .string(trainingFile),
+      "validation_file": Self.optional(validationFile), "result_files": files,
+      "trained_tokens": Self.optional(trainedTokens), "seed": .integer(seed), "integrations": [],
+      "metadata": metadataJSON,
+      "hyperparameters": [
+        "n_epochs": .integer(settings.nEpochs), "batch_size": .integer(settings.batchSize),
+        "learning_rate_multiplier": .number(multiplier),
+      ],
+      "method": .object(JSONObject(keepingFirst: methodPairs)),
+      "error": failureJSON,
+    ]
+  }
+
+  private var metadataJSON: JSONValue { metadata.map { .object($0) } ?? .null }
+
+  private var failureJSON: JSONValue {
+    guard let failure else { return .null }
+    return [
+      "code": .string(failure.code), "message": .string(failure.message), "param": Self.optional(failure.param),
+    ]
+  }
+
+  // MARK: on disk
+
+  var record: JSONValue {
+    [
+      "id": .string(id), "resultName": .string(resultName), "status": .string(status.rawValue),
+      "createdAt": .integer(createdAt), "finishedAt": Self.optional(finishedAt),
+      "estimatedFinish": Self.optional(estimatedFinish), "model": .string(model), "base": .string(base),
+      "method": .string(method.rawValue), "seed": .integer(seed), "requested": .object(requested),
+      "trainingFile": .string(trainingFile), "validationFile": Self.optional(validationFile),
+      "trainedTokens": Self.optional(trainedTokens), "fineTunedModel": Self.optional(fineTunedModel),
+      "failure": failureJSON,
+      "resultFiles": .array(resultFiles.map { .string($0) }), "metadata": metadataJSON,
+      "totalSteps": Self.optional(totalSteps), "cutRows": .integer(cutRows), "losslessRows": .integer(losslessRows),
+    ]
+  }
+
+  /// `nil` for what is no job's record.
+  init?(record: JSONValue) {
+    guard let object = record.object, let id = object["id"]?.string, let resultName = object["resultName"]?.string,
+      let status = object["status"]?.string.flatMap(Status.init), let createdAt = object["createdAt"]?.integer,
+      let model = object["model"]?.string, let base = object["base"]?.string,
+      let method = object["method"]?.string.flatMap(Hyperparameters.Method.init),
+      let seed = object["seed"]?.integer, let requested = object["requested"]?.object,
+      let trainingFile = object["trainingFile"]?.string
+    else { return nil }
+    self.init(
+      id: id, resultName: resultName, status: status, createdAt: createdAt, model: model, base: base, method: method,
+      seed: seed, requested: requested, trainingFile: trainingFile)
+    finishedAt = object["finishedAt"]?.integer
+    estimatedFinish = object["estimatedFinish"]?.integer
+    validationFile = object["validationFile"]?.string
+    trainedTokens = object["trainedTokens"]?.integer
+    fineTunedModel = object["fineTunedModel"]?.string
+    if let failure = object["failure"]?.object {
+      self.failure = Failure(
+        code: failure["code"]?.string ?? "", message: failure["message"]?.string ?? "",
+        param: failure["param"]?.string)
+    }
+    resultFiles = object["resultFiles"]?.array?.compactMap(\.string) ?? []
+    metadata = object["metadata"]?.object
+    totalSteps = object["totalSteps"]?.integer
+    cutRows = object["cutRows"]?.integer ?? 0
+    losslessRows = object["losslessRows"]?.integer ?? 0
+  }
+
+  init(
+    id: String, resultName: String, status: Status = .queued, createdAt: Int, model: String, base: String,
+    method: Hyperparameters.Method, seed: Int, requested: JSONObject, trainingFile: String,
+    validationFile: String? = nil, metadata: JSONObject? = nil
+  ) {
+    self.id = id
+    self.resultName = resultName
+    self.status = status
+    self.createdAt = createdAt
+    self.model = model
+    self.base = base
+    self.method = method
+    self.seed = seed
+    self.requested = requested
+    self.trainingFile = trainingFile
+    self.validationFile = validationFile
+    self.metadata = metadata
+  }
+
+  private static func optional(_ value: Int?) -> JSONValue { value.map { .integer($0) } ?? .null }
+  private static func optional(_ value: String?) -> JSONValue { value.map { .string($0) } ?? .null }
+}
+
+/// Names of what training makes.
+enum FineTuningNames {
+  static let organization = "graft"
+
+  /// `ft:BASE:ORG:SUFFIX:ID`, each part fit for an adapter's name and none to be read as a number.
+  static func result(base: String, suffix: String?, id: String) -> String {
+    "ft:\(part(base, limit: 100)):\(organization):\(part(suffix ?? "", limit: 64)):\(id)"
+  }
+
+  static func checkpoint(_ result: String, step: Int) -> String { "\(result):ckpt-step-\(step)" }
+
+  private static func part(_ text: String, limit: Int) -> String {
+    let characters = text.unicodeScalars.prefix(limit).map { scalar -> Character in
+      let isPlain = scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar))
+      return isPlain || "._-/".unicodeScalars.contains(scalar) ? Character(scalar) : "-"
+    }
+    let name = String(characters)
+    return Double(name) == nil ? name : "n" + name
+  }
+}
+
+/// What a job tells of itself.
+struct FineTuningEvent: Sendable, Equatable {
+  enum Level: String, Sendable { case info, warn, error }
+
+  var id = RandomName.make("ftevent-", length: 24)
+  var createdAt: Int
+  var level = Level.info
+  var message: String
+  /// The optimiser step it is about, if it is made again when that step is.
+  var step: Int?
+  /// Figures of a step; `nil` for a message.
+  var metrics: JSONValue?
+  var data: JSONValue?
+
+  /// OpenAI's object.
+  var record: JSONValue {
+    [
+      "id": .string(id), "object": "fine_tuning.job.event", "created_at": .integer(createdAt),
+      "level": .string(level.rawValue), "message": .string(message), "type": metrics == nil ? "message" : "metrics",
+      "data": metrics ?? data ?? [:],
+    ]
+  }
+}
+
+/// A checkpoint that requests can name.
+struct FineTuningCheckpoint: Sendable, Equatable {
+  var id = RandomName.make("ftckpt_", length: 24)
+  var job: String
+  var step: Int
+  var createdAt: Int
+  var model: String
+  var metrics: JSONValue
+
+  /// OpenAI's object.
+  var record: JSONValue {
+    [
+      "id": .string(id), "object": "fine_tuning.job.checkpoint", "created_at": .integer(createdAt),
+      "fine_tuned_model_checkpoint": .string(model), "fine_tuning_job_id": .string(job), "metrics": metrics,
+      "step_number": .integer(step),
+    ]
+  }
+}

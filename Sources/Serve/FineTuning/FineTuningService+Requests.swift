@@ -1,0 +1,183 @@
+import Foundation
+import Model
+import Train
+
+/// What clients ask for. All on the queue but `create`.
+extension FineTuningService {
+  // MARK: making a job
+
+  /// Checks everything about a job, and queues it. On `preparation`, since it reads the data.
+  /// - Throws: `FineTuningError`: all errors of the data at once
+  func create(_ request: FineTuningRequest) throws(FineTuningError) -> FineTuningJob {
+    let settings: Hyperparameters
+    do throws(HyperparameterError) {
+      settings = try Hyperparameters(json: request.hyperparameters, method: request.method, seed: request.seed)
+    } catch {
+      let param = "method.\(request.method.rawValue).hyperparameters.\(error.field)"
+      throw FineTuningError(.invalid, "\(error)", param: param, code: "invalid_hyperparameter")
+    }
+    let training = try upload(request.trainingFile, "training_file")
+    var validation: URL?
+    if let id = request.validationFile { validation = try upload(id, "validation_file") }
+    let initial = try request.initial.map { initial throws(FineTuningError) in try contents(initial) }
+    let rows = try data.read(training: training, validation: validation, settings)
+    let freed = queue.sync { current?.memory ?? 0 }
+    let forecast = try data.checkMemory(rows, settings, limit: environment.memoryLimit, freed: freed)
+    if let initial { try checkInitial(initial, settings) }
+
+    let id = RandomName.make("ftjob-", length: 24)
+    var job = FineTuningJob(
+      id: id,
+      resultName: FineTuningNames.result(
+        base: environment.baseName, suffix: request.suffix, id: RandomName.make("", length: 8)),
+      createdAt: Self.now, model: request.model, base: environment.base.fingerprint, method: request.method,
+      seed: request.seed, requested: request.hyperparameters, trainingFile: request.trainingFile,
+      validationFile: request.validationFile, metadata: request.metadata)
+    job.cutRows = rows.cutCount
+    job.losslessRows = rows.lossless
+    do {
+      try folder(id).create(training: training, validation: validation, initial: initial)
+      let events = [
+        event("Created fine-tuning job: \(id)"), event("Validating training file: \(request.trainingFile)"),
+        accepted(job, rows, forecast), event("Files validated, moving job to queued state"),
+      ]
+      try queue.sync { [job] in
+        try database.save(job, events: events)
+        notify(id)
+        queue.async { [self] in pump() }
+      }
+    } catch {
+      folder(id).remove()
+      throw FineTuningError(.storage, "\(error)", code: "storage_failed")
+    }
+    return job
+  }
+
+  private func accepted(_ job: FineTuningJob, _ rows: TrainingData, _ forecast: MemoryForecast) -> FineTuningEvent {
+    let count = rows.training.count
+    var message = "\(count) examples, \(rows.validation.count) for validation"
+    if job.cutRows > 0 { message += "; \(job.cutRows) cut to the length limit" }
+    if job.losslessRows > 0 { message += "; \(job.losslessRows) without loss left out" }
+    message += "; about \((forecast.extra + 0xFFFFF) >> 20) MiB beside the model"
+    return event(
+      message, level: job.cutRows + job.losslessRows > 0 ? .warn : .info,
+      data: [
+        "examples": .integer(count), "validation_examples": .integer(rows.validation.count),
+        "cut_rows": .integer(job.cutRows), "lossless_rows": .integer(job.losslessRows),
+        "memory_bytes": .integer(forecast.extra),
+      ])
+  }
+
+  private func upload(_ id: String, _ param: String) throws(FineTuningError) -> URL {
+    let file: StoredFile
+    do throws(FileStoreError) { file = try environment.files.file(id) } catch {
+      guard case .unknown = error else { throw FineTuningError(.storage, "\(error)") }
+      throw FineTuningError(.invalid, "invalid \(param): \(id)", param: param, code: "file_not_found")
+    }
+    guard file.purpose == "fine-tune" else {
+      throw FineTuningError(
+        .invalid, "the file \(id) has the purpose '\(file.purpose)', not 'fine-tune'", param: param,
+        code: "invalid_file_purpose")
+    }
+    return environment.files.location(id)
+  }
+
+  private func contents(_ initial: FineTuningRequest.Initial) throws(FineTuningError) -> URL {
+    let store = environment.adapters
+    let reference = initial.reference
+    let record = store[reference.name]
+    let version = reference.version.map { number in record?.version(number) } ?? record?.current
+    guard let version, version.base == environment.base.fingerprint else {
+      throw FineTuningError(
+        .unknownModel, "The model or adapter '\(reference.name)' does not exist", param: initial.param,
+        code: "model_not_found")
+    }
+    return store.contents.location(version.contentHash)
+  }
+
+  /// What contradicts the adapter is found out before the job is accepted.
+  private func checkInitial(_ folder: URL, _ settings: Hyperparameters) throws(FineTuningError) {
+    do { try TrainableAdapter.check(peft: folder, settings, model: environment.base.config) } catch {
+      let field = (error as? HyperparameterError)?.field ?? "init_adapter"
+      throw FineTuningError(
+        .invalid, "\(error)", param: "method.\(settings.method.rawValue).hyperparameters.\(field)",
+        code: "invalid_hyperparameter")
+    }
+  }
+
+  // MARK: looking
+
+  func job(_ id: String) throws(FineTuningError) -> FineTuningJob {
+    if let current, current.job.id == id { return current.job }
+    if let job = unsaved[id] { return job }
+    let found: FineTuningJob?
+    do { found = try database.job(id) } catch { throw FineTuningError(.storage, "\(error)") }
+    guard let found else { throw .unknownJob(id) }
+    return found
+  }
+
+  // MARK: steering
+
+  /// Calls `then` when the job has stopped.
+  func cancel(_ id: String, then: @escaping (Result<FineTuningJob, FineTuningError>) -> Void) {
+    change(id, .cancel, from: [.validatingFiles, .queued, .running, .paused], then) { job in
+      job.status = .cancelled
+      job.finishedAt = Self.now
+      job.estimatedFinish = nil
+      return "The job has been cancelled"
+    }
+  }
+
+  func pause(_ id: String, then: @escaping (Result<FineTuningJob, FineTuningError>) -> Void) {
+    change(id, .pause, from: [.queued, .running], then) { job in
+      job.status = .paused
+      job.estimatedFinish = nil
+      return "The job has been paused"
+    }
+  }
+
+  func resume(_ id: String) throws(FineTuningError) -> FineTuningJob {
+    var job = try self.job(id)
+    guard job.status == .paused else { throw Self.wrongState(job, "resumed") }
+    job.status = .queued
+    do { try database.save(job, events: [event("The job has been resumed")]) } catch {
+      throw FineTuningError(.storage, "\(error)")
+    }
+    notify(id)
+    pump()
+    return job
+  }
+
+  private static func wrongState(_ job: FineTuningJob, _ what: String) -> FineTuningError {
+    FineTuningError(
+      .invalid, "Job has status '\(job.status.rawValue)' and cannot be \(what).", param: "fine_tuning_job_id",
+      code: "invalid_job_state")
+  }
+
+  private func change(
+    _ id: String, _ wish: Wish, from states: [FineTuningJob.Status],
+    _ then: @escaping (Result<FineTuningJob, FineTuningError>) -> Void, _ apply: (inout FineTuningJob) -> String
+  ) {
+    do throws(FineTuningError) {
+      var job = try self.job(id)
+      guard states.contains(job.status) else {
+        throw Self.wrongState(job, wish == .cancel ? "cancelled" : "paused")
+      }
+      if current?.job.id == id {
+        // Whoever cancels has the last word.
+        if current?.wish == nil || current?.wish == .pause { current?.wish = wish }
+        current?.whenStopped.append { then(.success($0)) }
+        return stopTask()
+      }
+      let message = apply(&job)
+      do { try database.save(job, events: [event(message)]) } catch {
+        throw FineTuningError(.storage, "\(error)")
+      }
+      if job.status.isOver { folder(id).remove() }
+      notify(id)
+      then(.success(job))
+    } catch {
+      then(.failure(error))
+    }
+  }
+}

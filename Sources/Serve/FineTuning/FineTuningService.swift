@@ -1,0 +1,212 @@
+internal import CMalloc
+internal import Dispatch
+internal import Foundation
+public import Kernels
+public import Logging
+public import Model
+internal import Synchronization
+internal import Train
+
+/// Fine-tuning jobs: made, queued, run one after the other by the engine beside its requests, and resumed after a
+/// restart. What the database says of a job is the truth; checkpoints in its folder are what it goes on from.
+///
+/// `@unchecked Sendable`: all that changes belongs to `queue`.
+public final class FineTuningService: @unchecked Sendable {
+  public struct Environment: Sendable {
+    public var engine: Engine
+    public var compute: Compute
+    public var base: Base
+    public var baseName: String
+    public var tokenizer: Tokenizer
+    public var chat: Result<ChatFormat, ModelError>
+    public var adapters: AdapterStore
+    public var files: FileStore
+    public var database: MetadataDatabase
+    /// Most bytes that a job may take beside the base; `nil`: what the system has.
+    public var memoryLimit: Int?
+    public var logger: Logger
+
+    public init(
+      engine: Engine, compute: Compute, base: Base, baseName: String, tokenizer: Tokenizer,
+      chat: Result<ChatFormat, ModelError>, adapters: AdapterStore, files: FileStore, database: MetadataDatabase,
+      memoryLimit: Int?, logger: Logger
+    ) {
+      self.engine = engine
+      self.compute = compute
+      self.base = base
+      self.baseName = baseName
+      self.tokenizer = tokenizer
+      self.chat = chat
+      self.adapters = adapters
+      self.files = files
+      self.database = database
+      self.memoryLimit = memoryLimit
+      self.logger = logger
+    }
+  }
+
+  enum Wish: Equatable { case pause, cancel, shutDown, fail(FineTuningJob.Failure) }
+
+  /// The job that runs.
+  struct Current {
+    var job: FineTuningJob
+    var task: TrainingTask?
+    /// Bytes that will come back.
+    var memory = 0
+    var wish: Wish?
+    var began = ContinuousClock.now
+    var firstStep = 0
+    var step = 0
+    var lastMetrics: JSONObject?
+    /// Called when the job no longer runs.
+    var whenStopped: [(FineTuningJob) -> Void] = []
+  }
+
+  let environment: Environment
+  let root: URL
+  /// Owns the state, and writes what is told of jobs.
+  let queue = DispatchQueue(label: "fine-tuning")
+  /// Reads data and makes trainers.
+  let preparation = DispatchQueue(label: "fine-tuning preparation")
+  /// Registers adapters.
+  let publishing = DispatchQueue(label: "fine-tuning publishing")
+  var current: Current?
+  /// Jobs whose state could not be written down, on a full disk say: it is tried again.
+  var unsaved: [String: FineTuningJob] = [:]
+  private var isStopping = false
+  private let stopped = DispatchSemaphore(value: 0)
+  private var observers: [String: [UInt64: @Sendable () -> Void]] = [:]
+  private var observerCount: UInt64 = 0
+
+  var database: MetadataDatabase { environment.database }
+  var logger: Logger { environment.logger }
+  var data: FineTuningData {
+    FineTuningData(base: environment.base, tokenizer: environment.tokenizer, chat: environment.chat)
+  }
+
+  /// - Throws: `ModelError` if DATA/jobs cannot be made
+  public init(dataFolder: DataFolder, environment: Environment) throws {
+    self.environment = environment
+    root = dataFolder.url.appending(path: "jobs")
+    do { try FileManager.default.createDirectory(at: root, withIntermediateDirectories: true) } catch {
+      throw ModelError(root.path, reason: "cannot be created: \(error.localizedDescription)")
+    }
+  }
+
+  func folder(_ id: String) -> FineTuningFolder { FineTuningFolder(url: root.appending(path: id)) }
+
+  static var now: Int { Int(Date().timeIntervalSince1970) }
+
+  // MARK: life
+
+  /// Goes on with what ran or waited when the last process ended. The engine runs.
+  public func start() {
+    queue.async { [self] in
+      removeOrphans()
+      pump()
+    }
+  }
+
+  /// Folders of jobs that are over or were never accepted.
+  private func removeOrphans() {
+    guard let jobs = try? database.jobs(in: [.validatingFiles, .queued, .running, .paused]) else { return }
+    let known = Set(jobs.map(\.id))
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
+    where name.hasPrefix("ftjob-") && !known.contains(name) { folder(name).remove() }
+  }
+
+  /// No further job begins; called before the engine is stopped, which stops the one that runs.
+  public func prepareToStop() {
+    queue.sync {
+      isStopping = true
+      if current == nil { stopped.signal() }
+      if current?.wish == nil { current?.wish = .shutDown }
+    }
+  }
+
+  /// Waits until the job that ran has saved its state; what is not saved by then is computed again.
+  public func waitUntilStopped(_ patience: Duration) {
+    _ = stopped.wait(timeout: .now() + .milliseconds(Int(patience / .milliseconds(1))))
+  }
+
+  /// Begins with the next job if none runs. On the queue.
+  func pump() {
+    guard current == nil else { return }
+    if isStopping {
+      stopped.signal()
+      return
+    }
+    for (id, job) in unsaved where (try? database.save(job)) != nil { unsaved[id] = nil }
+    let waiting: [FineTuningJob]
+    do { waiting = try database.jobs(in: [.running, .queued]) } catch {
+      return logger.error("jobs cannot be read", metadata: ["error": .string("\(error)")])
+    }
+    let possible = waiting.filter { $0.base == environment.base.fingerprint && unsaved[$0.id] == nil }
+    guard let job = possible.first(where: { $0.status == .running }) ?? possible.first else { return }
+    current = Current(job: job)
+    preparation.async { [self] in
+      let result = Result { () throws(FineTuningError) in try prepare(job) }
+      queue.async { [self] in begin(result) }
+    }
+  }
+
+  /// The job that ran does so no longer. On the queue.
+  func leave() {
+    guard let ended = current else { return }
+    current = nil
+    // The trainer's memory goes back, once nobody here holds it.
+    queue.async { malloc_trim(0) }
+    for callback in ended.whenStopped { callback(ended.job) }
+    queue.async { [self] in pump() }
+  }
+
+  // MARK: what is told
+
+  /// Writes down the running job, with what there is to tell of it. On the queue.
+  /// - Returns: whether that succeeded; if not, the job is made to fail
+  @discardableResult
+  func record(
+    _ events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil, forgettingAfter step: Int? = nil
+  ) -> Bool {
+    guard let job = current?.job else { return false }
+    do {
+      try database.save(job, events: events, checkpoint: checkpoint, forgettingAfter: step)
+      notify(job.id)
+      return true
+    } catch {
+      logger.error("a job cannot be recorded", metadata: ["job": .string(job.id), "error": .string("\(error)")])
+      if current?.wish == nil {
+        current?.wish = .fail(.init(code: "storage_failed", message: "the job cannot be recorded: \(error)"))
+        stopTask()
+      }
+      return false
+    }
+  }
+
+  func stopTask() {
+    current?.task?.stop()
+    environment.engine.resumeWork()
+  }
+
+  func event(
+    _ message: String, level: FineTuningEvent.Level = .info, step: Int? = nil, data: JSONValue? = nil
+  ) -> FineTuningEvent {
+    FineTuningEvent(createdAt: Self.now, level: level, message: message, step: step, data: data)
+  }
+
+  /// Calls `callback` on the queue whenever something of a job was written down. On the queue.
+  func observe(_ job: String, _ callback: @escaping @Sendable () -> Void) -> UInt64 {
+    observerCount += 1
+    observers[job, default: [:]][observerCount] = callback
+    return observerCount
+  }
+
+  func endObserving(_ job: String, _ id: UInt64) {
+    observers[job]?[id] = nil
+    if observers[job]?.isEmpty == true { observers[job] = nil }
+  }
+
+  func notify(_ job: String) {
+    for callback in (observers[job] ?? [:]).values { callback() }
+  }
+}

@@ -1,0 +1,50 @@
+import Synchronization
+import Train
+
+/// A trainer as the engine drives it.
+///
+/// `@unchecked Sendable`: the trainer belongs to the engine's thread from `Engine.perform` until `onEnd` is called, and
+/// to whoever that tells from then on; the rest is constant or atomic.
+final class TrainingTask: SlicedWork, @unchecked Sendable {
+  let trainer: Trainer
+  private let isToStop = Atomic<Bool>(false)
+  private let onEvents: @Sendable ([TrainerEvent]) -> Void
+  private let onEnd: @Sendable () -> Void
+
+  /// - Parameters:
+  ///   - onEvents: called on the engine's thread with what the trainer reports
+  ///   - onEnd: called there when the run has ended, or stands still because of `stop` or the engine's own end
+  init(
+    _ trainer: Trainer, onEvents: @escaping @Sendable ([TrainerEvent]) -> Void, onEnd: @escaping @Sendable () -> Void
+  ) {
+    self.trainer = trainer
+    self.onEvents = onEvents
+    self.onEnd = onEnd
+  }
+
+  /// Ends the work at a point from which a checkpoint can be written. From any thread; a task that waits has to be
+  /// woken.
+  func stop() { isToStop.store(true, ordering: .relaxed) }
+
+  func advance() -> SliceOutcome {
+    if isToStop.load(ordering: .relaxed), !trainer.isUpdating {
+      onEnd()
+      return .done
+    }
+    report(trainer.advance())
+    if trainer.state != .running {
+      onEnd()
+      return .done
+    }
+    return trainer.isWaiting ? .waiting : .more
+  }
+
+  func engineStops() {
+    while trainer.isUpdating, trainer.state == .running { report(trainer.advance()) }
+    onEnd()
+  }
+
+  private func report(_ events: [TrainerEvent]) {
+    if !events.isEmpty { onEvents(events) }
+  }
+}

@@ -1,0 +1,166 @@
+import Foundation
+import Logging
+import Model
+
+/// OpenAI's files: `/v1/files`.
+struct FileRoutes: Sendable {
+  let store: FileStore
+  let logger: Logger
+  /// Where the database and the disk are waited for.
+  private let queue = DispatchQueue(label: "files")
+
+  init(store: FileStore, logger: Logger) {
+    self.store = store
+    self.logger = logger
+  }
+
+  func add(to router: inout Router) {
+    router.on("POST", "v1/files") { (request) throws(APIError) in try upload(request) }
+    router.on("GET", "v1/files") { (request) throws(APIError) in try list(request) }
+    router.on("GET", "v1/files/{id}") { show($0) }
+    router.on("GET", "v1/files/{id}/content") { content($0) }
+    router.on("DELETE", "v1/files/{id}") { remove($0) }
+  }
+
+  private func upload(_ request: RoutedRequest) throws(APIError) {
+    let exchange = request.exchange
+    let parser: MultipartParser
+    do throws(MultipartError) {
+      parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
+    } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
+    let logger = logger
+    FileUpload(parser: parser, store: store).receive(exchange) { result in
+      switch result {
+      case .failure(let error): exchange.respond(error)
+      case .success(let file):
+        logger.info("file uploaded", metadata: ["id": .string(file.id), "bytes": "\(file.bytes)"])
+        exchange.respond(json: Self.json(file))
+      }
+    }
+  }
+
+  private func list(_ request: RoutedRequest) throws(APIError) {
+    let query = PageQuery(request.exchange)
+    let limit = try query.limit(default: 10_000, most: 10_000)
+    let order = query["order"] ?? "desc"
+    guard order == "asc" || order == "desc" else {
+      throw .invalid("'order' must be 'asc' or 'desc'", param: "order", code: "invalid_value")
+    }
+    let (after, purpose, database) = (query["after"], query["purpose"], store.database)
+    work(request) { () throws(APIError) in
+      let page = try query.page {
+        try database.files(purpose: purpose, newestFirst: order == "desc", after: after, limit: limit)
+      }
+      return PageQuery.json(page.elements.map(Self.json), hasMore: page.hasMore)
+    }
+  }
+
+  private func show(_ request: RoutedRequest) {
+    let id = request.captures["id"] ?? ""
+    work(request) { () throws(APIError) in Self.json(try find(id)) }
+  }
+
+  private func remove(_ request: RoutedRequest) {
+    let id = request.captures["id"] ?? ""
+    work(request) { () throws(APIError) in
+      do throws(FileStoreError) { try store.remove(id) } catch { throw Self.apiError(error) }
+      logger.info("file deleted", metadata: ["id": .string(id)])
+      return ["id": .string(id), "object": "file", "deleted": true]
+    }
+  }
+
+  /// The file's bytes, in pieces as the client takes them.
+  private func content(_ request: RoutedRequest) {
+    let exchange = request.exchange
+    let id = request.captures["id"] ?? ""
+    queue.async {
+      let result = Result { () throws(APIError) in
+        _ = try find(id)
+        do { return try FileHandle(forReadingFrom: store.location(id)) } catch {
+          throw Self.apiError(.storage("the contents of \(id) cannot be read"))
+        }
+      }
+      exchange.loop.execute {
+        switch result {
+        case .failure(let error): exchange.respond(error)
+        case .success(let handle):
+          FileDownload(handle, exchange, queue).start()
+        }
+      }
+    }
+  }
+
+  private func find(_ id: String) throws(APIError) -> StoredFile {
+    do throws(FileStoreError) { return try store.file(id) } catch { throw Self.apiError(error) }
+  }
+
+  private func work(
+    _ request: RoutedRequest, _ body: @Sendable @escaping () throws(APIError) -> JSONValue
+  ) {
+    let exchange = request.exchange
+    queue.async {
+      let result = Result(catching: body)
+      exchange.loop.execute { exchange.respond(result) }
+    }
+  }
+
+  private static func json(_ file: StoredFile) -> JSONValue {
+    [
+      "id": .string(file.id), "object": "file", "bytes": .integer(file.bytes), "created_at": .integer(file.createdAt),
+      "filename": .string(file.filename), "purpose": .string(file.purpose), "status": "processed",
+      "status_details": .null, "expires_at": .null,
+    ]
+  }
+
+  private static func apiError(_ error: FileStoreError) -> APIError {
+    switch error {
+    case .unknown: .invalid("\(error)", param: "id", code: "not_found", status: 404)
+    case .storage:
+      APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")
+    }
+  }
+}
+
+/// Sends a file, a piece whenever the client has taken the last.
+///
+/// `@unchecked Sendable`: everything happens on the loop but the reading of a piece, during which nothing else does.
+private final class FileDownload: @unchecked Sendable {
+  private let handle: FileHandle
+  private let exchange: HTTPExchange
+  private let queue: DispatchQueue
+  private static let piece = 256 << 10
+
+  init(_ handle: FileHandle, _ exchange: HTTPExchange, _ queue: DispatchQueue) {
+    self.handle = handle
+    self.exchange = exchange
+    self.queue = queue
+  }
+
+  func start() {
+    exchange.startStreaming(status: 200, headers: ["Content-Type": "application/octet-stream"])
+    exchange.onDrain { [self] in next() }
+    next()
+  }
+
+  private func next() {
+    queue.async { [self] in
+      let bytes = (try? handle.read(upToCount: Self.piece)).map { [UInt8]($0) } ?? []
+      exchange.loop.execute { [self] in
+        guard !exchange.isClosed, !exchange.isEnded, !bytes.isEmpty else {
+          try? handle.close()
+          return exchange.end()
+        }
+        if exchange.write(bytes) { next() }
+      }
+    }
+  }
+}
+
+extension HTTPExchange {
+  func respond(_ result: Result<JSONValue, APIError>) {
+    switch result {
+    case .success(let json): respond(json: json)
+    case .failure(let error): respond(error)
+    }
+  }
+}

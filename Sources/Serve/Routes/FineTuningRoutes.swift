@@ -1,0 +1,234 @@
+import Foundation
+import Logging
+import Model
+
+/// OpenAI's fine-tuning jobs: `/v1/fine_tuning/jobs`.
+struct FineTuningRoutes: Sendable {
+  let service: FineTuningService
+  let servedModelName: String
+
+  func add(to router: inout Router) {
+    let jobs = "v1/fine_tuning/jobs"
+    router.on("POST", jobs) { create($0) }
+    router.on("GET", jobs) { (request) throws(APIError) in try list(request) }
+    router.on("GET", jobs + "/{id}") { request in
+      answer(request) { (service, id) throws(FineTuningError) in try service.job(id).json }
+    }
+    router.on("POST", jobs + "/{id}/cancel") { steer($0) { $0.cancel($1, then: $2) } }
+    router.on("POST", jobs + "/{id}/pause") { steer($0) { $0.pause($1, then: $2) } }
+    router.on("POST", jobs + "/{id}/resume") { request in
+      answer(request) { (service, id) throws(FineTuningError) in try service.resume(id).json }
+    }
+    router.on("GET", jobs + "/{id}/events") { (request) throws(APIError) in try events(request) }
+    router.on("GET", jobs + "/{id}/checkpoints") { (request) throws(APIError) in try checkpoints(request) }
+  }
+
+  // MARK: jobs
+
+  private func create(_ request: RoutedRequest) {
+    let exchange = request.exchange
+    exchange.collectJSON(limit: 4 << 20) { (fields) throws(APIError) in
+      let wanted = try FineTuningRequest(fields, servedModelName: servedModelName)
+      let service = service
+      service.preparation.async {
+        let result = Result { () throws(FineTuningError) in try service.create(wanted) }
+        exchange.loop.execute { exchange.respond(result.map(\.json).mapError(\.apiError)) }
+      }
+    }
+  }
+
+  private func list(_ request: RoutedRequest) throws(APIError) {
+    let query = PageQuery(request.exchange)
+    let limit = try query.limit(default: 20, most: 1000)
+    work(request) { (service, _) throws(APIError) in
+      let page = try query.page {
+        try service.database.jobs(after: query["after"], limit: limit, metadata: query.metadata)
+      }
+      let jobs = page.elements.map { (try? service.job($0.id)) ?? $0 }
+      return PageQuery.json(jobs.map(\.json), hasMore: page.hasMore)
+    }
+  }
+
+  private func steer(
+    _ request: RoutedRequest,
+    _ body:
+      @escaping @Sendable (
+        FineTuningService, String, @escaping (Result<FineTuningJob, FineTuningError>) -> Void
+      ) -> Void
+  ) {
+    let (exchange, service, id) = (request.exchange, service, request.captures["id"] ?? "")
+    service.queue.async {
+      body(service, id) { result in
+        exchange.loop.execute { exchange.respond(result.map(\.json).mapError(\.apiError)) }
+      }
+    }
+  }
+
+  // MARK: events and checkpoints
+
+  private func events(_ request: RoutedRequest) throws(APIError) {
+    let query = PageQuery(request.exchange)
+    let limit = try query.limit(default: 20, most: 10_000)
+    guard query["stream"] != "true" else {
+      return FineTuningEventStream(request.captures["id"] ?? "", service, request.exchange, after: query["after"])
+        .start()
+    }
+    work(request) { (service, id) throws(APIError) in
+      try Self.check(service, id)
+      let page = try query.page {
+        try service.database.events(of: id, newestFirst: true, after: query["after"], limit: limit)
+      }
+      return PageQuery.json(page.elements, hasMore: page.hasMore)
+    }
+  }
+
+  private func checkpoints(_ request: RoutedRequest) throws(APIError) {
+    let query = PageQuery(request.exchange)
+    let limit = try query.limit(default: 10, most: 1000)
+    work(request) { (service, id) throws(APIError) in
+      try Self.check(service, id)
+      let page = try query.page {
+        try service.database.checkpoints(of: id, after: query["after"], limit: limit)
+      }
+      return PageQuery.json(page.elements, hasMore: page.hasMore)
+    }
+  }
+
+  private static func check(_ service: FineTuningService, _ id: String) throws(APIError) {
+    do throws(FineTuningError) { _ = try service.job(id) } catch { throw error.apiError }
+  }
+
+  // MARK: answering
+
+  private func answer(
+    _ request: RoutedRequest,
+    _ body: @escaping @Sendable (FineTuningService, String) throws(FineTuningError) -> JSONValue
+  ) {
+    work(request) { (service, id) throws(APIError) in
+      do throws(FineTuningError) { return try body(service, id) } catch { throw error.apiError }
+    }
+  }
+
+  /// Does what touches jobs on their queue, and answers on the loop.
+  private func work(
+    _ request: RoutedRequest, _ body: @escaping @Sendable (FineTuningService, String) throws(APIError) -> JSONValue
+  ) {
+    let (exchange, service, id) = (request.exchange, service, request.captures["id"] ?? "")
+    service.queue.async {
+      let result = Result { () throws(APIError) in try body(service, id) }
+      exchange.loop.execute { exchange.respond(result) }
+    }
+  }
+}
+
+extension FineTuningError {
+  var apiError: APIError {
+    switch kind {
+    case .invalid, .tooLarge: .invalid(message, param: param, code: code)
+    case .unknownJob: .invalid(message, param: param, code: "fine_tune_not_found", status: 404)
+    case .unknownModel: .invalid(message, param: param, code: code, status: 404)
+    case .storage:
+      APIError(status: 500, type: "server_error", message: message, param: param, code: code ?? "storage_failed")
+    case .stopping: .plain(status: 503, message: message)
+    }
+  }
+}
+
+/// A job's events as server-sent events: those that were, then those that come, until the job is over.
+///
+/// `@unchecked Sendable`: `cursor`, `observation` and `isReading` belong to the loop; pages are read on the service's
+/// queue.
+private final class FineTuningEventStream: @unchecked Sendable {
+  private let id: String
+  private let service: FineTuningService
+  private let exchange: HTTPExchange
+  private var cursor: String?
+  private var observation: UInt64?
+  private var isReading = false
+  /// Something was told while a page was read or the client was behind.
+  private var hasNews = false
+  private var hasBegun = false
+  private var isBlocked = false
+  private static let pageSize = 100
+
+  init(_ id: String, _ service: FineTuningService, _ exchange: HTTPExchange, after: String?) {
+    self.id = id
+    self.service = service
+    self.exchange = exchange
+    cursor = after
+  }
+
+  func start() {
+    service.queue.async { [self] in
+      let observation = service.observe(id) { [weak self] in
+        guard let self else { return }
+        exchange.loop.execute { self.read() }
+      }
+      exchange.loop.execute { [self] in
+        self.observation = observation
+        exchange.onClose { [self] in finish() }
+        exchange.onDrain { [self] in
+          isBlocked = false
+          read()
+        }
+        read()
+      }
+    }
+  }
+
+  private func finish() {
+    guard let observation else { return }
+    self.observation = nil
+    service.queue.async { [service, id] in service.endObserving(id, observation) }
+  }
+
+  private func read() {
+    guard observation != nil else { return }
+    if isReading || isBlocked {
+      hasNews = true
+      return
+    }
+    isReading = true
+    hasNews = false
+    let after = cursor
+    service.queue.async { [self] in
+      let result = Result {
+        let job = try service.job(id)
+        let page = try service.database.events(of: id, newestFirst: false, after: after, limit: Self.pageSize)
+        return (events: page.elements, isEnd: !page.hasMore && job.status.isOver, hasMore: page.hasMore)
+      }
+      exchange.loop.execute { [self] in send(result) }
+    }
+  }
+
+  private func send(_ result: Result<(events: [JSONValue], isEnd: Bool, hasMore: Bool), any Error>) {
+    isReading = false
+    guard observation != nil else { return }
+    guard case .success(let page) = result else {
+      if !hasBegun, case .failure(let error) = result { exchange.respond(apiError(error)) } else { exchange.end() }
+      return finish()
+    }
+    if !hasBegun {
+      hasBegun = true
+      exchange.startStreaming(
+        status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"])
+    }
+    let bytes = page.events.flatMap(SSEWriter.event)
+    if !bytes.isEmpty, !exchange.write(bytes) { isBlocked = true }
+    cursor = page.events.last?.object?["id"]?.string ?? cursor
+    if page.isEnd {
+      exchange.write(SSEWriter.done)
+      exchange.end()
+      return finish()
+    }
+    if hasNews || page.hasMore { read() }
+  }
+
+  private func apiError(_ error: any Error) -> APIError {
+    switch error {
+    case let error as FineTuningError: error.apiError
+    case is UnknownCursor: .invalid("'after' names no event of this job", param: "after", code: "invalid_value")
+    default: APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import Model
+
+/// The query of a list: `after`, `limit` and filters.
+struct PageQuery: Sendable {
+  private let items: [(name: String, value: String)]
+
+  init(_ exchange: HTTPExchange) { items = exchange.request.queryItems }
+
+  subscript(name: String) -> String? { items.last { $0.name == name }?.value }
+
+  /// `limit`, from 1 to `most`.
+  func limit(default usual: Int, most: Int) throws(APIError) -> Int {
+    guard let text = self["limit"] else { return usual }
+    guard let limit = Int(text), (1...most).contains(limit) else {
+      throw .invalid("'limit' must be between 1 and \(most)", param: "limit", code: "invalid_value")
+    }
+    return limit
+  }
+
+  /// `metadata[key]=value`.
+  var metadata: [(key: String, value: String)] {
+    items.compactMap { name, value in
+      guard name.hasPrefix("metadata["), name.hasSuffix("]") else { return nil }
+      return (key: String(name.dropFirst(9).dropLast()), value: value)
+    }
+  }
+
+  /// Reads a page; a cursor that names nothing is a 400.
+  func page<Element>(_ read: () throws -> Page<Element>) throws(APIError) -> Page<Element> {
+    do { return try read() } catch is UnknownCursor {
+      throw .invalid("'after' names nothing in this list", param: "after", code: "invalid_value")
+    } catch {
+      throw APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")
+    }
+  }
+
+  static func json(_ data: [JSONValue], hasMore: Bool) -> JSONValue {
+    [
+      "object": "list", "data": .array(data), "has_more": .bool(hasMore),
+      "first_id": data.first?.object?["id"] ?? .null, "last_id": data.last?.object?["id"] ?? .null,
+    ]
+  }
+}

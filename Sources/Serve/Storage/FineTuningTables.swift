@@ -1,0 +1,224 @@
+internal import GRDB
+internal import Model
+
+/// What the database knows of files, fine-tuning jobs, their events and their checkpoints.
+enum FineTuningTables {
+  static func create(_ db: Database) throws {
+    try db.execute(
+      sql: """
+        CREATE TABLE file (
+          number INTEGER PRIMARY KEY AUTOINCREMENT,
+          id TEXT NOT NULL UNIQUE,
+          bytes INTEGER NOT NULL,
+          createdAt INTEGER NOT NULL,
+          filename TEXT NOT NULL,
+          purpose TEXT NOT NULL
+        );
+        CREATE TABLE fineTuningJob (
+          number INTEGER PRIMARY KEY AUTOINCREMENT,
+          id TEXT NOT NULL UNIQUE,
+          status TEXT NOT NULL,
+          record TEXT NOT NULL
+        );
+        CREATE TABLE fineTuningEvent (
+          number INTEGER PRIMARY KEY AUTOINCREMENT,
+          id TEXT NOT NULL UNIQUE,
+          job TEXT NOT NULL REFERENCES fineTuningJob(id) ON DELETE CASCADE,
+          step INTEGER,
+          record TEXT NOT NULL
+        );
+        CREATE INDEX fineTuningEventOfJob ON fineTuningEvent (job, number);
+        CREATE TABLE fineTuningCheckpoint (
+          number INTEGER PRIMARY KEY AUTOINCREMENT,
+          id TEXT NOT NULL UNIQUE,
+          job TEXT NOT NULL REFERENCES fineTuningJob(id) ON DELETE CASCADE,
+          step INTEGER NOT NULL,
+          record TEXT NOT NULL,
+          UNIQUE (job, step)
+        );
+        """)
+  }
+}
+
+/// A page of a list.
+struct Page<Element: Sendable>: Sendable {
+  var elements: [Element]
+  var hasMore: Bool
+}
+
+/// Why a list cannot go on: its cursor names nothing.
+struct UnknownCursor: Error {}
+
+extension MetadataDatabase {
+  // MARK: files
+
+  func insert(_ file: StoredFile) throws {
+    try write { db in
+      try db.execute(
+        sql: "INSERT INTO file (id, bytes, createdAt, filename, purpose) VALUES (?, ?, ?, ?, ?)",
+        arguments: [file.id, file.bytes, file.createdAt, file.filename, file.purpose])
+    }
+  }
+
+  func file(_ id: String) throws -> StoredFile? {
+    try read { try Row.fetchOne($0, sql: "SELECT * FROM file WHERE id = ?", arguments: [id]).map(Self.file) }
+  }
+
+  func fileIDs() throws -> Set<String> {
+    try read { Set(try String.fetchAll($0, sql: "SELECT id FROM file")) }
+  }
+
+  /// - Returns: whether it was there
+  func deleteFile(_ id: String) throws -> Bool {
+    try write { db in
+      try db.execute(sql: "DELETE FROM file WHERE id = ?", arguments: [id])
+      return db.changesCount > 0
+    }
+  }
+
+  /// - Parameter newestFirst: the order
+  func files(purpose: String?, newestFirst: Bool, after: String?, limit: Int) throws -> Page<StoredFile> {
+    try read { db in
+      try Self.page(
+        db, table: "file", condition: "(? IS NULL OR purpose = ?)", [purpose, purpose], newestFirst: newestFirst,
+        after: after, limit: limit, Self.file)
+    }
+  }
+
+  private static func file(_ row: Row) -> StoredFile {
+    StoredFile(
+      id: row["id"], bytes: row["bytes"], createdAt: row["createdAt"], filename: row["filename"],
+      purpose: row["purpose"])
+  }
+
+  // MARK: jobs
+
+  /// Puts a job in the place of the one of its id, with events and checkpoints that belong to the change.
+  /// - Parameter forgettingAfter: steps whose events are forgotten, since they will be made again
+  func save(
+    _ job: FineTuningJob, events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil,
+    forgettingAfter step: Int? = nil
+  ) throws {
+    try write { db in
+      try db.execute(
+        sql: """
+          INSERT INTO fineTuningJob (id, status, record) VALUES (?, ?, ?)
+          ON CONFLICT (id) DO UPDATE SET status = excluded.status, record = excluded.record
+          """,
+        arguments: [job.id, job.status.rawValue, text(job.record)])
+      if let step {
+        try db.execute(sql: "DELETE FROM fineTuningEvent WHERE job = ? AND step > ?", arguments: [job.id, step])
+      }
+      if let checkpoint {
+        try db.execute(
+          sql: "INSERT OR IGNORE INTO fineTuningCheckpoint (id, job, step, record) VALUES (?, ?, ?, ?)",
+          arguments: [checkpoint.id, job.id, checkpoint.step, text(checkpoint.record)])
+      }
+      for event in events {
+        try db.execute(
+          sql: "INSERT INTO fineTuningEvent (id, job, step, record) VALUES (?, ?, ?, ?)",
+          arguments: [event.id, job.id, event.step, text(event.record)])
+      }
+    }
+  }
+
+  func job(_ id: String) throws -> FineTuningJob? {
+    try read { db in
+      try Row.fetchOne(db, sql: "SELECT record FROM fineTuningJob WHERE id = ?", arguments: [id]).flatMap(Self.job)
+    }
+  }
+
+  /// Jobs in these states, in the order in which they were created.
+  func jobs(in states: [FineTuningJob.Status]) throws -> [FineTuningJob] {
+    let list = states.map { "'\($0.rawValue)'" }.joined(separator: ",")
+    return try read { db in
+      try Row.fetchAll(db, sql: "SELECT record FROM fineTuningJob WHERE status IN (\(list)) ORDER BY number")
+        .compactMap(Self.job)
+    }
+  }
+
+  func jobs(after: String?, limit: Int, metadata: [(key: String, value: String)]) throws -> Page<FineTuningJob> {
+    try read { db in
+      if metadata.isEmpty {
+        return try Self.page(
+          db, table: "fineTuningJob", condition: "1", [], newestFirst: true, after: after, limit: limit, Self.job)
+      }
+      var condition: [String] = []
+      var arguments: [String?] = []
+      for (key, value) in metadata {
+        condition.append(
+          "EXISTS (SELECT 1 FROM json_each(record, '$.metadata') AS entry WHERE entry.key = ? AND entry.value = ?)")
+        arguments += [key, value]
+      }
+      return try Self.page(
+        db, table: "fineTuningJob", condition: condition.joined(separator: " AND "), arguments, newestFirst: true,
+        after: after, limit: limit, Self.job)
+    }
+  }
+
+  private static func job(_ row: Row) -> FineTuningJob? {
+    (try? JSONValue.parse((row["record"] as String).utf8, subject: "job")).flatMap(FineTuningJob.init(record:))
+  }
+
+  // MARK: events and checkpoints
+
+  /// - Parameter newestFirst: as OpenAI lists them
+  func events(of job: String, newestFirst: Bool, after: String?, limit: Int) throws -> Page<JSONValue> {
+    try read { db in
+      try Self.page(
+        db, table: "fineTuningEvent", condition: "job = ?", [job], newestFirst: newestFirst, after: after,
+        limit: limit, Self.record)
+    }
+  }
+
+  /// Events that have a step, in their order: what the results are made of.
+  func stepEvents(of job: String) throws -> [JSONValue] {
+    try read { db in
+      try Row.fetchAll(
+        db, sql: "SELECT record FROM fineTuningEvent WHERE job = ? AND step IS NOT NULL ORDER BY number",
+        arguments: [job]
+      ).compactMap(Self.record)
+    }
+  }
+
+  func checkpoints(of job: String, after: String?, limit: Int) throws -> Page<JSONValue> {
+    try read { db in
+      try Self.page(
+        db, table: "fineTuningCheckpoint", condition: "job = ?", [job], newestFirst: true, after: after, limit: limit,
+        Self.record)
+    }
+  }
+
+  func checkpointSteps(of job: String) throws -> Set<Int> {
+    try read { db in
+      Set(try Int.fetchAll(db, sql: "SELECT step FROM fineTuningCheckpoint WHERE job = ?", arguments: [job]))
+    }
+  }
+
+  private static func record(_ row: Row) -> JSONValue? {
+    try? JSONValue.parse((row["record"] as String).utf8, subject: "record")
+  }
+
+  private static func page<Element>(
+    _ db: Database, table: String, condition: String, _ arguments: [String?], newestFirst: Bool, after: String?,
+    limit: Int, _ make: (Row) -> Element?
+  ) throws -> Page<Element> {
+    var cursor: Int?
+    if let after {
+      cursor = try Int.fetchOne(
+        db, sql: "SELECT number FROM \(table) WHERE id = ? AND \(condition)",
+        arguments: StatementArguments([after] + arguments))
+      if cursor == nil { throw UnknownCursor() }
+    }
+    let beyond = cursor.map { "AND number \(newestFirst ? "<" : ">") \($0)" } ?? ""
+    let rows = try Row.fetchAll(
+      db,
+      sql: """
+        SELECT * FROM \(table) WHERE \(condition) \(beyond) ORDER BY number \(newestFirst ? "DESC" : "ASC")
+        LIMIT \(limit + 1)
+        """, arguments: StatementArguments(arguments))
+    return Page(elements: rows.prefix(limit).compactMap(make), hasMore: rows.count > limit)
+  }
+}
+
+private func text(_ json: JSONValue) -> String { String(decoding: json.encoded, as: UTF8.self) }

@@ -1,0 +1,182 @@
+import Model
+
+/// A line of OpenAI's chat format: `{"messages": […], "tools": […]}`, each assistant message with an optional `weight`
+/// of 0 or 1; or of its preference format, `{"input": {"messages": …}, "preferred_output": […],
+/// "non_preferred_output": […]}`.
+struct ChatLine {
+  private(set) var messages: [JSONValue] = []
+  /// Messages that are learnt.
+  private(set) var trained: Set<Int> = []
+  private(set) var tools: [JSONValue] = []
+
+  private static let roles: Set<String> = ["system", "developer", "user", "assistant", "tool"]
+  private static let keys: Set<String> = [
+    "role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "reasoning_content",
+  ]
+
+  private struct Reading {
+    var errors: [LineError] = []
+
+    mutating func refuse(_ name: String, _ detail: String) { errors.append(LineError(name, detail)) }
+  }
+
+  // MARK: reading
+
+  /// - Throws: `LineErrors` with all that is wrong
+  static func read(_ line: JSONObject) throws(LineErrors) -> ChatLine {
+    var reading = Reading()
+    var chat = ChatLine()
+    chat.takeTools(line, "", &reading)
+    chat.take(line["messages"], "messages", isTrained: true, &reading)
+    if !chat.messages.isEmpty, !chat.hasAssistant {
+      reading.refuse("example_missing_assistant_message", "no message has the role 'assistant'")
+    }
+    guard reading.errors.isEmpty else { throw LineErrors(errors: reading.errors) }
+    return chat
+  }
+
+  /// A pair of chats that differ in their answers, which alone are learnt.
+  static func readPreference(_ line: JSONObject) throws(LineErrors) -> (chosen: ChatLine, rejected: ChatLine) {
+    var reading = Reading()
+    var chat = ChatLine()
+    let input = line["input"]?.object
+    if input == nil { reading.refuse("data_type", "'input' is no object") }
+    if let input { chat.takeTools(input, "input.", &reading) }
+    chat.take(input?["messages"], "input.messages", isTrained: false, &reading)
+    func answer(_ key: String) -> ChatLine {
+      var answered = chat
+      answered.take(line[key], key, isTrained: true, &reading)
+      if answered.messages.count > chat.messages.count, answered.trained.isEmpty {
+        reading.refuse("example_missing_assistant_message", "'\(key)' has no assistant message")
+      }
+      return answered
+    }
+    let (chosen, rejected) = (answer("preferred_output"), answer("non_preferred_output"))
+    guard reading.errors.isEmpty else { throw LineErrors(errors: reading.errors) }
+    return (chosen, rejected)
+  }
+
+  private var hasAssistant: Bool { messages.contains { $0.object?["role"]?.string == "assistant" } }
+
+  private mutating func takeTools(_ line: JSONObject, _ prefix: String, _ reading: inout Reading) {
+    switch line["tools"] {
+    case nil, .null: break
+    case .array(let list) where list.allSatisfy({ $0.object?["function"]?.object?["name"]?.string != nil }):
+      tools = list
+    default: reading.refuse("invalid_value", "'\(prefix)tools' is no list of functions")
+    }
+    if let functions = line["functions"], !functions.isNull {
+      reading.refuse("invalid_value", "'\(prefix)functions' is not supported; use 'tools'")
+    }
+  }
+
+  private mutating func take(_ value: JSONValue?, _ path: String, isTrained: Bool, _ reading: inout Reading) {
+    guard let list = value?.array, !list.isEmpty else {
+      return reading.refuse("missing_messages_list", "'\(path)' is no list with messages")
+    }
+    for (index, value) in list.enumerated() {
+      let path = "\(path)[\(index)]"
+      guard let object = value.object else {
+        reading.refuse("data_type", "\(path) is no object")
+        continue
+      }
+      let before = reading.errors.count
+      let message = Self.message(object, path, &reading)
+      let weight = Self.weight(object, path, &reading)
+      if reading.errors.count > before { continue }
+      if isTrained, weight, object["role"]?.string == "assistant" { trained.insert(messages.count) }
+      messages.append(message)
+    }
+  }
+
+  /// Whether the message is learnt.
+  private static func weight(_ object: JSONObject, _ path: String, _ reading: inout Reading) -> Bool {
+    guard let value = object["weight"], !value.isNull else { return true }
+    if object["role"]?.string != "assistant" {
+      reading.refuse("invalid_weight", "\(path) has a weight, which only an assistant's message can have")
+    } else if value.double != 0, value.double != 1 {
+      reading.refuse("invalid_weight", "\(path).weight is neither 0 nor 1")
+    }
+    return value.double != 0
+  }
+
+  // MARK: a message
+
+  /// As templates read it.
+  private static func message(_ object: JSONObject, _ path: String, _ reading: inout Reading) -> JSONValue {
+    var pairs: [(key: String, value: JSONValue)] = []
+    for key in object.keys where !keys.contains(key) {
+      let known = key == "function_call" ? " is not supported; use 'tool_calls'" : " is not known"
+      reading.refuse("message_unrecognized_key", "\(path).\(key)\(known)")
+    }
+    guard let role = object["role"] else {
+      reading.refuse("message_missing_key", "\(path) has no 'role'")
+      return .null
+    }
+    guard let name = role.string, roles.contains(name) else {
+      let found = role.string.map { "the role '\($0.prefix(40))'" } ?? "a role that is no string"
+      reading.refuse("unrecognized_role", "\(path) has \(found)")
+      return .null
+    }
+    pairs.append(("role", role))
+    let calls = name == "assistant" ? toolCalls(object["tool_calls"], path, &reading) : []
+    let refusal = object["refusal"]?.string
+    switch object["content"] {
+    case .string(let text) where !text.isEmpty || !calls.isEmpty: pairs.append(("content", .string(text)))
+    case .array(let parts) where !parts.isEmpty && parts.allSatisfy(isText): pairs.append(("content", .array(parts)))
+    case .array: reading.refuse("missing_content", "\(path).content is no list of text parts")
+    case nil where calls.isEmpty && refusal == nil:
+      reading.refuse("message_missing_key", "\(path) has no 'content'")
+    case nil: pairs.append(("content", .string(refusal ?? "")))
+    case .null where !calls.isEmpty || refusal != nil: pairs.append(("content", .string(refusal ?? "")))
+    default: reading.refuse("missing_content", "\(path).content is empty, or no string")
+    }
+    for key in ["name", "tool_call_id", "reasoning_content"] {
+      guard let value = object[key], !value.isNull else { continue }
+      if value.string == nil { reading.refuse("invalid_value", "\(path).\(key) is no string") }
+      pairs.append((key, value))
+    }
+    if !calls.isEmpty { pairs.append(("tool_calls", .array(calls))) }
+    return .object(JSONObject(keepingFirst: pairs))
+  }
+
+  private static func isText(_ part: JSONValue) -> Bool {
+    part.object?["type"]?.string == "text" && part.object?["text"]?.string != nil
+  }
+
+  /// Templates read a call's arguments as an object, which in the data are a string of JSON.
+  private static func toolCalls(_ value: JSONValue?, _ path: String, _ reading: inout Reading) -> [JSONValue] {
+    guard let value, !value.isNull else { return [] }
+    var calls: [JSONValue] = []
+    for call in value.array ?? [.null] {
+      let function = call.object?["function"]?.object
+      let text = function?["arguments"]?.string
+      let parsed = text.flatMap { try? JSONValue.parse(Array($0.utf8), subject: path) } ?? function?["arguments"]
+      let arguments = parsed ?? .object(JSONObject(keepingFirst: []))
+      guard let name = function?["name"]?.string, arguments.object != nil else {
+        reading.refuse("invalid_value", "\(path).tool_calls is no list of calls with a name and arguments")
+        return []
+      }
+      var pairs: [(key: String, value: JSONValue)] = [("type", "function")]
+      if let id = call.object?["id"]?.string { pairs.insert(("id", .string(id)), at: 0) }
+      pairs.append(("function", ["name": .string(name), "arguments": arguments]))
+      calls.append(.object(JSONObject(keepingFirst: pairs)))
+    }
+    return calls
+  }
+
+  // MARK: tokens
+
+  /// The chat as the base's template writes it, with loss on what is learnt.
+  func row(_ format: ChatFormat) throws(LineErrors) -> TrainingRow {
+    let chat = Conversation(messages: messages, tools: tools, addsGenerationPrompt: false)
+    let labelled: LabelledChat
+    do throws(ChatFormatError) { labelled = try format.labelled(chat) } catch {
+      throw LineErrors(errors: [LineError("template_error", error.message)])
+    }
+    let labels = zip(labelled.tokens, labelled.messages).map { token, message in
+      message.map(trained.contains) == true ? token : TrainingRow.ignored
+    }
+    return TrainingRow(tokens: labelled.tokens, labels: labels)
+  }
+}

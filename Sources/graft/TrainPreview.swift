@@ -1,0 +1,45 @@
+import Model
+import Train
+
+/// Rows as they are trained on: the tokens that carry loss in colour, or in brackets where there is none.
+struct TrainingPreview {
+  let tokenizer: Tokenizer
+  let usesColour: Bool
+
+  func show(_ data: TrainingData) {
+    for (name, examples) in [("row", data.training), ("validation row", data.validation)] {
+      for (index, example) in examples.enumerated() {
+        let rows = example.rows
+        for (row, kind) in zip(rows, rows.count == 2 ? [", chosen", ", rejected"] : [""]) {
+          print("--- \(name) \(index + 1)\(kind): \(row.tokens.count) tokens, \(row.lossCount) learnt")
+          print(text(row))
+        }
+      }
+    }
+    print(
+      "=== \(data.training.count) rows, \(data.validation.count) held out; \(data.cutCount) cut to the length limit, "
+        + "\(data.lossless) without loss left out")
+  }
+
+  private func text(_ row: TrainingRow) -> String {
+    var text = ""
+    var run: [Int32] = []
+    var isLearnt = false
+    func flush() {
+      guard !run.isEmpty else { return }
+      let piece = tokenizer.decode(run, skippingSpecialTokens: false)
+      let (begin, end) = usesColour ? ("\u{1B}[32m", "\u{1B}[0m") : ("[[", "]]")
+      text += isLearnt ? begin + piece + end : piece
+      run = []
+    }
+    for (index, token) in row.tokens.enumerated() {
+      // The first token is predicted from nothing.
+      let learnt = index > 0 && row.labels[index] != TrainingRow.ignored
+      if learnt != isLearnt { flush() }
+      isLearnt = learnt
+      run.append(token)
+    }
+    flush()
+    return text
+  }
+}
