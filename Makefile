@@ -8,10 +8,10 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench format lint clean
+.PHONY: help setup packages model build serve test bench check-peers format lint clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 	@printf '\nmake serve takes MODEL=path ADAPTERS=folder PORT=number ARGS="more flags"\n'
 
 setup: packages model ## Debian packages where they are missing, and the small model
@@ -36,12 +36,16 @@ test: setup ## Every test: the libraries' own, then the HTTP and command line su
 	swift test $(TEST_BUILD) --skip-build --disable-xctest
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
 
-bench: build model ## Speed beside llama.cpp's (PEERS=0 leaves it out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5), and accuracy
+bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5)
 	.build-venv/bin/python scripts/bench.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench_serving.py $(if $(filter 0,$(PEERS)),--no-peers) \
 	  $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench_training.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
+
+check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
+	.build-venv/bin/python scripts/check_peers.py
 
 format: ## Lay the Swift sources out
 	swift format --in-place --recursive --parallel Package.swift Sources Tests

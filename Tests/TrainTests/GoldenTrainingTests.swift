@@ -20,8 +20,14 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
       var loss: Double
       var grad_norm: Double
     }
+    struct Probe: Decodable {
+      struct Token: Decodable { var id: Int32 }
+      var ids: [Int32]
+      var greedy: [Token]
+    }
     var rows: [Row]
     var steps: [Step]
+    var probe: Probe
   }
 
   private static var fixtures: URL? { Bundle.module.resourceURL?.appending(path: "Fixtures/golden") }
@@ -38,14 +44,15 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
     let hyperparameters = try TrainSetting.hyperparameters([
       "learning_rate": .number(0.002), "weight_decay": .number(0.01), "batch_size": 4, "max_steps": 20,
       "max_grad_norm": 1,
-      "scheduler": "constant", "shuffle": false,
+      "scheduler": "constant", "shuffle": false, "checkpoint_steps": 20,
     ])
     let examples = golden.rows.map { TrainingExample.row(TrainingRow(tokens: $0.ids, labels: $0.labels)) }
     let trainer = try Trainer(
       base: base, compute: Compute(pool: pool),
       data: TrainingData(examples, hyperparameters: hyperparameters, model: base.config),
       hyperparameters: hyperparameters,
-      configuration: TrainerConfiguration(baseName: "golden", initialAdapter: fixtures.appending(path: "init")))
+      configuration: TrainerConfiguration(
+        folder: data.appending(path: "adapter"), baseName: "golden", initialAdapter: fixtures.appending(path: "init")))
     trainer.runToGradient()
     try expectGradients(trainer, SafetensorsFile(fixtures.appending(path: "gradients.safetensors")))
 
@@ -60,7 +67,33 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
       #expect(abs(step.gradNorm - wanted.grad_norm) <= 1e-2 * wanted.grad_norm, "step \(step.step): \(step.gradNorm)")
     }
     #expect((metrics.last?.trainLoss ?? 9) < 0.1)
+    let adapter = try Adapter(peft: data.appending(path: "adapter"), base: base, mode: .f32)
+    try expectGreedy(golden.probe, Transformer(base: base, compute: Compute(pool: pool)), adapter)
     #expect(try SHA256.of(file: location) == before)
+  }
+
+  /// With the trained adapter, the reference's greedy tokens are the best all along their path: the text is the same.
+  private func expectGreedy(_ probe: Golden.Probe, _ transformer: Transformer, _ adapter: Adapter) throws {
+    let config = transformer.base.config
+    let path = probe.greedy.map(\.id)
+    let tokens = probe.ids + path.dropLast()
+    let cache = try KeyValueCache(config: config, bytes: 64 << 20, element: .f32)
+    var table = BlockTable()
+    try #require(cache.extend(&table, to: tokens.count))
+    var best: [Int32] = []
+    transformer.forward(
+      ForwardBatch(segments: [
+        .init(
+          tokens: tokens, position: 0, table: table, adapters: AdapterSet([(adapter, 1)]),
+          logits: probe.ids.count - 1..<tokens.count)
+      ]), cache: cache
+    ) { logits, ld in
+      for row in 0..<path.count {
+        let values = UnsafeBufferPointer(start: logits + row * ld, count: config.vocabularySize)
+        best.append(Int32(values.indices.max { values[$0] < values[$1] } ?? -1))
+      }
+    }
+    #expect(best == path)
   }
 
   /// Those of the first step, before clipping.

@@ -1,0 +1,98 @@
+"""What the scripts share that run Graft beside transformers, PEFT and bitsandbytes: their environment, and the small
+model as a Hugging Face folder."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PEERS = ROOT / ".build-peers"
+VENV = PEERS / "peft-venv"
+PYTHON = VENV / "bin/python"
+GRAFT = ROOT / ".build/release/graft"
+SMALL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGES = ["transformers==5.23.0", "peft==0.21.2", "bitsandbytes==0.50.2", "accelerate"]
+# What torch and the others import on a CPU.
+PURE = ["filelock", "sympy", "networkx", "jinja2", "fsspec", "typing-extensions", "numpy", "safetensors", "tokenizers",
+        "huggingface_hub", "packaging", "regex", "pyyaml", "tqdm", "psutil", "requests", "gguf"]
+CPU_TORCH = "torch==2.13.0+cpu"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+def run(*command, **options):
+    return subprocess.run([str(c) for c in command], check=True, **options)
+
+
+def build_peft():
+    """Makes the environment unless it is there. torch is its build for CPUs; without that, PyPI's, which is large."""
+    done = VENV / "done"
+    if done.exists():
+        return
+    PEERS.mkdir(exist_ok=True)
+    if not PYTHON.exists():
+        run(sys.executable, "-m", "venv", VENV)
+    pip = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    run(*pip, *PURE)
+    for torch in [["--no-deps", CPU_TORCH], ["--no-deps", CPU_TORCH, "--index-url", CPU_INDEX], ["torch"]]:
+        if subprocess.run([str(c) for c in pip + torch], stderr=subprocess.DEVNULL).returncode == 0:
+            break
+    run(*pip, "--no-deps", *PACKAGES)
+    run(PYTHON, "-c", "import bitsandbytes, peft, torch, transformers", stdout=subprocess.DEVNULL)
+    done.touch()
+
+
+def model_folder():
+    """The small model's folder, its weights as the GGUF has them in f32."""
+    folder = PEERS / "smollm2-135m"
+    if not (folder / "config.json").exists():
+        run(PYTHON, __file__, folder)
+    return folder
+
+
+def write_model_folder(folder):
+    import gguf
+    import numpy as np
+    from gguf.quants import dequantize
+    from safetensors.numpy import save_file
+
+    reader = gguf.GGUFReader(SMALL)
+
+    def field(name):
+        return reader.fields[name].contents()
+
+    heads, kv_heads = field("llama.attention.head_count"), field("llama.attention.head_count_kv")
+    names = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
+             "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+    tops = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+    weights = {}
+    for tensor in reader.tensors:
+        values = np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
+        if tensor.name in tops:
+            weights[tops[tensor.name]] = values
+            continue
+        _, layer, kind, _ = tensor.name.split(".")
+        if kind in ("attn_q", "attn_k"):  # GGUF has the two halves of a rotated pair side by side
+            count = heads if kind == "attn_q" else kv_heads
+            rows, columns = values.shape
+            values = values.reshape(count, rows // count // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+        weights[f"model.layers.{layer}.{names[kind]}.weight"] = np.ascontiguousarray(values)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "attention_bias": False,
+        "mlp_bias": False, "tie_word_embeddings": True, "dtype": "float32", "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 2, "hidden_size": field("llama.embedding_length"),
+        "intermediate_size": field("llama.feed_forward_length"), "num_hidden_layers": field("llama.block_count"),
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "head_dim": field("llama.rope.dimension_count"), "vocab_size": field("llama.vocab_size"),
+        "max_position_embeddings": field("llama.context_length"), "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": field("llama.rope.freq_base")},
+    }
+    # Written last: it says that the folder is whole.
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_model_folder(pathlib.Path(sys.argv[1]))
