@@ -6,7 +6,7 @@ import Testing
 
 /// Training between passes, on a clock that is set.
 @Suite struct SchedulerTrainingTests {
-  private func scheduler(share: Double) -> Scheduler {
+  private func make(share: Double) -> Scheduler {
     Scheduler(limits: .init(rowBudget: 32, running: 8, logitRows: 32, stepTarget: nil, trainingShare: share))
   }
 
@@ -22,7 +22,7 @@ import Testing
 
   @Test func itFillsTheTimeWhenNothingRuns() {
     var action = Scheduler.Action.idle
-    var scheduler = scheduler(share: 0.1)
+    var scheduler = make(share: 0.1)
     action = next(&scheduler)
     #expect(action == .idle)
     scheduler.hasTraining = true
@@ -68,14 +68,14 @@ import Testing
 
   @Test(arguments: [0.05, 0.1, 0.3])
   func itKeepsItsShareUnderLoad(share: Double) {
-    var scheduler = scheduler(share: share)
+    var scheduler = make(share: share)
     scheduler.hasTraining = true
     let trained = underLoad(&scheduler, seconds: 30)
     #expect(abs(trained / 30 - share) < 0.02)
   }
 
   @Test func noShareIsNone() {
-    var scheduler = scheduler(share: 0)
+    var scheduler = make(share: 0)
     scheduler.hasTraining = true
     let trained = underLoad(&scheduler, seconds: 5)
     #expect(trained == 0)
@@ -84,7 +84,7 @@ import Testing
   /// Who had idle time before does not slow requests down at once.
   @Test func idleTimeCounts() {
     var action = Scheduler.Action.idle
-    var scheduler = scheduler(share: 0.1)
+    var scheduler = make(share: 0.1)
     scheduler.hasTraining = true
     for _ in 0..<2000 {
       action = next(&scheduler)
