@@ -6,7 +6,7 @@ import Testing
 
 /// Training between passes, on a clock that is set.
 @Suite struct SchedulerTrainingTests {
-  private func scheduler(share: Double) -> Scheduler {
+  private func make(share: Double) -> Scheduler {
     Scheduler(limits: .init(rowBudget: 32, running: 8, logitRows: 32, stepTarget: nil, trainingShare: share))
   }
 
@@ -16,20 +16,28 @@ import Testing
       promptLength: length)
   }
 
+  private func next(_ scheduler: inout Scheduler) -> Scheduler.Action {
+    scheduler.next(now: .zero, freeBlocks: 100)
+  }
+
   @Test func itFillsTheTimeWhenNothingRuns() {
-    var scheduler = scheduler(share: 0.1)
-    #expect(scheduler.next(now: .zero, freeBlocks: 100) == .idle)
+    var action = Scheduler.Action.idle
+    var scheduler = make(share: 0.1)
+    action = next(&scheduler)
+    #expect(action == .idle)
     scheduler.hasTraining = true
     for _ in 0..<100 {
-      #expect(scheduler.next(now: .zero, freeBlocks: 100) == .train)
+      action = next(&scheduler)
+      #expect(action == .train)
       scheduler.trained(for: .milliseconds(3))
     }
     scheduler.enqueue(submission(1, 5))
-    #expect(
-      scheduler.next(now: .zero, freeBlocks: 100) == .admit(GenerationID(value: 1)), "a request waits for no more")
+    action = next(&scheduler)
+    #expect(action == .admit(GenerationID(value: 1)), "a request waits for no more")
     scheduler.hasTraining = false
     scheduler.remove(GenerationID(value: 1))
-    #expect(scheduler.next(now: .zero, freeBlocks: 100) == .idle)
+    action = next(&scheduler)
+    #expect(action == .idle)
   }
 
   /// Seconds of training among passes of 20 ms that leave no time over.
@@ -60,26 +68,30 @@ import Testing
 
   @Test(arguments: [0.05, 0.1, 0.3])
   func itKeepsItsShareUnderLoad(share: Double) {
-    var scheduler = scheduler(share: share)
+    var scheduler = make(share: share)
     scheduler.hasTraining = true
     let trained = underLoad(&scheduler, seconds: 30)
     #expect(abs(trained / 30 - share) < 0.02)
   }
 
   @Test func noShareIsNone() {
-    var scheduler = scheduler(share: 0)
+    var scheduler = make(share: 0)
     scheduler.hasTraining = true
-    #expect(underLoad(&scheduler, seconds: 5) == 0)
+    let trained = underLoad(&scheduler, seconds: 5)
+    #expect(trained == 0)
   }
 
   /// Who had idle time before does not slow requests down at once.
   @Test func idleTimeCounts() {
-    var scheduler = scheduler(share: 0.1)
+    var action = Scheduler.Action.idle
+    var scheduler = make(share: 0.1)
     scheduler.hasTraining = true
     for _ in 0..<2000 {
-      #expect(scheduler.next(now: .zero, freeBlocks: 100) == .train)
+      action = next(&scheduler)
+      #expect(action == .train)
       scheduler.trained(for: .milliseconds(4))
     }
-    #expect(underLoad(&scheduler, seconds: 5) == 0)
+    let trained = underLoad(&scheduler, seconds: 5)
+    #expect(trained == 0)
   }
 }
