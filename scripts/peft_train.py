@@ -4,7 +4,8 @@
     peft_train.py MODEL_FOLDER INITIAL_ADAPTER     writes an untrained adapter there
 
 NF4 base without double quantisation, batches of four rows in file order, padded to the longest of their batch, constant
-rate. Prints a JSON object: real tokens a second, the peak of resident memory after loading, and each step's loss.
+rate. Prints a JSON object: real tokens a second after the first step, the peak of resident memory after loading, and each
+step's loss.
 """
 
 import json
@@ -62,9 +63,7 @@ def main():
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=float(rate), weight_decay=0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts from here
-    model(**next(batches(data, 1))[1], use_cache=False).loss.backward()  # warms caches up, uncounted
-    optimiser.zero_grad()
-    losses, tokens, started = [], 0, time.perf_counter()
+    losses, tokens, started = [], 0, 0.0
     for real, batch in batches(data, int(steps)):
         loss = model(**batch, use_cache=False).loss
         loss.backward()
@@ -72,7 +71,10 @@ def main():
         optimiser.step()
         optimiser.zero_grad()
         losses.append(loss.item())
-        tokens += real
+        if len(losses) == 1:  # warms caches up, uncounted
+            started = time.perf_counter()
+        else:
+            tokens += real
     seconds = time.perf_counter() - started
     print(json.dumps({"tokens_per_second": tokens / seconds, "peak_bytes": status("VmHWM"), "tokens": tokens,
                       "losses": losses}))
