@@ -37,7 +37,8 @@ struct BenchCommand: ParsableCommand {
   var repetitions = 5
 
   @Option(
-    help: "Random adapters on all linear modules: the prompt takes one, decoding goes on for so many sequences at once.")
+    help: "Random adapters on all linear modules: the prompt takes one, decoding goes on for so many sequences at once."
+  )
   var adapters = 0
 
   @Option(help: "Their rank.")

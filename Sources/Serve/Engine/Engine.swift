@@ -103,6 +103,9 @@ public final class Engine: @unchecked Sendable {
     return id
   }
 
+  /// Requests that `body` hands in reach the scheduler at once, so that the choices of a completion find each other.
+  public func together(_ body: () -> Void) { inbox.together(body) }
+
   /// Ends a generation without another event, at the next pass at the latest.
   public func cancel(_ id: GenerationID) { inbox.cancel(id) }
 

@@ -30,6 +30,7 @@ final class EngineInbox: @unchecked Sendable {
   private var nextID: UInt64 = 0
   private var isClosed = false
   private var waiting = 0
+  private var holders = 0
   private var secondsPerStart = 0.5
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let arrived = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
@@ -99,11 +100,21 @@ final class EngineInbox: @unchecked Sendable {
     }
   }
 
+  /// What `body` hands in arrives at once.
+  func together(_ body: () -> Void) {
+    locked { holders += 1 }
+    body()
+    locked {
+      holders -= 1
+      pthread_cond_signal(arrived)
+    }
+  }
+
   /// Everything that has arrived; waits for something to arrive if told to.
   func drain(waiting: Bool) -> [Message] {
     locked {
-      while waiting && messages.isEmpty { pthread_cond_wait(arrived, mutex) }
-      if messages.isEmpty { return [] }
+      while waiting && (messages.isEmpty || holders > 0) { pthread_cond_wait(arrived, mutex) }
+      if messages.isEmpty || holders > 0 { return [] }
       defer { messages = [] }
       return messages
     }

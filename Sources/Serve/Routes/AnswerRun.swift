@@ -57,22 +57,26 @@ final class AnswerRun {
     exchange.onClose { [self] in cancel() }
     // Which candidates are best is told by their logprobs.
     let isChoosing = plan.candidatesPerPrompt > plan.choicesPerPrompt
-    for index in candidates.indices {
-      var sampling = plan.sampling
-      sampling.seed &+= UInt64(index % plan.candidatesPerPrompt)
-      var generation = GenerationRequest(
-        prompt: plan.prompts[promptIndex(index)], adapters: adapters, maxTokens: plan.maxTokens, sampling: sampling,
-        stop: plan.stop, endTokens: plan.endTokens, ignoresEndOfText: plan.ignoreEOS,
-        topLogprobs: plan.logprobs ?? (isChoosing ? 0 : nil), echoesPrompt: plan.echo)
-      generation.client = client
-      generation.label = adapters.label(model)
-      generation.timeout = plan.timeout
-      let loop = exchange.loop
-      // The run belongs to the loop; the engine's thread only carries it there.
-      nonisolated(unsafe) let run = self
-      candidates[index].id = engine.submit(generation) { event in
-        loop.execute { run.receive(event, index) }
-      }
+    engine.together {
+      for index in candidates.indices { submit(index, isChoosing, adapters, client) }
+    }
+  }
+
+  private func submit(_ index: Int, _ isChoosing: Bool, _ adapters: AdapterSet, _ client: String) {
+    var sampling = plan.sampling
+    sampling.seed &+= UInt64(index % plan.candidatesPerPrompt)
+    var generation = GenerationRequest(
+      prompt: plan.prompts[promptIndex(index)], adapters: adapters, maxTokens: plan.maxTokens, sampling: sampling,
+      stop: plan.stop, endTokens: plan.endTokens, ignoresEndOfText: plan.ignoreEOS,
+      topLogprobs: plan.logprobs ?? (isChoosing ? 0 : nil), echoesPrompt: plan.echo)
+    generation.client = client
+    generation.label = adapters.label(model)
+    generation.timeout = plan.timeout
+    let loop = exchange.loop
+    // The run belongs to the loop; the engine's thread only carries it there.
+    nonisolated(unsafe) let run = self
+    candidates[index].id = engine.submit(generation) { event in
+      loop.execute { run.receive(event, index) }
     }
   }
 

@@ -82,19 +82,22 @@ final class EngineHarness {
 
   /// Submits all at once and waits for their ends.
   func run(_ requests: [GenerationRequest]) -> [Outcome] {
-    run(requests, cancelling: [:]) { _ in }
+    run(requests, cancelling: [:], together: true) { _ in }
   }
 
   /// Submits one after another and waits for their ends.
   /// - Parameters:
   ///   - cancelling: after how many events a request is cancelled
+  ///   - together: whether they reach the engine at once
   ///   - pause: called before each
-  func run(_ requests: [GenerationRequest], cancelling: [Int: Int], pause: (Int) -> Void) -> [Outcome] {
+  func run(
+    _ requests: [GenerationRequest], cancelling: [Int: Int], together: Bool = false, pause: (Int) -> Void
+  ) -> [Outcome] {
     let outcomes = Mutex([Outcome](repeating: Outcome(), count: requests.count))
     let ids = Mutex([GenerationID?](repeating: nil, count: requests.count))
     let ended = DispatchSemaphore(value: 0)
     let engine = engine
-    for (index, request) in requests.enumerated() {
+    func submit(_ index: Int, _ request: GenerationRequest) {
       pause(index)
       let left = Mutex(cancelling[index])
       ids.withLock { known in
@@ -115,6 +118,8 @@ final class EngineHarness {
         }
       }
     }
+    func submitAll() { for (index, request) in requests.enumerated() { submit(index, request) } }
+    if together { engine.together(submitAll) } else { submitAll() }
     for index in requests.indices {
       #expect(ended.wait(timeout: .now() + 120) == .success, "request \(index) of \(requests.count)")
     }

@@ -62,7 +62,8 @@ import Testing
       default: Issue.record("neither passes nor training")
       }
     }
-    #expect(longest <= 2, "slices are spread")
+    // At 0.3 a pass of 20 ms leaves 8.6 ms to training: two slices and a part of the third.
+    #expect(longest <= 3, "slices are spread")
     return trained
   }
 
