@@ -47,11 +47,11 @@ typedef struct {
   int is_bf16;
 } graft_lora;
 
-/// How keys and values are kept.
-typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1 } graft_kv_type;
+/// How keys and values are kept; int8 with an f32 scale for each position's row.
+typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1, GRAFT_KV_INT8 = 2 } graft_kv_type;
 
 /// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31, for each key-value head
-/// keys as [head_size][32] then values as [32][head_size].
+/// keys as [head_size][32] then values as [32][head_size], and for int8 then their scales, [32] of keys, [32] of values.
 typedef struct {
   const void *const *blocks;
   graft_kv_type type;
@@ -113,13 +113,15 @@ typedef struct {
   /// x += y, n values.
   void (*add)(float *x, const float *y, size_t n);
 
-  /// One query row's heads of one key-value group over positions 0 ... length - 1, by online softmax
-  /// (Milakov and Gimelshein, 2018) in the order of the blocks. query, out: [heads_per_group][head_size].
-  /// `offset` is where the group's keys begin in each block, in elements.
   /// Puts one position's keys and values of one head, [head_size] each, into `slot` of a block, from where the head
-  /// begins in it; f16 is rounded to nearest, and to its greatest value beyond that.
+  /// begins in it; f16 is rounded to nearest, and to its greatest value beyond that; int8 is nearest(x / scale) with
+  /// scale = max|x| / 127, 0 where that is 0.
   void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                    void *head);
+  /// One query row's heads of one key-value group over positions 0 ... length - 1, by online softmax
+  /// (Milakov and Gimelshein, 2018) in the order of the blocks. query, out: [heads_per_group][head_size].
+  /// `offset` is where the group's keys begin in each block, in bytes. Scales of int8 are applied to the sums over a
+  /// key and to the weight of a value.
   void (*attend)(const graft_attention *a, const float *query, size_t offset, size_t length, float *out);
 } graft_kernels;
 
