@@ -17,7 +17,8 @@ extension Compute {
     let products = AlignedBuffer<Float>(count: rank * w.paddedOutputs)
     a.withUnsafeBufferPointer { a in
       guard let a = a.baseAddress else { return }
-      exact.baseProduct(w, a, rows: rank, rounded: RoundedRows(rows: 0, columns: 0), into: products.pointer)(groups)
+      let rounded = RoundedRows(rows: 0, columns: 0)
+      BaseProduct(exact, w, a, rows: rank, rounded: rounded, into: products.pointer).compute(groups)
     }
     let squares = rowSquares(w, groups: groups)
     var gram = [Double](repeating: 0, count: rank * rank)

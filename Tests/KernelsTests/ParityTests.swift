@@ -72,10 +72,9 @@ import Testing
     var scale = [Float](repeating: 0, count: columns / 64 * tileLanes)
     TileLayout.quantizeGroup(values, columns: columns, block: 64, bytes: &bytes, scale: &scale)
     for column in 0..<columns {
-      let i = column / 8 * 8 + TileLayout.pairOrder.firstIndex(of: column % 8)!
       for lane in 0..<tileLanes {
         let step = scale[column / 64 * tileLanes + lane]
-        let byte = bytes[(i / 2 * tileLanes + lane) * 2 + i % 2]
+        let byte = bytes[(column / 2 * tileLanes + lane) * 2 + column % 2]
         #expect(abs(Float(byte) * step - values[column * tileLanes + lane]) <= step * 0.50001)
       }
     }
@@ -118,7 +117,7 @@ import Testing
       }
     }
     let matrix = Matrix(
-      nf4: tiles.pointer, scale: scale.pointer, outputs: outputs, columns: columns, block: 64,
+      nf4: tiles.pointer, scale: scale.pointer, halfScale: nil, outputs: outputs, columns: columns, block: 64,
       owner: Both(tiles, scale))
     let y = Product(matrix: matrix, x: x, columns: columns).run(scalar, rows: rows)
     for row in 0..<rows {
