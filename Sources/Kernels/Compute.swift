@@ -63,7 +63,7 @@ public struct Compute: Sendable {
       }
       return { groups in
         withUnsafePointer(to: descriptor) {
-          functions.dense_product($0, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
+          functions.dense_product($0, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound)
         }
       }
     }
@@ -97,7 +97,7 @@ public struct Compute: Sendable {
       case .nf4:
         functions.nf4_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
       case .dense:
-        functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
+        functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
       case .int8: preconditionFailure("bytes are multiplied as integers")
       }
     }
