@@ -20,6 +20,12 @@ public struct LinearTerm: Sendable {
     self.scale = scale
     self.weight = weight
   }
+
+  /// The module's among the matrix's groups of outputs.
+  var groups: Range<Int> {
+    let first = offset / tileLanes
+    return first..<first + TileLayout.groups(module.outputs)
+  }
 }
 
 /// What becomes of a product's outputs while they are still in the cache.
@@ -127,12 +133,13 @@ extension Compute {
     }
   }
 
-  /// Keeps the base's outputs of the rows that DoRA scales, before anything is added to them.
+  /// Keeps the base's outputs that DoRA scales, before anything is added to them.
   private func copyRows(
-    _ terms: [LinearTerm], _ groups: Range<Int>, _ y: UnsafePointer<Float>, _ copy: UnsafeMutablePointer<Float>,
+    _ terms: [LinearTerm], _ stretch: Range<Int>, _ y: UnsafePointer<Float>, _ copy: UnsafeMutablePointer<Float>,
     ldy: Int
   ) {
     for term in terms where term.module.hasRowFactors {
+      let groups = stretch.clamped(to: term.groups)
       for row in term.rows {
         let at = row * ldy + groups.lowerBound * tileLanes
         (copy + at).update(from: y + at, count: groups.count * tileLanes)
@@ -145,9 +152,9 @@ extension Compute {
     _ term: LinearTerm, _ stretch: Range<Int>, _ functions: graft_kernels, _ shrunk: UnsafePointer<Float>,
     _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int
   ) {
-    let first = term.offset / tileLanes
-    let groups = stretch.clamped(to: first..<first + TileLayout.groups(term.module.outputs))
+    let groups = stretch.clamped(to: term.groups)
     guard !groups.isEmpty else { return }
+    let first = term.groups.lowerBound
     var factors = term.module.descriptor
     functions.lora_expand(
       &factors, shrunk, term.module.paddedRank, term.rows.count, term.scale, term.module.rowFactors,
