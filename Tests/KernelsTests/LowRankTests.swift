@@ -130,8 +130,8 @@ import Testing
         var weights = [Float](repeating: 0, count: columns * matrix.paddedOutputs)
         var units = [Float](repeating: 0, count: columns * columns)
         for i in 0..<columns { units[i * columns + i] = 1 }
-        compute.product(
-          matrix, units, ldx: columns, rows: columns, into: &weights, ldy: matrix.paddedOutputs)
+        var scratch = LinearScratch(rows: columns, columns: columns)
+        compute.product(matrix, units, rows: columns, scratch: &scratch, into: &weights)
         for output in 0..<outputs {
           let norm = (0..<columns).reduce(0.0) { sum, column in
             let update = (0..<rank).reduce(0.0) {
