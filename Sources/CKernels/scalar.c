@@ -36,7 +36,7 @@ static void nf4_product(const graft_matrix *w, const float *x, size_t ldx, size_
 }
 
 static void dense_product(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
-                          size_t group_begin, size_t group_end, float scale, int add) {
+                          size_t group_begin, size_t group_end) {
   for (size_t g = group_begin; g < group_end; g++) {
     const float *group = (const float *)w->data + g * w->columns * LANES;
     for (size_t row = 0; row < rows; row++) {
@@ -51,8 +51,7 @@ static void dense_product(const graft_matrix *w, const float *x, size_t ldx, siz
           }
           total = total + (half[0] + half[1]);
         }
-        float *out = &y[row * ldy + g * LANES + lane];
-        *out = add ? fmaf(scale, total, *out) : scale * total;
+        y[row * ldy + g * LANES + lane] = total;
       }
     }
   }

@@ -64,7 +64,7 @@ struct BaseProduct: @unchecked Sendable {
       switch kind {
       case .nf4: functions.nf4_product(matrix, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound)
       case .dense:
-        functions.dense_product(matrix, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
+        functions.dense_product(matrix, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound)
       case .integer(let block, let isNF4):
         let activations = graft_activations(
           q: rounded.values.pointer, scale: rounded.scale.pointer, columns: columns, block: block, stride: rows)

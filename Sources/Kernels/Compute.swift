@@ -50,23 +50,6 @@ public struct Compute: Sendable {
   /// Groups of a matrix that are worth being handed to a thread.
   func leastGroups(rows: Int, columns: Int) -> Int { max(1, 20_000 / (rows * columns * tileLanes)) }
 
-  /// y = x · Wᵀ in f32, whatever the mode. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
-  public func product(
-    _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int
-  ) {
-    var descriptor = w.descriptor
-    let functions = kernels.functions
-    pool.run(count: w.groups, grain: 1) { groups in
-      switch w.storage {
-      case .nf4:
-        functions.nf4_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
-      case .dense:
-        functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
-      case .int8: preconditionFailure("bytes are multiplied as integers")
-      }
-    }
-  }
-
   /// out = x / sqrt(mean(x²) + ε) · weight for each row of `size` (Zhang and Sennrich, 2019).
   public func rmsNorm(
     _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, size: Int,

@@ -133,12 +133,13 @@ extension Compute {
     }
   }
 
-  /// Keeps the base's outputs of the rows that DoRA scales, before anything is added to them.
+  /// Keeps the base's outputs that DoRA scales, before anything is added to them.
   private func copyRows(
-    _ terms: UnsafeBufferPointer<LinearTerm>, _ groups: Range<Int>, _ y: UnsafePointer<Float>,
+    _ terms: UnsafeBufferPointer<LinearTerm>, _ stretch: Range<Int>, _ y: UnsafePointer<Float>,
     _ copy: UnsafeMutablePointer<Float>, ldy: Int
   ) {
     for term in terms where term.rowFactors != nil {
+      let groups = stretch.clamped(to: term.groups)
       for row in term.rows {
         let at = row * ldy + groups.lowerBound * tileLanes
         (copy + at).update(from: y + at, count: groups.count * tileLanes)

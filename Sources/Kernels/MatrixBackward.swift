@@ -105,32 +105,3 @@ extension Compute {
     }
   }
 }
-
-extension Compute {
-  /// The squares of the rows of W, summed: [paddedOutputs] values.
-  public func squaredRowNorms(_ w: Matrix) -> [Float] {
-    let training = kernels.training
-    let decode =
-      switch w.storage {
-      case .nf4: training.decode_nf4!
-      case .int8: training.decode_int8!
-      case .dense: training.decode_dense!
-      }
-    let sums = AlignedBuffer<Float>(count: w.paddedOutputs)
-    pool.run(parts: w.groups) { group in
-      var descriptor = w.descriptor
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: w.columns * tileLanes) { values in
-        decode(&descriptor, group, group + 1, 0, w.columns, values.baseAddress!, tileLanes)
-        for lane in 0..<tileLanes {
-          var sum = 0.0
-          for column in 0..<w.columns {
-            let value = Double(values[column * tileLanes + lane])
-            sum += value * value
-          }
-          sums.pointer[group * tileLanes + lane] = Float(sum)
-        }
-      }
-    }
-    return Array(sums.buffer)
-  }
-}

@@ -1,4 +1,5 @@
 import Kernels
+import TestSupport
 
 /// A matrix of random codes or bytes, and rows to multiply it with.
 struct Product {
@@ -13,7 +14,7 @@ struct Product {
   }
 
   static func nf4(outputs: Int, columns: Int, block: Int, rows: Int, seed: UInt64) -> Product {
-    var random = SeededRandom(seed: seed)
+    var random = TinyRandom(seed: seed)
     let codes = AlignedBuffer<UInt8>(count: TileLayout.codeBytes(outputs: outputs, columns: columns))
     for i in 0..<codes.count { codes[i] = UInt8.random(in: 0...255, using: &random) }
     let scale = scales(outputs, columns, block, &random)
@@ -25,7 +26,7 @@ struct Product {
   }
 
   static func int8(outputs: Int, columns: Int, block: Int, rows: Int, seed: UInt64) -> Product {
-    var random = SeededRandom(seed: seed)
+    var random = TinyRandom(seed: seed)
     let bytes = AlignedBuffer<Int8>(count: TileLayout.denseCount(outputs: outputs, columns: columns))
     for i in 0..<bytes.count { bytes[i] = Int8.random(in: -127...127, using: &random) }
     let half = halves(scales(outputs, columns, block, &random))
@@ -36,7 +37,7 @@ struct Product {
   }
 
   private static func scales(
-    _ outputs: Int, _ columns: Int, _ block: Int, _ random: inout SeededRandom
+    _ outputs: Int, _ columns: Int, _ block: Int, _ random: inout TinyRandom
   ) -> AlignedBuffer<Float> {
     let scale = AlignedBuffer<Float>(count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block))
     for i in 0..<scale.count { scale[i] = Float.random(in: 0...2, using: &random) }

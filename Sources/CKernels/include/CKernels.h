@@ -80,9 +80,9 @@ typedef struct {
   /// The same over an int8 matrix.
   void (*int8_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                                size_t group_begin, size_t group_end);
-  /// y = x Wt over a dense matrix of f32. y = scale * sum if `add` is 0, y += scale * sum otherwise.
+  /// y = x Wt over a dense matrix of f32.
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
-                        size_t group_begin, size_t group_end, float scale, int add);
+                        size_t group_begin, size_t group_end);
 
   /// u[row][r] = sum over columns of a[r] * x[row], even and odd columns apart, then added. x: [rows][ldx];
   /// u: [rows][ldu], ldu a multiple of 16 of which the last ranks' groups are written whole.
