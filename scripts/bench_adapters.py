@@ -21,11 +21,10 @@ import sys
 import threading
 import time
 
-import bench
 import serving_adapters
 import serving_load
 from bench_serving import Prompts, adapter_of, measure, say
-from serving_report import processor
+from peers import OUT, cpu
 from serving_servers import Graft
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -186,7 +185,7 @@ def measure_stream(options):
 
 
 def text(results):
-    lines = [f"Loading adapters into a server of SmolLM2-135M on {processor()}, {results['threads']} threads. "
+    lines = [f"Loading adapters into a server of SmolLM2-135M on {cpu('model name')}, {results['threads']} threads. "
              "Anonymous memory is RssAnon of /proc/PID/status.", ""]
     if cycles := results.get("cycles"):
         lines += [f"{cycles['cycles']:,} times over HTTP one of three adapters of rank 4 (all linear modules) was "
@@ -222,14 +221,14 @@ def main():
     serving_adapters.packages()
     parts = {"cycles": measure_cycles, "peak": measure_peak, "stream": measure_stream}
     # Parts that are not measured now stay as they were.
-    file = bench.OUT / "adapters.json"
+    file = OUT / "adapters.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     results["threads"] = options.threads
     for part in options.parts.split(","):
         results[part] = parts[part](options)
-    bench.OUT.mkdir(parents=True, exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")
-    (bench.OUT / "adapters.md").write_text(text(results))
+    (OUT / "adapters.md").write_text(text(results))
     print(text(results))
 
 

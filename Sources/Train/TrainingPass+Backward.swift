@@ -16,7 +16,7 @@ extension TrainingPass {
     let gradient = scratch.gradient.pointer
     let (activated, dActivated) = (scratch.activated.pointer, scratch.dActivated.pointer)
     let dGateUp = Rows(scratch.dGateUp.pointer, stride: weights.gateUp.matrix.paddedOutputs)
-    let offsets = weights.gateUp.outputOffset
+    let offsets = weights.gateUp.offset
     var slices: [Slice] = []
     // Computed again, the layer has left its activations where they are read.
     if !again { slices.append { [self] in activate(kept, weights.gateUp) } }
@@ -71,7 +71,7 @@ extension TrainingPass {
   private func attendBackward(
     _ kept: LayerActivations, _ stack: StackedLinear, dout: Rows, into gradients: Rows
   ) -> [Slice] {
-    let offsets = stack.outputOffset
+    let offsets = stack.offset
     let perHead = scratch.perHead.pointer
     var slices: [Slice] = []
     for units in attention.unitRanges(rows: slab.rows, operations: Self.sliceOperations / 3) {

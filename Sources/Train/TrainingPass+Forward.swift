@@ -56,7 +56,7 @@ extension TrainingPass {
   func rotate(_ queryKeyValue: Rows, _ stack: StackedLinear, backward: Bool = false) {
     for (module, heads) in [(LinearModule.q, config.headCount), (.k, config.keyValueHeadCount)] {
       compute.rotate(
-        queryKeyValue.from(column: stack.outputOffset(module)), positions: slab.positions, heads: heads,
+        queryKeyValue.from(column: stack.offset(module)), positions: slab.positions, heads: heads,
         headSize: config.headSize, cosine: rope.cosine.pointer, sine: rope.sine.pointer, backward: backward)
     }
   }
@@ -65,9 +65,9 @@ extension TrainingPass {
     attention.unitRanges(rows: slab.rows, operations: Self.sliceOperations).map { units in
       { [self] in
         attention.forward(
-          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: stack.outputOffset(.q)),
-          keys: kept.queryKeyValue.from(column: stack.outputOffset(.k)),
-          values: kept.queryKeyValue.from(column: stack.outputOffset(.v)), out: kept.attended,
+          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: stack.offset(.q)),
+          keys: kept.queryKeyValue.from(column: stack.offset(.k)),
+          values: kept.queryKeyValue.from(column: stack.offset(.v)), out: kept.attended,
           logSumExp: kept.logSumExp)
       }
     }
@@ -75,7 +75,7 @@ extension TrainingPass {
 
   func activate(_ kept: LayerActivations, _ stack: StackedLinear) {
     compute.swiglu(
-      gate: kept.gateUp.pointer + stack.outputOffset(.gate), up: kept.gateUp.pointer + stack.outputOffset(.up),
+      gate: kept.gateUp.pointer + stack.offset(.gate), up: kept.gateUp.pointer + stack.offset(.up),
       ld: kept.gateUp.stride, rows: tokens, size: config.intermediateSize, into: scratch.activated.pointer)
   }
 

@@ -46,7 +46,7 @@ extension TrainingPass {
   ) {
     shrink(lora, x, into: inner)
     for module in lora.modules {
-      let out = y.from(column: weights.outputOffset(module.linear))
+      let out = y.from(column: weights.offset(module.linear))
       compute.multiply(
         m: tokens, n: module.outputs, k: module.rank, alpha: module.scale, inner.from(column: module.column),
         Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, beta: 1, into: out)
@@ -104,7 +104,7 @@ extension TrainingPass {
   ) {
     let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum)
     for module in lora.modules {
-      let gradient = dy.from(column: weights.outputOffset(module.linear))
+      let gradient = dy.from(column: weights.offset(module.linear))
       let b = Rows(adapter.parameter(module.b), stride: module.rank)
       compute.multiply(
         m: tokens, n: module.rank, k: module.outputs, alpha: module.scale, gradient, b,
