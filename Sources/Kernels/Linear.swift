@@ -104,7 +104,8 @@ extension Compute {
           let term = terms.baseAddress! + index
           if term.pointee.groups.overlaps(stretch) {
             if let late {
-              expand(late.term, stretch, functions, late.u, y, copy, ldy: ldy, next: term.pointee.expansion(of: stretch))
+              let next = term.pointee.expansion(of: stretch)
+              expand(late.term, stretch, functions, late.u, y, copy, ldy: ldy, next: next)
             }
             late = (term, u)
           }
