@@ -185,7 +185,9 @@ static void lora_shrink(const graft_lora *w, const float *x, size_t ldx, size_t 
 }
 
 static void lora_expand(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
-                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end) {
+                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end,
+                        const void *next) {
+  (void)next;
   size_t padded = w->is_bf16 ? (w->rank + 1) / 2 * 2 : w->rank;
   for (size_t output = group_begin * LANES; output < group_end * LANES; output++) {
     size_t first = output / LANES * padded * LANES, lane = output % LANES;

@@ -175,7 +175,9 @@ private struct SpeedReport {
   private static func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
   /// A step reads the base once, and every sequence's adapter.
-  private var bandwidth: Double { decode / Double(bench.streams) * Double(bytesPerToken + min(bench.adapters, bench.streams) * adapterBytes) }
+  private var bandwidth: Double {
+    decode / Double(bench.streams) * Double(bytesPerToken + min(bench.adapters, bench.streams) * adapterBytes)
+  }
   private var operations: Double { prefill * Double(operationsPerToken) }
 
   func printTable() {

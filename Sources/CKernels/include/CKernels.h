@@ -88,9 +88,11 @@ typedef struct {
   /// u: [rows][ldu], ldu a multiple of 16 of which the last ranks' groups are written whole.
   void (*lora_shrink)(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu);
   /// y[row][16 g + lane] += scale * sum over ranks of b * u[row], even and odd ranks apart, then added; with a
-  /// `magnitude`, [outputs], the factor is scale * magnitude.
+  /// `magnitude`, [outputs], the factor is scale * magnitude. `next`, if not null, is where as many bytes begin that
+  /// are wanted after: they are fetched meanwhile.
   void (*lora_expand)(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
-                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end);
+                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end,
+                      const void *next);
   /// out[16 g + lane] = sum of the squares of a row of NF4 weights, block by block.
   void (*nf4_row_squares)(const graft_matrix *w, float *out, size_t group_begin, size_t group_end);
   /// y += scale * factor * x, n values each.
