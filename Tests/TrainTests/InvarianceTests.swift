@@ -59,7 +59,7 @@ import Testing
     func mask(_ key: CounterKey) -> [Float] {
       compute.dropout(
         Rows(x.pointer, stride: count), into: Rows(out.pointer, stride: count), columns: count, probability: 0.3,
-        keys: [key], positions: [0])
+        keys: [key][...], positions: [0][...])
       return Array(out.buffer)
     }
     let first = mask(CounterKey(1, 2))

@@ -169,7 +169,7 @@ public final class Engine: @unchecked Sendable {
     let outcome = training?.advance() ?? .done
     let time = started.duration(to: .now)
     scheduler.trained(for: time)
-    metrics.update { $0.trainingSeconds += time / .seconds(1) }
+    metrics.update { $0.trainingSlices.observe(time / .seconds(1)) }
     switch outcome {
     case .more: break
     case .waiting: scheduler.hasTraining = false
