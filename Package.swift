@@ -51,9 +51,10 @@ let package = Package(
       swiftSettings: swiftSettings),
 
     .testTarget(
-      name: "TemplateTests", dependencies: ["Template"], resources: [.copy("Fixtures")], swiftSettings: swiftSettings),
+      name: "TemplateTests", dependencies: ["Template", "TestSupport"], resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
     .testTarget(
-      name: "KernelsTests", dependencies: ["Kernels", "Model"], resources: [.copy("Fixtures")],
+      name: "KernelsTests", dependencies: ["Kernels", "Model", "TestSupport"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .target(
       name: "TestSupport", dependencies: ["Model", "Kernels"], path: "Tests/TestSupport", swiftSettings: swiftSettings),

@@ -11,18 +11,14 @@ have random weights, which cost the same time.
 import argparse
 import json
 import os
-import pathlib
 import statistics
 import subprocess
 import sys
 import tarfile
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-PEERS = ROOT / ".build-peers"
+from peers import GRAFT, OUT, PEERS, SMALL, cpu, run
+
 LLAMA = PEERS / "llama"
-GRAFT = ROOT / ".build/release/graft"
-SMALL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
-OUT = ROOT / "docs/benchmarks"
 TYPES = ["Q4_0", "IQ4_NL"]
 # Prompt and generated tokens for each shape.
 LENGTHS = {"135m": (512, 64), "1b": (128, 16), "8b": (128, 16)}
@@ -30,10 +26,6 @@ CONFIGS = {
     "1b": dict(hidden=2048, inner=8192, layers=16, heads=32, kv=8, head=64, vocabulary=128256),
     "8b": dict(hidden=4096, inner=14336, layers=32, heads=32, kv=8, head=128, vocabulary=128256),
 }
-
-
-def run(*command, **options):
-    return subprocess.run([str(c) for c in command], check=True, **options)
 
 
 def build_llama(*targets):
@@ -168,8 +160,7 @@ def compare(shape, rounds, threads, peers):
 
 
 def table(results, threads, rounds):
-    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    lines = [f"Tokens a second on {cpu}, {threads} threads, medians of {rounds} interleaved rounds.", "",
+    lines = [f"Tokens a second on {cpu('model name')}, {threads} threads, medians of {rounds} interleaved rounds.", "",
              "| model | program | prefill | decode | prefill, share of integer peak | decode, share of read bandwidth |",
              "| --- | --- | --- | --- | --- | --- |"]
     for shape, rows in results.items():

@@ -23,6 +23,7 @@ import serving_adapters
 import serving_check
 import serving_load
 import serving_report
+from peers import GRAFT, OUT, SMALL, run
 from serving_load import LoadError
 from serving_servers import Graft, LlamaServer
 
@@ -214,9 +215,8 @@ def measure_lone(options, results, _):
         measure(server, prompts.take(1, 1, 1), adapter_of("none"), LONE)
         for number in range(max(9, options.rounds)):
             http.append(measure(server, prompts.take(1, 1, 1), adapter_of("none"), LONE).answers[0].rate)
-            out = bench.run(bench.GRAFT, "bench", "--model", bench.SMALL, "--threads", options.threads, "--prompt", 1,
-                            "--generate", LONE, "--repetitions", 1, "--data-dir", server.data, "--json",
-                            capture_output=True).stdout
+            out = run(GRAFT, "bench", "--model", SMALL, "--threads", options.threads, "--prompt", 1, "--generate", LONE,
+                      "--repetitions", 1, "--data-dir", server.data, "--json", capture_output=True).stdout
             alone.append(json.loads(out)["decode_tokens_per_second"])
             say(f"lone request: {http[-1]:.1f} tokens/s over HTTP, {alone[-1]:.1f} in graft bench")
     finally:
@@ -246,10 +246,10 @@ def main():
             left_out.append(f"{part} could not be run: {error}")
             say(left_out[-1])
     results["left_out"] = left_out
-    bench.OUT.mkdir(parents=True, exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     text = serving_report.text(results)
-    (bench.OUT / "serving.json").write_text(json.dumps(results, indent=1) + "\n")
-    (bench.OUT / "serving.md").write_text(text)
+    (OUT / "serving.json").write_text(json.dumps(results, indent=1) + "\n")
+    (OUT / "serving.md").write_text(text)
     print(text)
 
 

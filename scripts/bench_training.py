@@ -19,7 +19,6 @@ import time
 
 import peers
 
-OUT = peers.ROOT / "docs/benchmarks"
 DATA = peers.ROOT / "Benchmarks/training"
 # The first step warms up and is not counted.
 STEPS = {"dense": 4, "uneven": 7}
@@ -27,12 +26,8 @@ RATE = "2e-4"
 INITIAL = peers.PEERS / "initial-adapter"
 
 
-def cpu(field):
-    return next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith(field)), "?")
-
-
 def compute_type():
-    return "bfloat16" if "avx512_bf16" in cpu("flags").split() else "float32"
+    return "bfloat16" if "avx512_bf16" in peers.cpu("flags").split() else "float32"
 
 
 def counted_tokens(name):
@@ -98,7 +93,7 @@ def medians(runs):
 
 
 def report(results, rounds, threads, left_out=()):
-    lines = [f"Training the 135M model, rank 16 on every linear, four rows a step, on {cpu('model name')}, {threads} "
+    lines = [f"Training the 135M model, rank 16 on every linear, four rows a step, on {peers.cpu('model name')}, {threads} "
              f"threads; medians of {rounds} interleaved rounds. Tokens are the rows' own, without padding.", "",
              "| rows | program | tokens/s | peak memory, MB | loss in the last step |", "| --- | --- | --- | --- | --- |"]
     for name, rows in results.items():
@@ -112,10 +107,10 @@ def report(results, rounds, threads, left_out=()):
     lines += ["", "The first step is not counted. Dense rows have 256 tokens, uneven ones a log-normal length (median about "
               "100, at most 512). PEFT pads to the longest of its batch and counts its memory from after loading; graft's "
               "is the whole run's."]
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "training.json").write_text(json.dumps(results, indent=1) + "\n")
+    peers.OUT.mkdir(parents=True, exist_ok=True)
+    (peers.OUT / "training.json").write_text(json.dumps(results, indent=1) + "\n")
     text = "\n".join([*lines, *(f"\n{line}" for line in left_out)]) + "\n"
-    (OUT / "training.md").write_text(text)
+    (peers.OUT / "training.md").write_text(text)
     print(text)
 
 

@@ -1,5 +1,5 @@
-"""What the scripts share that run Graft beside transformers, PEFT and bitsandbytes: their environment, and the small
-model as a Hugging Face folder."""
+"""What the scripts share that run Graft beside other programs: where things lie, the environment of transformers, PEFT
+and bitsandbytes, and the small model as a Hugging Face folder."""
 
 import json
 import pathlib
@@ -8,6 +8,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".build-peers"
+OUT = ROOT / "docs/benchmarks"
 VENV = PEERS / "peft-venv"
 PYTHON = VENV / "bin/python"
 GRAFT = ROOT / ".build/release/graft"
@@ -22,6 +23,11 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 def run(*command, **options):
     return subprocess.run([str(c) for c in command], check=True, **options)
+
+
+def cpu(field):
+    """What the kernel says of the processor: its `model name`, its `flags`."""
+    return next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith(field)), "?")
 
 
 def build_peft():

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from bench import PEERS, run
+from peers import PEERS, run
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LAYERS, HEADS, KV_HEADS = 30, 9, 3

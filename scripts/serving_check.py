@@ -1,7 +1,7 @@
 """Whether an adapter does in llama-server what it does in Graft."""
 
 import serving_adapters
-from bench import PEERS, ROOT, SMALL
+from peers import PEERS, ROOT, SMALL
 from serving_servers import Graft, LlamaServer
 
 TEXT = ROOT / "Benchmarks/text/declaration-and-constitution.txt"

@@ -2,16 +2,14 @@
 
 import statistics
 
+from peers import cpu
+
 LOADS = {"none": "no adapter", "one": "one adapter", "mixed": "16 adapters, mixed"}
-
-
-def processor():
-    return next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
 
 
 def text(results):
     lines = [
-        f"Serving SmolLM2-135M on {processor()}, {results['threads']} threads: medians of {results['rounds']} "
+        f"Serving SmolLM2-135M on {cpu('model name')}, {results['threads']} threads: medians of {results['rounds']} "
         "interleaved rounds, percentiles over all their requests. Closed loop: each client sends its next request when "
         "its last has ended. Prompts of 32 random tokens, no two the same, 64 tokens each, greedy, streamed. Adapters "
         "are random, of rank 16 on all seven linear modules; mixed means that client i has adapter i mod 16.", "",

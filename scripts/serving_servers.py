@@ -12,7 +12,8 @@ import time
 import urllib.error
 import urllib.request
 
-from bench import GRAFT, LLAMA, PEERS, SMALL
+from bench import LLAMA
+from peers import GRAFT, PEERS, SMALL
 from serving_load import LoadError, post
 
 PATIENCE = 300  # seconds to load

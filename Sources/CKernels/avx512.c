@@ -39,7 +39,9 @@ IV iv iv_splat(const int16_t *pair) {
 // The look-up takes the low five bits of each 16; the table stands twice, so that the fifth does not matter.
 IV void take_codes(const uint8_t *chunk, int part, iv *pairs) {
   (void)part;
-  const __m512i codes = _mm512_loadu_si512(chunk);
+  // Of each lane's four bytes the middle two change places, so that 16-bit halves hold neighbouring columns.
+  const __m512i swap = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+  const __m512i codes = _mm512_shuffle_epi8(_mm512_loadu_si512(chunk), swap);
   const __m512i table = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)graft_nf4_integers));
   pairs[0] = _mm512_permutexvar_epi16(codes, table);
   pairs[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 8), table);

@@ -36,7 +36,7 @@ static void nf4_product(const graft_matrix *w, const float *x, size_t ldx, size_
 }
 
 static void dense_product(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
-                          size_t group_begin, size_t group_end, float scale, int add) {
+                          size_t group_begin, size_t group_end) {
   for (size_t g = group_begin; g < group_end; g++) {
     const float *group = (const float *)w->data + g * w->columns * LANES;
     for (size_t row = 0; row < rows; row++) {
@@ -51,15 +51,12 @@ static void dense_product(const graft_matrix *w, const float *x, size_t ldx, siz
           }
           total = total + (half[0] + half[1]);
         }
-        float *out = &y[row * ldy + g * LANES + lane];
-        *out = add ? fmaf(scale, total, *out) : scale * total;
+        y[row * ldy + g * LANES + lane] = total;
       }
     }
   }
 }
 
-// Where a column lies among its 8 in a rounded row.
-static const int order[8] = {0, 2, 1, 3, 4, 6, 5, 7};
 
 static void quantize(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale) {
   for (size_t b = 0; b < columns / block; b++, x += block, q += stride * block, scale += stride) {
@@ -68,14 +65,14 @@ static void quantize(const float *x, size_t columns, size_t block, size_t stride
     float inverse = highest > 0 ? GRAFT_INTEGER_ONE / highest : 0;
     inverse = inverse < INFINITY ? inverse : 0;
     *scale = highest * (1.0f / GRAFT_INTEGER_ONE);
-    for (size_t i = 0; i < block; i++) q[i] = scalar_round(x[i / 8 * 8 + order[i % 8]] * inverse);
+    for (size_t i = 0; i < block; i++) q[i] = scalar_round(x[i] * inverse);
   }
 }
 
 static void integer_product(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                             size_t group_begin, size_t group_end, int is_nf4) {
   size_t blocks = w->columns / w->block;
-  float unit = is_nf4 ? 1.0f / GRAFT_INTEGER_ONE : 1.0f;
+  float unit = is_nf4 ? w->half_unit / GRAFT_INTEGER_ONE : w->half_unit;
   for (size_t g = group_begin; g < group_end; g++) {
     for (size_t row = 0; row < rows; row++) {
       for (size_t lane = 0; lane < LANES; lane++) {
@@ -84,19 +81,19 @@ static void integer_product(const graft_matrix *w, const graft_activations *x, s
           uint32_t sum = 0;  // wraps where a row is not finite
           const int16_t *q = x->q + (b * x->stride + row) * w->block;
           for (size_t i = b * w->block; i < (b + 1) * w->block; i++) {
-            size_t column = i / 8 * 8 + order[i % 8];
             int weight;
             if (is_nf4) {
               const uint8_t *group = (const uint8_t *)w->data + g * w->columns * 8;
-              uint8_t byte = group[column / 8 * 64 + lane * 4 + column % 4];
-              weight = graft_nf4_integers[column % 8 < 4 ? byte & 15 : byte >> 4];
+              uint8_t byte = group[i / 8 * 64 + lane * 4 + i % 4];
+              weight = graft_nf4_integers[i % 8 < 4 ? byte & 15 : byte >> 4];
             } else {
               weight = ((const int8_t *)w->data)[g * w->columns * LANES + (i / 2 * LANES + lane) * 2 + i % 2];
             }
             sum += (uint32_t)(weight * q[i - b * w->block]);
           }
           float factor = x->scale[b * x->stride + row] * unit;
-          total = fmaf(w->scale[(g * blocks + b) * LANES + lane] * factor, (float)(int32_t)sum, total);
+          float scale = half_to_float(w->half_scale[(g * blocks + b) * LANES + lane]);
+          total = fmaf(scale * factor, (float)(int32_t)sum, total);
         }
         y[row * ldy + g * LANES + lane] = total;
       }

@@ -47,61 +47,8 @@ public struct Compute: Sendable {
     }
   }
 
-  /// The product of `rows` rows, f32 or rounded as `roundingBlock` says, for any range of the matrix's groups.
-  func baseProduct(
-    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows, into y: UnsafeMutablePointer<Float>
-  ) -> (Range<Int>) -> Void {
-    let functions = kernels.functions
-    let (descriptor, columns, ldy) = (w.descriptor, w.columns, w.paddedOutputs)
-    guard let block = roundingBlock(w) else {
-      if case .nf4 = w.storage {
-        return { groups in
-          withUnsafePointer(to: descriptor) {
-            functions.nf4_product($0, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound)
-          }
-        }
-      }
-      return { groups in
-        withUnsafePointer(to: descriptor) {
-          functions.dense_product($0, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
-        }
-      }
-    }
-    let activations = graft_activations(
-      q: rounded.values.pointer, scale: rounded.scale.pointer, columns: columns, block: block, stride: rows)
-    let isNF4 = if case .nf4 = w.storage { true } else { false }
-    let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
-    return { groups in
-      withUnsafePointer(to: descriptor) { descriptor in
-        withUnsafePointer(to: activations) {
-          function(descriptor, $0, rows, y, ldy, groups.lowerBound, groups.upperBound)
-        }
-      }
-    }
-  }
-
-  /// Groups that a part of a product takes: few enough that threads end together, enough to pay for handing it out.
-  func partSize(groups: Int, rows: Int, columns: Int) -> Int {
-    let worthwhile = max(1, 2_000_000 / (rows * columns * 2 * tileLanes))
-    return min(worthwhile, max(1, (groups + pool.threadCount * 4 - 1) / (pool.threadCount * 4)))
-  }
-
-  /// y = x · Wᵀ in f32, whatever the mode. x: [rows][ldx], y: [rows][ldy], of which `w.paddedOutputs` a row are written.
-  public func product(
-    _ w: Matrix, _ x: UnsafePointer<Float>, ldx: Int, rows: Int, into y: UnsafeMutablePointer<Float>, ldy: Int
-  ) {
-    var descriptor = w.descriptor
-    let functions = kernels.functions
-    pool.run(count: w.groups, grain: 1) { groups in
-      switch w.storage {
-      case .nf4:
-        functions.nf4_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound)
-      case .dense:
-        functions.dense_product(&descriptor, x, ldx, rows, y, ldy, groups.lowerBound, groups.upperBound, 1, 0)
-      case .int8: preconditionFailure("bytes are multiplied as integers")
-      }
-    }
-  }
+  /// Groups of a matrix that are worth being handed to a thread.
+  func leastGroups(rows: Int, columns: Int) -> Int { max(1, 20_000 / (rows * columns * tileLanes)) }
 
   /// out = x / sqrt(mean(x²) + ε) · weight for each row of `size` (Zhang and Sennrich, 2019).
   public func rmsNorm(

@@ -1,9 +1,51 @@
 import CKernels
 
+/// What serving and training share of DoRA (Liu et al., 2024).
+public enum DoRA {
+  /// ‖W + scale·B·A‖ of each row, as the root of ‖W‖² + 2·scale·B·(A·Wᵀ) + scale²·B·(A·Aᵀ)·Bᵀ, so that no sum of
+  /// matrices is ever made.
+  /// - Parameters:
+  ///   - squares: ‖W‖² of each row: [outputs]
+  ///   - products: A·Wᵀ, [rank][outputs]
+  ///   - a: [rank][columns], row-major
+  ///   - b: [outputs][rank], row-major
+  public static func norms(
+    squares: ArraySlice<Double>, products: Rows, a: UnsafePointer<Float>, b: UnsafePointer<Float>, rank: Int,
+    columns: Int, scale: Float
+  ) -> [Double] {
+    let gram = gramMatrix(a, rank: rank, columns: columns)
+    let s = Double(scale)
+    return squares.enumerated().map { row, base in
+      var (cross, square) = (0.0, 0.0)
+      for r in 0..<rank {
+        let weight = Double(b[row * rank + r])
+        cross += weight * Double(products.pointer[r * products.stride + row])
+        var sum = 0.0
+        for q in 0..<rank { sum += gram[r * rank + q] * Double(b[row * rank + q]) }
+        square += weight * sum
+      }
+      // Rounding can take a norm of nearly 0 below it.
+      return max(base + 2 * s * cross + s * s * square, 0).squareRoot()
+    }
+  }
+
+  /// A·Aᵀ, [rank][rank].
+  private static func gramMatrix(_ a: UnsafePointer<Float>, rank: Int, columns: Int) -> [Double] {
+    var gram = [Double](repeating: 0, count: rank * rank)
+    for r in 0..<rank {
+      for q in 0...r {
+        var sum = 0.0
+        for c in 0..<columns { sum += Double(a[r * columns + c]) * Double(a[q * columns + c]) }
+        gram[r * rank + q] = sum
+        gram[q * rank + r] = sum
+      }
+    }
+    return gram
+  }
+}
+
 extension Compute {
-  /// DoRA's row factors m = magnitude / ‖W + scale·B·A‖ (Liu et al., 2024), norms taken by row over the exact weights.
-  ///
-  /// The norms come out of ‖W‖² + 2·scale·B·(A·Wᵀ) + scale²·B·(A·Aᵀ)·Bᵀ, so that no sum of matrices is ever made.
+  /// DoRA's row factors m = magnitude / ‖W + scale·B·A‖, norms taken by row over the exact weights.
   /// - Parameters:
   ///   - rows: of `w`, a whole module's; they begin on a multiple of 16
   ///   - a: [rank, columns], row-major
@@ -17,49 +59,38 @@ extension Compute {
     let products = AlignedBuffer<Float>(count: rank * w.paddedOutputs)
     a.withUnsafeBufferPointer { a in
       guard let a = a.baseAddress else { return }
-      exact.baseProduct(w, a, rows: rank, rounded: RoundedRows(rows: 0, columns: 0), into: products.pointer)(groups)
+      let rounded = RoundedRows(rows: 0, columns: 0)
+      BaseProduct(exact, w, a, rows: rank, rounded: rounded, into: products.pointer).compute(groups)
     }
-    let squares = rowSquares(w, groups: groups)
-    var gram = [Double](repeating: 0, count: rank * rank)
-    for r in 0..<rank {
-      for q in 0...r {
-        var sum = 0.0
-        for c in 0..<w.columns { sum += Double(a[r * w.columns + c]) * Double(a[q * w.columns + c]) }
-        gram[r * rank + q] = sum
-        gram[q * rank + r] = sum
-      }
-    }
-    let s = Double(scale)
-    return rows.indices.map { row in
-      let o = row - rows.lowerBound
-      var (cross, square) = (0.0, 0.0)
-      for r in 0..<rank {
-        let weight = Double(b[o * rank + r])
-        cross += weight * Double(products.pointer[r * w.paddedOutputs + row])
-        var sum = 0.0
-        for q in 0..<rank { sum += gram[r * rank + q] * Double(b[o * rank + q]) }
-        square += weight * sum
-      }
-      let norm = (squares[o] + 2 * s * cross + s * s * square).squareRoot()
-      // A row of zeros gives zeros, whatever its factor.
-      return norm > 0 ? Float(Double(magnitude[o]) / norm) : 0
-    }
+    let norms = DoRA.norms(
+      squares: squaredRowNorms(w, groups: groups).prefix(rows.count),
+      products: Rows(products.pointer + rows.lowerBound, stride: w.paddedOutputs), a: a, b: b, rank: rank,
+      columns: w.columns, scale: scale)
+    // A row of zeros gives zeros, whatever its factor.
+    return zip(magnitude, norms).map { $1 > 0 ? Float(Double($0) / $1) : 0 }
   }
 
-  /// ‖W‖² of each row of some groups.
-  private func rowSquares(_ w: Matrix, groups: Range<Int>) -> [Double] {
-    let count = groups.count * tileLanes
-    if case .nf4 = w.storage {
-      let out = AlignedBuffer<Float>(count: w.paddedOutputs)
-      withUnsafePointer(to: w.descriptor) {
-        kernels.functions.nf4_row_squares($0, out.pointer, groups.lowerBound, groups.upperBound)
+  /// ‖W‖² of each row of some groups of an NF4 or dense matrix, padding included.
+  public func squaredRowNorms(_ w: Matrix, groups: Range<Int>) -> [Double] {
+    let squares = AlignedBuffer<Double>(count: groups.count * tileLanes)
+    let sums = AlignedBuffer<Float>(count: w.paddedOutputs)
+    pool.run(count: groups.count, grain: 1) { part in
+      let rows = part.lowerBound * tileLanes..<part.upperBound * tileLanes
+      let first = groups.lowerBound * tileLanes
+      if case .nf4 = w.storage {
+        withUnsafePointer(to: w.descriptor) {
+          kernels.functions.nf4_row_squares(
+            $0, sums.pointer, groups.lowerBound + part.lowerBound, groups.lowerBound + part.upperBound)
+        }
+        for row in rows { squares[row] = Double(sums[first + row]) }
+      } else {
+        let values = AlignedBuffer<Float>(count: w.columns)
+        for row in rows {
+          w.copyRow(first + row, to: values.pointer)
+          squares[row] = values.buffer.reduce(0.0) { $0 + Double($1) * Double($1) }
+        }
       }
-      return (0..<count).map { Double(out.pointer[groups.lowerBound * tileLanes + $0]) }
     }
-    let row = AlignedBuffer<Float>(count: w.columns)
-    return (0..<count).map { index in
-      w.copyRow(groups.lowerBound * tileLanes + index, to: row.pointer)
-      return row.buffer.reduce(0.0) { $0 + Double($1) * Double($1) }
-    }
+    return Array(squares.buffer)
   }
 }

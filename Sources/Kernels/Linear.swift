@@ -1,12 +1,21 @@
 import CKernels
 
 /// What an adapter adds to some rows of a product.
-public struct LinearTerm: Sendable {
+///
+/// `@unchecked Sendable`: the pointers lead into `module`, which never changes.
+public struct LinearTerm: @unchecked Sendable {
   let module: LowRank
   let rows: Range<Int>
+  /// Of the matrix's groups, those that the module adds to.
+  let groups: Range<Int>
   let offset: Int
   let scale: Float
   let weight: Float
+  // The module's own, at hand for the threads without touching its reference count.
+  let factors: graft_lora
+  let paddedRank: Int
+  let rowFactors: UnsafePointer<Float>?
+  let rowFactorsLessOne: UnsafePointer<Float>?
 
   /// - Parameters:
   ///   - rows: of the batch
@@ -19,6 +28,11 @@ public struct LinearTerm: Sendable {
     self.offset = offset
     self.scale = scale
     self.weight = weight
+    groups = offset / tileLanes..<offset / tileLanes + TileLayout.groups(module.outputs)
+    factors = module.descriptor
+    paddedRank = module.paddedRank
+    rowFactors = module.rowFactors
+    rowFactorsLessOne = module.rowFactorsLessOne
   }
 }
 
@@ -64,75 +78,68 @@ extension Compute {
   ) {
     guard rows > 0 else { return }
     let ldy = w.paddedOutputs
-    var starts: [Int] = []
-    starts.reserveCapacity(terms.count)
-    var room = 0
-    var hasFactors = false
-    for term in terms {
-      starts.append(room)
-      room += term.rows.count * term.module.paddedRank
-      hasFactors = hasFactors || term.module.hasRowFactors
+    let (room, hasFactors) = terms.reduce(into: (0, false)) { sum, term in
+      sum.0 += term.rows.count * term.paddedRank
+      sum.1 = sum.1 || term.rowFactors != nil
     }
     let (shrunk, copy) = scratch.reserve(shrunk: room, copy: hasFactors ? rows * ldy : 0)
-    let rounded = scratch.rounded
-    prepare(w, x, rows: rows, terms: terms, starts: starts, rounded: rounded, shrunk: shrunk)
-
-    let product = baseProduct(w, x, rows: rows, rounded: rounded, into: y)
+    let product = BaseProduct(self, w, x, rows: rows, rounded: scratch.rounded, into: y)
     let functions = kernels.functions
-    // A stretch of gate's outputs takes the same stretch of up's with it.
-    let (groups, mirror) =
-      if case .swiglu(let up, _, _) = finish { (up / tileLanes, up / tileLanes) } else { (w.groups, 0) }
-    pool.run(count: groups, size: partSize(groups: groups, rows: rows, columns: w.columns)) { part in
-      for stretch in mirror > 0 ? [part, part.lowerBound + mirror..<part.upperBound + mirror] : [part] {
-        product(stretch)
+    terms.withUnsafeBufferPointer { terms in
+      prepare(product, x, terms: terms, shrunk: shrunk)
+      func compute(_ stretch: Range<Int>) {
+        product.compute(stretch)
         if hasFactors { copyRows(terms, stretch, y, copy, ldy: ldy) }
-        for (index, term) in terms.enumerated() {
-          expand(term, stretch, functions, shrunk + starts[index], y, copy, ldy: ldy)
+        var u = shrunk
+        for index in terms.indices {
+          expand(terms.baseAddress! + index, stretch, functions, u, y, copy, ldy: ldy)
+          u += terms[index].rows.count * terms[index].paddedRank
         }
       }
-      finishRows(finish, part, functions, rows: rows, y, ldy: ldy)
+      // A stretch of gate's outputs takes the same stretch of up's with it.
+      let mirror = if case .swiglu(let up, _, _) = finish { up / tileLanes } else { 0 }
+      pool.run(count: mirror > 0 ? mirror : w.groups, grain: leastGroups(rows: rows, columns: w.columns)) { part in
+        compute(part)
+        if mirror > 0 { compute(part.lowerBound + mirror..<part.upperBound + mirror) }
+        finishRows(finish, part, functions, rows: rows, y, ldy: ldy)
+      }
     }
   }
 
   /// Rounds the rows where the product wants them rounded, and computes A · x of every term.
   private func prepare(
-    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, terms: [LinearTerm], starts: [Int], rounded: RoundedRows,
+    _ product: BaseProduct, _ x: UnsafePointer<Float>, terms: UnsafeBufferPointer<LinearTerm>,
     shrunk: UnsafeMutablePointer<Float>
   ) {
+    let roundingParts = product.roundingParts
+    if terms.isEmpty { return pool.run(parts: roundingParts) { product.round(part: $0) } }
     let functions = kernels.functions
-    let block = roundingBlock(w)
-    let rowsAPart = 16
-    let roundingParts = block == nil ? 0 : (rows + rowsAPart - 1) / rowsAPart
-    var shrinkParts: [(term: Int, rows: Range<Int>)] = []
-    for (index, term) in terms.enumerated() {
-      for first in stride(from: 0, to: term.rows.count, by: 32) {
-        shrinkParts.append((index, first..<min(first + 32, term.rows.count)))
-      }
-    }
-    pool.run(parts: roundingParts + shrinkParts.count) { part in
-      if part < roundingParts, let block {
-        for row in part * rowsAPart..<min((part + 1) * rowsAPart, rows) {
-          functions.quantize(
-            x + row * w.columns, w.columns, block, rows, rounded.values.pointer + row * block,
-            rounded.scale.pointer + row)
-        }
-      } else {
-        let (index, range) = shrinkParts[part - roundingParts]
-        let term = terms[index]
-        var factors = term.module.descriptor
+    // Terms are cut into parts of so many rows; the longest says how many parts each is given.
+    let rowsAPart = 32
+    let partsATerm = terms.reduce(1) { max($0, ($1.rows.count + rowsAPart - 1) / rowsAPart) }
+    pool.run(parts: roundingParts + terms.count * partsATerm) { part in
+      if part < roundingParts { return product.round(part: part) }
+      let (index, piece) = (part - roundingParts).quotientAndRemainder(dividingBy: partsATerm)
+      let term = terms.baseAddress! + index
+      let first = piece * rowsAPart
+      let count = min(rowsAPart, term.pointee.rows.count - first)
+      guard count > 0 else { return }
+      let start = terms[..<index].reduce(0) { $0 + $1.rows.count * $1.paddedRank }
+      withUnsafePointer(to: term.pointee.factors) { factors in
         functions.lora_shrink(
-          &factors, x + (term.rows.lowerBound + range.lowerBound) * w.columns, w.columns, range.count,
-          shrunk + starts[index] + range.lowerBound * term.module.paddedRank, term.module.paddedRank)
+          factors, x + (term.pointee.rows.lowerBound + first) * product.columns, product.columns, count,
+          shrunk + start + first * term.pointee.paddedRank, term.pointee.paddedRank)
       }
     }
   }
 
-  /// Keeps the base's outputs of the rows that DoRA scales, before anything is added to them.
+  /// Keeps the base's outputs that DoRA scales, before anything is added to them.
   private func copyRows(
-    _ terms: [LinearTerm], _ groups: Range<Int>, _ y: UnsafePointer<Float>, _ copy: UnsafeMutablePointer<Float>,
-    ldy: Int
+    _ terms: UnsafeBufferPointer<LinearTerm>, _ stretch: Range<Int>, _ y: UnsafePointer<Float>,
+    _ copy: UnsafeMutablePointer<Float>, ldy: Int
   ) {
-    for term in terms where term.module.hasRowFactors {
+    for term in terms where term.rowFactors != nil {
+      let groups = stretch.clamped(to: term.groups)
       for row in term.rows {
         let at = row * ldy + groups.lowerBound * tileLanes
         (copy + at).update(from: y + at, count: groups.count * tileLanes)
@@ -142,21 +149,23 @@ extension Compute {
 
   /// Adds a term's share of a stretch of the matrix's groups.
   private func expand(
-    _ term: LinearTerm, _ stretch: Range<Int>, _ functions: graft_kernels, _ shrunk: UnsafePointer<Float>,
-    _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int
+    _ term: UnsafePointer<LinearTerm>, _ stretch: Range<Int>, _ functions: graft_kernels,
+    _ shrunk: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int
   ) {
-    let first = term.offset / tileLanes
-    let groups = stretch.clamped(to: first..<first + TileLayout.groups(term.module.outputs))
+    let (first, rows, offset) = (term.pointee.groups.lowerBound, term.pointee.rows, term.pointee.offset)
+    let groups = stretch.clamped(to: term.pointee.groups)
     guard !groups.isEmpty else { return }
-    var factors = term.module.descriptor
-    functions.lora_expand(
-      &factors, shrunk, term.module.paddedRank, term.rows.count, term.scale, term.module.rowFactors,
-      y + term.rows.lowerBound * ldy + term.offset, ldy, groups.lowerBound - first, groups.upperBound - first)
-    guard let lessOne = term.module.rowFactorsLessOne else { return }
-    for row in term.rows {
+    withUnsafePointer(to: term.pointee.factors) { factors in
+      functions.lora_expand(
+        factors, shrunk, term.pointee.paddedRank, rows.count, term.pointee.scale, term.pointee.rowFactors,
+        y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first)
+    }
+    guard let lessOne = term.pointee.rowFactorsLessOne else { return }
+    for row in rows {
       let at = row * ldy + groups.lowerBound * tileLanes
       functions.add_scaled(
-        y + at, copy + at, lessOne + groups.lowerBound * tileLanes - term.offset, term.weight, groups.count * tileLanes)
+        y + at, copy + at, lessOne + groups.lowerBound * tileLanes - offset, term.pointee.weight,
+        groups.count * tileLanes)
     }
   }
 

@@ -7,9 +7,10 @@ import CKernels
 /// `@unchecked Sendable`: what the pointers lead to is never written after the matrix was made.
 public struct Matrix: @unchecked Sendable {
   public enum Storage: Sendable {
-    /// 4-bit codes in tile order, with f32 absmax for each `block` columns of a row.
+    /// 4-bit codes in tile order, with an absmax for each `block` columns of a row: in f32, and in f16 where integer
+    /// products are to read it.
     case nf4(block: Int)
-    /// Signed bytes, [group][column pair][16][2], with an f32 scale for each `block` columns of a row.
+    /// Signed bytes, [group][column pair][16][2], with an f16 scale for each `block` columns of a row.
     case int8(block: Int)
     /// f32 values, [group][column][16].
     case dense
@@ -20,17 +21,18 @@ public struct Matrix: @unchecked Sendable {
   public let storage: Storage
   let data: UnsafeRawPointer
   let scale: UnsafePointer<Float>?
+  let halfScale: HalfScale?
   let owner: any AnyObject & Sendable
 
-  /// What a product reads of it.
+  /// What a product reads of it; an integer product, where it can be read by one.
   public var byteCount: Int {
     switch storage {
     case .nf4(let block):
       TileLayout.codeBytes(outputs: outputs, columns: columns)
-        + TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4
+        + TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * (halfScale == nil ? 4 : 2)
     case .int8(let block):
       TileLayout.denseCount(outputs: outputs, columns: columns)
-        + TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4
+        + TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 2
     case .dense: TileLayout.denseCount(outputs: outputs, columns: columns) * 4
     }
   }
@@ -41,37 +43,39 @@ public struct Matrix: @unchecked Sendable {
   /// - Parameters:
   ///   - codes: `TileLayout.codeBytes` bytes in tile order
   ///   - scale: absmax as [group][columns / block][16]
+  ///   - halfScale: the same rounded, without which integer products cannot read the matrix
   ///   - columns: a multiple of 8
   public init(
-    nf4 codes: UnsafeRawPointer, scale: UnsafePointer<Float>, outputs: Int, columns: Int, block: Int,
-    owner: any AnyObject & Sendable
+    nf4 codes: UnsafeRawPointer, scale: UnsafePointer<Float>, halfScale: HalfScale?, outputs: Int, columns: Int,
+    block: Int, owner: any AnyObject & Sendable
   ) {
-    self.init(.nf4(block: block), codes, scale, outputs: outputs, columns: columns, owner: owner)
+    self.init(.nf4(block: block), codes, scale, halfScale, outputs: outputs, columns: columns, owner: owner)
   }
 
   /// - Parameters:
-  ///   - bytes: [group][column pair][16][2] signed bytes, pairs in the order of `TileLayout.pairOrder`
+  ///   - bytes: [group][column pair][16][2] signed bytes
   ///   - scale: [group][columns / block][16]
   ///   - columns: a multiple of 8
   public init(
-    int8 bytes: UnsafeRawPointer, scale: UnsafePointer<Float>, outputs: Int, columns: Int, block: Int,
+    int8 bytes: UnsafeRawPointer, scale: HalfScale, outputs: Int, columns: Int, block: Int,
     owner: any AnyObject & Sendable
   ) {
-    self.init(.int8(block: block), bytes, scale, outputs: outputs, columns: columns, owner: owner)
+    self.init(.int8(block: block), bytes, nil, scale, outputs: outputs, columns: columns, owner: owner)
   }
 
   /// - Parameter values: [group][column][16] floats
   public init(dense values: UnsafePointer<Float>, outputs: Int, columns: Int, owner: any AnyObject & Sendable) {
-    self.init(.dense, UnsafeRawPointer(values), nil, outputs: outputs, columns: columns, owner: owner)
+    self.init(.dense, UnsafeRawPointer(values), nil, nil, outputs: outputs, columns: columns, owner: owner)
   }
 
   private init(
-    _ storage: Storage, _ data: UnsafeRawPointer, _ scale: UnsafePointer<Float>?, outputs: Int, columns: Int,
-    owner: any AnyObject & Sendable
+    _ storage: Storage, _ data: UnsafeRawPointer, _ scale: UnsafePointer<Float>?, _ halfScale: HalfScale?,
+    outputs: Int, columns: Int, owner: any AnyObject & Sendable
   ) {
     self.storage = storage
     self.data = data
     self.scale = scale
+    self.halfScale = halfScale
     self.outputs = outputs
     self.columns = columns
     self.owner = owner
@@ -94,10 +98,14 @@ public struct Matrix: @unchecked Sendable {
   static let denseBlock = 64
 
   var descriptor: graft_matrix {
-    switch storage {
-    case .nf4(let block), .int8(let block): graft_matrix(data: data, scale: scale, columns: columns, block: block)
-    case .dense: graft_matrix(data: data, scale: nil, columns: columns, block: Self.denseBlock)
-    }
+    let block =
+      switch storage {
+      case .nf4(let block), .int8(let block): block
+      case .dense: Self.denseBlock
+      }
+    return graft_matrix(
+      data: data, scale: scale, half_scale: halfScale?.values, half_unit: halfScale?.unit ?? 0, columns: columns,
+      block: block)
   }
 
   /// Copies row `row` of a dense matrix (an embedding) to `out`: `columns` floats.
@@ -105,6 +113,32 @@ public struct Matrix: @unchecked Sendable {
     let values = data.assumingMemoryBound(to: Float.self)
     let first = TileLayout.denseIndex(row: row, column: 0, columns: columns)
     for column in 0..<columns { out[column] = values[first + column * tileLanes] }
+  }
+}
+
+/// Scales in f16: value · unit, the unit a power of two that brings the largest near the top of f16's range, so that
+/// matrices of any magnitude keep eleven bits of their larger scales.
+///
+/// `@unchecked Sendable`: what the pointer leads to is never written.
+public struct HalfScale: @unchecked Sendable {
+  let values: UnsafePointer<UInt16>
+  let unit: Float
+
+  /// Exponents that a unit may have.
+  public static let exponents = -126...113
+
+  /// - Parameter exponent: the unit's, in `exponents`
+  public init(values: UnsafePointer<UInt16>, exponent: Int) {
+    self.values = values
+    unit = Float(sign: .plus, exponent: exponent, significand: 1)
+  }
+
+  /// - Parameter scales: finite and not negative
+  public static func round(_ scales: [Float]) -> (values: [UInt16], exponent: Int) {
+    let largest = scales.max() ?? 0
+    let exponent = largest > 0 ? max(Int(largest.exponent) - 14, exponents.lowerBound) : 0
+    let inverse = Float(sign: .plus, exponent: -exponent, significand: 1)
+    return (scales.map { Float16($0 * inverse).bitPattern }, exponent)
   }
 }
 
@@ -130,9 +164,6 @@ public enum TileLayout {
     return a % 8 == 0 ? a : nil
   }
 
-  /// Of each 8 columns, the order in which integer products take them.
-  public static let pairOrder = [0, 2, 1, 3, 4, 6, 5, 7]
-
   /// Rounds a group of 16 rows to signed bytes, with a scale (largest magnitude / 127) for each `block` columns.
   /// - Parameters:
   ///   - values: [column][16], a group of a dense matrix
@@ -149,10 +180,9 @@ public enum TileLayout {
         let step = highest / 127
         scale[b * tileLanes + lane] = step
         let inverse = step > 0 ? 1 / step : 0
-        for i in b * block..<(b + 1) * block {
-          let column = i / 8 * 8 + pairOrder[i % 8]
+        for column in b * block..<(b + 1) * block {
           let rounded = (values[column * tileLanes + lane] * inverse).rounded(.toNearestOrEven)
-          bytes[(i / 2 * tileLanes + lane) * 2 + i % 2] = Int8(max(-127, min(127, rounded)))
+          bytes[(column / 2 * tileLanes + lane) * 2 + column % 2] = Int8(max(-127, min(127, rounded)))
         }
       }
     }

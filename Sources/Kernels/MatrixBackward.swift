@@ -101,24 +101,16 @@ extension Compute {
     _ w: Matrix, groups: Range<Int>, _ x: UnsafePointer<Float>, rows: Int, rounded: RoundedRows,
     into y: UnsafeMutablePointer<Float>
   ) {
-    let product = baseProduct(w, x, rows: rows, rounded: rounded, into: y)
-    let size = partSize(groups: groups.count, rows: rows, columns: w.columns)
-    pool.run(count: groups.count, size: size) { part in
-      product(groups.lowerBound + part.lowerBound..<groups.lowerBound + part.upperBound)
+    let product = BaseProduct(self, w, x, rows: rows, rounded: rounded, into: y)
+    pool.run(count: groups.count, grain: leastGroups(rows: rows, columns: w.columns)) { part in
+      product.compute(groups.lowerBound + part.lowerBound..<groups.lowerBound + part.upperBound)
     }
   }
 
   /// Rounds rows for integer products with `w`, where the mode has such.
   public func round(_ x: UnsafePointer<Float>, rows: Int, for w: Matrix, into rounded: RoundedRows) {
-    guard let block = roundingBlock(w) else { return }
-    let functions = kernels.functions
-    pool.run(count: rows, grain: 16) { range in
-      for row in range {
-        functions.quantize(
-          x + row * w.columns, w.columns, block, rows, rounded.values.pointer + row * block,
-          rounded.scale.pointer + row)
-      }
-    }
+    let product = BaseProduct(self, w, x, rows: rows, rounded: rounded, into: nil)
+    pool.run(parts: product.roundingParts) { product.round(part: $0) }
   }
 
   /// dx = dy · W over some outputs, a tile of W decoded at a time (f32 arithmetic in every mode).
@@ -138,29 +130,5 @@ extension Compute {
         training, dy, rows: rows, outputs: outputs, columns: first + part.lowerBound..<first + part.upperBound,
         into: dx)
     }
-  }
-}
-
-extension Compute {
-  /// The squares of the rows of W, summed: [paddedOutputs] values.
-  public func squaredRowNorms(_ w: Matrix) -> [Float] {
-    let training = kernels.training
-    let decode = w.decode(training)
-    let sums = AlignedBuffer<Float>(count: w.paddedOutputs)
-    pool.run(parts: w.groups) { group in
-      var descriptor = w.descriptor
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: w.columns * tileLanes) { values in
-        decode(&descriptor, group, group + 1, 0, w.columns, values.baseAddress!, tileLanes)
-        for lane in 0..<tileLanes {
-          var sum = 0.0
-          for column in 0..<w.columns {
-            let value = Double(values[column * tileLanes + lane])
-            sum += value * value
-          }
-          sums.pointer[group * tileLanes + lane] = Float(sum)
-        }
-      }
-    }
-    return Array(sums.buffer)
   }
 }

@@ -17,9 +17,9 @@ import Synchronization
 public final class ThreadPool: @unchecked Sendable {
   public let threadCount: Int
 
-  private var task: (body: UnsafeRawPointer, call: (UnsafeRawPointer, Int) -> Void)?
-  private let partCount = Atomic<Int>(0)
-  private let nextPart = Atomic<Int>(0)
+  private var task: Task?
+  /// The first index that no thread has taken.
+  private let next = Atomic<Int>(0)
   private let unfinishedWorkers = Atomic<Int>(0)
   private let generation = Atomic<Int>(0)
   private let parkedWorkers = Atomic<Int>(0)
@@ -60,22 +60,43 @@ public final class ThreadPool: @unchecked Sendable {
 
   /// Calls `body` once for each part 0 ..< parts, on all threads, and returns when every part is done.
   public func run(parts: Int, _ body: (Int) -> Void) {
-    guard parts > 1, !threads.isEmpty else {
-      for part in 0..<max(parts, 0) { body(part) }
+    run(count: parts, size: 1) { range in for part in range { body(part) } }
+  }
+
+  /// Splits 0 ..< count into ranges: each takes an even share of half of what is left, and at least `grain`, so that
+  /// few are handed out and threads of uneven speed end together all the same.
+  public func run(count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
+    run(count, least: max(grain, 1), share: 2 * threadCount, body)
+  }
+
+  /// Splits 0 ..< count into ranges of `size`.
+  public func run(count: Int, size: Int, _ body: (Range<Int>) -> Void) {
+    run(count, least: max(size, 1), share: .max, body)
+  }
+
+  private struct Task {
+    let body: UnsafePointer<(Range<Int>) -> Void>
+    let count: Int
+    /// A range's least length.
+    let least: Int
+    /// It is longer where that is less than such a part of what is left.
+    let share: Int
+  }
+
+  private func run(_ count: Int, least: Int, share: Int, _ body: (Range<Int>) -> Void) {
+    guard count > 0 else { return }
+    guard count > least, !threads.isEmpty else {
+      for first in stride(from: 0, to: count, by: least) { body(first..<min(first + least, count)) }
       return
     }
     withoutActuallyEscaping(body) { escaping in
-      withUnsafePointer(to: escaping) { pointer in
-        task = (
-          UnsafeRawPointer(pointer),
-          { raw, part in raw.assumingMemoryBound(to: ((Int) -> Void).self).pointee(part) }
-        )
-        partCount.store(parts, ordering: .relaxed)
-        nextPart.store(0, ordering: .relaxed)
+      withUnsafePointer(to: escaping) { body in
+        task = Task(body: body, count: count, least: least, share: share)
+        next.store(0, ordering: .relaxed)
         unfinishedWorkers.store(threads.count, ordering: .relaxed)
         generation.wrappingAdd(1, ordering: .sequentiallyConsistent)
         if parkedWorkers.load(ordering: .sequentiallyConsistent) > 0 { wake() }
-        takeParts()
+        takeRanges()
         var spins = 0
         while unfinishedWorkers.load(ordering: .acquiring) > 0 {
           spins += 1
@@ -87,28 +108,21 @@ public final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Splits 0 ..< count into ranges of at least `grain`, a few to a thread so that uneven threads end together.
-  public func run(count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
-    let wanted = threadCount == 1 ? 1 : threadCount * 4
-    run(count: count, size: max(grain, (count + wanted - 1) / wanted), body)
-  }
-
-  /// Splits 0 ..< count into ranges of `size`.
-  public func run(count: Int, size: Int, _ body: (Range<Int>) -> Void) {
-    guard count > 0 else { return }
-    let parts = (count + size - 1) / size
-    run(parts: parts) { part in body(part * size..<min((part + 1) * size, count)) }
-  }
-
   private static let spinLimit = 2_000
 
-  private func takeParts() {
+  private func takeRanges() {
     guard let task else { return }
-    let count = partCount.load(ordering: .relaxed)
-    while true {
-      let part = nextPart.wrappingAdd(1, ordering: .relaxed).oldValue
-      if part >= count { return }
-      task.call(task.body, part)
+    var first = next.load(ordering: .relaxed)
+    while first < task.count {
+      let left = task.count - first
+      let end = first + min(left, max(task.least, left / task.share))
+      let (taken, current) = next.weakCompareExchange(expected: first, desired: end, ordering: .relaxed)
+      if taken {
+        task.body.pointee(first..<end)
+        first = next.load(ordering: .relaxed)
+      } else {
+        first = current
+      }
     }
   }
 
@@ -127,7 +141,7 @@ public final class ThreadPool: @unchecked Sendable {
       }
       if stopping.load(ordering: .relaxed) { return }
       seen += 1
-      takeParts()
+      takeRanges()
       unfinishedWorkers.wrappingSubtract(1, ordering: .releasing)
     }
   }

@@ -9,10 +9,10 @@ extension Hyperparameters {
   }
 
   static let fields: [Field] = [
-    integer("n_epochs", \.nEpochs, 1...1000),
-    optionalInteger("max_steps", \.maxSteps, 1...10_000_000),
-    integer("batch_size", \.batchSize, 1...4096),
-    integer("gradient_accumulation_steps", \.gradientAccumulationSteps, 1...4096),
+    number("n_epochs", \.nEpochs, 1...1000),
+    optionalNumber("max_steps", \.maxSteps, 1...10_000_000),
+    number("batch_size", \.batchSize, 1...4096),
+    number("gradient_accumulation_steps", \.gradientAccumulationSteps, 1...4096),
     number("learning_rate", \.learningRate, 0...10),
     multiplier,
     scheduler,
@@ -22,7 +22,7 @@ extension Hyperparameters {
     number("adam_beta2", \.adamBeta2, 0...0.9999999),
     number("adam_epsilon", \.adamEpsilon, 1e-20...1),
     number("max_grad_norm", \.maxGradNorm, 0...1e9),
-    integer("lora_r", \.loraR, 1...1024),
+    number("lora_r", \.loraR, 1...1024),
     number("lora_alpha", \.loraAlpha, 1e-3...1e6),
     number("lora_dropout", \.loraDropout, 0...0.99),
     flag("use_rslora", \.useRSLoRA),
@@ -33,12 +33,12 @@ extension Hyperparameters {
     layers,
     pattern("rank_pattern", \.rankPattern, 1...1024, wholeNumbers: true),
     pattern("alpha_pattern", \.alphaPattern, 1e-3...1e6, wholeNumbers: false),
-    optionalInteger("max_seq_length", \.maxSeqLength, 2...1_048_576),
+    optionalNumber("max_seq_length", \.maxSeqLength, 2...1_048_576),
     flag("packing", \.packing),
     flag("shuffle", \.shuffle),
     number("validation_split", \.validationSplit, 0...0.9),
-    integer("early_stopping_patience", \.earlyStoppingPatience, 0...1_000_000),
-    optionalInteger("checkpoint_steps", \.checkpointSteps, 1...10_000_000),
+    number("early_stopping_patience", \.earlyStoppingPatience, 0...1_000_000),
+    optionalNumber("checkpoint_steps", \.checkpointSteps, 1...10_000_000),
     initAdapter,
     number("beta", \.beta, 1e-4...100),
   ]
@@ -52,39 +52,35 @@ extension Hyperparameters {
     return value
   }
 
-  private static func integer(_ name: String, _ key: Key<Int>, _ allowed: ClosedRange<Int>) -> Field {
-    Field(name: name) { (value, target) throws(HyperparameterError) in
-      guard let value = value.integer else { throw HyperparameterError(name, "is not an integer") }
-      target[keyPath: key] = try range(allowed, value, name)
-    } write: {
-      .integer($0[keyPath: key])
+  private static func number<Number: WireNumber>(
+    _ name: String, _ key: Key<Number>, _ allowed: ClosedRange<Number>
+  ) -> Field {
+    number(name, allowed) {
+      $0[keyPath: key]
+    } set: {
+      $0[keyPath: key] = $1
     }
   }
 
-  private static func optionalInteger(_ name: String, _ key: Key<Int?>, _ allowed: ClosedRange<Int>) -> Field {
-    Field(name: name) { (value, target) throws(HyperparameterError) in
-      guard let value = value.integer else { throw HyperparameterError(name, "is not an integer") }
-      target[keyPath: key] = try range(allowed, value, name)
-    } write: {
-      $0[keyPath: key].map { .integer($0) }
+  private static func optionalNumber<Number: WireNumber>(
+    _ name: String, _ key: Key<Number?>, _ allowed: ClosedRange<Number>
+  ) -> Field {
+    number(name, allowed) {
+      $0[keyPath: key]
+    } set: {
+      $0[keyPath: key] = $1
     }
   }
 
-  private static func number(_ name: String, _ key: Key<Double>, _ allowed: ClosedRange<Double>) -> Field {
+  private static func number<Number: WireNumber>(
+    _ name: String, _ allowed: ClosedRange<Number>, get: @Sendable @escaping (Hyperparameters) -> Number?,
+    set: @Sendable @escaping (inout Hyperparameters, Number) -> Void
+  ) -> Field {
     Field(name: name) { (value, target) throws(HyperparameterError) in
-      guard let value = value.double else { throw HyperparameterError(name, "is not a number") }
-      target[keyPath: key] = try range(allowed, value, name)
+      guard let value = Number.read(value) else { throw HyperparameterError(name, "is not \(Number.described)") }
+      set(&target, try range(allowed, value, name))
     } write: {
-      .number($0[keyPath: key])
-    }
-  }
-
-  private static func optionalNumber(_ name: String, _ key: Key<Double?>, _ allowed: ClosedRange<Double>) -> Field {
-    Field(name: name) { (value, target) throws(HyperparameterError) in
-      guard let value = value.double else { throw HyperparameterError(name, "is not a number") }
-      target[keyPath: key] = try range(allowed, value, name)
-    } write: {
-      $0[keyPath: key].map { .number($0) }
+      get($0)?.written
     }
   }
 
@@ -159,4 +155,23 @@ extension Hyperparameters {
   } write: {
     $0.initAdapter.map { .string($0) }
   }
+}
+
+/// A number as the wire has it.
+private protocol WireNumber: Comparable, Sendable {
+  static var described: String { get }
+  static func read(_ value: JSONValue) -> Self?
+  var written: JSONValue { get }
+}
+
+extension Int: WireNumber {
+  fileprivate static var described: String { "an integer" }
+  fileprivate static func read(_ value: JSONValue) -> Int? { value.integer }
+  fileprivate var written: JSONValue { .integer(self) }
+}
+
+extension Double: WireNumber {
+  fileprivate static var described: String { "a number" }
+  fileprivate static func read(_ value: JSONValue) -> Double? { value.double }
+  fileprivate var written: JSONValue { .number(self) }
 }

@@ -17,7 +17,7 @@ extension TrainingPass {
     let middle = hidden(kept.middle.pointer)
     let (activated, dActivated) = (scratch.activated.pointer, scratch.dActivated.pointer)
     let dGateUp = Rows(scratch.dGateUp.pointer, stride: weights.gateUp.matrix.paddedOutputs)
-    let offsets = weights.gateUp.outputOffset
+    let offsets = weights.gateUp.offset
     let size = config.intermediateSize
     // Computed again, the layer has left its activations where they are read.
     var slices = again ? [] : activate(kept, weights.gateUp)
@@ -66,7 +66,7 @@ extension TrainingPass {
   private func attendBackward(
     _ kept: LayerActivations, _ stack: StackedLinear, dout: Rows, into gradients: Rows
   ) -> [Slice] {
-    let offsets = stack.outputOffset
+    let offsets = stack.offset
     let perHead = scratch.perHead.pointer
     // Five products to the forward pass's two.
     let pieces = attention.pieces(rows: slab.rows, operations: Self.sliceOperations / 5)

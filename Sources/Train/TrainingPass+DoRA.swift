@@ -24,50 +24,30 @@ extension TrainingPass {
   ) {
     let weights = stackWeights(layer, stack)
     let matrix = weights.matrix
-    let base = norms.squares(layer, stack) { compute.squaredRowNorms(matrix) }
-    // W·Aᵀ, [rank][outputs], as a product of A's rows: ‖W + s·B·A‖² = ‖W‖² + 2s·(W·Aᵀ)·B + s²·B·(A·Aᵀ)·Bᵀ by rows.
+    let squares = norms.squares(layer, stack) { compute.squaredRowNorms(matrix, groups: 0..<matrix.groups) }
+    // W·Aᵀ, [rank][outputs], as a product of A's rows.
     let a = adapter.parameter(lora.a)
     let cross = scratch.scaled.pointer
     compute.round(a, rows: lora.rankSum, for: matrix, into: scratch.rounded)
     compute.product(
       matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, rounded: scratch.rounded, into: cross)
     for module in lora.modules {
-      let (rank, s) = (module.rank, Double(module.scale))
-      let gram = gramMatrix(module)
-      let b = adapter.parameter(module.b)
-      let offset = weights.outputOffset(module.linear)
+      guard let magnitude = module.magnitude else { continue }
+      let offset = weights.offset(module.linear)
+      let rowNorms = DoRA.norms(
+        squares: squares[offset..<offset + module.outputs],
+        products: Rows(cross, stride: matrix.paddedOutputs).from(row: module.column, column: offset),
+        a: adapter.parameter(module.a), b: adapter.parameter(module.b), rank: module.rank, columns: module.inputs,
+        scale: module.scale)
+      let m = adapter.parameter(magnitude)
       let factor = adapter.factors[module.index] ?? AlignedBuffer(count: module.outputs)
-      for row in 0..<module.outputs {
-        var square = Double(base[offset + row])
-        for i in 0..<rank {
-          let bi = Double(b[row * rank + i])
-          if bi == 0 { continue }
-          square += 2 * s * bi * Double(cross[(module.column + i) * matrix.paddedOutputs + offset + row])
-          for j in 0..<rank { square += s * s * bi * gram[i * rank + j] * Double(b[row * rank + j]) }
-        }
-        let norm = Float(max(square, 0).squareRoot())
-        if let magnitude = module.magnitude {
-          if settingMagnitudes { adapter.parameter(magnitude)[row] = norm }
-          factor[row] = norm > 0 ? adapter.parameter(magnitude)[row] / norm : 0
-        }
+      for (row, exact) in rowNorms.enumerated() {
+        let norm = Float(exact)
+        if settingMagnitudes { m[row] = norm }
+        factor[row] = norm > 0 ? m[row] / norm : 0
       }
       adapter.factors[module.index] = factor
     }
-  }
-
-  /// A·Aᵀ, [rank][rank].
-  private func gramMatrix(_ module: TrainableAdapter.Module) -> [Double] {
-    let a = adapter.parameter(module.a)
-    var gram = [Double](repeating: 0, count: module.rank * module.rank)
-    for i in 0..<module.rank {
-      for j in 0...i {
-        var sum = 0.0
-        for k in 0..<module.inputs { sum += Double(a[i * module.inputs + k]) * Double(a[j * module.inputs + k]) }
-        gram[i * module.rank + j] = sum
-        gram[j * module.rank + i] = sum
-      }
-    }
-    return gram
   }
 
   /// Adds the magnitudes' gradients, Σ dy·y / m, of some tokens, and writes dy times the factors.
@@ -80,7 +60,7 @@ extension TrainingPass {
     compute.copy(dy, rows: rows.count, columns: outputs, into: out)
     for module in lora.modules {
       guard let magnitude = module.magnitude, let factor = adapter.factors[module.index] else { continue }
-      let offset = weights.outputOffset(module.linear)
+      let offset = weights.offset(module.linear)
       let m = adapter.parameter(magnitude)
       withUnsafeTemporaryAllocation(of: Float.self, capacity: module.outputs) { sums in
         sums.initialize(repeating: 0)
@@ -96,9 +76,9 @@ extension TrainingPass {
 
 /// The squared norms of the base's rows, which never change.
 final class DoRANorms {
-  private var known: [Int: [Float]] = [:]
+  private var known: [Int: [Double]] = [:]
 
-  func squares(_ layer: Int, _ stack: Int, _ compute: () -> [Float]) -> [Float] {
+  func squares(_ layer: Int, _ stack: Int, _ compute: () -> [Double]) -> [Double] {
     let key = layer * StackedLinear.stacks.count + stack
     if let known = known[key] { return known }
     let fresh = compute()

@@ -65,7 +65,7 @@ extension TrainingPass {
   func rotate(_ queryKeyValue: Rows, _ stack: StackedLinear, _ rows: Range<Int>, backward: Bool = false) {
     for (module, heads) in [(LinearModule.q, config.headCount), (.k, config.keyValueHeadCount)] {
       compute.rotate(
-        queryKeyValue.from(row: rows.lowerBound, column: stack.outputOffset(module)), positions: slab.positions[rows],
+        queryKeyValue.from(row: rows.lowerBound, column: stack.offset(module)), positions: slab.positions[rows],
         heads: heads, headSize: config.headSize, cosine: rope.cosine.pointer, sine: rope.sine.pointer,
         backward: backward)
     }
@@ -75,9 +75,9 @@ extension TrainingPass {
     attention.pieces(rows: slab.rows, operations: Self.sliceOperations / 2).map { piece in
       { [self] in
         attention.forward(
-          compute, rows: slab.rows, piece: piece, queries: kept.queryKeyValue.from(column: stack.outputOffset(.q)),
-          keys: kept.queryKeyValue.from(column: stack.outputOffset(.k)),
-          values: kept.queryKeyValue.from(column: stack.outputOffset(.v)), out: kept.attended,
+          compute, rows: slab.rows, piece: piece, queries: kept.queryKeyValue.from(column: stack.offset(.q)),
+          keys: kept.queryKeyValue.from(column: stack.offset(.k)),
+          values: kept.queryKeyValue.from(column: stack.offset(.v)), out: kept.attended,
           logSumExp: kept.logSumExp)
       }
     }
@@ -88,7 +88,7 @@ extension TrainingPass {
     return byRows(Cost.exponential * size) { [self] rows in
       let gateUp = kept.gateUp.from(row: rows.lowerBound)
       compute.swiglu(
-        gate: gateUp.pointer + stack.outputOffset(.gate), up: gateUp.pointer + stack.outputOffset(.up),
+        gate: gateUp.pointer + stack.offset(.gate), up: gateUp.pointer + stack.offset(.up),
         ld: gateUp.stride, rows: rows.count, size: size, into: scratch.activated.pointer + rows.lowerBound * size)
     }
   }

@@ -54,7 +54,7 @@ extension TrainingPass {
   ) {
     shrink(lora, rows, x, into: inner)
     for module in lora.modules {
-      let out = y.from(row: rows.lowerBound, column: weights.outputOffset(module.linear))
+      let out = y.from(row: rows.lowerBound, column: weights.offset(module.linear))
       compute.multiply(
         m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
         inner.from(row: rows.lowerBound, column: module.column),
@@ -122,7 +122,7 @@ extension TrainingPass {
         into: Rows(adapter.gradient(a), stride: lora.inputs))
     }
     for module in lora.modules {
-      let gradient = dy.from(row: first, column: weights.outputOffset(module.linear))
+      let gradient = dy.from(row: first, column: weights.offset(module.linear))
       compute.multiply(
         m: rows.count, n: module.rank, k: module.outputs, alpha: module.scale, gradient,
         Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))

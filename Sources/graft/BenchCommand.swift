@@ -7,8 +7,8 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measures prefill and decode as llama-bench does, beside the machine's limits.",
     discussion: """
-      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one from an empty context, with
-      --adapters N of N sequences side by side, each with an adapter of its own. Each is repeated and the median shown.
+      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one from an empty context, in
+      --sequences sequences side by side. Each is repeated and the median shown.
       --accuracy compares the mode's distributions with f32's instead.
       """)
 
@@ -36,10 +36,11 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "How often each is measured.")
   var repetitions = 5
 
-  @Option(
-    help: "Random adapters on all linear modules: the prompt takes one, decoding goes on for so many sequences at once."
-  )
+  @Option(help: "Random adapters on all linear modules: the prompt takes the first, each sequence one of them in turn.")
   var adapters = 0
+
+  @Option(help: "Sequences decoded at once (default: one, or one an adapter).")
+  var sequences: Int?
 
   @Option(help: "Their rank.")
   var rank = 16
@@ -65,9 +66,12 @@ struct BenchCommand: ParsableCommand {
       guard (1...8192).contains(value) else { throw ValidationError("--\(name) must be between 1 and 8192") }
     }
     guard (0...64).contains(adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
+    guard (1...128).contains(streams) else { throw ValidationError("--sequences must be between 1 and 128") }
     guard (1...512).contains(rank) else { throw ValidationError("--rank must be between 1 and 512") }
     guard KernelSet(kernels) != nil else { throw ValidationError("this machine has no \(kernels.rawValue)") }
   }
+
+  var streams: Int { sequences ?? max(adapters, 1) }
 
   func run() throws {
     let pool = ThreadPool(threads: threads)
@@ -120,7 +124,7 @@ private struct SpeedReport {
       AdapterSet([(.synthetic(base: transformer.base, rank: bench.rank, seed: index, mode: bench.compute), 1)])
     }
     let tokens = (0..<bench.prompt).map { Int32($0 * 7919 % Base.syntheticVocabulary) }
-    let sequences = sets.isEmpty ? [AdapterSet.none] : sets
+    let sequences = (0..<bench.streams).map { sets.isEmpty ? AdapterSet.none : sets[$0 % sets.count] }
     var rates: (prefill: [Double], decode: [Double]) = ([], [])
     var bar = ProgressBar(title: "Measuring")
     // The first round warms caches and page tables and does not count.
@@ -168,9 +172,8 @@ private struct SpeedReport {
 
   private static func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
-  private var streams: Int { max(bench.adapters, 1) }
   /// A step reads the base once, and every sequence's adapter.
-  private var bandwidth: Double { decode / Double(streams) * Double(bytesPerToken + bench.adapters * adapterBytes) }
+  private var bandwidth: Double { decode / Double(bench.streams) * Double(bytesPerToken + min(bench.adapters, bench.streams) * adapterBytes) }
   private var operations: Double { prefill * Double(operationsPerToken) }
 
   func printTable() {
@@ -180,7 +183,8 @@ private struct SpeedReport {
     func number(_ value: Double, _ digits: Int = 1) -> String { String(format: "%.\(digits)f", value) }
     line("model", name)
     line("arithmetic", "\(bench.compute.rawValue), \(instructionSet), \(bench.threads) threads")
-    if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank), a sequence each") }
+    if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank)") }
+    if bench.streams > 1 { line("sequences", "\(bench.streams)") }
     line("prefill (\(bench.prompt) tokens)", "\(number(prefill)) tokens/s")
     line("decode (\(bench.generate) tokens)", "\(number(decode)) tokens/s")
     line("read bandwidth", "\(number(limits.readBandwidth / 1e9)) GB/s")
@@ -197,7 +201,7 @@ private struct SpeedReport {
     let value: JSONValue = [
       "model": .string(name), "compute": .string(bench.compute.rawValue), "kernels": .string(instructionSet),
       "threads": .integer(bench.threads), "prompt": .integer(bench.prompt), "generate": .integer(bench.generate),
-      "adapters": .integer(bench.adapters), "rank": .integer(bench.rank),
+      "adapters": .integer(bench.adapters), "rank": .integer(bench.rank), "sequences": .integer(bench.streams),
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),
       "bytes_per_token": .integer(bytesPerToken), "operations_per_token": .integer(operationsPerToken),
       "read_bandwidth": .number(limits.readBandwidth), "integer_peak": .number(limits.integerPeak),

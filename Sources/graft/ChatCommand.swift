@@ -21,30 +21,20 @@ struct ChatCommand: ParsableCommand {
   @Option(help: "A system message.")
   var system: String = environment("SYSTEM") ?? ""
 
-  @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
-  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
-
   @Option(help: "Most tokens of an answer; 0 for as many as fit.")
   var maxTokens: Int = environment("MAX_TOKENS") ?? 0
 
-  @Option(help: "0 takes the most probable token each time.")
-  var temperature: Double = environment("TEMPERATURE") ?? 0.7
+  @OptionGroup var sampling: SamplingOptions
 
-  @Option(help: "Keeps the most probable tokens whose probabilities reach this sum.")
-  var topP: Double = environment("TOP_P") ?? 1
-
-  @Option(help: "The same seed and messages give the same answers.")
-  var seed: UInt64?
+  @OptionGroup var template: ChatTemplateOptions
 
   func validate() throws {
     guard maxTokens >= 0 else { throw ValidationError("--max-tokens must not be negative") }
-    guard (0...2).contains(temperature) else { throw ValidationError("--temperature must be between 0 and 2") }
-    guard (0...1).contains(topP) else { throw ValidationError("--top-p must be between 0 and 1") }
   }
 
   func run() throws {
     let model = try LoadedModel(options)
-    let format = try options.chatFormat(model.tokenizer, file: chatTemplate)
+    let format = try template.format(model.tokenizer, name: options.modelStem).get()
     let adapters = AdapterSet(
       try adapter.map { (try Adapter(peft: URL(filePath: $0), base: model.base, mode: options.compute), 1) })
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
@@ -77,9 +67,7 @@ struct ChatCommand: ParsableCommand {
           continue
         }
         let request = GenerationRequest(
-          prompt: prompt, adapters: adapters, maxTokens: room,
-          sampling: SamplingParameters(
-            temperature: Float(temperature), topP: Float(topP), seed: seed ?? .random(in: .min ... .max)),
+          prompt: prompt, adapters: adapters, maxTokens: room, sampling: sampling.parameters,
           endTokens: format.endTokens)
         messages.append(message("assistant", answer(request, engine, running)))
       } catch {

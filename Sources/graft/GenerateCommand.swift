@@ -21,19 +21,10 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "Most tokens to generate.")
   var maxTokens: Int = environment("MAX_TOKENS") ?? 128
 
-  @Option(help: "0 takes the most probable token each time.")
-  var temperature: Double = environment("TEMPERATURE") ?? 0.7
-
-  @Option(help: "Keeps the most probable tokens whose probabilities reach this sum.")
-  var topP: Double = environment("TOP_P") ?? 1
-
-  @Option(help: "The same seed gives the same text.")
-  var seed: UInt64?
+  @OptionGroup var sampling: SamplingOptions
 
   func validate() throws {
     guard maxTokens > 0 else { throw ValidationError("--max-tokens must be positive") }
-    guard (0...2).contains(temperature) else { throw ValidationError("--temperature must be between 0 and 2") }
-    guard (0...1).contains(topP) else { throw ValidationError("--top-p must be between 0 and 1") }
   }
 
   func run() throws {
@@ -60,9 +51,7 @@ struct GenerateCommand: ParsableCommand {
     let started = ContinuousClock.now
     _ = engine.submit(
       GenerationRequest(
-        prompt: tokens, adapters: adapters, maxTokens: maxTokens,
-        sampling: SamplingParameters(
-          temperature: Float(temperature), topP: Float(topP), seed: seed ?? .random(in: .min ... .max)))
+        prompt: tokens, adapters: adapters, maxTokens: maxTokens, sampling: sampling.parameters)
     ) { event in
       switch event {
       case .output(let text, _): FileHandle.standardOutput.write(Data(text.utf8))

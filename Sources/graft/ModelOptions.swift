@@ -50,24 +50,6 @@ struct ModelOptions: ParsableArguments {
   }
 }
 
-extension ModelOptions {
-  private static let largestTemplate = 4 << 20
-
-  /// A chat format with the template of a file, or the model's own if there is no file.
-  func chatFormat(_ tokenizer: Tokenizer, file: String) throws -> ChatFormat {
-    guard !file.isEmpty else { return try ChatFormat(tokenizer, name: modelStem) }
-    let handle: FileHandle
-    do { handle = try FileHandle(forReadingFrom: URL(filePath: file)) } catch {
-      throw ModelError(file, reason: "cannot be read: \(error.localizedDescription)")
-    }
-    let data = try handle.read(upToCount: Self.largestTemplate + 1) ?? Data()
-    guard data.count <= Self.largestTemplate, let text = String(validating: data, as: UTF8.self) else {
-      throw ModelError(file, reason: "is no UTF-8 text of at most \(Self.largestTemplate) bytes")
-    }
-    return try ChatFormat(tokenizer, template: text, name: file)
-  }
-}
-
 /// A model, opened and ready to compute.
 struct LoadedModel {
   let source: any TensorSource

@@ -40,8 +40,7 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
 
-  @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
-  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
+  @OptionGroup var template: ChatTemplateOptions
 
   @Option(help: "Requests that may run at once.")
   var maxRunning: Int = environment("MAX_RUNNING") ?? 256
@@ -193,10 +192,9 @@ struct ServeCommand: ParsableCommand {
     return Serving(engine: engine, fineTuning: fineTuning)
   }
 
-  /// The template of `--chat-template`, which must be right, or the model's own: without one there are no chats.
+  /// Without a template there are no chats, which is said once.
   private func chatFormat(_ tokenizer: Tokenizer, _ logger: Logger) throws -> Result<ChatFormat, ModelError> {
-    if !chatTemplate.isEmpty { return .success(try options.chatFormat(tokenizer, file: chatTemplate)) }
-    let format = Result { () throws(ModelError) in try ChatFormat(tokenizer, name: options.modelStem) }
+    let format = try template.format(tokenizer, name: options.modelStem)
     if case .failure(let error) = format { logger.warning("no chats", metadata: ["reason": "\(error)"]) }
     return format
   }

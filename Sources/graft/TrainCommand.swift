@@ -30,8 +30,7 @@ struct TrainCommand: ParsableCommand {
   @Flag(help: "Only print the rows, with what is learnt in colour (on a terminal) or in brackets.")
   var preview = false
 
-  @Option(help: "A Jinja file in the place of the model's own chat template.")
-  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
+  @OptionGroup var template: ChatTemplateOptions
 
   @Option(help: "supervised or dpo.")
   var method: String = "supervised"
@@ -63,7 +62,7 @@ struct TrainCommand: ParsableCommand {
     let pool = ThreadPool(threads: options.threads)
     let base = try openBase(source, options, pool)
     let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
-    let chat = try chatFormat(tokenizer)
+    let chat = try template.format(tokenizer, name: options.modelStem)
     func rows(_ path: String) throws -> [TrainingExample] {
       try JSONLRows(
         file: URL(filePath: path), tokenizer: tokenizer, endToken: base.config.eosTokens.first, chat: chat,
@@ -89,11 +88,6 @@ struct TrainCommand: ParsableCommand {
         + "\(trainer.totalSteps) steps\(trainer.step > 0 ? ", from step \(trainer.step)" : ""); "
         + "about \(forecast.total >> 20) MiB")
     try train(trainer, folder)
-  }
-
-  private func chatFormat(_ tokenizer: Tokenizer) throws -> Result<ChatFormat, ModelError> {
-    if !chatTemplate.isEmpty { return .success(try options.chatFormat(tokenizer, file: chatTemplate)) }
-    return Result { () throws(ModelError) in try ChatFormat(tokenizer, name: options.modelStem) }
   }
 
   private func train(_ trainer: Trainer, _ folder: URL) throws {

@@ -1,4 +1,5 @@
 import Kernels
+import TestSupport
 import Testing
 
 /// LoRA's products against the scalar reference and the definition, over ranks that fit no tile.
@@ -11,7 +12,7 @@ import Testing
 
     /// Modules of 40 outputs side by side over 48 columns, one on every third of the rows.
     init(ranks: [Int], rows: Int, element: LowRank.Element, hasRowFactors: Bool, columns: Int = 64) {
-      var random = SeededRandom(seed: UInt64(ranks.reduce(rows, +)))
+      var random = TinyRandom(seed: UInt64(ranks.reduce(rows, +)))
       self.rows = rows
       base = .nf4(outputs: 48 * ranks.count, columns: columns, block: 64, rows: rows, seed: 3)
       var modules: [(module: LowRank, a: [Float], b: [Float])] = []
@@ -65,7 +66,7 @@ import Testing
       let bare = inputs.base.run(compute, rows: 4)
       let result = inputs.run(compute)
       let (_, a, b) = inputs.modules[0]
-      var random = SeededRandom(seed: UInt64(rank + 4))
+      var random = TinyRandom(seed: UInt64(rank + 4))
       _ = random.floats(rank * 64 + 40 * rank)
       let factors = hasRowFactors ? random.floats(40).map { Double($0 + 1) } : [Double](repeating: 1, count: 40)
       for row in 0..<4 {
@@ -115,7 +116,7 @@ import Testing
 
   @Test(arguments: [1, 4, 20])
   func rowFactorsAreMagnitudesOverNorms(rank: Int) throws {
-    var random = SeededRandom(seed: 4)
+    var random = TinyRandom(seed: 4)
     let (columns, outputs) = (128, 40)
     let nf4 = Product.nf4(outputs: 80, columns: columns, block: 64, rows: 1, seed: 2).matrix
     let dense = Matrix(rowMajor: random.floats(80 * columns), outputs: 80, columns: columns)
@@ -130,8 +131,8 @@ import Testing
         var weights = [Float](repeating: 0, count: columns * matrix.paddedOutputs)
         var units = [Float](repeating: 0, count: columns * columns)
         for i in 0..<columns { units[i * columns + i] = 1 }
-        compute.product(
-          matrix, units, ldx: columns, rows: columns, into: &weights, ldy: matrix.paddedOutputs)
+        var scratch = LinearScratch(rows: columns, columns: columns)
+        compute.product(matrix, units, rows: columns, scratch: &scratch, into: &weights)
         for output in 0..<outputs {
           let norm = (0..<columns).reduce(0.0) { sum, column in
             let update = (0..<rank).reduce(0.0) {

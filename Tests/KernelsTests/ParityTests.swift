@@ -1,5 +1,6 @@
 import Foundation
 import Kernels
+import TestSupport
 import Testing
 
 /// Every instruction set that this machine runs gives the bits of the scalar reference, over odd shapes.
@@ -65,17 +66,16 @@ import Testing
 
   /// Bytes with their scales are within half a step of the values they round.
   @Test func bytesAreNearestToTheirValues() {
-    var random = SeededRandom(seed: 8)
+    var random = TinyRandom(seed: 8)
     let columns = 128
     let values = random.floats(columns * tileLanes)
     var bytes = [Int8](repeating: 0, count: values.count)
     var scale = [Float](repeating: 0, count: columns / 64 * tileLanes)
     TileLayout.quantizeGroup(values, columns: columns, block: 64, bytes: &bytes, scale: &scale)
     for column in 0..<columns {
-      let i = column / 8 * 8 + TileLayout.pairOrder.firstIndex(of: column % 8)!
       for lane in 0..<tileLanes {
         let step = scale[column / 64 * tileLanes + lane]
-        let byte = bytes[(i / 2 * tileLanes + lane) * 2 + i % 2]
+        let byte = bytes[(column / 2 * tileLanes + lane) * 2 + column % 2]
         #expect(abs(Float(byte) * step - values[column * tileLanes + lane]) <= step * 0.50001)
       }
     }
@@ -85,7 +85,7 @@ import Testing
   func denseProduct(set: InstructionSet, columns: Int) throws {
     let (scalar, vector) = (try compute(.scalar), try compute(set))
     for rows in [1, 2, 5, 6, 11, 66] {
-      var random = SeededRandom(seed: UInt64(columns * 1000 + rows))
+      var random = TinyRandom(seed: UInt64(columns * 1000 + rows))
       let matrix = Matrix(rowMajor: random.floats(37 * columns), outputs: 37, columns: columns)
       let product = Product(matrix: matrix, x: random.floats(rows * columns), columns: columns)
       #expect(bits(product.run(vector, rows: rows)) == bits(product.run(scalar, rows: rows)), "\(rows) rows")
@@ -96,7 +96,7 @@ import Testing
   @Test func scalarProductIsTheMathematicalOne() throws {
     let (rows, columns, outputs) = (3, 192, 20)
     let scalar = try compute(.scalar)
-    var random = SeededRandom(seed: 5)
+    var random = TinyRandom(seed: 5)
     let weights = random.floats(outputs * columns)
     let (packed, absmax) = try NF4.quantize(weights)
     let exact = NF4.dequantize(packed: packed, absmax: absmax, count: weights.count)
@@ -118,7 +118,7 @@ import Testing
       }
     }
     let matrix = Matrix(
-      nf4: tiles.pointer, scale: scale.pointer, outputs: outputs, columns: columns, block: 64,
+      nf4: tiles.pointer, scale: scale.pointer, halfScale: nil, outputs: outputs, columns: columns, block: 64,
       owner: Both(tiles, scale))
     let y = Product(matrix: matrix, x: x, columns: columns).run(scalar, rows: rows)
     for row in 0..<rows {
@@ -133,7 +133,7 @@ import Testing
 
   @Test(arguments: vectorSets, [1, 7, 15, 16, 17, 100, 576, 1500])
   func elementwise(set: InstructionSet, n: Int) throws {
-    var random = SeededRandom(seed: UInt64(n))
+    var random = TinyRandom(seed: UInt64(n))
     let (a, b) = (random.floats(2 * n, scale: 20), random.floats(2 * n))
     func run(_ compute: Compute) -> [Float] {
       var out = [Float](repeating: 0, count: 2 * n)
@@ -149,7 +149,7 @@ import Testing
 
   @Test func swigluAndNormAreTheMathematicalOnes() throws {
     let scalar = try compute(.scalar)
-    var random = SeededRandom(seed: 3)
+    var random = TinyRandom(seed: 3)
     let n = 100
     let (a, b) = (random.floats(n, scale: 30), random.floats(n))
     var out = [Float](repeating: 0, count: n)

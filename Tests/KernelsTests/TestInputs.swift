@@ -1,19 +1,8 @@
 import Foundation
 import Kernels
+import TestSupport
 
-/// SplitMix64: the same inputs in every run.
-struct SeededRandom: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 1 }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
+extension TinyRandom {
   mutating func floats(_ count: Int, scale: Float = 1) -> [Float] {
     (0..<count).map { _ in Float.random(in: -scale...scale, using: &self) }
   }
@@ -31,7 +20,7 @@ struct AttentionInputs {
   init(_ layout: KeyValueLayout, positions: Int, seed: UInt64) {
     self.layout = layout
     self.positions = positions
-    var random = SeededRandom(seed: seed)
+    var random = TinyRandom(seed: seed)
     queries = random.floats(positions * layout.headCount * layout.headSize, scale: 3)
     keys = random.floats(positions * layout.keyValueHeadCount * layout.headSize)
     values = random.floats(positions * layout.keyValueHeadCount * layout.headSize)

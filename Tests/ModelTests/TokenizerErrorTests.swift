@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Model
@@ -105,7 +106,7 @@ import Testing
   /// Bytes of a tokenizer.json changed at random: refused or taken, never a crash.
   @Test(arguments: ["llama3", "llama2"]) func survivesDamage(folder: String) throws {
     let original = try Array(Data(contentsOf: TokenizerFixture.url("tokenizers/\(folder)/tokenizer.json")))
-    var random = SplitMix(state: 9)
+    var random = TinyRandom(seed: 9)
     var refused = 0
     for _ in 0..<400 {
       var bytes = original

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Model
@@ -22,7 +23,7 @@ enum TokenizerFixture {
   }
 
   /// Words, digits, blanks, marks and scalars from all over Unicode.
-  static func randomText(_ random: inout SplitMix) -> String {
+  static func randomText(_ random: inout TinyRandom) -> String {
     var text = String.UnicodeScalarView()
     for _ in 0..<Int.random(in: 0...40, using: &random) {
       let range: ClosedRange<UInt32> =
@@ -33,19 +34,6 @@ enum TokenizerFixture {
       if let scalar = Unicode.Scalar(UInt32.random(in: range, using: &random)) { text.append(scalar) }
     }
     return String(text)
-  }
-}
-
-/// Vigna's SplitMix64: the same numbers in every run.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
   }
 }
 
@@ -121,7 +109,7 @@ struct SplitMix: RandomNumberGenerator {
     for golden in try TokenizerFixture.decode([Golden].self, "tokenizer-golden.json") {
       #expect(fromMetadata.encode(golden.text, parsingSpecialTokens: true) == golden.ids)
     }
-    var random = SplitMix(state: 7)
+    var random = TinyRandom(seed: 7)
     for _ in 0..<500 {
       let text = TokenizerFixture.randomText(&random)
       let ids = fromMetadata.encode(text, parsingSpecialTokens: false)

@@ -1,4 +1,5 @@
 import Serve
+import TestSupport
 import Testing
 
 extension HTTPTests {
@@ -123,7 +124,7 @@ extension HTTPTests {
 
     /// Splits, mutates and repeats valid requests at random, and throws plain noise in between.
     @Test func noiseNeitherCrashesNorHangs() throws {
-      var random = SplitMix(state: 0x6EED)
+      var random = TinyRandom(seed: 0x6EED)
       let server = try HTTPTestServer({ $0.headerTimeout = .milliseconds(300) }, handler: standardHandler)
       let seeds = (Self.accepted + Self.malformed + Self.smuggling + Self.chunked).map { Array($0.request.utf8) }
       for _ in 0..<600 {
@@ -165,17 +166,6 @@ extension HTTPTests {
   }
 }
 
-/// Steele, Lea and Flood's generator: the same noise in every run.
-struct SplitMix {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
-  mutating func next(below bound: Int) -> Int { Int(next() % UInt64(bound)) }
+extension TinyRandom {
+  fileprivate mutating func next(below bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
 }

@@ -1,18 +1,9 @@
 import Template
+import TestSupport
 import Testing
 
 /// Hostile templates neither crash nor hang: whatever the source, there is a rendering or an error.
 @Suite struct FuzzTests {
-  private struct Generator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-      return mixed ^ (mixed >> 31)
-    }
-  }
-
   private static let limits = TemplateLimits(steps: 20_000, allocatedBytes: 4 << 20, outputBytes: 1 << 18)
 
   private func run(_ source: String, _ variables: [String: TemplateValue]) -> Bool {
@@ -32,7 +23,7 @@ import Testing
     """.split(separator: " ").map(String.init)
 
   @Test func tokenSoup() throws {
-    var generator = Generator(state: 1)
+    var generator = TinyRandom(seed: 1)
     let variables = try #require(try Fixtures.chats()["call"])
     var rendered = 0
     for _ in 0..<6000 {
@@ -49,7 +40,7 @@ import Testing
   }
 
   @Test func mutatedTemplates() throws {
-    var generator = Generator(state: 2)
+    var generator = TinyRandom(seed: 2)
     let variables = try #require(try Fixtures.chats()["call"])
     let templates = try Fixtures.templates().map { Array($0.source.utf8) }.filter { $0.count < 8000 }
     var rendered = 0

@@ -17,11 +17,13 @@
 /// NF4: `data` holds, for each group, columns/8 chunks of 64 bytes; byte 4*lane + j of a chunk carries the code of
 /// column j in its low and of column 4 + j in its high nibble. `scale` holds [group][columns/block][16] absmax.
 /// Dense: `data` holds [group][column][16] floats; `scale` is null.
-/// Int8: `data` holds [group][column pair][16][2] bytes, a weight being byte * scale; pairs in the order of
-/// graft_kernels.quantize; `scale` as for NF4.
+/// Int8: `data` holds [group][column pair][16][2] bytes, a weight being byte * scale; `scale` is null.
+/// Integer products read the scales as f16: half_scale * half_unit, the unit a power of two.
 typedef struct {
   const void *data;
   const float *scale;
+  const uint16_t *half_scale;  // as `scale`
+  float half_unit;
   size_t columns;  // a multiple of 8 for NF4 and int8
   size_t block;    // columns that share a scale: 8, 16, 32 or 64; for dense the stretch of one partial sum, even
 } graft_matrix;
@@ -29,7 +31,7 @@ typedef struct {
 /// Rows of activations rounded to 13 bits with their sign: value = q * scale of its block. A block of all rows lies
 /// together, so that a product reads them in one stream.
 typedef struct {
-  const int16_t *q;    // [columns / block][stride][block], in the order of graft_kernels.quantize
+  const int16_t *q;    // [columns / block][stride][block]
   const float *scale;  // [columns / block][stride]
   size_t columns;
   size_t block;
@@ -69,8 +71,7 @@ typedef struct {
   void (*nf4_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                       size_t group_begin, size_t group_end);
   /// Rounds one row of `stride`, whose place in the first block is at q and scale (as in graft_activations):
-  /// scale = max|x| / 4095 for each block, q = nearest(x / scale), 0 where the block is 0. Of each 8 columns the order
-  /// is 0 2 1 3 4 6 5 7: pairs as the NF4 codes come apart in 32-bit lanes.
+  /// scale = max|x| / 4095 for each block, q = nearest(x / scale), 0 where the block is 0.
   void (*quantize)(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale);
   /// nf4_product on rounded rows and code values rounded to 4095ths: each block's products are summed exactly, in
   /// integers, then added in f32 in the order of the blocks.
@@ -79,9 +80,9 @@ typedef struct {
   /// The same over an int8 matrix.
   void (*int8_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                                size_t group_begin, size_t group_end);
-  /// y = x Wt over a dense matrix of f32. y = scale * sum if `add` is 0, y += scale * sum otherwise.
+  /// y = x Wt over a dense matrix of f32.
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
-                        size_t group_begin, size_t group_end, float scale, int add);
+                        size_t group_begin, size_t group_end);
 
   /// u[row][r] = sum over columns of a[r] * x[row], even and odd columns apart, then added. x: [rows][ldx];
   /// u: [rows][ldu], ldu a multiple of 16 of which the last ranks' groups are written whole.

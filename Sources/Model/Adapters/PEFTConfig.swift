@@ -44,15 +44,13 @@ struct PEFTConfig {
 
   /// Throws `ModelError` naming the field.
   init(_ text: [UInt8], file: String) throws {
-    guard let object = try JSONValue.parse(text, subject: file, valueLimit: 200_000).object else {
-      throw ModelError(file, reason: "not a JSON object")
-    }
-    let fields = PEFTFields(object: object, file: file)
+    let fields = try HuggingFaceFields(text, file: file)
     guard let type = try fields.string("peft_type") else { throw ModelError(file, "peft_type", reason: "missing") }
     guard type.uppercased() == "LORA" else {
       throw ModelError(file, "peft_type", reason: "\(type) is not supported, only LORA")
     }
-    for (key, value) in object.pairs where !Self.ignoredFields.contains(key) && !Self.honouredFields.contains(key) {
+    for (key, value) in fields.object.pairs
+    where !Self.ignoredFields.contains(key) && !Self.honouredFields.contains(key) {
       guard value.isNull || value == .bool(false) || value == .array([]) || value.object?.isEmpty == true else {
         throw ModelError(file, key, reason: "is not supported")
       }
@@ -75,7 +73,7 @@ struct PEFTConfig {
     try checkCombination()
   }
 
-  private static func checkFixedFields(_ fields: PEFTFields) throws {
+  private static func checkFixedFields(_ fields: HuggingFaceFields) throws {
     let file = fields.file
     if let bias = try fields.string("bias"), bias != "none" {
       throw ModelError(file, "bias", reason: "\(bias) is not supported, only none")
@@ -115,22 +113,8 @@ struct PEFTConfig {
   }
 }
 
-/// Typed access to the fields of an adapter_config.json; null is the same as absent.
-private struct PEFTFields {
-  let object: JSONObject
-  let file: String
-
-  private func value<T>(_ key: String, _ kind: String, _ read: (JSONValue) -> T?) throws -> T? {
-    guard let value = object[key], !value.isNull else { return nil }
-    guard let result = read(value) else { throw ModelError(file, key, reason: "is not \(kind)") }
-    return result
-  }
-
-  func string(_ key: String) throws -> String? { try value(key, "a string") { $0.string } }
-  func bool(_ key: String) throws -> Bool? { try value(key, "a boolean") { $0.bool } }
-  func integer(_ key: String) throws -> Int? { try value(key, "an integer") { $0.integer } }
-  func number(_ key: String) throws -> Double? { try value(key, "a number") { $0.double } }
-
+/// The kinds of fields that only an adapter_config.json has.
+extension HuggingFaceFields {
   private func list(_ value: JSONValue) -> [String]? {
     guard let array = value.array, array.count <= 100_000 else { return nil }
     let strings = array.compactMap(\.string)
@@ -138,13 +122,13 @@ private struct PEFTFields {
   }
 
   /// A list of strings, or one string as a list of itself; an empty string counts as none.
-  func strings(_ key: String) throws -> [String] {
+  fileprivate func strings(_ key: String) throws -> [String] {
     let strings = try value(key, "a string or a list of strings") { $0.string.map { [$0] } ?? list($0) } ?? []
     guard strings.count <= 16 else { throw ModelError(file, key, reason: "has \(strings.count) patterns") }
     return strings == [""] ? [] : strings
   }
 
-  func targets(_ key: String) throws -> PEFTConfig.Targets? {
+  fileprivate func targets(_ key: String) throws -> PEFTConfig.Targets? {
     try value(key, "a string or a list of strings") { value in
       if let list = list(value) { return .names(list) }
       guard let string = value.string else { return nil }
@@ -153,7 +137,7 @@ private struct PEFTFields {
     }
   }
 
-  func layers(_ key: String) throws -> Set<Int>? {
+  fileprivate func layers(_ key: String) throws -> Set<Int>? {
     let layers = try value(key, "an integer or a list of integers") { value -> [Int]? in
       if let layer = value.integer { return [layer] }
       guard let array = value.array else { return nil }
@@ -164,7 +148,7 @@ private struct PEFTFields {
     return Set(layers)
   }
 
-  func pattern<T>(
+  fileprivate func pattern<T>(
     _ key: String, limit: Int, _ read: @escaping (JSONValue) -> T?
   ) throws -> [(key: String, value: T)] {
     guard let pairs = try value(key, "an object", { $0.object })?.pairs else { return [] }

@@ -106,15 +106,19 @@ struct HuggingFaceFields {
   }
 
   init(_ url: URL, limit: Int) throws {
-    file = url.lastPathComponent
-    let value = try JSONValue.parse(MappedFile.contents(of: url, limit: limit), subject: file, valueLimit: 200_000)
-    guard let object = value.object else { throw ModelError(file, reason: "not a JSON object") }
-    self.object = object
+    try self.init(MappedFile.contents(of: url, limit: limit), file: url.lastPathComponent)
+  }
+
+  init(_ text: some Collection<UInt8>, file: String) throws {
+    guard let object = try JSONValue.parse(text, subject: file, valueLimit: 200_000).object else {
+      throw ModelError(file, reason: "not a JSON object")
+    }
+    self.init(object: object, file: file)
   }
 
   func failure(_ key: String, _ reason: String) -> ModelError { ModelError(file, key, reason: reason) }
 
-  private func value<T>(_ key: String, _ kind: String, _ read: (JSONValue) -> T?) throws -> T? {
+  func value<T>(_ key: String, _ kind: String, _ read: (JSONValue) -> T?) throws -> T? {
     guard let value = object[key], !value.isNull else { return nil }
     guard let result = read(value) else { throw failure(key, "is not \(kind)") }
     return result

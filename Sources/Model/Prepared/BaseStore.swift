@@ -68,40 +68,65 @@ public struct BaseStore: Sendable {
 
   // MARK: the source's hash
 
+  /// What is remembered of a source's file.
+  private struct KnownFile: Codable, Equatable {
+    /// How the file looked when it was read.
+    var identity: String
+    var hash: String
+    /// The prepared file that its source is kept in.
+    var prepared: String
+  }
+
+  /// By path.
+  private var index: URL { folder.appending(path: "sources.json") }
+
   /// SHA-256 over the hashes of the source's files, each remembered for as long as the file looks unchanged.
   public func sourceHash(_ source: any TensorSource) throws -> String {
     try createFolder()
-    let index = folder.appending(path: "sources.json")
-    let known = (try? JSONDecoder().decode([String: String].self, from: Data(contentsOf: index))) ?? [:]
-    var seen = known
+    let known = (try? JSONDecoder().decode([String: KnownFile].self, from: Data(contentsOf: index))) ?? [:]
+    var hashes: [(path: String, identity: String, hash: String)] = []
     var total = SHA256()
     for file in source.files.sorted(by: { $0.lastPathComponent < $1.lastPathComponent }) {
-      let identity = try Self.identity(file)
-      let hash: String
-      if let known = known[identity] {
-        hash = known
-      } else {
-        do { hash = try SHA256.of(file: file) } catch {
-          throw ModelError(file.path, reason: "cannot be read: \(error.localizedDescription)")
-        }
-        seen[identity] = hash
-      }
+      let (path, identity) = (file.standardizedFileURL.path, try Self.identity(file))
+      let hash = try known[path].flatMap { $0.identity == identity ? $0.hash : nil } ?? Self.hash(file)
+      hashes.append((path, identity, hash))
       total.update("\(file.lastPathComponent)=\(hash);")
     }
-    // Losing this file costs only time.
-    if seen != known { try? JSONEncoder().encode(seen).write(to: index, options: .atomic) }
-    return total.finish()
+    let sourceHash = total.finish()
+    let prepared = location(sourceHash: sourceHash).lastPathComponent
+    var current = known
+    for file in hashes {
+      current[file.path] = KnownFile(identity: file.identity, hash: file.hash, prepared: prepared)
+    }
+    if current != known { remember(current, preparing: prepared) }
+    return sourceHash
   }
 
-  /// Path, size, inode and time of the last change, to the nanosecond.
+  /// Writes what is known, without files that are gone and sources whose prepared file is gone. Losing it costs only
+  /// time.
+  /// - Parameter prepared: may not be there yet
+  private func remember(_ files: [String: KnownFile], preparing prepared: String) {
+    let kept = files.filter { path, file in
+      file.prepared == prepared
+        || [path, folder.appending(path: file.prepared).path].allSatisfy(FileManager.default.fileExists)
+    }
+    try? JSONEncoder().encode(kept).write(to: index, options: .atomic)
+  }
+
+  private static func hash(_ file: URL) throws -> String {
+    do { return try SHA256.of(file: file) } catch {
+      throw ModelError(file.path, reason: "cannot be read: \(error.localizedDescription)")
+    }
+  }
+
+  /// Device, inode, size and time of the last change, to the nanosecond.
   private static func identity(_ file: URL) throws -> String {
     var status = stat()
     guard stat(file.path, &status) == 0 else {
       throw ModelError(file.path, reason: String(cString: strerror(errno)))
     }
     let time = status.st_ctim
-    return
-      "\(file.standardizedFileURL.path)|\(status.st_dev)|\(status.st_ino)|\(status.st_size)|\(time.tv_sec).\(time.tv_nsec)"
+    return "\(status.st_dev)|\(status.st_ino)|\(status.st_size)|\(time.tv_sec).\(time.tv_nsec)"
   }
 }
 

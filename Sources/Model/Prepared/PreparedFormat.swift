@@ -11,11 +11,13 @@ struct PreparedHeader: Codable, Equatable {
     var length: Int
     /// XXH3 of the section's bytes; empty while it is being written.
     var checksum: String
+    /// Of the unit that f16 scales are multiples of.
+    var exponent: Int?
   }
 
   static let magic = Array("GRAFTNF4".utf8)
   /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
-  static let currentVersion = 4
+  static let currentVersion = 5
   static let pageSize = 4096
   static let maxLength = 16 << 20
   /// Digits of a checksum.
@@ -33,17 +35,25 @@ struct PreparedLayout {
   enum Content: Equatable {
     /// NF4 codes of a stack in tile order, with the columns that share a scale.
     case codes(stack: [LinearModule], layer: Int, stretch: Int)
-    /// f32 absmax of a stack, [group][column / stretch][16].
+    /// f32 absmax of a stack, [group][column / stretch][16], and the same in f16.
     case scales(stack: [LinearModule], layer: Int, stretch: Int)
+    case halfScales(stack: [LinearModule], layer: Int, stretch: Int)
     /// A stack whose columns are no multiple of 8, dequantised: [group][column][16] f32.
     case dense(stack: [LinearModule], layer: Int)
     /// A norm's f32 weights.
     case vector(String)
     /// A matrix as published, in f32: [group][column][16].
     case exact(String)
-    /// The output head in signed bytes, [group][column pair][16][2], and its f32 scales, [group][column / block][16].
+    /// The output head in signed bytes, [group][column pair][16][2], and its f16 scales, [group][column / block][16].
     case headBytes(String, block: Int)
     case headScales(String, block: Int)
+
+    var isHalf: Bool {
+      switch self {
+      case .halfScales, .headScales: true
+      default: false
+      }
+    }
   }
 
   struct Entry {
@@ -80,10 +90,15 @@ struct PreparedLayout {
           Entry(
             name: name + ".codes", content: .codes(stack: stack, layer: layer, stretch: stretch),
             length: TileLayout.codeBytes(outputs: outputs, columns: columns)))
+        let scaleCount = TileLayout.scaleCount(outputs: outputs, columns: columns, block: stretch)
         entries.append(
           Entry(
             name: name + ".absmax", content: .scales(stack: stack, layer: layer, stretch: stretch),
-            length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: stretch) * 4))
+            length: scaleCount * 4))
+        entries.append(
+          Entry(
+            name: name + ".absmax16", content: .halfScales(stack: stack, layer: layer, stretch: stretch),
+            length: scaleCount * 2))
       }
     }
     vector(Self.finalNorm)
@@ -98,7 +113,7 @@ struct PreparedLayout {
       entries.append(
         Entry(
           name: Self.headScales, content: .headScales(source, block: block),
-          length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4))
+          length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 2))
     }
     self.entries = entries
   }
@@ -107,7 +122,7 @@ struct PreparedLayout {
   static let finalNorm = "model.norm.weight"
   static let head = "lm_head.weight"
   static let headBytes = "lm_head.int8"
-  static let headScales = "lm_head.int8.scale"
+  static let headScales = "lm_head.int8.scale16"
   static func inputNorm(_ layer: Int) -> String { "model.layers.\(layer).input_layernorm.weight" }
   static func postAttentionNorm(_ layer: Int) -> String { "model.layers.\(layer).post_attention_layernorm.weight" }
   static func stackName(_ stack: [LinearModule], _ layer: Int) -> String {

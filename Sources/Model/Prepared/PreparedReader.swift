@@ -8,7 +8,7 @@ extension Base {
   public convenience init(prepared url: URL, mode: ComputeMode = .f32) throws {
     let file = try MappedFile(url)
     let header = try PreparedHeader(file)
-    let reader = PreparedReader(file: file, header: header)
+    let reader = PreparedReader(file: file, header: header, mode: mode)
     let config = header.config
     var layers: [Layer] = []
     for index in 0..<config.layerCount {
@@ -25,7 +25,7 @@ extension Base {
     self.init(
       config: config, fingerprint: header.fingerprint, layers: layers,
       finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
-      head: try reader.head(mode, embedding: embedding), owner: file)
+      head: try reader.head(embedding: embedding), owner: file)
   }
 }
 
@@ -92,10 +92,12 @@ extension PreparedHeader {
 private struct PreparedReader {
   let file: MappedFile
   let config: ModelConfig
+  let mode: ComputeMode
   let sections: [String: PreparedHeader.Section]
 
-  init(file: MappedFile, header: PreparedHeader) {
+  init(file: MappedFile, header: PreparedHeader, mode: ComputeMode) {
     self.file = file
+    self.mode = mode
     config = header.config
     sections = Dictionary(header.sections.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
@@ -124,19 +126,25 @@ private struct PreparedReader {
     try section(name, count: config.hiddenSize * 4).assumingMemoryBound(to: Float.self)
   }
 
+  private func halfScale(_ name: String, count: Int) throws -> HalfScale {
+    let values = try section(name, count: count * 2).assumingMemoryBound(to: UInt16.self)
+    guard let exponent = sections[name]?.exponent, HalfScale.exponents.contains(exponent) else {
+      throw failure(name, "without a unit")
+    }
+    return HalfScale(values: values, exponent: exponent)
+  }
+
   /// The exact head for `f32`, the rounded one otherwise, where there is one.
-  func head(_ mode: ComputeMode, embedding: Matrix) throws -> Matrix {
+  func head(embedding: Matrix) throws -> Matrix {
     let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
     guard mode != .f32, let block = TileLayout.scaleStretch(columns: columns, blockSize: 64) else {
       return config.tiedHead ? embedding : try exact(PreparedLayout.head)
     }
     let bytes = try section(
       PreparedLayout.headBytes, count: TileLayout.denseCount(outputs: outputs, columns: columns))
-    let scale = try section(
-      PreparedLayout.headScales, count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 4)
-    return Matrix(
-      int8: bytes, scale: scale.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, block: block,
-      owner: file)
+    let scale = try halfScale(
+      PreparedLayout.headScales, count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block))
+    return Matrix(int8: bytes, scale: scale, outputs: outputs, columns: columns, block: block, owner: file)
   }
 
   func exact(_ name: String) throws -> Matrix {
@@ -166,9 +174,10 @@ private struct PreparedReader {
       })
     else { throw failure(name + ".absmax", "not as large as it should be") }
     let scale = try section(name + ".absmax", count: scaleBytes)
+    let half = mode == .f32 ? nil : try halfScale(name + ".absmax16", count: scaleBytes / 4)
     let matrix = Matrix(
-      nf4: codes, scale: scale.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, block: stretch,
-      owner: file)
+      nf4: codes, scale: scale.assumingMemoryBound(to: Float.self), halfScale: half, outputs: outputs,
+      columns: columns, block: stretch, owner: file)
     return StackedLinear(matrix: matrix, offsets: offsets)
   }
 }

@@ -67,7 +67,11 @@ public struct PreparedWriter {
       case .headBytes(let name, let block):
         pendingScales = []
         try writeHeadBytes(name, block, scales: &pendingScales) { try put($0) }
-      case .scales, .headScales: try pendingScales.withUnsafeBytes { try put($0) }
+      case .scales: try pendingScales.withUnsafeBytes { try put($0) }
+      case .halfScales, .headScales:
+        let (values, exponent) = HalfScale.round(pendingScales)
+        header.sections[index].exponent = exponent
+        try values.withUnsafeBytes { try put($0) }
       }
       guard length == entry.length else {
         throw ModelError(destination.path, entry.name, reason: "\(length) bytes written instead of \(entry.length)")
@@ -97,7 +101,10 @@ public struct PreparedWriter {
     var offset = start
     return entries.map { entry in
       defer { offset += pageAligned(entry.length) }
-      return .init(name: entry.name, offset: offset, length: entry.length, checksum: checksum)
+      // The longest exponent: the header may not grow once it is known.
+      return .init(
+        name: entry.name, offset: offset, length: entry.length, checksum: checksum,
+        exponent: entry.content.isHalf ? HalfScale.exponents.lowerBound : nil)
     }
   }
 

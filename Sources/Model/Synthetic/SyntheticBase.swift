@@ -29,10 +29,13 @@ extension Base {
       let (offsets, outputs) = StackedLinear.layout(modules, config)
       let columns = modules[0].shape(config).input
       let codes = memory.bytes(TileLayout.codeBytes(outputs: outputs, columns: columns))
-      let scale = memory.floats(TileLayout.scaleCount(outputs: outputs, columns: columns, block: 64), magnitude: 0.05)
+      let scaleCount = TileLayout.scaleCount(outputs: outputs, columns: columns, block: 64)
+      let scale = memory.floats(scaleCount, magnitude: 0.05)
+      let half = mode == .f32 ? nil : memory.halves(UnsafeBufferPointer(start: scale, count: scaleCount))
       return StackedLinear(
         matrix: Matrix(
-          nf4: codes, scale: scale, outputs: outputs, columns: columns, block: 64, owner: memory), offsets: offsets)
+          nf4: codes, scale: scale, halfScale: half, outputs: outputs, columns: columns, block: 64, owner: memory),
+        offsets: offsets)
     }
     let layers = (0..<config.layerCount).map { _ in
       Layer(
@@ -49,8 +52,10 @@ extension Base {
         dense: memory.floats(outputs * columns, magnitude: 0.05), outputs: outputs, columns: columns, owner: memory)
       : Matrix(
         int8: memory.bytes(outputs * columns),
-        scale: memory.floats(outputs * columns / 64, magnitude: 0.001), outputs: outputs, columns: columns, block: 64,
-        owner: memory)
+        scale: memory.halves(
+          UnsafeBufferPointer(
+            start: memory.floats(outputs * columns / 64, magnitude: 0.001), count: outputs * columns / 64)),
+        outputs: outputs, columns: columns, block: 64, owner: memory)
     return Base(
       config: config, fingerprint: "synthetic", layers: layers, finalNorm: norm,
       embedding: embedding, head: head, owner: memory)
@@ -106,6 +111,15 @@ private final class SyntheticMemory: @unchecked Sendable {
     for i in 0..<count { floats[i] = magnitude * (0.5 + Float(next() >> 40) * 0x1p-25) }
     buffers.append(buffer)
     return UnsafePointer(floats)
+  }
+
+  func halves(_ scales: UnsafeBufferPointer<Float>) -> HalfScale {
+    let (values, exponent) = HalfScale.round(Array(scales))
+    let buffer = AlignedBuffer<UInt64>(count: (values.count + 3) / 4)
+    let halves = UnsafeMutableRawPointer(buffer.pointer).bindMemory(to: UInt16.self, capacity: values.count)
+    halves.update(from: values, count: values.count)
+    buffers.append(buffer)
+    return HalfScale(values: halves, exponent: exponent)
   }
 
   private func next() -> UInt64 {

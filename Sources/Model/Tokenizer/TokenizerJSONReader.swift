@@ -158,8 +158,7 @@ struct TokenizerJSONReader {
 
 /// "<0x0A>"
 func sentencePieceText(of byte: UInt8) -> [UInt8] {
-  let digits = String(byte, radix: 16, uppercase: true)
-  return Array("<0x\(digits.count == 1 ? "0" : "")\(digits)>".utf8)
+  Array("<0x\(hexadecimal([byte]).uppercased())>".utf8)
 }
 
 extension BytePairModel {

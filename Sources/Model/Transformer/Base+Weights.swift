@@ -37,8 +37,3 @@ extension Base {
     embedding.copyRow(Int(token), to: out)
   }
 }
-
-extension StackedLinear {
-  /// Where a module's outputs begin; 0 for one that is not in the stack.
-  public func outputOffset(_ module: LinearModule) -> Int { modules.first { $0.module == module }?.offset ?? 0 }
-}

@@ -12,7 +12,7 @@ public struct StackedLinear: Sendable {
   }
 
   /// Where a module's outputs begin; the module must be one of the stack's.
-  func offset(_ module: LinearModule) -> Int { modules.first { $0.module == module }!.offset }
+  public func offset(_ module: LinearModule) -> Int { modules.first { $0.module == module }!.offset }
 
   /// The stacks of a decoder layer, in the order of a forward pass.
   public static let stacks: [[LinearModule]] = [[.q, .k, .v], [.o], [.gate, .up], [.down]]

@@ -64,13 +64,9 @@ struct HTTPResponseHead {
 enum RequestID {
   /// "req_" and 24 random hexadecimal digits.
   static func make() -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    var text = Array("req_".utf8)
-    var random = SystemRandomNumberGenerator()
-    for bits in [random.next(), random.next()] as [UInt64] {
-      for shift in 0..<12 { text.append(digits[Int(bits >> UInt64(shift * 4) & 15)]) }
-    }
-    return String(decoding: text, as: UTF8.self)
+    // With a digit above the twelve, which is dropped again, zeros in front of them stay.
+    func twelve() -> Substring { String(UInt64.random(in: 1 << 48..<2 << 48), radix: 16).dropFirst() }
+    return "req_\(twelve())\(twelve())"
   }
 
   /// The client's own id, where it is 1 to 128 printable ASCII characters without spaces.

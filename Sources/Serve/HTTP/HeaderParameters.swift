@@ -16,23 +16,13 @@ struct HeaderParameters: Equatable {
     while scanner.skip(UInt8(ascii: ";")) {
       scanner.skipSpace()
       if scanner.isAtEnd { break }
-      guard let name = scanner.take(while: Self.isTokenByte)?.lowercased(), !name.isEmpty,
+      guard let name = scanner.take(while: isToken)?.lowercased(), !name.isEmpty,
         scanner.skip(UInt8(ascii: "=")), let value = scanner.parameterValue(), parameters[name] == nil
       else { return nil }
       parameters[name] = value
       scanner.skipSpace()
     }
     guard scanner.isAtEnd else { return nil }
-  }
-
-  /// RFC 9110's tchar.
-  static func isTokenByte(_ byte: UInt8) -> Bool {
-    switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-      UInt8(ascii: "0")...UInt8(ascii: "9"):
-      true
-    default: "!#$%&'*+-.^_`|~".utf8.contains(byte)
-    }
   }
 
   private struct Scanner {
@@ -58,7 +48,7 @@ struct HeaderParameters: Equatable {
     /// A token, or a quoted string, where a backslash escapes a quote or a backslash only: some clients send paths.
     mutating func parameterValue() -> String? {
       guard skip(UInt8(ascii: "\"")) else {
-        return take(while: HeaderParameters.isTokenByte).flatMap { $0.isEmpty ? nil : $0 }
+        return take(while: isToken).flatMap { $0.isEmpty ? nil : $0 }
       }
       var text: [UInt8] = []
       while let byte = bytes.popFirst() {

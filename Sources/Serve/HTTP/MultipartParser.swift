@@ -201,7 +201,7 @@ struct MultipartParser {
   private mutating func add(_ line: ArraySlice<UInt8>) throws(MultipartError) {
     guard headers.fields.count < Self.maxHeaderCount else { throw tooManyHeaders }
     guard let colon = line.firstIndex(of: UInt8(ascii: ":")), colon > line.startIndex,
-      line[..<colon].allSatisfy(HeaderParameters.isTokenByte), !line.contains(0), !line.contains(0x0A),
+      line[..<colon].allSatisfy(isToken), !line.contains(0), !line.contains(0x0A),
       let value = String(validating: line[(colon + 1)...], as: UTF8.self)
     else { throw MultipartError("a line of a part's header is not 'name: value'") }
     headers.add(String(decoding: line[..<colon], as: UTF8.self), trimmedOptionalSpace(value))

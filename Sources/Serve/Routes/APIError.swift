@@ -50,7 +50,6 @@ struct APIError: Error, Equatable {
     case 409: "conflict"
     case 413: "request_too_large"
     case 415: "unsupported_media_type"
-    case 422: "unprocessable"
     case 429: "rate_limit_exceeded"
     case 500: "internal_error"
     case 503: "unavailable"

@@ -87,14 +87,10 @@ struct AdapterRoutes: Sendable {
     let exchange = request.exchange
     let name = request.captures["name"] ?? ""
     do throws(AdapterError) { try store.check(name: name) } catch { throw error.apiError(param: "name") }
-    let parser: MultipartParser
-    do throws(MultipartError) {
-      parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
-    } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
-    let upload = AdapterUpload(parser: parser, contents: store.contents)
+    let upload = try UploadReceiver(exchange, AdapterUpload(store.contents))
     let store = store
     let logger = logger
-    upload.receive(exchange) { result in
+    upload.receive { result in
       switch result {
       case .failure(let error): exchange.respond(error)
       case .success(let received):

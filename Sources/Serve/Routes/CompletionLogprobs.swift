@@ -55,8 +55,7 @@ struct CompletionLogprobs: LogprobsWriter {
   /// The token's text, or `bytes:\xNN…` where its bytes are not UTF-8 on their own.
   static func name(_ bytes: [UInt8]) -> String {
     if let text = String(validating: bytes, as: UTF8.self) { return text }
-    let digits = Array("0123456789abcdef")
-    return "bytes:" + bytes.map { "\\x\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined()
+    return "bytes:" + bytes.map { "\\x" + hexadecimal([$0]) }.joined()
   }
 }
 

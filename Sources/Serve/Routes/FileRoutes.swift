@@ -24,12 +24,8 @@ struct FileRoutes: Sendable {
 
   private func upload(_ request: RoutedRequest) throws(APIError) {
     let exchange = request.exchange
-    let parser: MultipartParser
-    do throws(MultipartError) {
-      parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
-    } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
     let logger = logger
-    FileUpload(parser: parser, store: store).receive(exchange) { result in
+    try UploadReceiver(exchange, FileUpload(store)).receive { result in
       switch result {
       case .failure(let error): exchange.respond(error)
       case .success(let file):

@@ -122,20 +122,11 @@ extension Interpreter {
     let start = result.bytes.count
     let source = text.wholeSource
     result.append("\"")
-    var plain = 0
-    var index = 0
     let bytes = text.bytes
-    while index < bytes.count {
-      let byte = bytes[index]
-      let end = byte < 0x80 ? index + 1 : min(index + UTF8Bytes.length(lead: byte), bytes.count)
-      if let escape = Self.jsonEscape(bytes, index, escapesUnicode: options.escapesUnicode) {
-        result.append(text, plain..<index)
-        result.append(Array(escape.utf8), for: text, index..<end)
-        plain = end
-      }
-      index = end
+    result.append(text) { index in
+      let end = bytes[index] < 0x80 ? index + 1 : min(index + UTF8Bytes.length(lead: bytes[index]), bytes.count)
+      return (Self.jsonEscape(bytes, index, escapesUnicode: options.escapesUnicode), end)
     }
-    result.append(text, plain..<bytes.count)
     result.append("\"")
     // A message's whole string is that message's with its quotes.
     if source >= 0, covered == noSource { result.mark(from: start, source: source) }

@@ -88,18 +88,10 @@ extension Interpreter {
     let double = bytes.contains(UInt8(ascii: "'")) && !bytes.contains(UInt8(ascii: "\""))
     let quote = double ? UInt8(ascii: "\"") : UInt8(ascii: "'")
     result.bytes.append(quote)
-    var index = 0
-    var plain = 0
-    while index < bytes.count {
+    result.append(text) { index in
       let (scalar, end) = UTF8Bytes.scalar(bytes, at: index)
-      if let escape = Self.pythonEscape(scalar, quote: quote) {
-        result.append(text, plain..<index)
-        result.append(Array(escape.utf8), for: text, index..<end)
-        plain = end
-      }
-      index = end
+      return (Self.pythonEscape(scalar, quote: quote), end)
     }
-    result.append(text, plain..<bytes.count)
     result.bytes.append(quote)
   }
 

@@ -37,6 +37,7 @@ struct Token {
     case colon = ":"
     case pipe = "|"
     case comma = ","
+    /// Begins nothing, but is a token, so that an error says what was expected in its place.
     case semicolon = ";"
   }
 

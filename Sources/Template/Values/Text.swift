@@ -86,6 +86,22 @@ struct Text: Sendable {
     bytes.append(contentsOf: replacement)
   }
 
+  /// Appends a text with escaped forms in the place of characters that have one.
+  /// - Parameter escape: what stands for the character at an index, if anything, and where the character ends
+  mutating func append(_ other: Text, escaping escape: (_ index: Int) -> (form: String?, end: Int)) {
+    var (plain, index) = (0, 0)
+    while index < other.bytes.count {
+      let (form, end) = escape(index)
+      if let form {
+        append(other, plain..<index)
+        append(Array(form.utf8), for: other, index..<end)
+        plain = end
+      }
+      index = end
+    }
+    append(other, plain..<other.bytes.count)
+  }
+
   mutating func append(_ ascii: StaticString) {
     ascii.withUTF8Buffer { bytes.append(contentsOf: $0) }
   }

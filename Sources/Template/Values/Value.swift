@@ -104,6 +104,11 @@ enum Missing {
   }
 }
 
+extension [Value] {
+  /// The deepest element's; 0 for none.
+  fileprivate var depth: Int { reduce(0) { Swift.max($0, $1.depth) } }
+}
+
 final class List {
   let items: [Value]
   let depth: Int
@@ -116,7 +121,7 @@ final class List {
     self.items = items
     self.source = source
     self.isGroup = isGroup
-    depth = 1 + (items.reduce(0) { max($0, $1.depth) })
+    depth = 1 + items.depth
   }
 }
 
@@ -152,7 +157,7 @@ final class Mapping {
     self.values = values
     self.source = source
     self.index = index
-    depth = 1 + max(keys.reduce(0) { max($0, $1.depth) }, values.reduce(0) { max($0, $1.depth) })
+    depth = 1 + max(keys.depth, values.depth)
   }
 
   subscript(text: Text) -> Value? {
@@ -205,7 +210,7 @@ final class View {
   init(_ kind: Kind, _ items: [Value]) {
     self.kind = kind
     self.items = items
-    depth = 1 + (items.reduce(0) { max($0, $1.depth) })
+    depth = 1 + items.depth
   }
 }
 
@@ -226,7 +231,7 @@ final class Generator {
 
   init(_ items: [Value]) {
     self.items = items
-    depth = 1 + (items.reduce(0) { max($0, $1.depth) })
+    depth = 1 + items.depth
   }
 
   func rest() -> [Value] {
@@ -310,7 +315,7 @@ final class Loop {
     self.items = items
     self.depth0 = depth0
     self.recursion = recursion
-    depth = 1 + (items.reduce(0) { max($0, $1.depth) })
+    depth = 1 + items.depth
   }
 }
 
@@ -321,7 +326,7 @@ final class Cycler {
 
   init(_ items: [Value]) {
     self.items = items
-    depth = 1 + (items.reduce(0) { max($0, $1.depth) })
+    depth = 1 + items.depth
   }
 }
 

@@ -1,5 +1,6 @@
 import Foundation
 import Model
+import TestSupport
 import Testing
 
 /// A committed fixture of the checkpoint readers.
@@ -58,21 +59,8 @@ func modelError(_ body: () throws -> Void) -> String {
   }
 }
 
-/// SplitMix64: the same numbers on every run.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ z &>> 30) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ z &>> 27) &* 0x94D0_49BB_1331_11EB
-    return z ^ z &>> 31
-  }
-}
-
 /// A damaged copy: bytes changed, removed, repeated, or a number replaced by one at an edge of its range.
-func mutated(_ original: [UInt8], using generator: inout SeededGenerator) -> [UInt8] {
+func mutated(_ original: [UInt8], using generator: inout TinyRandom) -> [UInt8] {
   var bytes = original
   for _ in 0..<Int.random(in: 1...4, using: &generator) where !bytes.isEmpty {
     let position = Int.random(in: 0..<bytes.count, using: &generator)

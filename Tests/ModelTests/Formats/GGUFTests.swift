@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Model
@@ -125,7 +126,7 @@ import Testing
   @Test func damagedFilesThrowOnlyModelErrors() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }
-    var generator = SeededGenerator(state: 1)
+    var generator = TinyRandom(seed: 1)
     for name in ["llama.gguf", "types.gguf"] {
       let original = [UInt8](try Data(contentsOf: formatFixture(name)))
       // Most of the damage goes to the header, which is the first part of both files.

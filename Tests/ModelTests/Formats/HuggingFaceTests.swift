@@ -1,5 +1,6 @@
 import Foundation
 import Kernels
+import TestSupport
 import Testing
 
 @testable import Model
@@ -216,7 +217,7 @@ import Testing
   }
 
   @Test func damagedFilesThrowOnlyModelErrors() throws {
-    var generator = SeededGenerator(state: 3)
+    var generator = TinyRandom(seed: 3)
     for name in ["f16", "nf4-nested"] {
       let copy = try copy(name)
       defer { copy.remove() }

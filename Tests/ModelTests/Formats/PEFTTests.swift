@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Model
@@ -232,7 +233,7 @@ import Testing
   }
 
   @Test func damagedFilesThrowOnlyModelErrors() throws {
-    var generator = SeededGenerator(state: 2)
+    var generator = TinyRandom(seed: 2)
     for name in ["r4-dora", "r4-pattern"] {
       let source = try formatFixture("adapters/\(name)")
       let config = [UInt8](try Data(contentsOf: source.appendingPathComponent("adapter_config.json")))

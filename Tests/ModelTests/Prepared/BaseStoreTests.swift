@@ -64,6 +64,33 @@ import Testing
     #expect(second.base.fingerprint != first.base.fingerprint)
   }
 
+  @Test func whatIsGoneIsForgotten() throws {
+    func remembered() throws -> [String] {
+      let index = try Data(contentsOf: model.store.folder.appending(path: "sources.json"))
+      return try JSONValue.parse(index, subject: "sources.json").object?.keys ?? []
+    }
+    let folders = ["first", "second", "third", "fourth"].map { model.root.appending(path: $0) }
+    var locations: [URL] = []
+    for (index, folder) in folders.enumerated() {
+      // As many different bases, from as many folders.
+      let name = "model.norm.weight"
+      model.setTensor(name, try #require(model.tensors[name]).values.map { $0 + Float(index + 1) })
+      try model.writeTensors()
+      try FileManager.default.copyItem(at: model.folder, to: folder)
+      if index == 3 {
+        // The first's source and the second's prepared file.
+        try FileManager.default.removeItem(at: folders[0])
+        try FileManager.default.removeItem(at: locations[1])
+      }
+      locations.append(try model.store.open(try openCheckpoint(at: folder), pool: pool).location)
+    }
+    let paths = try remembered()
+    #expect(!paths.isEmpty)
+    for (folder, isKept) in zip(folders, [false, false, true, true]) {
+      #expect(paths.contains { $0.hasPrefix(folder.standardizedFileURL.path + "/") } == isKept, "\(folder)")
+    }
+  }
+
   @Test func aStoppedPreparationLeavesNothing() throws {
     struct Stop: Error {}
     let source = try model.source()

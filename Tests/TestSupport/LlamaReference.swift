@@ -1,17 +1,22 @@
 import Foundation
 import Kernels
-import Model
-import TestSupport
+public import Model
 
 /// The Llama forward pass written down plainly, in double precision, one sequence at a time.
-struct LlamaReference {
-  let config: ModelConfig
+public struct LlamaReference {
+  /// What a linear module of a layer gives for an input beside W·x: changes the output that it is given.
+  public typealias Adapting = (
+    _ module: LinearModule, _ layer: Int, _ input: [Double], _ output: inout [Double]
+  ) -> Void
+
+  public let config: ModelConfig
   /// What the server computes with, by name: linear modules through NF4 and back, all else as published.
-  private var weights: [String: [Double]] = [:]
+  public let weights: [String: [Double]]
   private let frequencies: [Double]
 
-  init(_ model: TinyModel, config: ModelConfig) throws {
+  public init(_ model: TinyModel, config: ModelConfig) throws {
     self.config = config
+    var weights: [String: [Double]] = [:]
     for (name, tensor) in model.tensors {
       var values = tensor.values
       if name.contains("_proj") {
@@ -20,27 +25,33 @@ struct LlamaReference {
       }
       weights[name] = values.map(Double.init)
     }
+    self.weights = weights
     let theta = Double(config.rope.theta)
-    frequencies = (0..<config.headSize / 2).map { [config] i in
-      pow(theta, -Double(2 * i) / Double(config.headSize))
+    frequencies = (0..<config.headSize / 2).map { i in pow(theta, -Double(2 * i) / Double(config.headSize)) }
+  }
+
+  /// Logits of every position, with adapters of a folder.
+  public func logits(_ tokens: [Int32], _ adapters: [(adapter: TinyAdapter, weight: Double)] = []) -> [[Double]] {
+    logits(tokens) { module, layer, input, output in
+      for term in adapters {
+        for lora in term.adapter.modules where lora.layer == layer && lora.linear == module {
+          let update = Self.multiply(lora.b.map(Double.init), Self.multiply(lora.a.map(Double.init), input))
+          for i in output.indices { output[i] += term.weight * lora.scale * update[i] }
+        }
+      }
     }
   }
 
   /// Logits of every position.
-  func logits(_ tokens: [Int32], _ adapters: [(adapter: TinyAdapter, weight: Double)] = []) -> [[Double]] {
+  public func logits(_ tokens: [Int32], adapting: Adapting) -> [[Double]] {
     let embedding = weights["model.embed_tokens.weight"] ?? []
     let size = config.hiddenSize
     var x = tokens.map { Array(embedding[Int($0) * size..<(Int($0) + 1) * size]) }
     for layer in 0..<config.layerCount {
       let prefix = "model.layers.\(layer)."
       func linear(_ module: LinearModule, _ input: [Double]) -> [Double] {
-        var y = multiply(weights[module.fullName(layer: layer) + ".weight"] ?? [], input)
-        for term in adapters {
-          for lora in term.adapter.modules where lora.layer == layer && lora.linear == module {
-            let update = multiply(lora.b.map(Double.init), multiply(lora.a.map(Double.init), input))
-            for i in y.indices { y[i] += term.weight * lora.scale * update[i] }
-          }
-        }
+        var y = Self.multiply(weights[module.fullName(layer: layer) + ".weight"] ?? [], input)
+        adapting(module, layer, input, &y)
         return y
       }
       let normed = x.map { rmsNorm($0, prefix + "input_layernorm.weight") }
@@ -57,13 +68,20 @@ struct LlamaReference {
         x[position] = sum(x[position], linear(.down, zip(gate, up).map { $0 / (1 + exp(-$0)) * $1 }))
       }
     }
-    let head = weights["lm_head.weight"].flatMap { config.tiedHead ? nil : $0 } ?? embedding
-    return x.map { multiply(head, rmsNorm($0, "model.norm.weight")) }
+    let head = config.tiedHead ? embedding : weights["lm_head.weight"] ?? embedding
+    return x.map { Self.multiply(head, rmsNorm($0, "model.norm.weight")) }
   }
 
-  private func multiply(_ matrix: [Double], _ x: [Double]) -> [Double] {
-    stride(from: 0, to: matrix.count, by: x.count).map { first in
-      x.indices.reduce(0) { $0 + matrix[first + $1] * x[$1] }
+  /// W·x for a row-major W.
+  public static func multiply(_ matrix: [Double], _ x: [Double]) -> [Double] {
+    matrix.withUnsafeBufferPointer { matrix in
+      x.withUnsafeBufferPointer { x in
+        (0..<matrix.count / x.count).map { row in
+          var total = 0.0
+          for i in 0..<x.count { total += matrix[row * x.count + i] * x[i] }
+          return total
+        }
+      }
     }
   }
 

@@ -1,0 +1,135 @@
+import Foundation
+
+/// The parts of one kind of upload: what they have to be, and what becomes of them.
+///
+/// A receiver calls all of it on its queue, but `tooLarge` on any thread.
+protocol UploadParts: AnyObject, SendableMetatype {
+  associatedtype Received: Sendable
+
+  /// Most bytes of the parts' contents.
+  var sizeLimit: Int { get }
+  /// The answer to a body of more than `bodyLimit` bytes.
+  func tooLarge(bodyLimit: Int) -> APIError
+  /// The status of an answer to what the disk refuses.
+  var storageFailureStatus: Int { get }
+
+  func take(_ event: MultipartParser.Event) throws
+  /// Called when every part has come.
+  func finish() throws -> Received
+  /// Lets go of what was begun: the upload failed, or the client went away.
+  func abandon()
+}
+
+/// A multipart body on its way to the disk, no faster than the disk takes it.
+///
+/// `@unchecked Sendable`: `parser`, `parts` and `failure` are touched on `queue` alone, `outstanding` and `completion`
+/// on the loop.
+final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
+  typealias Outcome = Result<Parts.Received, APIError>
+
+  private let exchange: HTTPExchange
+  /// Disks may be slow: files are written here, in the order of the pieces.
+  private let queue = DispatchQueue(label: "upload")
+  private let parts: Parts
+  private var parser: MultipartParser
+  private var failure: APIError?
+
+  private var outstanding = 0
+  /// `nil` when it has been called, or nobody is there to be answered.
+  private var completion: ((Outcome) -> Void)?
+
+  /// Bytes that may wait to be written before the client has to wait.
+  private static var highWatermark: Int { 4 << 20 }
+  private static var lowWatermark: Int { 1 << 20 }
+  /// What multipart's own lines may add to the parts.
+  private static var allowance: Int { 1 << 20 }
+
+  /// - Throws: the answer to a body that is not multipart/form-data
+  init(_ exchange: HTTPExchange, _ parts: Parts) throws(APIError) {
+    do throws(MultipartError) {
+      parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
+    } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
+    self.exchange = exchange
+    self.parts = parts
+  }
+
+  /// Reads the body. `then` is called once, on the loop, unless the client goes away before the body's end.
+  func receive(then: @escaping (Outcome) -> Void) {
+    completion = then
+    exchange.streamBody(limit: parts.sizeLimit + Self.allowance) { [self] in
+      take($0)
+    } onEnd: { [self] result in
+      switch result {
+      case .success:
+        queue.async { [self] in
+          let outcome = finish()
+          exchange.loop.execute { [self] in end(outcome) }
+        }
+      case .failure(.tooLarge(let limit)): end(.failure(parts.tooLarge(bodyLimit: limit)))
+      case .failure:  // answered, or nobody to answer
+        completion = nil
+        abandon()
+      }
+    }
+  }
+
+  // MARK: on the loop
+
+  private func take(_ bytes: UnsafeRawBufferPointer) {
+    guard completion != nil else { return }
+    let piece = Array(bytes)
+    outstanding += piece.count
+    if outstanding >= Self.highWatermark { exchange.pauseBody() }
+    queue.async { [self] in
+      let failure = feed(piece)
+      exchange.loop.execute { [self] in
+        outstanding -= piece.count
+        if outstanding <= Self.lowWatermark { exchange.resumeBody() }
+        if let failure { end(.failure(failure)) }
+      }
+    }
+  }
+
+  private func end(_ outcome: Outcome) {
+    guard let completion else { return }
+    self.completion = nil
+    if case .failure = outcome { abandon() }
+    completion(outcome)
+  }
+
+  private func abandon() {
+    queue.async { [self] in
+      failure = failure ?? .plain(status: 400, message: "the upload was given up")
+      parts.abandon()
+    }
+  }
+
+  // MARK: on the queue
+
+  /// - Returns: the failure, if this piece is the first to fail
+  private func feed(_ piece: [UInt8]) -> APIError? {
+    if failure != nil { return nil }
+    do { try piece.withUnsafeBytes { try parser.feed($0, parts.take) } } catch { failure = apiError(error) }
+    return failure
+  }
+
+  private func finish() -> Outcome {
+    if let failure { return .failure(failure) }
+    do {
+      try parser.finish()
+      return .success(try parts.finish())
+    } catch { return .failure(apiError(error)) }
+  }
+
+  private func apiError(_ error: any Error) -> APIError {
+    switch error {
+    case let error as APIError: error
+    case let error as MultipartError:
+      .invalid("The multipart body is malformed: \(error.reason)", code: "invalid_multipart")
+    default:
+      APIError(
+        status: parts.storageFailureStatus, type: "server_error", message: "\(error)", param: nil,
+        code: "storage_failed")
+    }
+  }
+}
