@@ -2,8 +2,20 @@
 // Included by CKernels.h.
 #pragma once
 
+/// A dense matrix: value (i, j) at values[i * row_step + j * column_step].
+typedef struct {
+  const float *values;
+  size_t row_step, column_step;
+} graft_dense;
+
 /// One instruction set's implementations.
 typedef struct {
+  /// c = factor * a * b, or c + that if `add`; a: [m][k], b: [k][n], c: [m][ldc], of which n values a row are written.
+  /// Each value is one chain of fused multiply-adds in the order of k (b times the factor is rounded before), so that
+  /// no cutting of the product changes its bits.
+  void (*multiply_dense)(size_t m, size_t n, size_t k, float factor, const graft_dense *a, const graft_dense *b, int add,
+                         float *c, size_t ldc);
+
   /// Decodes columns [column_begin, column_end) of groups [group_begin, group_end) of a matrix of any kind:
   /// out[(column - column_begin) * ldo + 16 * (group - group_begin) + lane]. Columns begin and end on multiples of 8
   /// for NF4 and int8.
