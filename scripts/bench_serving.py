@@ -3,8 +3,9 @@
 
 Closed-loop clients ask the 135M model for streamed greedy completions: prompts of 32 random tokens, no two the same, 64
 tokens each, whatever the model thinks of ending. Without adapter, all with one adapter, and client i with adapter i mod
-16 (rank 16, all linear modules, random). Then 1,000 smaller adapters, asked for by a Zipf law, and a lone request
-beside `graft bench`. Each round runs every case once, and only the server that is being measured runs meanwhile.
+16 (rank 16, all linear modules, random). Then 1,000 adapters of rank 16 on two modules, asked for by a Zipf law, once
+with memory for all and once for 100, and a lone request beside `graft bench`. Each round runs every case once, and only
+the server that is being measured runs meanwhile.
 
     scripts/bench_serving.py [--clients 1,4,16,64] [--rounds 3] [--threads N] [--no-peers] [--parts load,many,lone]
 """
@@ -30,7 +31,7 @@ from serving_servers import Graft, LlamaServer
 PROMPT, GENERATE = 32, 64
 ADAPTERS, RANK = 16, 16
 PEER_CLIENTS = 16
-MANY, MANY_RANK, MANY_MODULES = 1000, 2, ("q_proj", "v_proj")
+MANY, MANY_RANK, MANY_MODULES, MANY_FIT = 1000, 16, ("q_proj", "v_proj"), 100
 LONE = 256  # tokens of the lone request
 LOADS = ("none", "one", "mixed")
 FAILURES = (LoadError, OSError, subprocess.CalledProcessError)
@@ -177,34 +178,44 @@ def measure_load(options, results, left_out):
 
 
 def measure_many(options, results, left_out):
-    """1,000 adapters in one server: requests spread over them by a Zipf law, and over the first 16 alone."""
+    """1,000 adapters in one server: requests spread over them by a Zipf law, and over the first 16 alone; with memory
+    for all of them, and for 100, so that the others are evicted and brought back."""
+    folder, names, _ = serving_adapters.make("many16", MANY, MANY_RANK, MANY_MODULES, gguf=False)
+    size, cases = serving_adapters.bytes_in_memory(MANY_RANK, MANY_MODULES), Cases()
+    seconds = {}
+    for title, count in (("memory for all", MANY + 1), (f"memory for {MANY_FIT}", MANY_FIT)):
+        budget = f"{count * size // 1024 + 1}KiB"
+        server = Graft(options.threads, folder, names, "--adapter-memory", budget, name="graft-many")
+        seconds[title] = server.seconds_to_start
+        say(f"{MANY} adapters registered in {server.seconds_to_start:.1f} s, {title}")
+        try:
+            measure_zipf(options, server, title, cases)
+        finally:
+            server.close()
+    results["many"] = {"adapters": MANY, "rank": MANY_RANK, "modules": MANY_MODULES, "bytes": size, "fit": MANY_FIT,
+                       "cases": cases.rows(), "seconds_to_register": seconds}
+    left_out += [f"{' '.join(map(str, key))}: {error}" for key, error in cases.errors.items()]
+
+
+def measure_zipf(options, server, title, cases):
     np, _ = serving_adapters.packages()
-    folder, names, _ = serving_adapters.make("many", MANY, MANY_RANK, MANY_MODULES, gguf=False)
-    random, clients, each, cases, prompts = np.random.default_rng(3), 16, 4, Cases(), Prompts()
-    server = Graft(options.threads, folder, names, name="graft-many")
-    say(f"{MANY} adapters registered in {server.seconds_to_start:.1f} s")
+    random, clients, each, prompts = np.random.default_rng(3), 16, 8, Prompts()
 
     def zipf(count):
         shares = 1 / np.arange(1, count + 1)
         drawn = random.choice(count, (clients, each), p=shares / shares.sum())
         return lambda client, number: int(drawn[client, number])
 
-    try:
-        # Every adapter once: warm.
-        rounds = -(-MANY // clients)
-        warm = measure(server, prompts.take(clients, rounds, 1), lambda c, n: min(c * rounds + n, MANY - 1), 1)
-        say(f"each asked for once in {warm.seconds:.1f} s")
-        loads = {"client i has adapter i": lambda: adapter_of("mixed"), "16 by Zipf": lambda: zipf(ADAPTERS),
-                 "1,000 by Zipf": lambda: zipf(MANY)}
-        for _ in range(options.rounds):
-            for load, draw in loads.items():
-                asked = prompts.take(clients, each)
-                cases.run(("graft", clients, load), lambda: measure(server, asked, draw()))
-    finally:
-        server.close()
-    results["many"] = {"adapters": MANY, "rank": MANY_RANK, "modules": MANY_MODULES, "cases": cases.rows(),
-                       "seconds_to_register": server.seconds_to_start}
-    left_out += [f"{' '.join(map(str, key))}: {error}" for key, error in cases.errors.items()]
+    # Every adapter once, the most wanted last: warm.
+    rounds = -(-MANY // clients)
+    warm = measure(server, prompts.take(clients, rounds, 1), lambda c, n: MANY - 1 - min(n * clients + c, MANY - 1), 1)
+    say(f"each asked for once in {warm.seconds:.1f} s")
+    loads = {"client i has adapter i": lambda: adapter_of("mixed"), "16 by Zipf": lambda: zipf(ADAPTERS),
+             "1,000 by Zipf": lambda: zipf(MANY)}
+    for _ in range(options.rounds):
+        for load, draw in loads.items():
+            asked = prompts.take(clients, each)
+            cases.run(("graft", clients, f"{load}, {title}"), lambda: measure(server, asked, draw()))
 
 
 def measure_lone(options, results, _):

@@ -40,6 +40,11 @@ def packages():
         sys.path[:0] = [str(p) for p in venv.glob("lib/python3*/site-packages")]
 
 
+def bytes_in_memory(rank, modules):
+    """Of an adapter in bf16 as Graft keeps it (rank a multiple of 16)."""
+    return LAYERS * sum(2 * rank * (rows + columns) + 64 for _, _, rows, columns in (LINEARS[m] for m in modules))
+
+
 def tensors(seed, rank, modules, size):
     """(layer, module) -> (A, rank × in_features; B, out_features × rank), in f16.
     `size` is B's standard deviation."""

@@ -1,6 +1,8 @@
 // Scalar helpers shared by the reference and the tails of the vector code.
 #pragma once
 
+#include "CKernels.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -54,6 +56,19 @@ static inline short scalar_round(float x) {
   memcpy(&bits, &shifted, 4);
   memcpy(&zero, &magic, 4);
   return (short)(int)(bits - zero);
+}
+
+// What scales values of at most `highest` to at most `limit`; 0 where that is no number.
+static inline float scalar_inverse(float highest, float limit) {
+  float inverse = highest > 0 ? limit / highest : 0;
+  return inverse < INFINITY ? inverse : 0;
+}
+
+#define KV_BYTE_HIGHEST 127.0f
+
+// Where the scales of a head's int8 keys begin in a block; those of its values follow.
+static inline float *kv_scales(const void *head, size_t head_size) {
+  return (float *)((char *)head + 2 * head_size * GRAFT_KV_BLOCK);
 }
 
 static inline float bf16_to_float(unsigned short x) {

@@ -58,12 +58,16 @@ static void dense_product(const graft_matrix *w, const float *x, size_t ldx, siz
 }
 
 
+static float largest_magnitude(const float *x, size_t n) {
+  float highest = 0;
+  for (size_t i = 0; i < n; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
+  return highest;
+}
+
 static void quantize(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale) {
   for (size_t b = 0; b < columns / block; b++, x += block, q += stride * block, scale += stride) {
-    float highest = 0;
-    for (size_t i = 0; i < block; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
-    float inverse = highest > 0 ? GRAFT_INTEGER_ONE / highest : 0;
-    inverse = inverse < INFINITY ? inverse : 0;
+    float highest = largest_magnitude(x, block);
+    float inverse = scalar_inverse(highest, GRAFT_INTEGER_ONE);
     *scale = highest * (1.0f / GRAFT_INTEGER_ONE);
     for (size_t i = 0; i < block; i++) q[i] = scalar_round(x[i] * inverse);
   }
@@ -181,7 +185,9 @@ static void lora_shrink(const graft_lora *w, const float *x, size_t ldx, size_t 
 }
 
 static void lora_expand(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
-                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end) {
+                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end,
+                        const void *next) {
+  (void)next;
   size_t padded = w->is_bf16 ? (w->rank + 1) / 2 * 2 : w->rank;
   for (size_t output = group_begin * LANES; output < group_end * LANES; output++) {
     size_t first = output / LANES * padded * LANES, lane = output % LANES;
@@ -220,26 +226,37 @@ static void add_scaled(float *y, const float *x, const float *factor, float scal
   for (size_t i = 0; i < n; i++) y[i] = fmaf(factor[i] * scale, x[i], y[i]);
 }
 
-static float kv_element(const void *block, size_t i, graft_kv_type type) {
-  return type == GRAFT_KV_F16 ? half_to_float(((const uint16_t *)block)[i]) : ((const float *)block)[i];
+static float kv_element(const void *head, size_t i, graft_kv_type type) {
+  switch (type) {
+    case GRAFT_KV_F16: return half_to_float(((const uint16_t *)head)[i]);
+    case GRAFT_KV_INT8: return ((const int8_t *)head)[i];
+    default: return ((const float *)head)[i];
+  }
+}
+
+static void store_kv_element(float x, void *head, size_t i, graft_kv_type type, float inverse) {
+  switch (type) {
+    case GRAFT_KV_F16: ((uint16_t *)head)[i] = half_from_float(x); break;
+    case GRAFT_KV_INT8: ((int8_t *)head)[i] = (int8_t)scalar_round(x * inverse); break;
+    default: ((float *)head)[i] = x;
+  }
 }
 
 static void store_kv(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                      void *head) {
+  float highest[2] = {largest_magnitude(keys, head_size), largest_magnitude(values, head_size)};
   for (size_t i = 0; i < head_size; i++) {
-    size_t k = i * KV + slot, v = head_size * KV + slot * head_size + i;
-    if (type == GRAFT_KV_F16) {
-      ((uint16_t *)head)[k] = half_from_float(keys[i]);
-      ((uint16_t *)head)[v] = half_from_float(values[i]);
-    } else {
-      ((float *)head)[k] = keys[i];
-      ((float *)head)[v] = values[i];
-    }
+    store_kv_element(keys[i], head, i * KV + slot, type, scalar_inverse(highest[0], KV_BYTE_HIGHEST));
+    store_kv_element(values[i], head, head_size * KV + slot * head_size + i, type,
+                     scalar_inverse(highest[1], KV_BYTE_HIGHEST));
   }
+  if (type != GRAFT_KV_INT8) return;
+  float *scales = kv_scales(head, head_size) + slot;
+  for (int i = 0; i < 2; i++) scales[i * KV] = highest[i] * (1 / KV_BYTE_HIGHEST);
 }
 
 static void attend(const graft_attention *a, const float *query, size_t offset, size_t length, float *out) {
-  size_t size = a->head_size;
+  size_t size = a->head_size, values = size * KV;
   for (size_t h = 0; h < a->heads_per_group; h++) {
     const float *q = query + h * size;
     float *o = out + h * size;
@@ -247,13 +264,14 @@ static void attend(const graft_attention *a, const float *query, size_t offset, 
     float sums[KV] = {0};
     for (size_t i = 0; i < size; i++) o[i] = 0;
     for (size_t begin = 0; begin < length; begin += KV) {
-      const void *block = a->blocks[begin / KV];
-      size_t values = offset + size * KV;
+      const char *head = (const char *)a->blocks[begin / KV] + offset;
+      const float *scales = a->type == GRAFT_KV_INT8 ? kv_scales(head, size) : 0;
       float p[KV];
       float block_highest = -INFINITY;
       for (size_t t = 0; t < KV; t++) {
         float score = 0;
-        for (size_t i = 0; i < size; i++) score = fmaf(kv_element(block, offset + i * KV + t, a->type), q[i], score);
+        for (size_t i = 0; i < size; i++) score = fmaf(kv_element(head, i * KV + t, a->type), q[i], score);
+        if (scales) score = score * scales[t];
         p[t] = begin + t < length ? score * a->scale : -INFINITY;
         block_highest = p[t] > block_highest ? p[t] : block_highest;
       }
@@ -263,11 +281,12 @@ static void attend(const graft_attention *a, const float *query, size_t offset, 
       for (size_t t = 0; t < KV; t++) {
         p[t] = scalar_exp(p[t] - highest);
         sums[t] = fmaf(sums[t], keep, p[t]);
+        if (scales) p[t] = p[t] * scales[KV + t];
       }
       for (size_t i = 0; i < size; i++) o[i] = o[i] * keep;
       size_t count = length - begin < KV ? length - begin : KV;
       for (size_t t = 0; t < count; t++) {
-        for (size_t i = 0; i < size; i++) o[i] = fmaf(p[t], kv_element(block, values + t * size + i, a->type), o[i]);
+        for (size_t i = 0; i < size; i++) o[i] = fmaf(p[t], kv_element(head, values + t * size + i, a->type), o[i]);
       }
     }
     float folded[LANES];

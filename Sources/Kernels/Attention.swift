@@ -1,16 +1,32 @@
 import CKernels
 
 /// The shape of one layer's share of a cache block: for each key-value head, keys [headSize][32] then values
-/// [32][headSize], so that a vector of scores has a position to a lane.
+/// [32][headSize], so that a vector of scores has a position to a lane; for int8 then the scales of both, [2][32].
 public struct KeyValueLayout: Sendable, Equatable {
   /// How keys and values are kept. What is computed with them is f32.
-  public enum Element: Sendable {
+  public enum Element: String, CaseIterable, Sendable {
     case f32
     /// Rounded to nearest; beyond ±65,504 to that.
     case f16
+    /// Signed bytes; a head's key, and its value, at one position have an f32 scale each: the largest magnitude / 127.
+    case int8
 
-    var bytes: Int { self == .f32 ? 4 : 2 }
-    var type: graft_kv_type { self == .f32 ? GRAFT_KV_F32 : GRAFT_KV_F16 }
+    var bytes: Int {
+      switch self {
+      case .f32: 4
+      case .f16: 2
+      case .int8: 1
+      }
+    }
+    var type: graft_kv_type {
+      switch self {
+      case .f32: GRAFT_KV_F32
+      case .f16: GRAFT_KV_F16
+      case .int8: GRAFT_KV_INT8
+      }
+    }
+    /// Of a head's keys and values in one block.
+    var scaleBytes: Int { self == .int8 ? 2 * keyValueBlockLength * MemoryLayout<Float>.size : 0 }
   }
 
   public let headCount: Int
@@ -27,10 +43,12 @@ public struct KeyValueLayout: Sendable, Equatable {
     self.element = element
   }
 
-  var elementsPerHead: Int { 2 * headSize * keyValueBlockLength }
-  var elementsPerLayer: Int { keyValueHeadCount * elementsPerHead }
+  private var bytesPerHead: Int { 2 * headSize * keyValueBlockLength * element.bytes + element.scaleBytes }
   /// Bytes of a block, all layers.
-  public var bytesPerBlock: Int { layerCount * elementsPerLayer * element.bytes }
+  public var bytesPerBlock: Int { layerCount * keyValueHeadCount * bytesPerHead }
+
+  /// Where in a block a head of a layer begins, in bytes.
+  func offset(layer: Int, head: Int) -> Int { (layer * keyValueHeadCount + head) * bytesPerHead }
 }
 
 /// A row of queries and the cache blocks of the sequence it belongs to.
@@ -74,10 +92,9 @@ extension Compute {
       functions.rope(queries + row * ld + head * group * layout.headSize, group, layout.headSize, c, s)
       functions.rope(key, 1, layout.headSize, c, s)
       let block = rows[row].blocks[position / keyValueBlockLength]
-      let first = (layer * layout.elementsPerLayer + head * layout.elementsPerHead) * layout.element.bytes
       functions.store_kv(
         key, values + row * ld + head * layout.headSize, layout.element.type, layout.headSize,
-        position % keyValueBlockLength, block + first)
+        position % keyValueBlockLength, block + layout.offset(layer: layer, head: head))
     }
     func attend(row: Int, head: Int) {
       let blocks = UnsafeRawPointer(rows[row].blocks).assumingMemoryBound(to: UnsafeRawPointer?.self)
@@ -85,8 +102,8 @@ extension Compute {
         blocks: blocks, type: layout.element.type, head_size: layout.headSize, heads_per_group: group, scale: scale)
       let first = head * group * layout.headSize
       functions.attend(
-        &attention, queries + row * ld + first, layer * layout.elementsPerLayer + head * layout.elementsPerHead,
-        rows[row].position + 1, out + row * layout.headCount * layout.headSize + first)
+        &attention, queries + row * ld + first, layout.offset(layer: layer, head: head), rows[row].position + 1,
+        out + row * layout.headCount * layout.headSize + first)
     }
 
     if !rowsShareSequences {

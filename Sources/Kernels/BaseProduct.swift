@@ -20,7 +20,7 @@ struct BaseProduct: @unchecked Sendable {
     case integer(block: Int, isNF4: Bool)
   }
 
-  private static let rowsAPart = 16
+  private static let rowsAPart = 4
 
   /// - Parameters:
   ///   - x: [rows][columns]

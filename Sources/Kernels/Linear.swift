@@ -14,6 +14,7 @@ public struct LinearTerm: @unchecked Sendable {
   // The module's own, at hand for the threads without touching its reference count.
   let factors: graft_lora
   let paddedRank: Int
+  let bytesPerGroup: Int
   let rowFactors: UnsafePointer<Float>?
   let rowFactorsLessOne: UnsafePointer<Float>?
 
@@ -31,8 +32,14 @@ public struct LinearTerm: @unchecked Sendable {
     groups = offset / tileLanes..<offset / tileLanes + TileLayout.groups(module.outputs)
     factors = module.descriptor
     paddedRank = module.paddedRank
+    bytesPerGroup = module.bytesPerGroup
     rowFactors = module.rowFactors
     rowFactorsLessOne = module.rowFactorsLessOne
+  }
+
+  /// Where the bytes of B for a stretch of the matrix's groups begin.
+  func expansion(of stretch: Range<Int>) -> UnsafeRawPointer {
+    factors.b + (max(stretch.lowerBound, groups.lowerBound) - groups.lowerBound) * bytesPerGroup
   }
 }
 
@@ -90,11 +97,21 @@ extension Compute {
       func compute(_ stretch: Range<Int>) {
         product.compute(stretch)
         if hasFactors { copyRows(terms, stretch, y, copy, ldy: ldy) }
-        var u = shrunk
+        // One term late, so that each knows whose factor comes after its own.
+        var late: (term: UnsafePointer<LinearTerm>, u: UnsafePointer<Float>)?
+        var u = UnsafePointer(shrunk)
         for index in terms.indices {
-          expand(terms.baseAddress! + index, stretch, functions, u, y, copy, ldy: ldy)
-          u += terms[index].rows.count * terms[index].paddedRank
+          let term = terms.baseAddress! + index
+          if term.pointee.groups.overlaps(stretch) {
+            if let late {
+              let next = term.pointee.expansion(of: stretch)
+              expand(late.term, stretch, functions, late.u, y, copy, ldy: ldy, next: next)
+            }
+            late = (term, u)
+          }
+          u += term.pointee.rows.count * term.pointee.paddedRank
         }
+        if let late { expand(late.term, stretch, functions, late.u, y, copy, ldy: ldy, next: nil) }
       }
       // A stretch of gate's outputs takes the same stretch of up's with it.
       let mirror = if case .swiglu(let up, _, _) = finish { up / tileLanes } else { 0 }
@@ -150,15 +167,15 @@ extension Compute {
   /// Adds a term's share of a stretch of the matrix's groups.
   private func expand(
     _ term: UnsafePointer<LinearTerm>, _ stretch: Range<Int>, _ functions: graft_kernels,
-    _ shrunk: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int
+    _ shrunk: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int,
+    next: UnsafeRawPointer?
   ) {
     let (first, rows, offset) = (term.pointee.groups.lowerBound, term.pointee.rows, term.pointee.offset)
     let groups = stretch.clamped(to: term.pointee.groups)
-    guard !groups.isEmpty else { return }
     withUnsafePointer(to: term.pointee.factors) { factors in
       functions.lora_expand(
         factors, shrunk, term.pointee.paddedRank, rows.count, term.pointee.scale, term.pointee.rowFactors,
-        y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first)
+        y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first, next)
     }
     guard let lessOne = term.pointee.rowFactorsLessOne else { return }
     for row in rows {

@@ -53,6 +53,8 @@ struct BenchCommand: ParsableCommand {
     help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
   var accuracy: String?
 
+  @OptionGroup var keyValue: KeyValueOptions
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -119,7 +121,7 @@ private struct SpeedReport {
     operationsPerToken = transformer.base.operationsPerToken
     limits = MachineLimits.measure(transformer.compute)
     let cache = try KeyValueCache(
-      config: transformer.base.config, bytes: 4 << 30, element: bench.compute.keyValueElement)
+      config: transformer.base.config, bytes: 4 << 30, element: bench.keyValue.element(bench.compute))
     let sets = (0..<bench.adapters).map { index in
       AdapterSet([(.synthetic(base: transformer.base, rank: bench.rank, seed: index, mode: bench.compute), 1)])
     }
@@ -173,7 +175,9 @@ private struct SpeedReport {
   private static func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
   /// A step reads the base once, and every sequence's adapter.
-  private var bandwidth: Double { decode / Double(bench.streams) * Double(bytesPerToken + min(bench.adapters, bench.streams) * adapterBytes) }
+  private var bandwidth: Double {
+    decode / Double(bench.streams) * Double(bytesPerToken + min(bench.adapters, bench.streams) * adapterBytes)
+  }
   private var operations: Double { prefill * Double(operationsPerToken) }
 
   func printTable() {
@@ -183,6 +187,7 @@ private struct SpeedReport {
     func number(_ value: Double, _ digits: Int = 1) -> String { String(format: "%.\(digits)f", value) }
     line("model", name)
     line("arithmetic", "\(bench.compute.rawValue), \(instructionSet), \(bench.threads) threads")
+    line("keys and values", bench.keyValue.element(bench.compute).rawValue)
     if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank)") }
     if bench.streams > 1 { line("sequences", "\(bench.streams)") }
     line("prefill (\(bench.prompt) tokens)", "\(number(prefill)) tokens/s")
@@ -199,7 +204,8 @@ private struct SpeedReport {
 
   func printJSON() {
     let value: JSONValue = [
-      "model": .string(name), "compute": .string(bench.compute.rawValue), "kernels": .string(instructionSet),
+      "model": .string(name), "compute": .string(bench.compute.rawValue),
+      "kv_type": .string(bench.keyValue.element(bench.compute).rawValue), "kernels": .string(instructionSet),
       "threads": .integer(bench.threads), "prompt": .integer(bench.prompt), "generate": .integer(bench.generate),
       "adapters": .integer(bench.adapters), "rank": .integer(bench.rank), "sequences": .integer(bench.streams),
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),
@@ -215,6 +221,7 @@ private struct SpeedReport {
 /// How far a mode's distributions are from f32's over a text.
 private struct AccuracyReport {
   let mode: ComputeMode
+  let element: KeyValueLayout.Element
   let tokens: Int
   /// Mean of Σ p·(log p − log q) per token, p of f32.
   let divergence: Double
@@ -222,6 +229,7 @@ private struct AccuracyReport {
 
   init(bench: BenchCommand, pool: ThreadPool, text: String) throws {
     mode = bench.compute
+    element = bench.keyValue.element(mode)
     let tokenizer = try Tokenizer(openTokenizer(at: URL(filePath: bench.model)), name: bench.model)
     guard let data = FileManager.default.contents(atPath: text) else {
       throw ModelError(text, reason: "cannot be read")
@@ -233,8 +241,8 @@ private struct AccuracyReport {
     var (divergence, agreed, count) = (0.0, 0, 0)
     var bar = ProgressBar(title: "Comparing")
     let vocabulary = exact.base.config.vocabularySize
-    let caches = try [exact, rounded].map {
-      try KeyValueCache(config: $0.base.config, bytes: 1 << 30, element: $0.compute.mode.keyValueElement)
+    let caches = try [.f32, element].map {
+      try KeyValueCache(config: exact.base.config, bytes: 1 << 30, element: $0)
     }
     for first in stride(from: 0, to: ids.count, by: window) {
       let piece = Array(ids[first..<min(first + window, ids.count)])
@@ -278,7 +286,8 @@ private struct AccuracyReport {
 
   func print() {
     Swift.print(
-      "\(mode.rawValue) against f32 over \(tokens) tokens: divergence \(String(format: "%.2e", divergence)) per token, "
-        + "most probable token agrees in \(String(format: "%.2f", agreement * 100)) %")
+      "\(mode.rawValue), keys and values in \(element.rawValue), against f32 over \(tokens) tokens: "
+        + "divergence \(String(format: "%.2e", divergence)) per token, most probable token agrees in \(String(format: "%.2f", agreement * 100)) %"
+    )
   }
 }

@@ -4,6 +4,19 @@ public import Kernels
 import Model
 
 extension ComputeMode: ExpressibleByArgument {}
+extension KeyValueLayout.Element: ExpressibleByArgument {}
+
+/// How keys and values are kept, for every command that makes a cache.
+struct KeyValueOptions: ParsableArguments {
+  @Option(
+    help: """
+      Keys and values in memory: \(KeyValueLayout.Element.allCases.map(\.rawValue).joined(separator: ", ")) \
+      (default: f32 with --compute f32, else f16).
+      """)
+  var kvType: KeyValueLayout.Element? = environment("KV_TYPE")
+
+  func element(_ mode: ComputeMode) -> KeyValueLayout.Element { kvType ?? mode.keyValueElement }
+}
 
 /// The flags of every command that needs the model.
 struct ModelOptions: ParsableArguments {
@@ -26,6 +39,8 @@ struct ModelOptions: ParsableArguments {
 
   @Option(help: "Memory for the key-value cache, in KiB, MiB or GiB.")
   var kvMemory: ByteSize = environment("KV_MEMORY") ?? ByteSize(bytes: 2 << 30)
+
+  @OptionGroup var keyValue: KeyValueOptions
 
   func validate() throws {
     guard !model.isEmpty else { throw ValidationError("--model is missing: give a GGUF file or a model folder") }
@@ -73,7 +88,7 @@ struct LoadedModel {
     transformer = Transformer(
       base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
     cache = try KeyValueCache(
-      config: base.config, bytes: options.kvMemory.bytes, element: options.compute.keyValueElement)
+      config: base.config, bytes: options.kvMemory.bytes, element: options.keyValue.element(options.compute))
   }
 }
 

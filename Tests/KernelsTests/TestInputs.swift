@@ -64,6 +64,12 @@ struct AttentionInputs {
     return result
   }
 
+  /// A row of keys or values as it is kept. Where f32 rounds the other way than here, one element is a step off.
+  private func kept(_ row: [Double]) -> [Double] {
+    guard layout.element == .int8, let highest = row.map(abs).max(), highest > 0 else { return row }
+    return row.map { ($0 / highest * 127).rounded(.toNearestOrEven) * highest / 127 }
+  }
+
   /// Against softmax(q·k/√d)·v in double precision.
   func largestError(of result: [Float]) -> Double {
     let size = layout.headSize
@@ -78,7 +84,9 @@ struct AttentionInputs {
     var worst = 0.0
     for head in 0..<layout.headCount {
       let shared = head / (layout.headCount / layout.keyValueHeadCount)
-      let rotatedKeys = (0..<positions).map { rotated(keys, $0 * keyValueSize + shared * size, $0) }
+      let first = { position in position * keyValueSize + shared * size }
+      let rotatedKeys = (0..<positions).map { kept(rotated(keys, first($0), $0)) }
+      let keptValues = (0..<positions).map { kept(values[first($0)..<first($0) + size].map(Double.init)) }
       for row in 0..<positions {
         let query = rotated(queries, row * querySize + head * size, row)
         let scores = (0...row).map { t in
@@ -89,7 +97,7 @@ struct AttentionInputs {
         let sum = weights.reduce(0, +)
         for i in 0..<size {
           let expected = (0...row).reduce(0.0) {
-            $0 + weights[$1] / sum * Double(values[$1 * keyValueSize + shared * size + i])
+            $0 + weights[$1] / sum * keptValues[$1][i]
           }
           worst = max(worst, abs(expected - Double(result[row * querySize + head * size + i])))
         }

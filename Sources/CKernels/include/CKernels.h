@@ -49,11 +49,11 @@ typedef struct {
   int is_bf16;
 } graft_lora;
 
-/// How keys and values are kept.
-typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1 } graft_kv_type;
+/// How keys and values are kept; int8 with an f32 scale for each position's row.
+typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1, GRAFT_KV_INT8 = 2 } graft_kv_type;
 
 /// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31, for each key-value head
-/// keys as [head_size][32] then values as [32][head_size].
+/// keys as [head_size][32] then values as [32][head_size], and for int8 then their scales, [32] of keys, [32] of values.
 typedef struct {
   const void *const *blocks;
   graft_kv_type type;
@@ -88,9 +88,11 @@ typedef struct {
   /// u: [rows][ldu], ldu a multiple of 16 of which the last ranks' groups are written whole.
   void (*lora_shrink)(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu);
   /// y[row][16 g + lane] += scale * sum over ranks of b * u[row], even and odd ranks apart, then added; with a
-  /// `magnitude`, [outputs], the factor is scale * magnitude.
+  /// `magnitude`, [outputs], the factor is scale * magnitude. `next`, if not null, is where as many bytes begin that
+  /// are wanted after: they are fetched meanwhile.
   void (*lora_expand)(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
-                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end);
+                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end,
+                      const void *next);
   /// out[16 g + lane] = sum of the squares of a row of NF4 weights, block by block.
   void (*nf4_row_squares)(const graft_matrix *w, float *out, size_t group_begin, size_t group_end);
   /// y += scale * factor * x, n values each.
@@ -114,13 +116,15 @@ typedef struct {
   /// x += y, n values.
   void (*add)(float *x, const float *y, size_t n);
 
-  /// One query row's heads of one key-value group over positions 0 ... length - 1, by online softmax
-  /// (Milakov and Gimelshein, 2018) in the order of the blocks. query, out: [heads_per_group][head_size].
-  /// `offset` is where the group's keys begin in each block, in elements.
   /// Puts one position's keys and values of one head, [head_size] each, into `slot` of a block, from where the head
-  /// begins in it; f16 is rounded to nearest, and to its greatest value beyond that.
+  /// begins in it; f16 is rounded to nearest, and to its greatest value beyond that; int8 is nearest(x / scale) with
+  /// scale = max|x| / 127, 0 where that is 0.
   void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                    void *head);
+  /// One query row's heads of one key-value group over positions 0 ... length - 1, by online softmax
+  /// (Milakov and Gimelshein, 2018) in the order of the blocks. query, out: [heads_per_group][head_size].
+  /// `offset` is where the group's keys begin in each block, in bytes. Scales of int8 are applied to the sums over a
+  /// key and to the weight of a value.
   void (*attend)(const graft_attention *a, const float *query, size_t offset, size_t length, float *out);
 } graft_kernels;
 

@@ -28,40 +28,57 @@ public struct PEFTAdapter: Sendable {
   /// The configuration's `base_model_name_or_path`.
   public let baseModel: String?
 
-  private static let configLimit = 4 << 20
-
   /// Reads the whole adapter or refuses it.
   ///
   /// Throws `ModelError` naming the field of the configuration or the tensor: for what is not supported, for a tensor that
   /// is unknown, missing, of the wrong shape or not finite.
   public static func read(folder: URL, config: ModelConfig) throws -> PEFTAdapter {
-    let text = try MappedFile.contents(of: folder.appendingPathComponent("adapter_config.json"), limit: configLimit)
-    let peft = try PEFTConfig(text, file: "adapter_config.json")
-    let modules = try PEFTModules(peft, config: config)
-    let weights = folder.appendingPathComponent("adapter_model.safetensors")
-    if !FileManager.default.fileExists(atPath: weights.path),
+    let reader = try PEFTReader(folder: folder, config: config)
+    let peft = reader.peft
+    return PEFTAdapter(
+      modules: try reader.targets.map(reader.module), usesDoRA: peft.usesDoRA, usesRSLoRA: peft.usesRSLoRA,
+      rank: peft.rank, alpha: peft.alpha, baseModel: peft.baseModel)
+  }
+}
+
+/// A PEFT folder whose tensors are there under the right names: its modules are read one by one, so that whoever
+/// converts them never holds more than one of them in f32.
+struct PEFTReader {
+  let peft: PEFTConfig
+  let targets: [PEFTModules.Target]
+  private let config: ModelConfig
+  private let weights: PEFTWeights
+
+  private static let configLimit = 4 << 20
+
+  init(folder: URL, config: ModelConfig) throws {
+    let text = try MappedFile.contents(
+      of: folder.appendingPathComponent("adapter_config.json"), limit: Self.configLimit)
+    peft = try PEFTConfig(text, file: "adapter_config.json")
+    targets = try PEFTModules(peft, config: config).targets
+    self.config = config
+    let file = folder.appendingPathComponent("adapter_model.safetensors")
+    if !FileManager.default.fileExists(atPath: file.path),
       FileManager.default.fileExists(atPath: folder.appendingPathComponent("adapter_model.bin").path)
     {
       throw ModelError("adapter_model.bin", reason: "pickle files are not read; convert to safetensors")
     }
-    let reader = PEFTWeights(file: try SafetensorsFile(weights), usesDoRA: peft.usesDoRA)
-    try reader.checkNames(modules.targets)
-    return PEFTAdapter(
-      modules: try modules.targets.map { target in
-        let shape = target.linear.shape(config)
-        let divisor = peft.usesRSLoRA ? Double(target.rank).squareRoot() : Double(target.rank)
-        let scale = Float(target.alpha / divisor)
-        guard scale.isFinite else {
-          throw ModelError("adapter_config.json", "lora_alpha", reason: "\(target.alpha) is out of range")
-        }
-        return Module(
-          layer: target.layer, linear: target.linear, rank: target.rank, scale: scale,
-          a: try reader.read(target, .a, shape: [target.rank, shape.input]),
-          b: try reader.read(target, .b, shape: [shape.output, target.rank]),
-          magnitude: peft.usesDoRA ? try reader.read(target, .magnitude, shape: [shape.output]) : nil)
-      },
-      usesDoRA: peft.usesDoRA, usesRSLoRA: peft.usesRSLoRA, rank: peft.rank, alpha: peft.alpha,
-      baseModel: peft.baseModel)
+    weights = PEFTWeights(file: try SafetensorsFile(file), usesDoRA: peft.usesDoRA)
+    try weights.checkNames(targets)
+  }
+
+  func module(_ target: PEFTModules.Target) throws -> PEFTAdapter.Module {
+    let shape = target.linear.shape(config)
+    let divisor = peft.usesRSLoRA ? Double(target.rank).squareRoot() : Double(target.rank)
+    let scale = Float(target.alpha / divisor)
+    guard scale.isFinite else {
+      throw ModelError("adapter_config.json", "lora_alpha", reason: "\(target.alpha) is out of range")
+    }
+    return PEFTAdapter.Module(
+      layer: target.layer, linear: target.linear, rank: target.rank, scale: scale,
+      a: try weights.read(target, .a, shape: [target.rank, shape.input]),
+      b: try weights.read(target, .b, shape: [shape.output, target.rank]),
+      magnitude: peft.usesDoRA ? try weights.read(target, .magnitude, shape: [shape.output]) : nil)
   }
 }
 

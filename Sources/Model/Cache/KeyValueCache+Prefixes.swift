@@ -3,23 +3,28 @@ import Kernels
 /// Sharing of what sequences have in common at their beginning. Sound because a row's keys and values depend on the
 /// weights, the tokens before it and nothing else, bit for bit.
 extension KeyValueCache {
-  /// Gives a new sequence the blocks of the longest known beginning of `tokens`, and returns how many positions they
-  /// hold. Whole blocks are shared; one of which only a part fits is copied, since the sequence will write to it.
-  /// - Parameter limit: most positions to take over; whoever wants the last token's logits leaves it out
-  public func begin(_ table: inout BlockTable, tokens: [Int32], limit: Int, key: PrefixKey) -> Int {
-    guard var node = prefixes.root(key) else { return 0 }
+  /// Gives a sequence the blocks of the longest known beginning of `tokens`, whether it is new or has begun, and returns
+  /// how many positions it has then. Whole blocks are shared; one of which only a part fits is copied, since the
+  /// sequence will write to it.
+  /// - Parameters:
+  ///   - computed: positions that the sequence has; what of them is in whole blocks has been published
+  ///   - limit: most positions to have; whoever wants the last token's logits leaves it out
+  public func begin(
+    _ table: inout BlockTable, computed: Int = 0, tokens: [Int32], limit: Int, key: PrefixKey
+  ) -> Int {
+    guard var node = table.published > 0 ? table.lastNode : prefixes.root(key) else { return computed }
     let limit = min(limit, tokens.count)
-    var length = 0
+    var length = table.published * keyValueBlockLength
     while length + keyValueBlockLength <= limit,
       let child = prefixes.child(of: node, tokens[length..<length + keyValueBlockLength])
     {
-      let block = prefixes.block(child)
-      hold(block)
-      append(block, to: &table)
+      share(prefixes.block(child), at: table.published, in: &table)
       node = child
       length += keyValueBlockLength
       (table.published, table.lastNode) = (table.published + 1, child)
     }
+    // Further blocks of its own begin as these would.
+    guard table.blocks.count == table.published else { return max(length, computed) }
     let rest = tokens[length..<max(min(length + keyValueBlockLength, limit), length)]
     guard !rest.isEmpty, let (nearest, shared) = prefixes.nearestChild(of: node, rest) else { return length }
     let source = prefixes.block(nearest)
@@ -30,6 +35,14 @@ extension KeyValueCache {
     copy(source, to: copied)
     append(copied, to: &table)
     return length + shared
+  }
+
+  /// Makes a block of the tree's the table's too, in the place of its own if it has one there.
+  private func share(_ block: Int32, at index: Int, in table: inout BlockTable) {
+    hold(block)
+    guard index < table.blocks.count else { return append(block, to: &table) }
+    drop(table.blocks[index])
+    replace(index, with: block, in: &table)
   }
 
   /// Of the blocks that `begin` would share, those that other sequences hold, so that sharing takes nothing.
@@ -76,11 +89,7 @@ extension KeyValueCache {
       return node
     case .present(let node):
       let other = prefixes.block(node)
-      if tokens.count == keyValueBlockLength, other != block {
-        hold(other)
-        drop(block)
-        replace(index, with: other, in: &table)
-      }
+      if tokens.count == keyValueBlockLength, other != block { share(other, at: index, in: &table) }
       return node
     }
   }

@@ -148,11 +148,8 @@ public final class Engine: @unchecked Sendable {
   /// Does what the scheduler says, up to the next pass.
   private func act() {
     while true {
-      let action = scheduler.next(now: epoch.duration(to: .now), freeBlocks: cache.freeBlockCount) { id in
-        guard let generation = generations[id], sharesPrefix(generation) else { return 0 }
-        return cache.sharedBlockCount(
-          tokens: generation.tokens, limit: generation.cacheLimit, key: generation.prefixKey)
-      }
+      let action = scheduler.next(
+        now: epoch.duration(to: .now), freeBlocks: cache.freeBlockCount, shared: sharedBlocks, common: commonTokens)
       switch action {
       case .admit(let id): start(id)
       case .preempt(let id): preempt(id)
@@ -235,26 +232,49 @@ public final class Engine: @unchecked Sendable {
 
   private func sharesPrefix(_ generation: Generation) -> Bool { cachesPrefixes || generation.group.isShared }
 
+  private func sharedBlocks(_ id: GenerationID) -> Int {
+    guard let generation = generations[id], sharesPrefix(generation) else { return 0 }
+    return cache.sharedBlockCount(tokens: generation.tokens, limit: generation.cacheLimit, key: generation.prefixKey)
+  }
+
+  /// How many of a generation's first tokens can come from what another computes.
+  private func commonTokens(_ id: GenerationID, _ other: GenerationID) -> Int {
+    guard let generation = generations[id], let other = generations[other], sharesPrefix(generation),
+      sharesPrefix(other), generation.prefixKey == other.prefixKey
+    else { return 0 }
+    return min(generation.cacheLimit, generation.commonTokens(with: other))
+  }
+
   /// A request begins to run, or does so again.
   private func start(_ id: GenerationID) {
     guard let generation = generations[id] else { return scheduler.remove(id) }
     if let records = generation.group.records { generation.adopt(records) }
-    var found = 0
-    if sharesPrefix(generation) {
-      found = cache.begin(
-        &generation.table, tokens: generation.tokens, limit: generation.cacheLimit, key: generation.prefixKey)
-    }
-    scheduler.found(id, computed: found, blocks: generation.table.blocks.count)
     if !generation.hasStarted { leftQueue() }
     metrics.update { state in
       state.counts[generation.label].waiting -= 1
       if generation.hasStarted { return }
       state.counts[generation.label].promptTokens += generation.request.prompt.count
       state.prefixQueries += 1
-      state.prefixHits += found > 0 ? 1 : 0
-      state.prefixHitTokens += found
     }
-    generation.start(cached: found)
+    generation.start()
+    takeOver(generation)
+  }
+
+  /// Gives a generation what the cache holds of its tokens beyond those that it has.
+  private func takeOver(_ generation: Generation) {
+    guard sharesPrefix(generation) else { return }
+    let before = generation.usage.cachedTokens
+    generation.takeOver(
+      cache.begin(
+        &generation.table, computed: generation.computed, tokens: generation.tokens, limit: generation.cacheLimit,
+        key: generation.prefixKey))
+    scheduler.found(generation.id, computed: generation.computed, blocks: generation.table.blocks.count)
+    let gained = generation.usage.cachedTokens - before
+    guard gained > 0 else { return }
+    metrics.update { state in
+      state.prefixHits += before == 0 ? 1 : 0
+      state.prefixHitTokens += gained
+    }
   }
 
   /// Tells the inbox of a start, and how fast those that wait come to start.
@@ -366,6 +386,7 @@ public final class Engine: @unchecked Sendable {
     for item in work where item.isOver {
       remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
     }
+    for id in scheduler.prompts { generations[id].map(takeOver) }
     recordState()
     // All at once, so that the loop's thread is woken once.
     for item in work { item.generation.flush() }

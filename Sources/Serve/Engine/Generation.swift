@@ -21,6 +21,8 @@ final class Generation {
   private(set) var isPromptComputed = false
   /// Whether it has ever been admitted.
   private(set) var hasStarted = false
+  /// What it takes over from the cache was its own.
+  private var wasPreempted = false
   private(set) var finishReason: FinishReason?
   private(set) var usage: GenerationUsage
   /// When the last token was made.
@@ -65,15 +67,26 @@ final class Generation {
   /// Most positions that can come from the cache: from here on logits are wanted.
   var cacheLimit: Int { isScoring ? scored : tokens.count - 1 }
 
-  /// It begins, or begins again after it was preempted, with so many positions from the cache.
-  func start(cached: Int) {
-    computed = cached
-    if !hasStarted { usage.cachedTokens = cached }
-    hasStarted = true
+  /// How many tokens both begin with.
+  func commonTokens(with other: Generation) -> Int {
+    let most = min(tokens.count, other.tokens.count)
+    return (0..<most).first { tokens[$0] != other.tokens[$0] } ?? most
+  }
+
+  /// It begins, or begins again after it was preempted.
+  func start() { hasStarted = true }
+
+  /// So many positions are in `table` now, some of them from the cache.
+  func takeOver(_ positions: Int) {
+    if !wasPreempted { usage.cachedTokens += positions - computed }
+    computed = positions
   }
 
   /// Its blocks are gone.
-  func loseCache() { computed = 0 }
+  func loseCache() {
+    computed = 0
+    wasPreempted = true
+  }
 
   /// Takes over what another of its group has found about their prompt.
   func adopt(_ records: [TokenRecord]) {

@@ -5,10 +5,14 @@ import Kernels
 /// Waiting requests are admitted in `FairQueue`'s order, those first that were preempted. A pass takes one row of every
 /// running request that decodes, and chunks of prompts up to a budget of rows. Blocks of the key-value cache are taken
 /// as they are needed; when they run out, the request that was admitted last is preempted, so the one that was admitted
-/// first always goes on. Slices of training fill the time when nothing runs. Between passes they come only if training
-/// would otherwise get less than its share of the time, counted over the last seconds, so that requests which leave
-/// time over are not slowed down; prompts beside decoders are then cut shorter, so that pass and slices together keep
-/// the target.
+/// first always goes on.
+///
+/// Of running prompts that begin alike one computes the beginning in the turns of all. The others take over its blocks
+/// as they are done; they wait only in passes that bring it on, so if it ends, the next of them takes its place.
+///
+/// Slices of training fill the time when nothing runs. Between passes they come only if training would otherwise get
+/// less than its share of the time, counted over the last seconds, so that requests which leave time over are not slowed
+/// down; prompts beside decoders are then cut shorter, so that pass and slices together keep the target.
 struct Scheduler {
   struct Limits: Equatable {
     /// Most rows of one pass; at least 1.
@@ -110,6 +114,8 @@ struct Scheduler {
   /// Requests that have not run yet, those behind a group's leader included.
   var waitingCount: Int { waiting.count }
   var runningCount: Int { running.count }
+  /// Those that run and have more than their last token to compute.
+  var prompts: [GenerationID] { running.lazy.filter { $0.pending > 1 }.map(\.id) }
   func isRunning(_ id: GenerationID) -> Bool { running.contains { $0.id == id } }
   var isEmpty: Bool { waiting.isEmpty && running.isEmpty && preempted.isEmpty }
 
@@ -130,7 +136,7 @@ struct Scheduler {
     }
   }
 
-  /// What the cache held of a request that was just admitted.
+  /// What the cache holds of a request that was just admitted, or that left its turn to one that begins alike.
   mutating func found(_ id: GenerationID, computed: Int, blocks: Int) {
     guard let index = running.lastIndex(where: { $0.id == id }) else { return }
     running[index].computed = computed
@@ -177,12 +183,16 @@ struct Scheduler {
   ///   - now: on any clock that deadlines are given by
   ///   - freeBlocks: blocks of the cache that a request can have
   ///   - shared: blocks of a waiting request's tokens that others hold, so that it need not take them
-  mutating func next(now: Duration, freeBlocks: Int, shared: (GenerationID) -> Int = { _ in 0 }) -> Action {
+  ///   - common: how many of the first request's tokens could be taken over from the second, once they are computed
+  mutating func next(
+    now: Duration, freeBlocks: Int, shared: (GenerationID) -> Int = { _ in 0 },
+    common: (GenerationID, GenerationID) -> Int = { _, _ in 0 }
+  ) -> Action {
     if let earliest = earliestDeadline, earliest <= now, let id = expired(now) { return .expire(id) }
     if let id = admit(freeBlocks, shared) { return .admit(id) }
     if running.isEmpty { return hasTraining ? .train : .idle }
     if hasTraining, trainingDebt > 0 { return .train }
-    return plan(freeBlocks)
+    return plan(freeBlocks, common)
   }
 
   /// A request past its deadline; without one, the next deadline is looked up.
@@ -276,8 +286,8 @@ struct Scheduler {
   /// The least part of a prompt that goes into a pass beside requests that decode.
   private static let leastChunk = 16
 
-  private mutating func plan(_ freeBlocks: Int) -> Action {
-    var (rows, turn) = share()
+  private mutating func plan(_ freeBlocks: Int, _ common: (GenerationID, GenerationID) -> Int) -> Action {
+    var (rows, turn) = share(common)
     var left = freeBlocks
     for index in running.indices where rows[index] > 0 {
       let entry = running[index]
@@ -320,7 +330,7 @@ struct Scheduler {
   }
 
   /// How many rows each running request gets, if there are blocks enough, and whose turn was the last.
-  private func share() -> (rows: [Int], turn: UInt64) {
+  private func share(_ common: (GenerationID, GenerationID) -> Int) -> (rows: [Int], turn: UInt64) {
     var rows = [Int](repeating: 0, count: running.count)
     var (decoders, prompts): ([Int], [Int]) = ([], [])
     for index in running.indices {
@@ -361,8 +371,28 @@ struct Scheduler {
       return (services[a].client, services[a].stream, first.pending, first.admission)
         < (services[b].client, services[b].stream, second.pending, second.admission)
     }
-    for place in order { give(budget, to: prompts[place], &rows, &budget, &logitRows) }
+    for place in order {
+      let prompt = prompts[place]
+      if let (leader, alike) = leader(of: prompt, among: prompts, rows, common) {
+        give(alike - running[leader].computed - rows[leader], to: leader, &rows, &budget, &logitRows)
+      } else {
+        give(budget, to: prompt, &rows, &budget, &logitRows)
+      }
+    }
     return (rows, turn)
+  }
+
+  /// One with rows in this pass that computes the block which `prompt` needs next, and how far they are alike.
+  private func leader(
+    of prompt: Int, among prompts: [Int], _ rows: [Int], _ common: (GenerationID, GenerationID) -> Int
+  ) -> (index: Int, alike: Int)? {
+    let first = running[prompt].computed / keyValueBlockLength * keyValueBlockLength
+    guard rows[prompt] == 0 else { return nil }
+    for other in prompts where rows[other] > 0 && running[other].computed >= first {
+      let alike = common(running[prompt].id, running[other].id)
+      if alike >= first + keyValueBlockLength { return (other, alike) }
+    }
+    return nil
   }
 
   private func give(_ most: Int, to index: Int, _ rows: inout [Int], _ budget: inout Int, _ logitRows: inout Int) {

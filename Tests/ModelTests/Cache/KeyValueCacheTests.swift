@@ -5,9 +5,9 @@ import Testing
 @testable import Model
 
 @Suite struct KeyValueCacheTests {
-  private func cache(bytes: Int) throws -> KeyValueCache {
+  private func cache(bytes: Int, element: KeyValueLayout.Element = .f32) throws -> KeyValueCache {
     let config = try TinyModel().source().config
-    return try KeyValueCache(config: config, bytes: bytes, element: .f32)
+    return try KeyValueCache(config: config, bytes: bytes, element: element)
   }
   /// Of the tiny model: 2 layers × 2 heads × (keys and values) × 16 × 32 positions × 4 bytes.
   private let blockBytes = 2 * 2 * 2 * 16 * 32 * 4
@@ -17,6 +17,9 @@ import Testing
     #expect(try cache(bytes: blockBytes * 6 - 1).blockCount == 5)
     #expect(try cache(bytes: 0).blockCount == 1)
     #expect(try cache(bytes: blockBytes * 5).positionCapacity == 160)
+    #expect(try cache(bytes: blockBytes * 5, element: .f16).blockCount == 10)
+    // A quarter, and two scales of 4 bytes for every 32 elements.
+    #expect(try cache(bytes: 0, element: .int8).bytesPerBlock == blockBytes / 4 * (32 + 2 * 4) / 32)
     for bytes in [1 << 47, 1 << 60, Int.max] { #expect(throws: ModelError.self) { try cache(bytes: bytes) } }
   }
 

@@ -7,10 +7,13 @@ final class ForwardRunner {
   let transformer: Transformer
   let cache: KeyValueCache
 
-  init(_ base: Base, mode: ComputeMode = .f32, kernels: KernelSet = .best, threads: Int = 1) throws {
+  init(
+    _ base: Base, mode: ComputeMode = .f32, kernels: KernelSet = .best, threads: Int = 1,
+    element: KeyValueLayout.Element? = nil
+  ) throws {
     let compute = Compute(kernels: kernels, pool: ThreadPool(threads: threads), mode: mode)
     transformer = Transformer(base: base, compute: compute)
-    cache = try KeyValueCache(config: base.config, bytes: 4 << 20, element: mode.keyValueElement)
+    cache = try KeyValueCache(config: base.config, bytes: 4 << 20, element: element ?? mode.keyValueElement)
   }
 
   typealias Sequence = (tokens: [Int32], adapters: AdapterSet)

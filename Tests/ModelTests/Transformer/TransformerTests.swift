@@ -68,10 +68,10 @@ import Testing
     #expect(zip(results[2].joined(), bare.joined()).contains { abs(Double($0) - $1) > 0.1 })
   }
 
-  @Test(arguments: ComputeMode.allCases)
-  func companyAndChunksChangeNoBit(mode: ComputeMode) throws {
+  @Test(arguments: ComputeMode.allCases, KeyValueLayout.Element.allCases)
+  func companyAndChunksChangeNoBit(mode: ComputeMode, element: KeyValueLayout.Element) throws {
     let setting = try Setting(mode: mode)
-    let runner = try ForwardRunner(setting.base, mode: mode, threads: 2)
+    let runner = try ForwardRunner(setting.base, mode: mode, threads: 2, element: element)
     let alone = setting.sequences.map { bits(runner.logits([$0])[0]) }
     #expect(runner.logits(setting.sequences).map { bits($0) } == alone)
     var random = TinyRandom(seed: 3)

@@ -1,6 +1,7 @@
 import Foundation
 import Kernels
 import Model
+import Synchronization
 import TestSupport
 import Testing
 
@@ -32,9 +33,10 @@ import Testing
     }
   }
 
-  @Test(arguments: [ComputeMode.f32, .fast]) func everyMixGivesWhatALonelyRunGives(mode: ComputeMode) throws {
+  @Test(arguments: [(.f32, .f32), (.fast, .f16), (.fast, .int8)] as [(ComputeMode, KeyValueLayout.Element)])
+  func everyMixGivesWhatALonelyRunGives(mode: ComputeMode, element: KeyValueLayout.Element) throws {
     let model = try TinyModel()
-    let lonely = try EngineHarness(mode: mode, settings: .init(cachesPrefixes: false), model: model)
+    let lonely = try EngineHarness(mode: mode, element: element, settings: .init(cachesPrefixes: false), model: model)
     var (preemptions, hits, cancelled, evictions) = (0, 0, 0, 0)
     for seed in 1...6 as ClosedRange<UInt64> {
       var random = TinyRandom(seed: seed * 7919)
@@ -48,14 +50,15 @@ import Testing
           stepTarget: Bool.random(using: &random) ? .microseconds(300) : nil)
         let mixed = try EngineHarness(
           rows: Int.random(in: 1...70, using: &random), blocks: [8, 8, 9, 12, 100].randomElement(using: &random) ?? 9,
-          mode: mode, settings: settings, model: model)
+          mode: mode, element: element, settings: settings, model: model)
         let order = requests.indices.shuffled(using: &random)
         var cancelling: [Int: Int] = [:]
         for place in order.indices where Int.random(in: 0..<8, using: &random) == 0 {
           cancelling[place] = Int.random(in: 0...6, using: &random)
         }
         let isHurried = Bool.random(using: &random)
-        let together = mixed.run(order.map { requests[$0] }, cancelling: cancelling) { _ in
+        let atOnce = isHurried && Bool.random(using: &random)
+        let together = mixed.run(order.map { requests[$0] }, cancelling: cancelling, together: atOnce) { _ in
           if !isHurried { usleep(UInt32.random(in: 0...3000, using: &random)) }
         }
         for (place, index) in order.enumerated() {
@@ -108,6 +111,55 @@ import Testing
     #expect(scored.cachedTokens == 0 && scored.prompt.count == 300 && harness.computedRows - before == 300 + 2)
     let state = harness.engine.metrics.snapshot
     #expect(state.prefixHits == 3 && state.prefixHitTokens == 909 && state.blocksUsed == 0 && state.blocksCached > 9)
+  }
+
+  @Test func whatArrivesAtOnceSharesItsBeginning() throws {
+    let harness = try EngineHarness()
+    let alone = try EngineHarness(settings: .init(cachesPrefixes: false), model: harness.model)
+    let system = EngineHarness.prompt(300, seed: 1)
+    let requests = (0..<5).map { index in
+      var request = request(system + EngineHarness.prompt(3, seed: UInt64(index)), echo: index == 4)
+      request.client = "\(index)"
+      return request
+    }
+    let outcomes = harness.run(requests)
+    #expect(outcomes == requests.flatMap { alone.run([$0]) })
+    // The last wants the logprobs of its prompt, so that it computes the whole. The others share whole blocks at least.
+    let cached = outcomes.map(\.cachedTokens).sorted()
+    #expect(cached.prefix(2) == [0, 0] && cached.dropFirst(2).allSatisfy { (288...300).contains($0) })
+    #expect(harness.computedRows == 5 * (303 + 2) - cached.reduce(0, +))
+    let state = harness.engine.metrics.snapshot
+    #expect(state.prefixHits == 3 && state.prefixHitTokens == cached.reduce(0, +) && state.blocksUsed == 0)
+  }
+
+  /// Whoever computes the common beginning is cancelled midway: the next goes on from there.
+  @Test func aLeaderThatGoesLeavesWhatItComputed() throws {
+    let harness = try EngineHarness(rows: 16, shape: TinyShape(context: 8192))
+    let alone = try EngineHarness(settings: .init(cachesPrefixes: false), model: harness.model)
+    let prompt = EngineHarness.prompt(4000, seed: 1)
+    let outcomes = Mutex([Outcome](repeating: Outcome(), count: 3))
+    let ended = DispatchSemaphore(value: 0)
+    let (requests, engine) = ((0..<3).map { request(prompt + [$0 + 1]) }, harness.engine)
+    var ids: [GenerationID] = []
+    engine.together {
+      for (index, request) in requests.enumerated() {
+        ids.append(
+          engine.submit(request) { event in
+            if outcomes.withLock({
+              $0[index].take(event); return $0[index].isOver
+            }) {
+              ended.signal()
+            }
+          })
+      }
+    }
+    while harness.computedRows < 1000 { usleep(100) }
+    engine.cancel(ids[0])
+    for _ in 1..<3 { #expect(ended.wait(timeout: .now() + 120) == .success) }
+    let results = outcomes.withLock { $0 }
+    #expect(!results[0].isOver)
+    for index in 1..<3 { #expect(results[index] == alone.run([requests[index]])[0]) }
+    #expect(harness.computedRows < 4001 + 16 + 32 + 2 * 3)
   }
 
   @Test func withoutTheCacheNothingIsKept() throws {

@@ -7,150 +7,8 @@ import Testing
 
 /// Random arrivals against an engine that computes nothing and a clock that is set.
 @Suite struct SchedulerTests {
-  struct Request {
-    var promptLength: Int
-    var maxTokens: Int
-    var scores = false
-    var client = "a"
-    var adapter: UInt64 = 0
-    var deadline: Duration?
-    /// Positions that its first admission finds in the cache.
-    var cached = 0
-
-    var computed = 0
-    var length: Int
-    var blocks = 0
-    var isExpired = false
-
-    init(
-      _ promptLength: Int, _ maxTokens: Int, scores: Bool = false, client: String = "a", adapter: UInt64 = 0,
-      deadline: Duration? = nil, cached: Int = 0
-    ) {
-      (self.promptLength, self.maxTokens, self.scores) = (promptLength, maxTokens, scores)
-      (self.client, self.adapter, self.deadline) = (client, adapter, deadline)
-      self.cached = min(cached, promptLength - 1)
-      length = promptLength
-    }
-
-    var end: Int { promptLength + max(maxTokens - 1, 0) }
-    var stream: StreamKey { StreamKey(client: client, adapters: PrefixKey(.none, group: adapter)) }
-  }
-
-  struct Simulation {
-    let limits: Scheduler.Limits
-    let capacity: Int
-    var scheduler: Scheduler
-    var live: [GenerationID: Request] = [:]
-    var running: [GenerationID] = []
-    /// In the order of their first admission, those that have ended too.
-    var admitted: [GenerationID] = []
-    var finished: [GenerationID] = []
-    var now = Duration.zero
-    var preemptions = 0
-    private var next: UInt64 = 0
-
-    init(_ limits: Scheduler.Limits, blocks: Int) {
-      self.limits = limits
-      capacity = blocks
-      scheduler = Scheduler(limits: limits)
-    }
-
-    var freeBlocks: Int { capacity - live.values.reduce(0) { $0 + $1.blocks } }
-
-    @discardableResult mutating func submit(_ request: Request, group: UInt64? = nil) -> GenerationID {
-      next += 1
-      let id = GenerationID(value: next)
-      live[id] = request
-      scheduler.enqueue(
-        .init(
-          id: id, stream: request.stream, promptLength: request.promptLength, scoresPrompt: request.scores,
-          group: group, deadline: request.deadline))
-      return id
-    }
-
-    mutating func remove(_ id: GenerationID) {
-      live[id] = nil
-      running.removeAll { $0 == id }
-      scheduler.remove(id)
-    }
-
-    /// Acts up to and with one pass, checked; returns its rows of each request.
-    @discardableResult mutating func step() -> [GenerationID: Int] {
-      while true {
-        switch scheduler.next(now: now, freeBlocks: freeBlocks) {
-        case .admit(let id): admit(id)
-        case .preempt(let id):
-          #expect(admitted.last { running.contains($0) } == id, "only the youngest is preempted")
-          #expect(running.count > 1)
-          preemptions += 1
-          running.removeAll { $0 == id }
-          live[id]?.computed = 0
-          live[id]?.blocks = 0
-        case .expire(let id):
-          #expect((live[id]?.deadline).map { $0 <= now } == true)
-          finished.append(id)
-          remove(id)
-        case .train: Issue.record("training without any")
-        case .idle:
-          #expect(live.isEmpty, "idle with \(live.count) requests")
-          return [:]
-        case .step(let slices): return compute(slices)
-        }
-      }
-    }
-
-    private mutating func admit(_ id: GenerationID) {
-      guard var request = live[id] else {
-        Issue.record("a request that is gone was admitted")
-        return
-      }
-      #expect(!running.contains(id))
-      running.append(id)
-      if !admitted.contains(id) {
-        admitted.append(id)
-        request.computed = min(request.cached, (freeBlocks * keyValueBlockLength))
-        request.blocks = blocks(request.computed)
-      }
-      live[id] = request
-      scheduler.found(id, computed: request.computed, blocks: request.blocks)
-      #expect(running.count <= limits.running)
-    }
-
-    private func blocks(_ positions: Int) -> Int { (positions + keyValueBlockLength - 1) / keyValueBlockLength }
-
-    private mutating func compute(_ slices: [Scheduler.Slice]) -> [GenerationID: Int] {
-      #expect(!slices.isEmpty && Set(slices.map(\.id)).count == slices.count)
-      var (rows, logitRows) = (0, 0)
-      for slice in slices {
-        guard var request = live[slice.id] else {
-          Issue.record("a slice of a request that is gone")
-          continue
-        }
-        #expect(running.contains(slice.id))
-        #expect(slice.positions.lowerBound == request.computed && !slice.positions.isEmpty)
-        #expect(slice.positions.upperBound <= request.length)
-        rows += slice.positions.count
-        if request.scores, request.computed < request.promptLength {
-          logitRows += slice.positions.count
-        } else if slice.positions.upperBound == request.length {
-          logitRows += 1
-        }
-        request.computed = slice.positions.upperBound
-        request.blocks = max(request.blocks, blocks(request.computed))
-        if request.computed == request.length { request.length += 1 }
-        live[slice.id] = request
-      }
-      #expect(rows <= limits.rowBudget && logitRows <= limits.logitRows)
-      #expect(freeBlocks >= 0, "more blocks than there are")
-      #expect(scheduler.runningCount == running.count)
-      for slice in slices {
-        guard let request = live[slice.id], request.computed >= request.end else { continue }
-        finished.append(slice.id)
-        remove(slice.id)
-      }
-      return Dictionary(uniqueKeysWithValues: slices.map { ($0.id, $0.positions.count) })
-    }
-  }
+  typealias Simulation = SchedulerSimulation
+  typealias Request = Simulation.Request
 
   static func limits(_ rows: Int, running: Int = 64, logits: Int? = nil, target: Duration? = nil) -> Scheduler.Limits {
     .init(rowBudget: rows, running: running, logitRows: logits ?? rows, stepTarget: target)
@@ -165,14 +23,14 @@ import Testing
           rowBudget: Int.random(in: 1...24, using: &random), running: Int.random(in: 1...12, using: &random),
           logitRows: Int.random(in: 1...24, using: &random),
           stepTarget: Bool.random(using: &random) ? .milliseconds(10) : nil),
-        blocks: Int.random(in: 5...12, using: &random))
+        blocks: Int.random(in: 7...12, using: &random))
       var left = Int.random(in: 1...25, using: &random)
       let pace = [1, 3, 30].randomElement(using: &random) ?? 1
       var passes = 0
       while left > 0 || !simulation.live.isEmpty {
         while left > 0, Int.random(in: 0..<pace, using: &random) == 0 || simulation.live.isEmpty {
           left -= 1
-          let prompt = Int.random(in: 1...40, using: &random)
+          let prompt = Int.random(in: 1...(Bool.random(using: &random) ? 40 : 120), using: &random)
           let tokens = Int.random(in: 0...[25, 90][left % 2], using: &random)
           let late = Int.random(in: 0..<8, using: &random) == 0
           simulation.submit(
@@ -180,7 +38,9 @@ import Testing
               prompt, tokens, scores: Int.random(in: 0..<3, using: &random) == 0,
               client: ["a", "b"].randomElement(using: &random) ?? "", adapter: .random(in: 0..<3, using: &random),
               deadline: late ? simulation.now + .milliseconds(Int.random(in: 0...60, using: &random)) : nil,
-              cached: Int.random(in: 0...20, using: &random)),
+              cached: Int.random(in: 0...20, using: &random),
+              family: Bool.random(using: &random) ? .random(in: 1...2, using: &random) : nil,
+              alike: Int.random(in: 0...prompt, using: &random)),
             group: Int.random(in: 0..<3, using: &random) == 0 ? .random(in: 1...3, using: &random) : nil)
         }
         if Int.random(in: 0..<12, using: &random) == 0,
@@ -192,7 +52,7 @@ import Testing
         simulation.now += .milliseconds(1)
         simulation.scheduler.completed(rows: rows, in: .microseconds(Int.random(in: 1...20000, using: &random)))
         passes += 1
-        // The oldest goes on in one of a few passes, and there are at most 25 × 130 rows of oldest ones.
+        // The oldest goes on in one of a few passes, and there are at most 25 × 210 rows of oldest ones.
         if passes > 30000 {
           Issue.record("no end in sight")
           break
@@ -342,6 +202,42 @@ import Testing
     while !simulation.admitted.contains(ids[2]) { simulation.step() }
     #expect((simulation.live[ids[1]]?.computed ?? 0) >= 40)
     while !simulation.live.isEmpty { simulation.step() }
+  }
+
+  /// Prompts that begin alike and arrive at once: the beginning is computed once, in the turns of all.
+  @Test func aCommonBeginningIsComputedOnce() {
+    for cancelsLeader in [false, true] {
+      var simulation = Simulation(Self.limits(64), blocks: 4096)
+      let ids = (0..<8).map { index in
+        simulation.submit(Request(200, 1, client: ["a", "b"][index % 2], family: 1, alike: 190))
+      }
+      var rows = simulation.step()
+      #expect(rows == [ids[0]: 64])
+      if cancelsLeader {
+        simulation.remove(ids[0])
+        // What it computed is not lost.
+        let next = simulation.step()
+        #expect(next.count == 1 && next.values.first == 64 && next[ids[0]] == nil)
+        rows.merge(next, uniquingKeysWith: +)
+      }
+      var total = rows.values.reduce(0, +)
+      while !simulation.live.isEmpty { total += simulation.step().values.reduce(0, +) }
+      let whole = 190 / keyValueBlockLength * keyValueBlockLength
+      #expect(total == whole + (cancelsLeader ? 7 : 8) * (200 - whole))
+    }
+  }
+
+  /// A client that has had little waits for no leader of another's that gets only the least: its turns bring it on.
+  @Test func aLeaderTakesTheTurnsOfThoseThatWaitForIt() {
+    var simulation = Simulation(Self.limits(32), blocks: 4096)
+    let leader = simulation.submit(Request(2000, 1, client: "many", family: 1, alike: 1500))
+    for _ in 0..<3 { simulation.submit(Request(1000, 1, client: "many", adapter: 1)) }
+    for _ in 0..<10 { simulation.step() }
+    let follower = simulation.submit(Request(1500, 1, client: "few", family: 1, alike: 1500))
+    let rows = simulation.step()
+    #expect(rows[leader] == 32 && rows[follower] == nil)
+    while (simulation.live[leader]?.computed ?? 2000) < 1500 { simulation.step() }
+    #expect((simulation.live[follower]?.computed ?? 1500) >= 1472)
   }
 
   @Test func deadlinesEndWhatWaitsAndWhatRuns() {
