@@ -46,14 +46,31 @@ extension Rows {
   }
 }
 
+/// What a product is put onto.
+public enum Onto: Sendable {
+  case nothing
+  /// It is added to what is there.
+  case sum
+  /// It goes on with what is there, as if that had been its own sum so far: for sums over tokens, wherever a slab ends.
+  case chain
+
+  fileprivate var kernel: graft_onto {
+    switch self {
+    case .nothing: GRAFT_NOTHING
+    case .sum: GRAFT_SUM
+    case .chain: GRAFT_CHAIN
+    }
+  }
+}
+
 extension Compute {
-  /// c = alpha · op(a) · op(b) in f32, or c + that; op(a): [m, k], op(b): [k, n], c: [m, n].
+  /// c = alpha · op(a) · op(b) in f32, or put onto c; op(a): [m, k], op(b): [k, n], c: [m, n].
   ///
-  /// Each value is summed in the order of k, on top of what c holds where it is added: neither threads nor cutting the
-  /// product up by m, n or k change a bit.
+  /// Neither threads nor cutting the product up by m or n change a bit, nor does cutting by k where it goes on with a
+  /// chain.
   public func multiply(
     m: Int, n: Int, k: Int, alpha: Float = 1, _ a: Rows, transposedA: Bool = false, _ b: Rows,
-    transposedB: Bool = false, adding: Bool = false, into c: Rows
+    transposedB: Bool = false, onto: Onto = .nothing, into c: Rows
   ) {
     guard m > 0, n > 0 else { return }
     let function = kernels.training.multiply_dense!
@@ -62,7 +79,7 @@ extension Compute {
       let second = transposedB ? b.from(row: columns.lowerBound) : b.from(column: columns.lowerBound)
       var (left, right) = (first.operand(transposed: transposedA), second.operand(transposed: transposedB))
       function(
-        rows.count, columns.count, k, alpha, &left, &right, adding ? 1 : 0,
+        rows.count, columns.count, k, alpha, &left, &right, onto.kernel,
         c.from(row: rows.lowerBound, column: columns.lowerBound).pointer, c.stride)
     }
     if m >= n {

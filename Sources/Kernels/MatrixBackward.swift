@@ -86,7 +86,8 @@ extension Matrix {
           decode(
             &descriptor, first / tileLanes, (first + count + tileLanes - 1) / tileLanes, begin, end, weights, depth)
           training.multiply_dense(
-            rows, end - begin, count, 1, &gradient, &decoded, first == 0 ? 0 : 1, dx.from(column: begin).pointer,
+            rows, end - begin, count, 1, &gradient, &decoded, first == 0 ? GRAFT_NOTHING : GRAFT_SUM,
+            dx.from(column: begin).pointer,
             dx.stride)
         }
       }

@@ -58,7 +58,7 @@ extension TrainingPass {
       compute.multiply(
         m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
         inner.from(row: rows.lowerBound, column: module.column),
-        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, adding: true, into: out)
+        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, onto: .sum, into: out)
       if let factor = adapter.factors[module.index] {
         compute.scaleColumns(out, by: factor.pointer, rows: rows.count, columns: module.outputs)
       }
@@ -118,7 +118,7 @@ extension TrainingPass {
     let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum).from(row: first)
     func addShrinkGradient(_ dInner: Rows, _ x: Rows, _ a: Int, rank: Int) {
       compute.multiply(
-        m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, adding: true,
+        m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, onto: .chain,
         into: Rows(adapter.gradient(a), stride: lora.inputs))
     }
     for module in lora.modules {
@@ -128,7 +128,7 @@ extension TrainingPass {
         Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))
       compute.multiply(
         m: module.outputs, n: module.rank, k: rows.count, alpha: module.scale, gradient, transposedA: true,
-        inner.from(row: first, column: module.column), adding: true,
+        inner.from(row: first, column: module.column), onto: .chain,
         into: Rows(adapter.gradient(module.b), stride: module.rank))
       if appliesDropout {
         addShrinkGradient(dInner.from(column: module.column), drop(x, rows, module), module.a, rank: module.rank)
@@ -143,7 +143,7 @@ extension TrainingPass {
     guard appliesDropout else {
       return compute.multiply(
         m: rows.count, n: lora.inputs, k: lora.rankSum, dInner,
-        Rows(adapter.parameter(lora.a), stride: lora.inputs), adding: true, into: dx.from(row: first))
+        Rows(adapter.parameter(lora.a), stride: lora.inputs), onto: .sum, into: dx.from(row: first))
     }
     let dropped = Rows(scratch.dDropped.pointer, stride: lora.inputs)
     for module in lora.modules {

@@ -16,7 +16,7 @@ import pytest
 from graft_server import BINARY, MODEL, PATIENCE, Server, environment, state_folder
 from test_fine_tuning import CHATS, SMALL, await_status, content, create, jsonl, steps, upload
 
-LONG = {"max_steps": 12, "batch_size": 4, "checkpoint_steps": 12, "lora_dropout": 0.1}
+LONG = {"max_steps": 12, "checkpoint_steps": 12, "lora_dropout": 0.1}
 WIDE = {"lora_r": 16, "target_modules": "all-linear", "checkpoint_steps": 1}
 
 
