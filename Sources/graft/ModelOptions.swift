@@ -13,9 +13,11 @@ struct KeyValueOptions: ParsableArguments {
       Keys and values in memory: \(KeyValueLayout.Element.allCases.map(\.rawValue).joined(separator: ", ")) \
       (default: f32 with --compute f32, else f16).
       """)
-  var kvType: KeyValueLayout.Element? = environment("KV_TYPE")
+  var kvType: KeyValueLayout.Element?
 
-  func element(_ mode: ComputeMode) -> KeyValueLayout.Element { kvType ?? mode.keyValueElement }
+  func element(_ mode: ComputeMode) -> KeyValueLayout.Element {
+    kvType ?? environment("KV_TYPE") ?? mode.keyValueElement
+  }
 }
 
 /// The flags of every command that needs the model.
