@@ -42,6 +42,7 @@ bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them o
 	.build-venv/bin/python scripts/bench_serving.py $(if $(filter 0,$(PEERS)),--no-peers) \
 	  $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench_training.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench_living_together.py $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
 
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same

@@ -142,9 +142,10 @@ def median_of(runs):
 
 
 def compare(shape, rounds, threads, peers):
-    contenders = {f"graft {mode}": lambda mode=mode: measure_graft(shape, threads, mode) for mode in ["fast"]}
+    contenders = {"graft fast": lambda: measure_graft(shape, threads, "fast")}
     if shape == "135m":
-        contenders["graft f32"] = lambda: measure_graft(shape, threads, "f32")
+        for mode in ["bf16", "f32"]:
+            contenders[f"graft {mode}"] = lambda mode=mode: measure_graft(shape, threads, mode)
     if peers:
         for kind in TYPES:
             llama_model(shape, kind)

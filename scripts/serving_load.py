@@ -1,4 +1,5 @@
-"""Closed-loop clients of a completions server in one thread: each sends its next request when its last has ended.
+"""Clients of a completions server in one thread: each sends its next request when its last has ended, its first at once
+or at a time of its own.
 
 The loop only keeps bytes and arrival times (its CPU time would be missing from the servers'); answers are read when it
 has ended.
@@ -82,10 +83,12 @@ def post(path, body):
             f"Content-Length: {len(data)}\r\n\r\n").encode() + data
 
 
-def run(port, plans, read):
+def run(port, plans, read, starts=None):
     """Sends each client's requests one after the other; `read` turns an event into its text and the request's number of
-    tokens, or None where the event does not tell it."""
+    tokens, or None where the event does not tell it. `starts` has the clients' first times in seconds, ascending."""
     waiting = [list(reversed(plan)) for plan in plans]
+    starts = list(starts or [0] * len(plans))
+    begun = 0
     poll, open_exchanges, done = select.epoll(), {}, []
 
     def send(client):
@@ -98,11 +101,13 @@ def run(port, plans, read):
     gc.disable()
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     try:
-        for client in range(len(plans)):
-            send(client)
-        while open_exchanges:
-            ready = poll.poll(PATIENCE)
-            if not ready:
+        while open_exchanges or begun < len(plans):
+            while begun < len(plans) and starts[begun] <= time.perf_counter() - started:
+                send(begun)
+                begun += 1
+            pause = PATIENCE if begun == len(plans) else starts[begun] - (time.perf_counter() - started)
+            ready = poll.poll(max(pause, 0))
+            if not ready and begun == len(plans):
                 raise LoadError(f"no byte came for {PATIENCE} s")
             for descriptor, _ in ready:
                 exchange = open_exchanges[descriptor]

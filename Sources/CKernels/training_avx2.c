@@ -27,6 +27,7 @@ static inline __attribute__((always_inline)) void decode_chunk(const uint8_t *ch
   decode_lanes(chunk + 32, scale + 8, out + 8, ldo);
 }
 
+enum { TILE_ROWS = 6 };
 #include "training.inc"
 
 const graft_training_kernels graft_training_avx2 = TRAINING_KERNELS;

@@ -18,6 +18,7 @@ static inline __attribute__((always_inline)) void decode_chunk(const uint8_t *ch
   }
 }
 
+enum { TILE_ROWS = 12 };
 #include "training.inc"
 
 const graft_training_kernels graft_training_avx512 = TRAINING_KERNELS;

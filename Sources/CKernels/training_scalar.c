@@ -13,6 +13,7 @@ static void decode_chunk(const uint8_t *chunk, const float *scale, float *out, s
   }
 }
 
+enum { TILE_ROWS = 4 };
 #include "training.inc"
 
 static const graft_training_kernels scalar_kernels = TRAINING_KERNELS;

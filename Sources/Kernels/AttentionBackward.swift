@@ -25,8 +25,36 @@ public struct RowAttention: Sendable {
 
   private var scale: Float { 1 / Float(headSize).squareRoot() }
 
-  /// A unit is one query head of one row, row after row. Ranges of units of about so many operations each.
-  public func unitRanges(rows: [Range<Int>], operations: Int) -> [Range<Int>] {
+  /// What one slice attends for.
+  public struct Piece: Sendable, Equatable {
+    /// A unit is one query head of one row, row after row.
+    public let units: Range<Int>
+    /// `queryBlock` queries each, of every unit that has them.
+    public let blocks: Range<Int>
+  }
+
+  /// Pieces of about so many operations each. Those of a unit come in the order of its queries.
+  public func pieces(rows: [Range<Int>], operations: Int) -> [Piece] {
+    unitRanges(rows: rows, operations: operations).flatMap { units in
+      let lengths = units.map { rows[$0 / headCount].count }
+      let count = ((lengths.max() ?? 0) + Self.queryBlock - 1) / Self.queryBlock
+      var pieces: [Piece] = []
+      var (first, sum) = (0, 0)
+      for block in 0..<count {
+        let end = (block + 1) * Self.queryBlock
+        let cost = lengths.reduce(0) { $0 + ($1 > block * Self.queryBlock ? min(end, $1) : 0) }
+        sum += cost * 4 * Self.queryBlock * headSize
+        if sum >= operations || block == count - 1 {
+          pieces.append(Piece(units: units, blocks: first..<block + 1))
+          (first, sum) = (block + 1, 0)
+        }
+      }
+      return pieces
+    }
+  }
+
+  /// Ranges of units of about so many operations each.
+  private func unitRanges(rows: [Range<Int>], operations: Int) -> [Range<Int>] {
     var ranges: [Range<Int>] = []
     var (first, sum) = (0, 0)
     for unit in 0..<rows.count * headCount {
@@ -42,25 +70,31 @@ public struct RowAttention: Sendable {
     return ranges
   }
 
-  /// Attends for some units.
+  /// Where the queries of a piece's blocks begin in a row of such a length.
+  private static func firstQueries(_ piece: Piece, count: Int) -> StrideTo<Int> {
+    stride(
+      from: piece.blocks.lowerBound * queryBlock, to: min(piece.blocks.upperBound * queryBlock, count), by: queryBlock)
+  }
+
+  /// Attends for one of `pieces`.
   /// - Parameters:
   ///   - rows: where each row begins and ends among the batch's tokens
   ///   - queries, keys, values: rotated, heads side by side
   ///   - out: [tokens][headCount · headSize]
   ///   - logSumExp: [tokens][headCount], kept for the way back
   public func forward(
-    _ compute: Compute, rows: [Range<Int>], units: Range<Int>, queries: Rows, keys: Rows, values: Rows, out: Rows,
+    _ compute: Compute, rows: [Range<Int>], piece: Piece, queries: Rows, keys: Rows, values: Rows, out: Rows,
     logSumExp: UnsafeMutablePointer<Float>
   ) {
     let expSum = compute.kernels.functions.exp_sum!
     let scaleValues = compute.kernels.training.scale!
-    compute.pool.run(parts: units.count) { part in
-      let unit = units.lowerBound + part
+    compute.pool.run(parts: piece.units.count) { part in
+      let unit = piece.units.lowerBound + part
       let (row, head) = (rows[unit / headCount], unit % headCount)
       let view = HeadView(self, row: row, head: head, queries: queries, keys: keys, values: values)
       let stride = row.count
       withScratch(Self.queryBlock * stride) { scores in
-        for first in Swift.stride(from: 0, to: row.count, by: Self.queryBlock) {
+        for first in Self.firstQueries(piece, count: row.count) {
           let count = min(Self.queryBlock, row.count - first)
           view.scores(first: first, count: count, into: Rows(scores, stride: stride))
           let target = out.from(row: row.lowerBound + first, column: head * headSize)
@@ -84,13 +118,15 @@ public struct RowAttention: Sendable {
     }
   }
 
-  /// The gradients of some units' queries, and their shares of those of keys and values, which `sumGroups` adds up.
+  /// The gradients of one of `pieces`' queries, and their shares of those of keys and values, which `sumGroups` adds up
+  /// when all pieces are done.
   /// - Parameters:
   ///   - out, dout: [tokens][headCount · headSize]
   ///   - perHead: room for 2 · tokens · headCount · headSize floats: each query head's shares
   public func backward(
-    _ compute: Compute, rows: [Range<Int>], units: Range<Int>, queries: Rows, keys: Rows, values: Rows, out: Rows,
-    dout: Rows, logSumExp: UnsafePointer<Float>, dqueries: Rows, perHead: UnsafeMutablePointer<Float>
+    _ compute: Compute, rows: [Range<Int>], piece: Piece, queries: Rows, keys: Rows, values: Rows, out: Rows,
+    dout: Rows,
+    logSumExp: UnsafePointer<Float>, dqueries: Rows, perHead: UnsafeMutablePointer<Float>
   ) {
     let functions = compute.kernels.functions
     let training = compute.kernels.training
@@ -98,21 +134,21 @@ public struct RowAttention: Sendable {
     let tokens = rows.last?.upperBound ?? 0
     let headKeys = Rows(perHead, stride: width)
     let headValues = Rows(perHead + tokens * width, stride: width)
-    compute.pool.run(parts: units.count) { part in
-      let unit = units.lowerBound + part
+    compute.pool.run(parts: piece.units.count) { part in
+      let unit = piece.units.lowerBound + part
       let (row, head) = (rows[unit / headCount], unit % headCount)
       let view = HeadView(self, row: row, head: head, queries: queries, keys: keys, values: values)
       let stride = row.count
       let dk = headKeys.from(row: row.lowerBound, column: head * headSize)
       let dv = headValues.from(row: row.lowerBound, column: head * headSize)
-      for i in 0..<row.count {
+      for i in 0..<(piece.blocks.lowerBound == 0 ? row.count : 0) {
         memset(dk.pointer + i * width, 0, headSize * 4)
         memset(dv.pointer + i * width, 0, headSize * 4)
       }
       withScratch(2 * Self.queryBlock * stride) { scratch in
         let scores = Rows(scratch, stride: stride)
         let gradients = Rows(scratch + Self.queryBlock * stride, stride: stride)
-        for first in Swift.stride(from: 0, to: row.count, by: Self.queryBlock) {
+        for first in Self.firstQueries(piece, count: row.count) {
           let count = min(Self.queryBlock, row.count - first)
           let end = first + count
           let output = out.from(row: row.lowerBound + first, column: head * headSize)
@@ -148,20 +184,23 @@ public struct RowAttention: Sendable {
   }
 
   /// Adds up, in their order, the shares of query heads that share a key-value head.
-  /// - Parameter dkeys, dvalues: heads side by side, as keys and values
+  /// - Parameters:
+  ///   - tokens: in all
+  ///   - range: those to do
+  ///   - dkeys, dvalues: heads side by side, as keys and values
   public func sumGroups(
-    _ compute: Compute, tokens: Int, perHead: UnsafeMutablePointer<Float>, dkeys: Rows, dvalues: Rows
+    _ compute: Compute, tokens: Int, range: Range<Int>, perHead: UnsafeMutablePointer<Float>, dkeys: Rows, dvalues: Rows
   ) {
     let width = headCount * headSize
-    sumGroups(compute, Rows(perHead, stride: width), into: dkeys, tokens: tokens)
-    sumGroups(compute, Rows(perHead + tokens * width, stride: width), into: dvalues, tokens: tokens)
+    sumGroups(compute, Rows(perHead, stride: width), into: dkeys, range: range)
+    sumGroups(compute, Rows(perHead + tokens * width, stride: width), into: dvalues, range: range)
   }
 
-  private func sumGroups(_ compute: Compute, _ heads: Rows, into out: Rows, tokens: Int) {
+  private func sumGroups(_ compute: Compute, _ heads: Rows, into out: Rows, range tokens: Range<Int>) {
     let add = compute.kernels.functions.add!
     let group = headCount / keyValueHeadCount
-    compute.pool.run(count: tokens, grain: 16) { range in
-      for token in range {
+    compute.pool.run(count: tokens.count, grain: 16) { range in
+      for token in tokens.lowerBound + range.lowerBound..<tokens.lowerBound + range.upperBound {
         for shared in 0..<keyValueHeadCount {
           let target = out.pointer + token * out.stride + shared * headSize
           let first = heads.pointer + token * heads.stride + shared * group * headSize

@@ -43,7 +43,7 @@ extension Compute {
   ///   - x: [rows][heads · headSize]
   ///   - cosine, sine: [position][headSize / 2]
   public func rotate(
-    _ x: Rows, positions: [Int32], heads: Int, headSize: Int, cosine: UnsafePointer<Float>,
+    _ x: Rows, positions: ArraySlice<Int32>, heads: Int, headSize: Int, cosine: UnsafePointer<Float>,
     sine: UnsafePointer<Float>, backward: Bool = false
   ) {
     let functions = kernels.functions
@@ -51,7 +51,7 @@ extension Compute {
     pool.run(count: positions.count, grain: 16) { range in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: half) { reversed in
         for row in range {
-          let at = Int(positions[row]) * half
+          let at = Int(positions[positions.startIndex + row]) * half
           var turn = sine + at
           if backward {
             for i in 0..<half { reversed[i] = -sine[at + i] }
@@ -86,11 +86,24 @@ extension Compute {
     }
   }
 
-  /// x += y, both [rows][columns] with strides of their own.
-  public func add(_ y: Rows, to x: Rows, rows: Int, columns: Int) {
+  /// out = x + y, all [rows][columns] with strides of their own.
+  public func sum(_ x: Rows, _ y: Rows, rows: Int, columns: Int, into out: Rows) {
     let function = kernels.functions.add!
     pool.run(count: rows, grain: 16) { range in
-      for row in range { function(x.pointer + row * x.stride, y.pointer + row * y.stride, columns) }
+      for row in range {
+        let target = out.pointer + row * out.stride
+        target.update(from: x.pointer + row * x.stride, count: columns)
+        function(target, y.pointer + row * y.stride, columns)
+      }
+    }
+  }
+
+  /// out = x, both [rows][columns] with strides of their own.
+  public func copy(_ x: Rows, rows: Int, columns: Int, into out: Rows) {
+    pool.run(count: rows, grain: 16) { range in
+      for row in range {
+        (out.pointer + row * out.stride).update(from: x.pointer + row * x.stride, count: columns)
+      }
     }
   }
 
@@ -149,18 +162,18 @@ extension Compute {
   ///   - keys: one for each row; element i of a row takes draw `positions[row] · columns + i`
   ///   - adding: adds to out instead of writing
   public func dropout(
-    _ x: Rows, into out: Rows, columns: Int, probability: Float, keys: [CounterKey], positions: [Int32],
-    adding: Bool = false
+    _ x: Rows, into out: Rows, columns: Int, probability: Float, keys: ArraySlice<CounterKey>,
+    positions: ArraySlice<Int32>, adding: Bool = false
   ) {
     let function = kernels.training.dropout!
     let threshold = UInt32((Double(probability) * 0x1p32).rounded(.down).clamped(to: 0...Double(UInt32.max)))
     let factor = 1 / (1 - probability)
     pool.run(count: keys.count, grain: 8) { range in
       for row in range {
+        let (key, position) = (keys[keys.startIndex + row], positions[positions.startIndex + row])
         function(
           x.pointer + row * x.stride, out.pointer + row * out.stride, columns,
-          UInt32(truncatingIfNeeded: Int(positions[row]) * columns), keys[row].low, keys[row].high, threshold, factor,
-          adding ? 1 : 0)
+          UInt32(truncatingIfNeeded: Int(position) * columns), key.low, key.high, threshold, factor, adding ? 1 : 0)
       }
     }
   }

@@ -17,9 +17,10 @@ public struct Rows: @unchecked Sendable {
 }
 
 /// OpenBLAS's f32 product. A call runs on the caller's thread alone, and its result depends on the shapes and the
-/// machine only, so a product that is cut up the same way each time is the same bit for bit.
+/// machine only, so a product of the same shape is the same bit for bit.
 ///
-/// Its order of summation depends on the shape, so nothing a request can observe is computed with it.
+/// Its order of summation depends on the shape, so it serves attention alone, where the shape is that of one row of
+/// training data.
 enum DenseProduct {
   /// OpenBLAS's own threads would compete with the pool's.
   private static let singleThreaded: Void = graft_sgemm_threads(1)
@@ -37,34 +38,60 @@ enum DenseProduct {
   }
 }
 
+extension Rows {
+  /// As the product of dense matrices reads it.
+  func operand(transposed: Bool) -> graft_dense {
+    graft_dense(
+      values: pointer, row_step: transposed ? 1 : stride, column_step: transposed ? stride : 1)
+  }
+}
+
+/// What a product is put onto.
+public enum Onto: Sendable {
+  case nothing
+  /// It is added to what is there.
+  case sum
+  /// It goes on with what is there, as if that had been its own sum so far: for sums over tokens, wherever a slab ends.
+  case chain
+
+  fileprivate var kernel: graft_onto {
+    switch self {
+    case .nothing: GRAFT_NOTHING
+    case .sum: GRAFT_SUM
+    case .chain: GRAFT_CHAIN
+    }
+  }
+}
+
 extension Compute {
-  /// c = alpha · op(a) · op(b) + beta · c in f32; op(a): [m, k], op(b): [k, n], c: [m, n].
+  /// c = alpha · op(a) · op(b) in f32, or put onto c; op(a): [m, k], op(b): [k, n], c: [m, n].
   ///
-  /// Shared out in pieces that depend on the shape alone, so the number of threads changes no bit.
+  /// Neither threads nor cutting the product up by m or n change a bit, nor does cutting by k where it goes on with a
+  /// chain.
   public func multiply(
     m: Int, n: Int, k: Int, alpha: Float = 1, _ a: Rows, transposedA: Bool = false, _ b: Rows,
-    transposedB: Bool = false, beta: Float = 0, into c: Rows
+    transposedB: Bool = false, onto: Onto = .nothing, into c: Rows
   ) {
     guard m > 0, n > 0 else { return }
-    let pieces = 8
-    if m >= n {
-      let size = Swift.max(32, (m + pieces - 1) / pieces)
-      pool.run(parts: (m + size - 1) / size) { part in
-        let first = part * size
-        DenseProduct.multiply(
-          m: Swift.min(size, m - first), n: n, k: k, alpha: alpha,
-          transposedA ? a.from(column: first) : a.from(row: first), transposed: transposedA, b, transposed: transposedB,
-          beta: beta, into: c.from(row: first))
-      }
-    } else {
-      let size = Swift.max(32, ((n + pieces - 1) / pieces + 15) / 16 * 16)
-      pool.run(parts: (n + size - 1) / size) { part in
-        let first = part * size
-        DenseProduct.multiply(
-          m: m, n: Swift.min(size, n - first), k: k, alpha: alpha, a, transposed: transposedA,
-          transposedB ? b.from(row: first) : b.from(column: first), transposed: transposedB, beta: beta,
-          into: c.from(column: first))
-      }
+    let function = kernels.training.multiply_dense!
+    func piece(_ rows: Range<Int>, _ columns: Range<Int>) {
+      let first = transposedA ? a.from(column: rows.lowerBound) : a.from(row: rows.lowerBound)
+      let second = transposedB ? b.from(row: columns.lowerBound) : b.from(column: columns.lowerBound)
+      var (left, right) = (first.operand(transposed: transposedA), second.operand(transposed: transposedB))
+      function(
+        rows.count, columns.count, k, alpha, &left, &right, onto.kernel,
+        c.from(row: rows.lowerBound, column: columns.lowerBound).pointer, c.stride)
     }
+    if m >= n {
+      pool.run(count: m, size: pieceSize(m, multiple: 12)) { piece($0, 0..<n) }
+    } else {
+      pool.run(count: n, size: pieceSize(n, multiple: tileLanes)) { piece(0..<m, $0) }
+    }
+  }
+
+  /// Two pieces to a thread, whole tiles each.
+  private func pieceSize(_ count: Int, multiple: Int) -> Int {
+    let pieces = pool.threadCount == 1 ? 1 : pool.threadCount * 2
+    return Swift.max((count + pieces - 1) / pieces + multiple - 1, multiple) / multiple * multiple
   }
 }

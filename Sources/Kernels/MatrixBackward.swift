@@ -21,12 +21,24 @@ extension Matrix {
     return Self.ranges(groups, Swift.max(operations / each, 1))
   }
 
-  /// The first `outputs` outputs in ranges for the way back, of about so many operations each. They begin on the
-  /// depths that weights are decoded in, and all columns go with each, so that every thread has some.
-  public func backwardRanges(outputs: Int, rows: Int, operations: Int) -> [Range<Int>] {
-    let each = Swift.max(2 * columns * Self.backwardDepth * Swift.max(rows, 1), 1)
-    let size = Swift.max(operations / each, 1) * Self.backwardDepth
-    return stride(from: 0, to: outputs, by: size).map { $0..<Swift.min($0 + size, outputs) }
+  /// What one slice of the way back multiplies.
+  public struct BackwardPiece: Sendable, Equatable {
+    public let outputs: Range<Int>
+    public let columns: Range<Int>
+  }
+
+  /// The first `outputs` outputs, and all columns, in pieces of about so many operations each. A column's pieces come in
+  /// the order of their outputs. Outputs begin on the depths that weights are decoded in.
+  public func backwardPieces(outputs: Int, rows: Int, operations: Int) -> [BackwardPiece] {
+    let column = 2 * Self.backwardDepth * Swift.max(rows, 1)
+    let stretch = Swift.max(operations / column / Self.backwardPanel, Self.leastPanels) * Self.backwardPanel
+    let size = Swift.max(operations / Swift.max(column * columns, 1), 1) * Self.backwardDepth
+    return stride(from: 0, to: outputs, by: size).flatMap { first in
+      stride(from: 0, to: columns, by: stretch).map { column in
+        BackwardPiece(
+          outputs: first..<Swift.min(first + size, outputs), columns: column..<Swift.min(column + stretch, columns))
+      }
+    }
   }
 
   private static func ranges(_ count: Int, _ size: Int) -> [Range<Int>] {
@@ -36,38 +48,51 @@ extension Matrix {
   }
 
   /// Columns that are decoded together on the way back.
-  static let backwardPanel = 96
-  /// Outputs that are decoded together: with `backwardPanel` columns they fill a third of a second-level cache.
-  private static let backwardDepth = 384
+  static let backwardPanel = 16
+  /// Outputs that are decoded together: with `backwardPanel` columns they fill half of a first-level cache.
+  private static let backwardDepth = 256
+  /// The fewest panels of a piece: every thread should have some.
+  private static let leastPanels = 8
 
-  /// dx[row][column] = Σ over outputs of dy[row][output] · w[output][column] for a panel of columns, or + what dx
-  /// holds where the outputs are not the first. The weights are decoded `backwardDepth` outputs at a time.
-  func backward(
-    _ training: graft_training_kernels, _ dy: Rows, rows: Int, outputs: Range<Int>, into dx: Rows, panel: Int,
-    scratch: UnsafeMutablePointer<Float>
-  ) {
-    var descriptor = descriptor
-    let decode =
-      switch storage {
-      case .nf4: training.decode_nf4!
-      case .int8: training.decode_int8!
-      case .dense: training.decode_dense!
-      }
-    let begin = panel * Self.backwardPanel
-    let end = Swift.min(begin + Self.backwardPanel, columns)
-    for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: Self.backwardDepth) {
-      let count = Swift.min(Self.backwardDepth, outputs.upperBound - first)
-      decode(
-        &descriptor, first / tileLanes, (first + count + tileLanes - 1) / tileLanes, begin, end, scratch,
-        Self.backwardDepth)
-      DenseProduct.multiply(
-        m: rows, n: end - begin, k: count, alpha: 1, dy.from(column: first), transposed: false,
-        Rows(scratch, stride: Self.backwardDepth), transposed: true, beta: first == 0 ? 0 : 1,
-        into: dx.from(column: begin))
+  fileprivate func decode(_ training: graft_training_kernels)
+    -> @convention(c) (
+      UnsafePointer<graft_matrix>?, Int, Int, Int, Int, UnsafeMutablePointer<Float>?, Int
+    ) -> Void
+  {
+    switch storage {
+    case .nf4: training.decode_nf4!
+    case .int8: training.decode_int8!
+    case .dense: training.decode_dense!
     }
   }
 
-  static var backwardScratchCount: Int { backwardPanel * backwardDepth }
+  /// dx[row][column] = Σ over outputs of dy[row][output] · w[output][column] for some columns, or + what dx holds where
+  /// the outputs are not the first. Weights are decoded a panel at a time; of dy, what goes with `backwardDepth` outputs
+  /// stays in a second-level cache meanwhile.
+  fileprivate func backward(
+    _ training: graft_training_kernels, _ dy: Rows, rows: Int, outputs: Range<Int>, columns: Range<Int>, into dx: Rows
+  ) {
+    var descriptor = descriptor
+    let decode = decode(training)
+    let depth = Self.backwardDepth
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: Self.backwardPanel * depth) { scratch in
+      guard let weights = scratch.baseAddress else { return }
+      var decoded = Rows(weights, stride: depth).operand(transposed: true)
+      for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: depth) {
+        let count = Swift.min(depth, outputs.upperBound - first)
+        var gradient = dy.from(column: first).operand(transposed: false)
+        for begin in stride(from: columns.lowerBound, to: columns.upperBound, by: Self.backwardPanel) {
+          let end = Swift.min(begin + Self.backwardPanel, columns.upperBound)
+          decode(
+            &descriptor, first / tileLanes, (first + count + tileLanes - 1) / tileLanes, begin, end, weights, depth)
+          training.multiply_dense(
+            rows, end - begin, count, 1, &gradient, &decoded, first == 0 ? GRAFT_NOTHING : GRAFT_SUM,
+            dx.from(column: begin).pointer,
+            dx.stride)
+        }
+      }
+    }
+  }
 }
 
 extension Compute {
@@ -91,17 +116,20 @@ extension Compute {
 
   /// dx = dy · W over some outputs, a tile of W decoded at a time (f32 arithmetic in every mode).
   /// - Parameters:
-  ///   - outputs: one of `backwardRanges`; the first writes dx, the others add to it
-  ///   - dy: [rows][≥ outputs.upperBound]
+  ///   - piece: one of `backwardPieces`; those of the first outputs write dx, the others add to it
+  ///   - dy: [rows][≥ the piece's outputs]
   ///   - dx: [rows][≥ columns]
-  public func productBackward(_ w: Matrix, outputs: Range<Int>, _ dy: Rows, rows: Int, into dx: Rows) {
+  public func productBackward(_ w: Matrix, _ piece: Matrix.BackwardPiece, _ dy: Rows, rows: Int, into dx: Rows) {
     let training = kernels.training
-    pool.run(parts: (w.columns + Matrix.backwardPanel - 1) / Matrix.backwardPanel) { part in
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: Matrix.backwardScratchCount) { scratch in
-        w.backward(
-          training, dy, rows: rows, outputs: outputs.clamped(to: 0..<w.outputs), into: dx, panel: part,
-          scratch: scratch.baseAddress!)
-      }
+    let outputs = piece.outputs.clamped(to: 0..<w.outputs)
+    let panels = (piece.columns.count + Matrix.backwardPanel - 1) / Matrix.backwardPanel
+    // Stretches of columns, each with all of the piece's outputs.
+    let share = (panels + pool.threadCount * 3 - 1) / (pool.threadCount * 3) * Matrix.backwardPanel
+    pool.run(count: piece.columns.count, size: share) { part in
+      let first = piece.columns.lowerBound
+      w.backward(
+        training, dy, rows: rows, outputs: outputs, columns: first + part.lowerBound..<first + part.upperBound,
+        into: dx)
     }
   }
 }

@@ -33,11 +33,15 @@ struct CheckpointFolder {
     steps.filter { FileManager.default.fileExists(atPath: location($0).appending(path: Self.stateFile).path) }
   }
 
-  /// Writes a checkpoint and forgets the optimiser's state of older ones.
-  /// - Parameter identity: what the run is; must be the same when it is resumed
+  /// Writes a checkpoint, and forgets older ones or their optimiser's state.
+  /// - Parameters:
+  ///   - identity: what the run is; must be the same when it is resumed
+  ///   - keeping: how many of the newest can be resumed from
+  ///   - stays: given all steps, those of which at least the adapter is kept
   /// - Throws: `ModelError` naming the file, for a full disk say; what was there before stays
   func write(
-    _ adapter: TrainableAdapter, _ progress: TrainerProgress, identity: JSONValue, keeping: Int
+    _ adapter: TrainableAdapter, _ progress: TrainerProgress, identity: JSONValue, keeping: Int,
+    stays: ([Int]) -> Set<Int>
   ) throws -> URL {
     let target = location(progress.step)
     let partial = root.appending(path: ".checkpoint-\(progress.step).partial")
@@ -58,10 +62,13 @@ struct CheckpointFolder {
       try? files.removeItem(at: partial)
       throw error as? ModelError ?? ModelError(target.path, reason: error.localizedDescription)
     }
-    for step in resumableSteps.dropLast(max(keeping, 1)) where step != progress.step {
+    let all = steps
+    let (resumable, staying) = (Set(resumableSteps.suffix(max(keeping, 1))), stays(all))
+    for step in all where step != progress.step && !resumable.contains(step) {
       // The state goes first: without it the moments are not looked at.
       try? files.removeItem(at: location(step).appending(path: Self.stateFile))
       try? files.removeItem(at: location(step).appending(path: Self.momentsFile))
+      if !staying.contains(step) { try? files.removeItem(at: location(step)) }
     }
     return target
   }

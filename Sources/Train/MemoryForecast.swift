@@ -2,6 +2,8 @@ public import Model
 
 /// Bytes that a run will hold, known before it starts.
 public struct MemoryForecast: Sendable, Equatable {
+  /// The program with its libraries, and the tokenizer.
+  public let program: Int
   /// The base's weights, mapped, as every step reads them.
   public let base: Int
   /// The adapter's parameters, their gradients and both moments.
@@ -9,7 +11,11 @@ public struct MemoryForecast: Sendable, Equatable {
   /// What layers keep for the way back, and scratch.
   public let activations: Int
 
-  public var total: Int { base + adapter + activations }
+  public var total: Int { program + base + adapter + activations }
+
+  /// As measured: what a run has resident beside the rest, writing its checkpoint included.
+  private static let program = 64 << 20
+  private static let bytesOfToken = 512
 
   /// - Parameter longestExample: tokens of the longest example (both rows of a pair)
   /// - Throws: `ModelError` naming the hyperparameter that does not fit the model
@@ -24,6 +30,7 @@ public struct MemoryForecast: Sendable, Equatable {
       return sum + target.rank * (shape.input + shape.output) + (hyperparameters.useDoRA ? shape.output : 0)
     }
     let layout = ActivationLayout(config: base.config, targets: targets, usesDoRA: hyperparameters.useDoRA)
+    program = Self.program + base.config.vocabularySize * Self.bytesOfToken
     self.base = base.bytesPerToken
     adapter = parameters * 4 * 4
     activations = Activations.bytes(

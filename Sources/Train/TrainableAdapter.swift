@@ -175,7 +175,15 @@ public final class TrainableAdapter: @unchecked Sendable {
   func parameter(_ offset: Int) -> UnsafeMutablePointer<Float> { parameters.pointer + offset }
   func gradient(_ offset: Int) -> UnsafeMutablePointer<Float> { gradients.pointer + offset }
 
-  func clearGradients() { gradients.pointer.update(repeating: 0, count: count) }
+  func clearGradients(_ range: Range<Int>) { gradient(range.lowerBound).update(repeating: 0, count: range.count) }
+
+  /// Values that are read or written in a slice of work.
+  static let pieceSize = 1 << 20
+
+  /// The buffers' values in ranges of `pieceSize`.
+  var pieces: [Range<Int>] {
+    stride(from: 0, to: count, by: Self.pieceSize).map { $0..<min($0 + Self.pieceSize, count) }
+  }
 
   /// Ranges of the buffers with whether LoRA+'s ratio applies (they are B), in pieces of at most `size`.
   func updateRanges(size: Int) -> [(range: Range<Int>, isB: Bool)] {

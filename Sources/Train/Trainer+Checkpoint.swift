@@ -13,18 +13,27 @@ extension Trainer {
     guard let checkpoints, progress.step > 0 else { return nil }
     let existing = checkpoints.location(progress.step)
     if checkpoints.resumableSteps.contains(progress.step) { return existing }
+    return try write(to: checkpoints, progress)
+  }
+
+  private func write(to checkpoints: CheckpointFolder, _ progress: TrainerProgress) throws -> URL {
+    let best = hyperparameters.earlyStoppingPatience > 0 ? progress.bestStep : 0
     return try checkpoints.write(
-      adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints)
+      adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints
+    ) { steps in
+      // Others were only made to be resumed from.
+      let due = steps.filter(isCheckpointDue)
+      return Set(due.suffix(configuration.checkpointsKept ?? due.count)).union([best])
+    }
   }
 
   /// Writes what is due after a step, at once or beside what follows.
   func checkpoint() {
     if let checkpoints {
-      let (progress, keeping) = (progress, configuration.resumableCheckpoints)
-      let willWrite = configuration.willWrite
-      let write = { [adapter, identity] () throws -> URL in
-        willWrite?()
-        return try checkpoints.write(adapter, progress, identity: identity, keeping: keeping)
+      let progress = progress
+      let write = { [self] () throws -> URL in
+        configuration.willWrite?()
+        return try self.write(to: checkpoints, progress)
       }
       if let onWritten = configuration.onWritten {
         writing = CheckpointWriting(step: progress.step, write, then: onWritten)

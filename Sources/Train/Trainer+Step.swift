@@ -32,7 +32,9 @@ extension Trainer {
     current.tokens = slabs.reduce(0) { $0 + $1.tokens.count }
     current.lossTokens = slabs.reduce(0) { $0 + $1.targets.count }
 
-    var phases: [() -> [Slice]] = [{ [unowned self] in [{ [unowned self] in adapter.clearGradients() }] }]
+    var phases: [() -> [Slice]] = [
+      { [unowned self] in adapter.pieces.map { piece in { [unowned self] in adapter.clearGradients(piece) } } }
+    ]
     for slab in slabs {
       switch hyperparameters.method {
       case .supervised: phases += supervised(slab)
@@ -41,10 +43,10 @@ extension Trainer {
     }
     // What is being written must be written before it changes.
     phases.append { [unowned self] in settle() }
-    phases.append { [unowned self] in [{ [unowned self] in measureGradient() }] }
+    phases.append { [unowned self] in squares(of: adapter.gradients) { [unowned self] in takeGradient($0) } }
     phases.append { [unowned self] in update() }
     phases.append { [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: false) }
-    phases.append { [unowned self] in [{ [unowned self] in completeStep() }] }
+    phases.append { [unowned self] in squares(of: adapter.parameters) { [unowned self] in completeStep($0) } }
     push(phases)
   }
 
@@ -150,8 +152,19 @@ extension Trainer {
 
   // MARK: the update
 
-  private func measureGradient() {
-    current.gradientNorm = pass.compute.sumOfSquares(adapter.gradients.pointer, count: adapter.count).squareRoot()
+  /// Slices that sum the squares of one of the adapter's buffers, the last of which hands the sum on.
+  private func squares(of values: AlignedBuffer<Float>, then: @escaping (Double) -> Void) -> [Slice] {
+    var total = 0.0
+    return adapter.pieces.map { piece in
+      { [unowned self] in
+        total += pass.compute.sumOfSquares(values.pointer + piece.lowerBound, count: piece.count)
+        if piece.upperBound == values.count { then(total) }
+      }
+    }
+  }
+
+  private func takeGradient(_ squares: Double) {
+    current.gradientNorm = squares.squareRoot()
     guard current.loss.isFinite, current.gradientNorm.isFinite else {
       return rollBack(current.loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
     }
@@ -170,10 +183,12 @@ extension Trainer {
         gradientFactor: clip)
     }
     let (a, b) = (step(rate), step(rate * hyperparameters.loraPlusRatio))
+    // Two pieces' memory to one that is only read.
+    let most = TrainableAdapter.pieceSize / 2
     var groups: [[(range: Range<Int>, isB: Bool)]] = [[]]
     var size = 0
-    for piece in adapter.updateRanges(size: 1 << 19) {
-      if size + piece.range.count > 1 << 20 {
+    for piece in adapter.updateRanges(size: most) {
+      if size > 0, size + piece.range.count > most {
         groups.append([])
         size = 0
       }
@@ -192,10 +207,10 @@ extension Trainer {
     }
   }
 
-  private func completeStep() {
-    let size = pass.compute.sumOfSquares(adapter.parameters.pointer, count: adapter.count)
+  /// - Parameter squares: of the parameters, summed
+  private func completeStep(_ squares: Double) {
     progress.step += 1
-    guard size.isFinite else { return rollBack("the adapter is not finite") }
+    guard squares.isFinite else { return rollBack("the adapter is not finite") }
     isUpdating = false
     progress.tokens += current.tokens
     progress.losses.append(current.loss)

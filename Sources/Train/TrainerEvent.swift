@@ -56,6 +56,9 @@ public struct TrainerConfiguration: Sendable {
   public var activationMemory: Int
   /// How many of the newest checkpoints can be resumed from; older ones keep only their adapter.
   public var resumableCheckpoints: Int
+  /// How many of the newest checkpoints that were due stay, beside the best and those that can be resumed from; `nil`:
+  /// all.
+  public var checkpointsKept: Int?
   /// Called on the checkpoints' queue before one is written: what was reported before can be made durable first.
   public var willWrite: (@Sendable () -> Void)?
   /// Checkpoints are written on a queue, so that no slice waits for a disk; called there whenever a trainer that
@@ -65,13 +68,14 @@ public struct TrainerConfiguration: Sendable {
   public init(
     folder: URL? = nil, baseName: String, initialAdapter: URL? = nil,
     activationMemory: Int = TrainerConfiguration.defaultActivationMemory, resumableCheckpoints: Int = 2,
-    willWrite: (@Sendable () -> Void)? = nil, onWritten: (@Sendable () -> Void)? = nil
+    checkpointsKept: Int? = nil, willWrite: (@Sendable () -> Void)? = nil, onWritten: (@Sendable () -> Void)? = nil
   ) {
     self.folder = folder
     self.baseName = baseName
     self.initialAdapter = initialAdapter
     self.activationMemory = activationMemory
     self.resumableCheckpoints = resumableCheckpoints
+    self.checkpointsKept = checkpointsKept
     self.willWrite = willWrite
     self.onWritten = onWritten
   }

@@ -13,59 +13,54 @@ extension TrainingPass {
   private func feedForwardBackward(_ layer: Int, again: Bool) -> [Slice] {
     let weights = base.weights(layer: layer)
     let kept = activations.layer(layer, tokens: tokens)
-    let gradient = scratch.gradient.pointer
+    let gradient = hidden(scratch.gradient.pointer)
+    let middle = hidden(kept.middle.pointer)
     let (activated, dActivated) = (scratch.activated.pointer, scratch.dActivated.pointer)
     let dGateUp = Rows(scratch.dGateUp.pointer, stride: weights.gateUp.matrix.paddedOutputs)
     let offsets = weights.gateUp.offset
-    var slices: [Slice] = []
+    let size = config.intermediateSize
     // Computed again, the layer has left its activations where they are read.
-    if !again { slices.append { [self] in activate(kept, weights.gateUp) } }
+    var slices = again ? [] : activate(kept, weights.gateUp)
     slices += linearBackward(
-      layer, 3, dy: Rows(gradient, stride: config.hiddenSize), x: activated, inner: kept.inner[3],
-      output: kept.outputs.last ?? kept.middle, dx: dActivated)
-    slices.append { [self] in
+      layer, 3, dy: gradient, x: activated, inner: kept.inner[3], output: kept.outputs.last ?? kept.middle,
+      dx: dActivated)
+    slices += byRows(Cost.exponential * size) { [self] rows in
+      let (gateUp, into) = (kept.gateUp.from(row: rows.lowerBound), dGateUp.from(row: rows.lowerBound))
       compute.swigluBackward(
-        gate: kept.gateUp.pointer + offsets(.gate), up: kept.gateUp.pointer + offsets(.up),
-        dout: dActivated, ld: dGateUp.stride, rows: tokens, size: config.intermediateSize,
-        dgate: dGateUp.pointer + offsets(.gate), dup: dGateUp.pointer + offsets(.up))
-      norm(kept.middle.pointer, weights.postAttentionNorm, into: scratch.normed.pointer)
+        gate: gateUp.pointer + offsets(.gate), up: gateUp.pointer + offsets(.up),
+        dout: dActivated + rows.lowerBound * size, ld: into.stride, rows: rows.count, size: size,
+        dgate: into.pointer + offsets(.gate), dup: into.pointer + offsets(.up))
+      norm(middle, weights.postAttentionNorm, rows, into: scratch.normed.pointer)
     }
     slices += linearBackward(
       layer, 2, dy: dGateUp, x: scratch.normed.pointer, inner: kept.inner[2], output: kept.gateUp,
       dx: scratch.dNormed.pointer)
-    slices.append { [self] in
-      normBackward(kept.middle.pointer, weights.postAttentionNorm, scratch.dNormed.pointer, adding: gradient)
-    }
-    return slices
+    return slices + normBackward(middle, weights.postAttentionNorm, scratch.dNormed.pointer, adding: gradient)
   }
 
   private func attentionBackward(_ layer: Int) -> [Slice] {
     let weights = base.weights(layer: layer)
     let kept = activations.layer(layer, tokens: tokens)
-    let gradient = scratch.gradient.pointer
+    let gradient = hidden(scratch.gradient.pointer)
+    let input = hidden(activations.input(layer, tokens: tokens))
     let dAttended = Rows(scratch.dAttended.pointer, stride: config.querySize)
     let dQueryKeyValue = Rows(scratch.dQueryKeyValue.pointer, stride: weights.queryKeyValue.matrix.paddedOutputs)
     // The lowest trained layer's input needs no gradient: the embedding is not trained.
     let isLowest = layer == adapter.lowestLayer
     var slices = linearBackward(
-      layer, 1, dy: Rows(gradient, stride: config.hiddenSize), x: kept.attended.pointer, inner: kept.inner[1],
+      layer, 1, dy: gradient, x: kept.attended.pointer, inner: kept.inner[1],
       output: kept.outputs.first ?? kept.middle, dx: dAttended.pointer)
     slices += attendBackward(kept, weights.queryKeyValue, dout: dAttended, into: dQueryKeyValue)
-    slices.append { [self] in
-      rotate(dQueryKeyValue, weights.queryKeyValue, backward: true)
-      if adapter.usesDoRA { rotate(kept.queryKeyValue, weights.queryKeyValue, backward: true) }
-      norm(activations.input(layer, tokens: tokens), weights.inputNorm, into: scratch.normed.pointer)
+    slices += byRows(2 * Cost.simple * config.querySize) { [self] rows in
+      rotate(dQueryKeyValue, weights.queryKeyValue, rows, backward: true)
+      if adapter.usesDoRA { rotate(kept.queryKeyValue, weights.queryKeyValue, rows, backward: true) }
+      norm(input, weights.inputNorm, rows, into: scratch.normed.pointer)
     }
     slices += linearBackward(
       layer, 0, dy: dQueryKeyValue, x: scratch.normed.pointer, inner: kept.inner[0], output: kept.queryKeyValue,
       dx: isLowest ? nil : scratch.dNormed.pointer)
-    if !isLowest {
-      slices.append { [self] in
-        normBackward(
-          activations.input(layer, tokens: tokens), weights.inputNorm, scratch.dNormed.pointer, adding: gradient)
-      }
-    }
-    return slices
+    if isLowest { return slices }
+    return slices + normBackward(input, weights.inputNorm, scratch.dNormed.pointer, adding: gradient)
   }
 
   private func attendBackward(
@@ -73,30 +68,33 @@ extension TrainingPass {
   ) -> [Slice] {
     let offsets = stack.offset
     let perHead = scratch.perHead.pointer
-    var slices: [Slice] = []
-    for units in attention.unitRanges(rows: slab.rows, operations: Self.sliceOperations / 3) {
-      slices.append { [self] in
+    // Five products to the forward pass's two.
+    let pieces = attention.pieces(rows: slab.rows, operations: Self.sliceOperations / 5)
+    return pieces.map { piece in
+      { [self] in
         attention.backward(
-          compute, rows: slab.rows, units: units, queries: kept.queryKeyValue.from(column: offsets(.q)),
-          keys: kept.queryKeyValue.from(column: offsets(.k)),
-          values: kept.queryKeyValue.from(column: offsets(.v)), out: kept.attended, dout: dout,
-          logSumExp: kept.logSumExp, dqueries: gradients.from(column: offsets(.q)), perHead: perHead)
+          compute, rows: slab.rows, piece: piece, queries: kept.queryKeyValue.from(column: offsets(.q)),
+          keys: kept.queryKeyValue.from(column: offsets(.k)), values: kept.queryKeyValue.from(column: offsets(.v)),
+          out: kept.attended, dout: dout, logSumExp: kept.logSumExp,
+          dqueries: gradients.from(column: offsets(.q)), perHead: perHead)
       }
     }
-    slices.append { [self] in
-      attention.sumGroups(
-        compute, tokens: tokens, perHead: perHead, dkeys: gradients.from(column: offsets(.k)),
-        dvalues: gradients.from(column: offsets(.v)))
-    }
-    return slices
+      + byRows(Cost.simple * 2 * config.querySize) { [self] rows in
+        attention.sumGroups(
+          compute, tokens: tokens, range: rows, perHead: perHead, dkeys: gradients.from(column: offsets(.k)),
+          dvalues: gradients.from(column: offsets(.v)))
+      }
   }
 
   private func normBackward(
-    _ x: UnsafePointer<Float>, _ weight: UnsafePointer<Float>, _ dout: UnsafePointer<Float>,
-    adding dx: UnsafeMutablePointer<Float>
-  ) {
-    compute.rmsNormBackward(
-      x, weight: weight, epsilon: config.rmsNormEpsilon, dout: dout, rows: tokens, size: config.hiddenSize,
-      adding: dx)
+    _ x: Rows, _ weight: UnsafePointer<Float>, _ dout: UnsafeMutablePointer<Float>, adding dx: Rows
+  ) -> [Slice] {
+    byRows(Cost.simple * config.hiddenSize) { [self] rows in
+      let first = rows.lowerBound
+      compute.rmsNormBackward(
+        x.from(row: first).pointer, weight: weight, epsilon: config.rmsNormEpsilon,
+        dout: hidden(dout).from(row: first).pointer, rows: rows.count, size: config.hiddenSize,
+        adding: dx.from(row: first).pointer)
+    }
   }
 }

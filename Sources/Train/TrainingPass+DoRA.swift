@@ -50,13 +50,14 @@ extension TrainingPass {
     }
   }
 
-  /// Adds the magnitudes' gradients, Σ dy·y / m, and writes dy times the factors.
+  /// Adds the magnitudes' gradients, Σ dy·y / m, of some tokens, and writes dy times the factors.
   func scaleByDoRA(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ outputs: Int, dy: Rows, output: Rows, into out: Rows
+    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ outputs: Int, _ rows: Range<Int>, dy: Rows,
+    output: Rows, into out: Rows
   ) {
-    for token in 0..<tokens {
-      (out.pointer + token * out.stride).update(from: dy.pointer + token * dy.stride, count: outputs)
-    }
+    let (dy, output) = (dy.from(row: rows.lowerBound), output.from(row: rows.lowerBound))
+    let out = out.from(row: rows.lowerBound)
+    compute.copy(dy, rows: rows.count, columns: outputs, into: out)
     for module in lora.modules {
       guard let magnitude = module.magnitude, let factor = adapter.factors[module.index] else { continue }
       let offset = weights.offset(module.linear)
@@ -65,10 +66,10 @@ extension TrainingPass {
         sums.initialize(repeating: 0)
         guard let start = sums.baseAddress else { return }
         compute.addColumnProducts(
-          dy.from(column: offset), output.from(column: offset), rows: tokens, columns: module.outputs, to: start)
+          dy.from(column: offset), output.from(column: offset), rows: rows.count, columns: module.outputs, to: start)
         for row in 0..<module.outputs where m[row] != 0 { adapter.gradient(magnitude)[row] += sums[row] / m[row] }
       }
-      compute.scaleColumns(out.from(column: offset), by: factor.pointer, rows: tokens, columns: module.outputs)
+      compute.scaleColumns(out.from(column: offset), by: factor.pointer, rows: rows.count, columns: module.outputs)
     }
   }
 }

@@ -21,31 +21,39 @@ extension TrainingPass {
   ///   - loss: is added to
   ///   - weights: called when the first slice runs: a factor on each row's loss; `nil` only scores
   func head(adding loss: SlabLoss, weights: (() -> [Float])?) -> [Slice] {
-    let count = slab.targets.count
     var rowWeights: [Float] = []
     var slices: [Slice] = []
     if let weights {
-      slices.append { [self] in
-        rowWeights = weights()
-        scratch.gradient.pointer.update(repeating: 0, count: tokens * config.hiddenSize)
+      slices.append { rowWeights = weights() }
+      slices += byRows(Cost.simple * config.hiddenSize) { [self] rows in
+        hidden(scratch.gradient.pointer).from(row: rows.lowerBound).pointer
+          .update(repeating: 0, count: rows.count * config.hiddenSize)
       }
     }
-    for first in stride(from: 0, to: count, by: scratch.logitRows) {
-      let chunk = first..<min(first + scratch.logitRows, count)
+    for first in stride(from: 0, to: slab.targets.count, by: scratch.logitRows) {
+      let chunk = first..<min(first + scratch.logitRows, slab.targets.count)
       slices += logits(chunk)
-      slices.append { [self] in
-        let factors = weights == nil ? nil : slab.owners[chunk].map { rowWeights[$0] }[...]
-        let scores = compute.crossEntropy(
-          scratch.logits.pointer, ld: base.outputHead.paddedOutputs, vocabulary: config.vocabularySize,
-          targets: slab.targets[chunk], weights: factors)
-        for (score, owner) in zip(scores, slab.owners[chunk]) {
-          loss.rows[owner] += score.loss
-          loss.correct += score.isBest ? 1 : 0
+      for rows in Self.even(chunk.count, most: Self.sliceOperations / (Cost.logit * config.vocabularySize)) {
+        slices.append { [self] in
+          score(chunk, rows, adding: loss, weights: weights == nil ? nil : rowWeights)
         }
       }
       if weights != nil { slices += logitsBackward(chunk) }
     }
     return slices
+  }
+
+  /// Scores some of a chunk's rows of logits.
+  private func score(_ chunk: Range<Int>, _ rows: Range<Int>, adding loss: SlabLoss, weights: [Float]?) {
+    let scored = chunk.lowerBound + rows.lowerBound..<chunk.lowerBound + rows.upperBound
+    let ld = base.outputHead.paddedOutputs
+    let scores = compute.crossEntropy(
+      scratch.logits.pointer + rows.lowerBound * ld, ld: ld, vocabulary: config.vocabularySize,
+      targets: slab.targets[scored], weights: weights.map { weights in slab.owners[scored].map { weights[$0] }[...] })
+    for (score, owner) in zip(scores, slab.owners[scored]) {
+      loss.rows[owner] += score.loss
+      loss.correct += score.isBest ? 1 : 0
+    }
   }
 
   private func logits(_ chunk: Range<Int>) -> [Slice] {
@@ -80,12 +88,11 @@ extension TrainingPass {
     let (dNormed, dGathered) = (scratch.dHeadNormed.pointer, scratch.dGathered.pointer)
     let logits = Rows(scratch.logits.pointer, stride: head.paddedOutputs)
     var slices: [Slice] = []
-    for range in head.backwardRanges(
+    for piece in head.backwardPieces(
       outputs: config.vocabularySize, rows: chunk.count, operations: Self.sliceOperations)
     {
       slices.append { [self] in
-        compute.productBackward(
-          head, outputs: range, logits, rows: chunk.count, into: Rows(dNormed, stride: hidden))
+        compute.productBackward(head, piece, logits, rows: chunk.count, into: Rows(dNormed, stride: hidden))
       }
     }
     slices.append { [self] in

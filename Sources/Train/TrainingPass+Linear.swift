@@ -8,57 +8,61 @@ extension TrainingPass {
     _ layer: Int, _ stack: Int, _ x: UnsafeMutablePointer<Float>, into y: UnsafeMutablePointer<Float>, inner: Rows
   ) -> [Slice] {
     let weights = stackWeights(layer, stack).matrix
-    let ld = weights.paddedOutputs
+    let (input, out) = (Rows(x, stride: weights.columns), Rows(y, stride: weights.paddedOutputs))
     let rounded = scratch.rounded
-    var slices: [Slice] = [{ [self] in compute.round(x, rows: tokens, for: weights, into: rounded) }]
-    for groups in weights.outputRanges(rows: tokens, operations: Self.sliceOperations) {
-      slices.append { [self] in
-        compute.product(weights, groups: groups, x, rows: tokens, rounded: rounded, into: y)
+    var slices: [Slice] = []
+    for rows in stretches {
+      let (x, y) = (input.from(row: rows.lowerBound).pointer, out.from(row: rows.lowerBound).pointer)
+      slices.append { [self] in compute.round(x, rows: rows.count, for: weights, into: rounded) }
+      for groups in weights.outputRanges(rows: rows.count, operations: Self.sliceOperations) {
+        slices.append { [self] in
+          compute.product(weights, groups: groups, x, rows: rows.count, rounded: rounded, into: y)
+        }
       }
     }
-    if usesAdapter, let lora = adapter.stacks[layer][stack] {
-      slices.append { [self] in
-        addLoRA(lora, stackWeights(layer, stack), Rows(x, stride: lora.inputs), Rows(y, stride: ld), inner)
-      }
-    }
+    guard usesAdapter, let lora = adapter.stacks[layer][stack] else { return slices }
     return slices
+      + byRows(lora.operations) { [self] rows in
+        addLoRA(lora, stackWeights(layer, stack), rows, input, out, inner)
+      }
   }
 
-  /// A stack's inner activations D(x)·Aᵀ alone.
-  func shrink(_ layer: Int, _ stack: Int, _ x: UnsafeMutablePointer<Float>, into inner: Rows) {
-    guard usesAdapter, let lora = adapter.stacks[layer][stack] else { return }
-    shrink(lora, Rows(x, stride: lora.inputs), into: inner)
+  /// Slices of a stack's inner activations D(x)·Aᵀ alone.
+  func shrink(_ layer: Int, _ stack: Int, _ x: UnsafeMutablePointer<Float>, into inner: Rows) -> [Slice] {
+    guard usesAdapter, let lora = adapter.stacks[layer][stack] else { return [] }
+    return byRows(lora.operations) { [self] rows in shrink(lora, rows, Rows(x, stride: lora.inputs), into: inner) }
   }
 
-  private func shrink(_ lora: TrainableAdapter.Stack, _ x: Rows, into inner: Rows) {
+  private func shrink(_ lora: TrainableAdapter.Stack, _ rows: Range<Int>, _ x: Rows, into inner: Rows) {
+    let first = rows.lowerBound
+    func shrink(_ x: Rows, _ a: Int, rank: Int, column: Int) {
+      compute.multiply(
+        m: rows.count, n: rank, k: lora.inputs, x, Rows(adapter.parameter(a), stride: lora.inputs), transposedB: true,
+        into: inner.from(row: first, column: column))
+    }
     if appliesDropout {
       for module in lora.modules {
-        shrink(
-          drop(x, module), module.a, rank: module.rank, inputs: lora.inputs, into: inner.from(column: module.column))
+        shrink(drop(x, rows, module), module.a, rank: module.rank, column: module.column)
       }
     } else {
-      shrink(x, lora.a, rank: lora.rankSum, inputs: lora.inputs, into: inner)
+      shrink(x.from(row: first), lora.a, rank: lora.rankSum, column: 0)
     }
   }
 
   private func addLoRA(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ x: Rows, _ y: Rows, _ inner: Rows
+    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ rows: Range<Int>, _ x: Rows, _ y: Rows, _ inner: Rows
   ) {
-    shrink(lora, x, into: inner)
+    shrink(lora, rows, x, into: inner)
     for module in lora.modules {
-      let out = y.from(column: weights.offset(module.linear))
+      let out = y.from(row: rows.lowerBound, column: weights.offset(module.linear))
       compute.multiply(
-        m: tokens, n: module.outputs, k: module.rank, alpha: module.scale, inner.from(column: module.column),
-        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, beta: 1, into: out)
+        m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
+        inner.from(row: rows.lowerBound, column: module.column),
+        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, onto: .sum, into: out)
       if let factor = adapter.factors[module.index] {
-        compute.scaleColumns(out, by: factor.pointer, rows: tokens, columns: module.outputs)
+        compute.scaleColumns(out, by: factor.pointer, rows: rows.count, columns: module.outputs)
       }
     }
-  }
-
-  private func shrink(_ x: Rows, _ a: Int, rank: Int, inputs: Int, into inner: Rows) {
-    compute.multiply(
-      m: tokens, n: rank, k: inputs, x, Rows(adapter.parameter(a), stride: inputs), transposedB: true, into: inner)
   }
 
   /// Slices of the way back through a stack: gradients of the adapter, and dx = dy·W + D(s·dy·B·A) if it is wanted.
@@ -80,67 +84,75 @@ extension TrainingPass {
     if adapter.usesDoRA, let lora {
       // The residual's gradient goes on unscaled, so the factors are applied to a copy.
       gradient = Rows(scratch.scaled.pointer, stride: weights.matrix.paddedOutputs)
-      slices.append { [self, gradient] in scaleByDoRA(lora, weights, outputs, dy: dy, output: output, into: gradient) }
+      slices += byRows(Cost.simple * outputs) { [self, gradient] rows in
+        scaleByDoRA(lora, weights, outputs, rows, dy: dy, output: output, into: gradient)
+      }
     }
     let input = Rows(x, stride: weights.matrix.columns)
     if let lora {
-      slices.append { [self, gradient] in addGradients(lora, weights, dy: gradient, x: input, inner: inner) }
+      slices += byRows(2 * lora.operations) { [self, gradient] rows in
+        addGradients(lora, weights, rows, dy: gradient, x: input, inner: inner)
+      }
     }
     guard let dx else { return slices }
     let out = Rows(dx, stride: weights.matrix.columns)
-    for range in weights.matrix.backwardRanges(
-      outputs: outputs, rows: tokens, operations: Self.sliceOperations)
-    {
-      slices.append { [self, gradient] in
-        compute.productBackward(weights.matrix, outputs: range, gradient, rows: tokens, into: out)
+    for rows in stretches {
+      for piece in weights.matrix.backwardPieces(
+        outputs: outputs, rows: rows.count, operations: Self.sliceOperations)
+      {
+        slices.append { [self, gradient] in
+          compute.productBackward(
+            weights.matrix, piece, gradient.from(row: rows.lowerBound), rows: rows.count,
+            into: out.from(row: rows.lowerBound))
+        }
       }
     }
-    if let lora { slices.append { [self] in addInputGradient(lora, into: out) } }
+    if let lora { slices += byRows(lora.operations) { [self] rows in addInputGradient(lora, rows, into: out) } }
     return slices
   }
 
   private func addGradients(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, dy: Rows, x: Rows, inner: Rows
+    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ rows: Range<Int>, dy: Rows, x: Rows, inner: Rows
   ) {
-    let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum)
+    let first = rows.lowerBound
+    let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum).from(row: first)
+    func addShrinkGradient(_ dInner: Rows, _ x: Rows, _ a: Int, rank: Int) {
+      compute.multiply(
+        m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, onto: .chain,
+        into: Rows(adapter.gradient(a), stride: lora.inputs))
+    }
     for module in lora.modules {
-      let gradient = dy.from(column: weights.offset(module.linear))
-      let b = Rows(adapter.parameter(module.b), stride: module.rank)
+      let gradient = dy.from(row: first, column: weights.offset(module.linear))
       compute.multiply(
-        m: tokens, n: module.rank, k: module.outputs, alpha: module.scale, gradient, b,
-        into: dInner.from(column: module.column))
+        m: rows.count, n: module.rank, k: module.outputs, alpha: module.scale, gradient,
+        Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))
       compute.multiply(
-        m: module.outputs, n: module.rank, k: tokens, alpha: module.scale, gradient, transposedA: true,
-        inner.from(column: module.column), beta: 1, into: Rows(adapter.gradient(module.b), stride: module.rank))
+        m: module.outputs, n: module.rank, k: rows.count, alpha: module.scale, gradient, transposedA: true,
+        inner.from(row: first, column: module.column), onto: .chain,
+        into: Rows(adapter.gradient(module.b), stride: module.rank))
       if appliesDropout {
-        addShrinkGradient(
-          dInner.from(column: module.column), drop(x, module), module.a, rank: module.rank, inputs: lora.inputs)
+        addShrinkGradient(dInner.from(column: module.column), drop(x, rows, module), module.a, rank: module.rank)
       }
     }
-    if !appliesDropout { addShrinkGradient(dInner, x, lora.a, rank: lora.rankSum, inputs: lora.inputs) }
+    if !appliesDropout { addShrinkGradient(dInner, x.from(row: first), lora.a, rank: lora.rankSum) }
   }
 
-  private func addShrinkGradient(_ dInner: Rows, _ x: Rows, _ a: Int, rank: Int, inputs: Int) {
-    compute.multiply(
-      m: rank, n: inputs, k: tokens, dInner, transposedA: true, x, beta: 1,
-      into: Rows(adapter.gradient(a), stride: inputs))
-  }
-
-  private func addInputGradient(_ lora: TrainableAdapter.Stack, into dx: Rows) {
-    let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum)
+  private func addInputGradient(_ lora: TrainableAdapter.Stack, _ rows: Range<Int>, into dx: Rows) {
+    let first = rows.lowerBound
+    let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum).from(row: first)
     guard appliesDropout else {
       return compute.multiply(
-        m: tokens, n: lora.inputs, k: lora.rankSum, dInner, Rows(adapter.parameter(lora.a), stride: lora.inputs),
-        beta: 1, into: dx)
+        m: rows.count, n: lora.inputs, k: lora.rankSum, dInner,
+        Rows(adapter.parameter(lora.a), stride: lora.inputs), onto: .sum, into: dx.from(row: first))
     }
     let dropped = Rows(scratch.dDropped.pointer, stride: lora.inputs)
     for module in lora.modules {
       compute.multiply(
-        m: tokens, n: lora.inputs, k: module.rank, dInner.from(column: module.column),
+        m: rows.count, n: lora.inputs, k: module.rank, dInner.from(column: module.column),
         Rows(adapter.parameter(module.a), stride: lora.inputs), into: dropped)
       compute.dropout(
-        dropped, into: dx, columns: lora.inputs, probability: dropout, keys: keys(module), positions: slab.positions,
-        adding: true)
+        dropped, into: dx.from(row: first), columns: lora.inputs, probability: dropout, keys: keys(module)[rows],
+        positions: slab.positions[rows], adding: true)
     }
   }
 
@@ -148,10 +160,12 @@ extension TrainingPass {
 
   private var appliesDropout: Bool { isTraining && dropout > 0 }
 
-  private func drop(_ x: Rows, _ module: TrainableAdapter.Module) -> Rows {
+  /// D(x) of some tokens, from the first row of a buffer on.
+  private func drop(_ x: Rows, _ rows: Range<Int>, _ module: TrainableAdapter.Module) -> Rows {
     let out = Rows(scratch.dropped.pointer, stride: module.inputs)
     compute.dropout(
-      x, into: out, columns: module.inputs, probability: dropout, keys: keys(module), positions: slab.positions)
+      x.from(row: rows.lowerBound), into: out, columns: module.inputs, probability: dropout, keys: keys(module)[rows],
+      positions: slab.positions[rows])
     return out
   }
 
@@ -162,4 +176,9 @@ extension TrainingPass {
         UInt64(module.index))
     }
   }
+}
+
+extension TrainableAdapter.Stack {
+  /// Multiplications and additions of one token's way through the stack's adapters.
+  fileprivate var operations: Int { modules.reduce(0) { $0 + 2 * $1.rank * ($1.inputs + $1.outputs) } }
 }

@@ -1,13 +1,10 @@
 import Kernels
 import Model
 
-/// A slice of training work, of about a millisecond or two where the model allows it.
-typealias Slice = () -> Void
-
 /// One slab's forward and backward pass in slices: the same layers as `Transformer`, on whole rows, keeping what the
 /// way back needs.
 ///
-/// The parts are in extensions: `+Linear` (products and LoRA), `+Forward`, `+Head` (loss), `+Backward`.
+/// The parts are in extensions: `+Slices` (how it is cut), `+Linear` (products and LoRA), `+Forward`, `+Head` (loss), `+Backward`.
 final class TrainingPass {
   let base: Base
   let compute: Compute
@@ -27,9 +24,6 @@ final class TrainingPass {
   var isTraining = true
   /// The adapter is applied; DPO's reference goes without.
   var usesAdapter = true
-
-  /// Operations in a slice.
-  static let sliceOperations = 250_000_000
 
   init(
     base: Base, compute: Compute, adapter: TrainableAdapter, dropout: Double, seed: Int, tokenLimit: Int,

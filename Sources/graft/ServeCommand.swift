@@ -62,6 +62,15 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "Most memory for a fine-tuning job beside the base, in KiB, MiB or GiB (default: what is free).")
   var trainingMemory: ByteSize?
 
+  @Option(help: "Seconds of training that a job may be ahead of one that waits, before it gives way.")
+  var trainingTurn: Int = environment("TRAINING_TURN") ?? 60
+
+  @Option(help: "How many of a job's checkpoints can be named; older ones go.")
+  var keepCheckpoints: Int = environment("KEEP_CHECKPOINTS") ?? 10
+
+  @Option(help: "Days after which uploaded and result files go; 0 keeps them.")
+  var keepFiles: Int = environment("KEEP_FILES") ?? 0
+
   @Option(help: "Most bytes of an uploaded file, in KiB, MiB or GiB.")
   var maxFileSize: ByteSize = environment("MAX_FILE_SIZE") ?? ByteSize(bytes: 512 << 20)
 
@@ -79,7 +88,11 @@ struct ServeCommand: ParsableCommand {
     guard (0...0.9).contains(trainingShare) else {
       throw ValidationError("--training-share must be between 0 and 0.9")
     }
-    for (name, value) in [("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL)] {
+    guard (0...36500).contains(keepFiles) else { throw ValidationError("--keep-files must be between 0 and 36,500") }
+    for (name, value) in [
+      ("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL), ("training-turn", trainingTurn),
+      ("keep-checkpoints", keepCheckpoints),
+    ] {
       guard (1...1_000_000).contains(value) else {
         throw ValidationError("--\(name) must be between 1 and 1,000,000")
       }
@@ -153,8 +166,13 @@ struct ServeCommand: ParsableCommand {
       environment: .init(
         engine: engine, compute: model.transformer.compute, base: base, baseName: name, tokenizer: model.tokenizer,
         chat: chat, adapters: store,
-        files: try FileStore(dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes),
-        database: database, memoryLimit: (trainingMemory ?? environment("TRAINING_MEMORY"))?.bytes, logger: logger))
+        files: try FileStore(
+          dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes,
+          daysKept: keepFiles > 0 ? keepFiles : nil),
+        database: database,
+        limits: .init(
+          memory: (trainingMemory ?? environment("TRAINING_MEMORY"))?.bytes, checkpointsKept: keepCheckpoints,
+          turn: .seconds(trainingTurn)), logger: logger))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,

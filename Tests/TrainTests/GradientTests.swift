@@ -8,20 +8,6 @@ import Testing
 
 /// The whole backward pass against central differences of the plain reference, in double precision.
 @Suite struct GradientTests {
-  private func reference(_ setting: TrainSetting, _ trainer: Trainer) throws -> TrainReference {
-    var reference = try TrainReference(setting.model, config: setting.base.config)
-    for module in trainer.adapter.modules {
-      func values(_ offset: Int, _ count: Int) -> [Double] {
-        (0..<count).map { Double(trainer.adapter.parameter(offset)[$0]) }
-      }
-      reference.loras[module.linear.fullName(layer: module.layer)] = .init(
-        a: values(module.a, module.rank * module.inputs), b: values(module.b, module.outputs * module.rank),
-        magnitude: module.magnitude.map { values($0, module.outputs) }, rank: module.rank,
-        scale: Double(module.scale))
-    }
-    return reference
-  }
-
   /// Central differences along a random direction in each tensor: one number that every entry goes into.
   private func check(
     _ trainer: Trainer, _ reference: TrainReference, tolerance: Double = 2e-5, loss: (TrainReference) -> Double
@@ -32,11 +18,7 @@ import Testing
     var worst = 0.0
     for module in trainer.adapter.modules {
       let name = module.linear.fullName(layer: module.layer)
-      var parts: [(offset: Int, count: Int, path: WritableKeyPath<TrainReference.Lora, [Double]>)] = [
-        (module.a, module.rank * module.inputs, \.a), (module.b, module.outputs * module.rank, \.b),
-      ]
-      if let magnitude = module.magnitude { parts.append((magnitude, module.outputs, \.forcedMagnitude)) }
-      for part in parts {
+      for part in trainer.adapter.parts(of: module) {
         let direction = random.values(part.count, scale: 1).map(Double.init)
         let step = 1e-5
         func moved(_ factor: Double) -> Double {
@@ -80,7 +62,7 @@ import Testing
       examples, TrainSetting.hyperparameters(["lora_r": 3, "lora_alpha": 6, "batch_size": 4, "shuffle": false]))
     trainer.stir()
     trainer.runToGradient()
-    let reference = try reference(setting, trainer)
+    let reference = try TrainReference(setting, trainer)
     let loss = supervisedLoss(examples)
     #expect(abs(trainer.current.loss - loss(reference)) < 1e-5)
     check(trainer, reference, loss: loss)
@@ -100,7 +82,7 @@ import Testing
     #expect(Set(trainer.adapter.modules.map(\.rank)) == [2, 5])
     trainer.stir()
     trainer.runToGradient()
-    check(trainer, try reference(setting, trainer), loss: supervisedLoss(examples))
+    check(trainer, try TrainReference(setting, trainer), loss: supervisedLoss(examples))
   }
 
   @Test func doraWithDetachedNorms() throws {
@@ -111,7 +93,7 @@ import Testing
     // The first slices set the magnitudes to the base's norms.
     while trainer.factorsAreStale || trainer.nextSlice == 0 { _ = trainer.advance() }
     while trainer.plan.isEmpty { _ = trainer.advance() }
-    let started = try reference(setting, trainer)
+    let started = try TrainReference(setting, trainer)
     for (name, norms) in started.norms() {
       let magnitude = started.loras[name]?.magnitude ?? []
       #expect(zip(norms, magnitude).allSatisfy { abs($0 - $1) < 1e-5 * $0 })
@@ -126,7 +108,7 @@ import Testing
     let second = try setting.trainer(
       examples, TrainSetting.hyperparameters(["batch_size": 2]), initial: folder)
     second.runToGradient()
-    let reference = try reference(setting, second)
+    let reference = try TrainReference(setting, second)
     let loss = supervisedLoss(examples)
     #expect(abs(second.current.loss - loss(reference)) < 1e-5)
     check(second, reference, tolerance: 5e-5, loss: loss)
@@ -154,7 +136,7 @@ import Testing
       }
       return total / 2
     }
-    let reference = try reference(setting, trainer)
+    let reference = try TrainReference(setting, trainer)
     #expect(abs(trainer.current.loss - loss(reference)) < 2e-5)
     check(trainer, reference, tolerance: 1e-4, loss: loss)
   }
@@ -171,12 +153,5 @@ import Testing
     }
     let distance = relativeDistance(gradients[1], gradients[0])
     #expect(distance > 0 && distance < 0.05, "\(distance)")
-  }
-}
-
-extension TrainReference.Lora {
-  fileprivate var forcedMagnitude: [Double] {
-    get { magnitude ?? [] }
-    set { magnitude = newValue }
   }
 }

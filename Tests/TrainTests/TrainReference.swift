@@ -2,6 +2,8 @@ import Foundation
 import Model
 import TestSupport
 
+@testable import Train
+
 /// The loss of a Llama model with a LoRA adapter in double precision, as a function of the adapter's parameters: what
 /// gradients are differentiated from.
 struct TrainReference {
@@ -20,6 +22,20 @@ struct TrainReference {
   var fixedNorms: [String: [Double]]?
 
   init(_ model: TinyModel, config: ModelConfig) throws { self.model = try LlamaReference(model, config: config) }
+
+  /// A trainer's adapter on its setting's model.
+  init(_ setting: TrainSetting, _ trainer: Trainer) throws {
+    try self.init(setting.model, config: setting.base.config)
+    for module in trainer.adapter.modules {
+      func values(_ offset: Int, _ count: Int) -> [Double] {
+        (0..<count).map { Double(trainer.adapter.parameter(offset)[$0]) }
+      }
+      loras[module.linear.fullName(layer: module.layer)] = Lora(
+        a: values(module.a, module.rank * module.inputs), b: values(module.b, module.outputs * module.rank),
+        magnitude: module.magnitude.map { values($0, module.outputs) }, rank: module.rank,
+        scale: Double(module.scale))
+    }
+  }
 
   /// Σ −log p(label) of a row.
   func loss(_ tokens: [Int32], _ labels: [Int32], adapted: Bool = true) -> Double {
@@ -60,12 +76,39 @@ struct TrainReference {
     let norms = loras.values.contains { $0.magnitude != nil } ? fixedNorms ?? norms() : [:]
     return model.logits(tokens) { module, layer, input, output in
       let name = module.fullName(layer: layer)
-      guard let lora = loras[name] else { return }
-      let update = LlamaReference.multiply(lora.b, LlamaReference.multiply(lora.a, input))
-      for i in output.indices { output[i] += lora.scale * update[i] }
-      if let magnitude = lora.magnitude, let norms = norms[name] {
-        for i in output.indices { output[i] *= magnitude[i] / norms[i] }
-      }
+      adapt(name, input, norms: norms[name], &output)
     }
+  }
+
+  /// A module's outputs for an input, of which its adapter sees what is left of it.
+  func linear(_ name: String, _ input: [Double], left: [Double]) -> [Double] {
+    var output = LlamaReference.multiply(model.weights[name + ".weight"] ?? [], input)
+    adapt(name, left, norms: fixedNorms?[name], &output)
+    return output
+  }
+
+  private func adapt(_ name: String, _ input: [Double], norms: [Double]?, _ output: inout [Double]) {
+    guard let lora = loras[name] else { return }
+    let update = LlamaReference.multiply(lora.b, LlamaReference.multiply(lora.a, input))
+    for i in output.indices { output[i] += lora.scale * update[i] }
+    if let magnitude = lora.magnitude, let norms {
+      for i in output.indices { output[i] *= magnitude[i] / norms[i] }
+    }
+  }
+}
+
+extension TrainReference.Lora {
+  fileprivate var forcedMagnitude: [Double] {
+    get { magnitude ?? [] }
+    set { magnitude = newValue }
+  }
+}
+
+extension TrainableAdapter {
+  /// A module's tensors: where the reference has them, and where they begin in the buffers.
+  func parts(of module: Module) -> [(path: WritableKeyPath<TrainReference.Lora, [Double]>, offset: Int, count: Int)] {
+    let magnitude = module.magnitude.map { (path: \TrainReference.Lora.forcedMagnitude, $0, module.outputs) }
+    return [(\.a, module.a, module.rank * module.inputs), (\.b, module.b, module.outputs * module.rank)]
+      + (magnitude.map { [$0] } ?? [])
   }
 }

@@ -2,8 +2,28 @@
 // Included by CKernels.h.
 #pragma once
 
+/// A dense matrix: value (i, j) at values[i * row_step + j * column_step].
+typedef struct {
+  const float *values;
+  size_t row_step, column_step;
+} graft_dense;
+
+/// What a product is put onto.
+typedef enum {
+  GRAFT_NOTHING,
+  GRAFT_SUM,    // added to what is there
+  GRAFT_CHAIN,  // goes on with what is there as if it had been the product's own sum so far
+} graft_onto;
+
 /// One instruction set's implementations.
 typedef struct {
+  /// c = factor * a * b, put onto c; a: [m][k], b: [k][n], c: [m][ldc], of which n values a row are written.
+  /// 256 products of a value are one chain of fused multiply-adds in the order of k (b times the factor is rounded
+  /// before), and such sums are added in their order; a chain that goes on is never broken off. So no cutting by m or n
+  /// changes a bit, nor one of a chain by k.
+  void (*multiply_dense)(size_t m, size_t n, size_t k, float factor, const graft_dense *a, const graft_dense *b,
+                         graft_onto onto, float *c, size_t ldc);
+
   /// Decodes columns [column_begin, column_end) of groups [group_begin, group_end) of a matrix of any kind:
   /// out[(column - column_begin) * ldo + 16 * (group - group_begin) + lane]. Columns begin and end on multiples of 8
   /// for NF4 and int8.

@@ -166,7 +166,7 @@ public final class Engine: @unchecked Sendable {
     let outcome = training?.advance() ?? .done
     let time = started.duration(to: .now)
     scheduler.trained(for: time)
-    metrics.update { $0.trainingSeconds += time / .seconds(1) }
+    metrics.update { $0.trainingSlices.observe(time / .seconds(1)) }
     switch outcome {
     case .more: break
     case .waiting: scheduler.hasTraining = false
@@ -382,7 +382,6 @@ public final class Engine: @unchecked Sendable {
     }
     for item in work { settle(item) }
     let ended = ContinuousClock.now
-    scheduler.completed(rows: batch.rowCount, in: started.duration(to: ended))
     recordStep(work, rows: batch.rowCount, started, ended)
     for item in work where item.isOver {
       remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
@@ -391,6 +390,8 @@ public final class Engine: @unchecked Sendable {
     recordState()
     // All at once, so that the loop's thread is woken once.
     for item in work { item.generation.flush() }
+    // With all that goes with a pass: training's share is one of the whole time.
+    scheduler.completed(rows: batch.rowCount, in: started.duration(to: .now))
   }
 
   /// What a pass computes, those with the same adapters side by side.

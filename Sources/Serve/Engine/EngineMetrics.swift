@@ -32,7 +32,7 @@ final class EngineMetrics: Sendable {
     var blocksTotal = 0
     var bytesPerBlock = 0
     var evictions = 0
-    var trainingSeconds = 0.0
+    var trainingSlices = Histogram([0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.1])
     var timeToFirstToken = Histogram([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
     var interToken = Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
     var stepSeconds = Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])

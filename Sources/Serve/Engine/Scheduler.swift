@@ -12,7 +12,7 @@ import Kernels
 ///
 /// Slices of training fill the time when nothing runs. Between passes they come only if training would otherwise get
 /// less than its share of the time, counted over the last seconds, so that requests which leave time over are not slowed
-/// down.
+/// down; prompts beside decoders are then cut shorter, so that pass and slices together keep the target.
 struct Scheduler {
   struct Limits: Equatable {
     /// Most rows of one pass; at least 1.
@@ -21,7 +21,7 @@ struct Scheduler {
     var running: Int
     /// Most rows whose logits are wanted at once; at least 1.
     var logitRows: Int
-    /// What a pass should take at most while requests decode, so that a long prompt does not stall them.
+    /// What a token should take at most while requests decode, so that a long prompt does not stall them.
     var stepTarget: Duration?
     /// Training's share of the time while requests leave none over.
     var trainingShare = 0.1
@@ -357,7 +357,9 @@ struct Scheduler {
     logitRows -= decoders.count
     guard let oldest = prompts.first else { return (rows, turn) }
     if !decoders.isEmpty, let target = limits.stepTarget, let secondsPerRow {
-      let affordable = min(target / .seconds(1) / secondsPerRow, Double(limits.rowBudget))
+      // What comes between passes counts too.
+      let share = hasTraining ? limits.trainingShare : 0
+      let affordable = min(target / .seconds(1) * (1 - share) / secondsPerRow, Double(limits.rowBudget))
       budget = min(budget, max(Int(affordable) - decoders.count, Self.leastChunk))
     }
     // The oldest prompt always goes on; beside it those go first whose client and adapters have had the least, and of

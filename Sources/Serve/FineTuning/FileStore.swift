@@ -29,15 +29,18 @@ enum FileStoreError: Error, Equatable, CustomStringConvertible {
 public final class FileStore: Sendable {
   /// Most bytes of one file.
   public let sizeLimit: Int
+  /// Days after which files go; `nil` keeps them.
+  private let daysKept: Int?
   let folder: URL
   let database: MetadataDatabase
 
-  /// Reads nothing, and removes files that were never finished or are no longer known.
+  /// Reads nothing, and removes files that were never finished, are no longer known, or are too old.
   /// - Throws: `ModelError` naming the folder that cannot be used
-  public init(dataFolder: DataFolder, database: MetadataDatabase, sizeLimit: Int) throws {
+  public init(dataFolder: DataFolder, database: MetadataDatabase, sizeLimit: Int, daysKept: Int? = nil) throws {
     folder = dataFolder.url.appending(path: "files")
     self.database = database
     self.sizeLimit = sizeLimit
+    self.daysKept = daysKept
     do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
       throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
     }
@@ -46,6 +49,24 @@ public final class FileStore: Sendable {
     where name.hasPrefix(".file-") || (name.hasPrefix("file-") && !known.contains(name)) {
       try? FileManager.default.removeItem(at: location(name))
     }
+    removeOld()
+  }
+
+  /// Removes what was made more than so many days ago. Jobs that need it have links of their own.
+  /// - Returns: what went
+  /// - Throws: `ModelError` if the database cannot be read
+  @discardableResult
+  func prune(days: Int) throws -> [StoredFile] {
+    let old = try database.files(before: Int(Date().timeIntervalSince1970) - days * 86_400)
+    return old.filter { file in
+      do throws(FileStoreError) { try remove(file.id) } catch { return false }
+      return true
+    }
+  }
+
+  /// As the setting says; what cannot be removed now can be later.
+  private func removeOld() {
+    if let daysKept { _ = try? prune(days: daysKept) }
   }
 
   func location(_ id: String) -> URL { folder.appending(path: id) }
@@ -54,6 +75,7 @@ public final class FileStore: Sendable {
 
   /// Makes a file known whose contents are at `location(id)`, synced.
   func add(_ file: StoredFile) throws(FileStoreError) {
+    removeOld()
     do { try database.insert(file) } catch {
       try? FileManager.default.removeItem(at: location(file.id))
       throw .storage("\(error)")

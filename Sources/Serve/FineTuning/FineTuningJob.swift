@@ -42,6 +42,8 @@ struct FineTuningJob: Sendable, Equatable {
   var metadata: JSONObject?
   /// Optimiser steps in all, once the data is known.
   var totalSteps: Int?
+  /// Seconds of training, as they count for whose turn it is.
+  var usedSeconds = 0.0
   /// Rows that were cut, and those without loss.
   var cutRows = 0
   var losslessRows = 0
@@ -100,7 +102,8 @@ struct FineTuningJob: Sendable, Equatable {
       "trainedTokens": Self.optional(trainedTokens), "fineTunedModel": Self.optional(fineTunedModel),
       "failure": failureJSON,
       "resultFiles": .array(resultFiles.map { .string($0) }), "metadata": metadataJSON,
-      "totalSteps": Self.optional(totalSteps), "cutRows": .integer(cutRows), "losslessRows": .integer(losslessRows),
+      "totalSteps": Self.optional(totalSteps), "usedSeconds": .number(usedSeconds), "cutRows": .integer(cutRows),
+      "losslessRows": .integer(losslessRows),
     ]
   }
 
@@ -129,6 +132,7 @@ struct FineTuningJob: Sendable, Equatable {
     resultFiles = object["resultFiles"]?.array?.compactMap(\.string) ?? []
     metadata = object["metadata"]?.object
     totalSteps = object["totalSteps"]?.integer
+    usedSeconds = object["usedSeconds"]?.double ?? 0
     cutRows = object["cutRows"]?.integer ?? 0
     losslessRows = object["losslessRows"]?.integer ?? 0
   }

@@ -20,9 +20,6 @@ extension FineTuningService {
     var validation: URL?
     if let id = request.validationFile { validation = try upload(id, "validation_file") }
     let initial = try request.initial.map { initial throws(FineTuningError) in try contents(initial) }
-    let rows = try data.read(training: training, validation: validation, settings)
-    let freed = queue.sync { current?.memory ?? 0 }
-    let forecast = try data.checkMemory(rows, settings, limit: environment.memoryLimit, freed: freed)
     if let initial { try checkInitial(initial, settings) }
 
     let id = RandomName.make("ftjob-", length: 24)
@@ -33,23 +30,39 @@ extension FineTuningService {
       createdAt: Self.now, model: request.model, base: environment.base.fingerprint, method: request.method,
       seed: request.seed, requested: request.hyperparameters, trainingFile: request.trainingFile,
       validationFile: request.validationFile, metadata: request.metadata)
-    job.cutRows = rows.cutCount
-    job.losslessRows = rows.lossless
+    job.status = .validatingFiles
     do {
-      try folder(id).create(training: training, validation: validation, initial: initial)
-      let events = [
-        event("Created fine-tuning job: \(id)"), event("Validating training file: \(request.trainingFile)"),
-        accepted(job, rows, forecast), event("Files validated, moving job to queued state"),
-      ]
       try queue.sync { [job] in
-        try database.save(job, events: events)
-        notify(id)
-        queue.async { [self] in pump() }
+        let message = "Validating training file: \(request.trainingFile)"
+        try database.save(job, events: [event("Created fine-tuning job: \(id)"), event(message)])
       }
+      let rows = try data.read(training: training, validation: validation, settings)
+      let freed = queue.sync { current?.memory ?? 0 }
+      let forecast = try data.checkMemory(rows, settings, limit: environment.limits.memory, freed: freed)
+      try folder(id).create(training: training, validation: validation, initial: initial)
+      job.cutRows = rows.cutCount
+      job.losslessRows = rows.lossless
+      return try queue.sync { [job] in try accept(job, accepted(job, rows, forecast)) }
     } catch {
+      // A job that was not accepted leaves nothing.
       folder(id).remove()
-      throw FineTuningError(.storage, "\(error)", code: "storage_failed")
+      try? queue.sync { try database.deleteJob(id) }
+      throw error as? FineTuningError ?? FineTuningError(.storage, "\(error)", code: "storage_failed")
     }
+  }
+
+  /// Queues a job whose data is right, unless it was cancelled meanwhile. On the queue.
+  private func accept(_ job: FineTuningJob, _ told: FineTuningEvent) throws -> FineTuningJob {
+    if let stored = try database.job(job.id), stored.status == .cancelled {
+      folder(job.id).remove()
+      return stored
+    }
+    var job = job
+    job.status = .queued
+    job.usedSeconds = FineTuningTurns.start(of: 0, among: try competitors(of: job.id))
+    try database.save(job, events: [told, event("Files validated, moving job to queued state")])
+    notify(job.id)
+    queue.async { [self] in pump() }
     return job
   }
 
@@ -140,7 +153,10 @@ extension FineTuningService {
     var job = try self.job(id)
     guard job.status == .paused else { throw Self.wrongState(job, "resumed") }
     job.status = .queued
-    do { try database.save(job, events: [event("The job has been resumed")]) } catch {
+    do {
+      job.usedSeconds = FineTuningTurns.start(of: job.usedSeconds, among: try competitors(of: id))
+      try database.save(job, events: [event("The job has been resumed")])
+    } catch {
       throw FineTuningError(.storage, "\(error)")
     }
     notify(id)
@@ -165,7 +181,7 @@ extension FineTuningService {
       }
       if current?.job.id == id {
         // Whoever cancels has the last word.
-        if current?.wish == nil || current?.wish == .pause { current?.wish = wish }
+        if [nil, .pause, .giveWay].contains(current?.wish) { current?.wish = wish }
         current?.whenStopped.append { then(.success($0)) }
         return stopTask()
       }

@@ -23,9 +23,10 @@ extension FineTuningService {
       let settings = try job.hyperparameters()
       let rows = try data.read(
         training: folder.training, validation: folder.hasValidation ? folder.validation : nil, settings)
-      let forecast = try data.checkMemory(rows, settings, limit: environment.memoryLimit, freed: 0)
+      let forecast = try data.checkMemory(rows, settings, limit: environment.limits.memory, freed: 0)
       let configuration = TrainerConfiguration(
         folder: folder.run, baseName: environment.baseName, initialAdapter: folder.hasInitial ? folder.initial : nil,
+        checkpointsKept: environment.limits.checkpointsKept,
         // What was told of steps is written before the checkpoint that makes them lasting.
         willWrite: { [queue] in queue.sync {} }, onWritten: { [engine = environment.engine] in engine.resumeWork() })
       let trainer = try Trainer(
@@ -60,6 +61,7 @@ extension FineTuningService {
     current?.memory = prepared.memory
     current?.began = .now
     current?.firstStep = trainer.step
+    current?.usedBefore = running.job.usedSeconds
     current?.step = trainer.step
     current?.job.status = .running
     current?.job.totalSteps = trainer.totalSteps
@@ -70,7 +72,8 @@ extension FineTuningService {
     }
     if let job = current?.job {
       let known = (try? database.checkpointSteps(of: job.id)) ?? []
-      for (step, folder) in prepared.checkpoints where !known.contains(step) {
+      for (step, folder) in prepared.checkpoints.suffix(environment.limits.checkpointsKept)
+      where !known.contains(step) {
         publish(step, folder, loss: trainer.losses.indices.contains(step - 1) ? trainer.losses[step - 1] : nil)
       }
       logger.info(
@@ -131,6 +134,7 @@ extension FineTuningService {
     current = running
     var told = event("Step \(step.step)/\(total): training loss=\(Self.rounded(step.trainLoss))", step: step.step)
     told.metrics = data
+    countTurn(step: step.step, of: total)
     record([told])
   }
 
@@ -159,10 +163,22 @@ extension FineTuningService {
         switch result {
         case .success:
           record([event("Checkpoint created at step \(step)", data: ["step": .integer(step)])], checkpoint: checkpoint)
+          dropCheckpoints(of: job.id)
         case .failure(let error):
           record([event("The checkpoint of step \(step) cannot be served: \(error)", level: .warn)])
         }
       }
+    }
+  }
+
+  /// Takes the oldest checkpoints' names away, and what they hold with them.
+  private func dropCheckpoints(of job: String) {
+    let names: [String]
+    do { names = try database.dropCheckpoints(of: job, keeping: environment.limits.checkpointsKept) } catch {
+      return logger.warning("old checkpoints cannot be dropped", metadata: ["error": .string("\(error)")])
+    }
+    publishing.async { [self] in
+      for name in names { try? environment.adapters.remove(name: name) }
     }
   }
 
@@ -178,7 +194,7 @@ extension FineTuningService {
       settle(.fail(.init(code: "training_failed", message: reason)), saving: nil)
     case .running:
       let wish = current?.wish ?? .shutDown
-      if wish == .pause || wish == .shutDown {
+      if wish == .pause || wish == .giveWay || wish == .shutDown {
         preparation.async { [self] in
           let saved = Result { _ = try task.trainer.saveCheckpoint() }
           queue.async { [self] in settle(wish, saving: saved) }
@@ -242,7 +258,7 @@ extension FineTuningService {
     guard var job = current?.job else { return }
     var told: [FineTuningEvent] = []
     var wish = wish
-    if case .failure(let error) = saving, wish == .pause {
+    if case .failure(let error) = saving, wish == .pause || wish == .giveWay {
       wish = .fail(.init(code: "storage_failed", message: "the checkpoint cannot be written: \(error)"))
     }
     job.estimatedFinish = nil
@@ -250,6 +266,9 @@ extension FineTuningService {
     case .pause:
       job.status = .paused
       told.append(event("The job has been paused"))
+    case .giveWay:
+      job.status = .queued
+      told.append(event("The job gives way to others after step \(current?.step ?? 0), and waits for its next turn"))
     case .cancel:
       job.status = .cancelled
       job.finishedAt = Self.now

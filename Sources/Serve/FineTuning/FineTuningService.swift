@@ -7,8 +7,8 @@ public import Model
 internal import Synchronization
 internal import Train
 
-/// Fine-tuning jobs: made, queued, run one after the other by the engine beside its requests, and resumed after a
-/// restart. What the database says of a job is the truth; checkpoints in its folder are what it goes on from.
+/// Fine-tuning jobs: made, queued, run by the engine beside its requests, one at a time and in turns, and resumed after
+/// a restart. What the database says of a job is the truth; checkpoints in its folder are what it goes on from.
 ///
 /// `@unchecked Sendable`: all that changes belongs to `queue`.
 public final class FineTuningService: @unchecked Sendable {
@@ -22,14 +22,13 @@ public final class FineTuningService: @unchecked Sendable {
     public var adapters: AdapterStore
     public var files: FileStore
     public var database: MetadataDatabase
-    /// Most bytes that a job may take beside the base; `nil`: what the system has.
-    public var memoryLimit: Int?
+    public var limits: Limits
     public var logger: Logger
 
     public init(
       engine: Engine, compute: Compute, base: Base, baseName: String, tokenizer: Tokenizer,
       chat: Result<ChatFormat, ModelError>, adapters: AdapterStore, files: FileStore, database: MetadataDatabase,
-      memoryLimit: Int?, logger: Logger
+      limits: Limits, logger: Logger
     ) {
       self.engine = engine
       self.compute = compute
@@ -40,12 +39,28 @@ public final class FineTuningService: @unchecked Sendable {
       self.adapters = adapters
       self.files = files
       self.database = database
-      self.memoryLimit = memoryLimit
+      self.limits = limits
       self.logger = logger
     }
   }
 
-  enum Wish: Equatable { case pause, cancel, shutDown, fail(FineTuningJob.Failure) }
+  public struct Limits: Sendable {
+    /// Most bytes that a job may take beside the base; `nil`: what the system has.
+    public var memory: Int?
+    /// How many of a job's checkpoints can be named; older ones go.
+    public var checkpointsKept: Int
+    /// Training that a job may be ahead of one that waits, before it gives way. Changing places takes a checkpoint and
+    /// reading the data anew, a second or two.
+    public var turn: Duration
+
+    public init(memory: Int? = nil, checkpointsKept: Int = 10, turn: Duration = .seconds(60)) {
+      self.memory = memory
+      self.checkpointsKept = checkpointsKept
+      self.turn = turn
+    }
+  }
+
+  enum Wish: Equatable { case pause, cancel, giveWay, shutDown, fail(FineTuningJob.Failure) }
 
   /// The job that runs.
   struct Current {
@@ -56,6 +71,8 @@ public final class FineTuningService: @unchecked Sendable {
     var wish: Wish?
     var began = ContinuousClock.now
     var firstStep = 0
+    /// The job's `usedSeconds` when it began to run.
+    var usedBefore = 0.0
     var step = 0
     var lastMetrics: JSONObject?
     /// Called when the job no longer runs.
@@ -102,14 +119,20 @@ public final class FineTuningService: @unchecked Sendable {
   /// Goes on with what ran or waited when the last process ended. The engine runs.
   public func start() {
     queue.async { [self] in
+      removeUnaccepted()
       removeOrphans()
       pump()
     }
   }
 
+  /// Jobs that nobody was told of: their data was being checked when the process ended.
+  private func removeUnaccepted() {
+    for job in (try? database.jobs(in: [.validatingFiles])) ?? [] { try? database.deleteJob(job.id) }
+  }
+
   /// Folders of jobs that are over or were never accepted.
   private func removeOrphans() {
-    guard let jobs = try? database.jobs(in: [.validatingFiles, .queued, .running, .paused]) else { return }
+    guard let jobs = try? database.jobs(in: [.queued, .running, .paused]) else { return }
     let known = Set(jobs.map(\.id))
     for name in (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
     where name.hasPrefix("ftjob-") && !known.contains(name) { folder(name).remove() }
@@ -142,7 +165,7 @@ public final class FineTuningService: @unchecked Sendable {
       return logger.error("jobs cannot be read", metadata: ["error": .string("\(error)")])
     }
     let possible = waiting.filter { $0.base == environment.base.fingerprint && unsaved[$0.id] == nil }
-    guard let job = possible.first(where: { $0.status == .running }) ?? possible.first else { return }
+    guard let job = FineTuningTurns.next(possible) else { return }
     current = Current(job: job)
     preparation.async { [self] in
       let result = Result { () throws(FineTuningError) in try prepare(job) }

@@ -8,6 +8,7 @@ import Train
 final class TrainingTask: SlicedWork, @unchecked Sendable {
   let trainer: Trainer
   private let isToStop = Atomic<Bool>(false)
+  private let nanoseconds = Atomic<Int>(0)
   private let onEvents: @Sendable ([TrainerEvent]) -> Void
   private let onEnd: @Sendable () -> Void
 
@@ -26,12 +27,18 @@ final class TrainingTask: SlicedWork, @unchecked Sendable {
   /// woken.
   func stop() { isToStop.store(true, ordering: .relaxed) }
 
+  /// Time spent in slices.
+  var seconds: Double { Double(nanoseconds.load(ordering: .relaxed)) * 1e-9 }
+
   func advance() -> SliceOutcome {
     if isToStop.load(ordering: .relaxed), !trainer.isUpdating {
       onEnd()
       return .done
     }
-    report(trainer.advance())
+    let started = ContinuousClock.now
+    let events = trainer.advance()
+    nanoseconds.wrappingAdd(Int(started.duration(to: .now) / .nanoseconds(1)), ordering: .relaxed)
+    report(events)
     if trainer.state != .running {
       onEnd()
       return .done

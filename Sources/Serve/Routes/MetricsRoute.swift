@@ -28,7 +28,9 @@ struct MetricsRoute {
     page.value(
       "graft_preemptions_total", .counter, "Requests put back into the queue for want of cache blocks.",
       Double(state.preemptions))
-    page.value("graft_training_seconds_total", .counter, "Time that training took.", state.trainingSeconds)
+    page.value("graft_training_seconds_total", .counter, "Time that training took.", state.trainingSlices.sum)
+    page.histogram(
+      "graft_training_slice_seconds", "What a request may wait for: a slice of training.", state.trainingSlices)
     cache(state, &page)
     page.value("graft_adapters_loaded", .gauge, "Adapters that can be named.", Double(adapterCount))
     page.value("graft_adapter_memory_bytes", .gauge, "Memory of the loaded adapters.", Double(adapterBytes))

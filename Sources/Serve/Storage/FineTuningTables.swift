@@ -76,6 +76,14 @@ extension MetadataDatabase {
     }
   }
 
+  /// Files that were made before a time, in seconds since 1970.
+  func files(before time: Int) throws -> [StoredFile] {
+    try read {
+      try Row.fetchAll($0, sql: "SELECT * FROM file WHERE createdAt < ? ORDER BY number", arguments: [time])
+        .map(Self.file)
+    }
+  }
+
   /// - Parameter newestFirst: the order
   func files(purpose: String?, newestFirst: Bool, after: String?, limit: Int) throws -> Page<StoredFile> {
     try read { db in
@@ -120,6 +128,11 @@ extension MetadataDatabase {
           arguments: [event.id, job.id, event.step, text(event.record)])
       }
     }
+  }
+
+  /// Forgets a job with its events and checkpoints.
+  func deleteJob(_ id: String) throws {
+    try write { try $0.execute(sql: "DELETE FROM fineTuningJob WHERE id = ?", arguments: [id]) }
   }
 
   func job(_ id: String) throws -> FineTuningJob? {
@@ -186,6 +199,20 @@ extension MetadataDatabase {
       try Self.page(
         db, table: "fineTuningCheckpoint", condition: "job = ?", [job], newestFirst: true, after: after, limit: limit,
         Self.record)
+    }
+  }
+
+  /// Forgets all but the newest checkpoints of a job.
+  /// - Returns: the names of the adapters that those were
+  func dropCheckpoints(of job: String, keeping count: Int) throws -> [String] {
+    try write { db in
+      let old = try Row.fetchAll(
+        db, sql: "SELECT * FROM fineTuningCheckpoint WHERE job = ? ORDER BY step DESC LIMIT -1 OFFSET ?",
+        arguments: [job, count])
+      for row in old {
+        try db.execute(sql: "DELETE FROM fineTuningCheckpoint WHERE number = ?", arguments: [row["number"] as Int])
+      }
+      return old.compactMap { Self.record($0)?.object?["fine_tuned_model_checkpoint"]?.string }
     }
   }
 

@@ -1,13 +1,14 @@
 import Kernels
 import Model
+import TestSupport
 import Testing
 
 @testable import Serve
 
 /// Training between passes, on a clock that is set.
 @Suite struct SchedulerTrainingTests {
-  private func make(share: Double) -> Scheduler {
-    Scheduler(limits: .init(rowBudget: 32, running: 8, logitRows: 32, stepTarget: nil, trainingShare: share))
+  private func make(share: Double, target: Duration? = nil) -> Scheduler {
+    Scheduler(limits: .init(rowBudget: 32, running: 8, logitRows: 32, stepTarget: target, trainingShare: share))
   }
 
   private func submission(_ id: UInt64, _ length: Int) -> Scheduler.Submission {
@@ -73,6 +74,93 @@ import Testing
     scheduler.hasTraining = true
     let trained = underLoad(&scheduler, seconds: 30)
     #expect(abs(trained / 30 - share) < 0.02)
+  }
+
+  /// Time without a pass while requests decode, with prompts beside them: never more than the target.
+  @Test(arguments: [0.0, 0.1, 0.3])
+  func itKeepsTheTarget(share: Double) {
+    let target = Duration.milliseconds(40)
+    var scheduler = make(share: share, target: target)
+    scheduler.hasTraining = true
+    for id in 1...3 { scheduler.enqueue(submission(UInt64(id), id == 1 ? 2 : 20_000)) }
+    var (elapsed, trained, last) = (Duration.zero, Duration.zero, Duration.zero)
+    var gaps: [Duration] = []
+    while elapsed < .seconds(20) {
+      switch scheduler.next(now: elapsed, freeBlocks: 100_000) {
+      case .train:
+        scheduler.trained(for: .milliseconds(1))
+        elapsed += .milliseconds(1)
+        trained += .milliseconds(1)
+      case .step(let slices):
+        // A millisecond a row.
+        let rows = slices.reduce(0) { $0 + $1.positions.count }
+        elapsed += .milliseconds(rows)
+        scheduler.completed(rows: rows, in: .milliseconds(rows))
+        if slices.contains(where: { $0.id.value == 1 }) {
+          gaps.append(elapsed - last)
+          last = elapsed
+        }
+      case .admit(let id): scheduler.found(id, computed: 0, blocks: 0)
+      default: Issue.record("neither passes nor training")
+      }
+    }
+    // The first passes find out how long a row takes; a slice may be the one too many.
+    #expect(gaps.dropFirst(8).allSatisfy { $0 <= target + .milliseconds(1) })
+    #expect(gaps.count > 300)
+    #expect(abs(trained / elapsed - share) < 0.02)
+  }
+
+  /// However requests come and go, training has its share of every ten seconds.
+  @Test func itNeverStarves() {
+    var scheduler = make(share: 0.1)
+    scheduler.hasTraining = true
+    var random = TinyRandom(seed: 7)
+    var (elapsed, trained, since) = (Duration.zero, Duration.zero, Duration.zero)
+    var (id, longest) = (UInt64(0), Duration.zero)
+    while elapsed < .seconds(300) {
+      while scheduler.runningCount + scheduler.waitingCount < 4 {
+        id += 1
+        scheduler.enqueue(submission(id, Int.random(in: 1...60, using: &random)))
+      }
+      switch scheduler.next(now: elapsed, freeBlocks: 100_000) {
+      case .train:
+        scheduler.trained(for: .milliseconds(2))
+        elapsed += .milliseconds(2)
+        trained += .milliseconds(2)
+        since = elapsed
+      case .step(let slices):
+        let time = Duration.milliseconds(Int.random(in: 5...40, using: &random))
+        elapsed += time
+        scheduler.completed(rows: slices.count, in: time)
+        longest = max(longest, elapsed - since)
+        for slice in slices where Int.random(in: 0..<20, using: &random) == 0 { scheduler.remove(slice.id) }
+      case .admit(let id): scheduler.found(id, computed: 0, blocks: 0)
+      default: Issue.record("neither passes nor training")
+      }
+    }
+    #expect(longest < .milliseconds(100))
+    #expect(trained / elapsed > 0.09)
+  }
+
+  /// A request that comes while training has the machine waits for the slice under way, and for no other.
+  @Test func noRequestWaitsForMoreThanASlice() {
+    var scheduler = make(share: 0.3)
+    scheduler.hasTraining = true
+    for id in 1...200 {
+      for _ in 0..<id % 7 + 1 {
+        let action = next(&scheduler)
+        #expect(action == .train)
+        scheduler.trained(for: .milliseconds(2))
+      }
+      scheduler.enqueue(submission(UInt64(id), 4))
+      let admission = next(&scheduler)
+      #expect(admission == .admit(GenerationID(value: UInt64(id))))
+      scheduler.found(GenerationID(value: UInt64(id)), computed: 0, blocks: 0)
+      let pass = next(&scheduler)
+      #expect(pass == .step([.init(id: GenerationID(value: UInt64(id)), positions: 0..<4)]))
+      scheduler.completed(rows: 4, in: .milliseconds(5))
+      scheduler.remove(GenerationID(value: UInt64(id)))
+    }
   }
 
   @Test func noShareIsNone() {

@@ -1,0 +1,44 @@
+import Model
+
+/// Whose turn it is among jobs that share the time for training: that of the one that has used the least of it.
+enum FineTuningTurns {
+  /// The job to run: one that did when the process ended, else the one that used the least, the oldest of equals.
+  /// - Parameter jobs: those that can run, in the order in which they were created
+  static func next(_ jobs: [FineTuningJob]) -> FineTuningJob? {
+    jobs.first { $0.status == .running } ?? jobs.min { $0.usedSeconds < $1.usedSeconds }
+  }
+
+  /// What a job that comes, or comes back, counts as having used: no less than the least of the others, or it would have
+  /// the machine to itself until it had caught up.
+  static func start(of used: Double, among others: [FineTuningJob]) -> Double {
+    max(used, others.map(\.usedSeconds).min() ?? 0)
+  }
+
+  /// Whether a job that runs is a turn ahead of one that waits.
+  static func givesWay(_ used: Double, turn: Duration, to waiting: [FineTuningJob]) -> Bool {
+    waiting.contains { used >= $0.usedSeconds + turn / .seconds(1) }
+  }
+}
+
+extension FineTuningService {
+  /// Jobs that run or wait, with what they have used by now. On the queue.
+  func competitors(of id: String) throws -> [FineTuningJob] {
+    try database.jobs(in: [.running, .queued]).compactMap { job in
+      if job.id == id || job.base != environment.base.fingerprint { return nil }
+      return current?.job.id == job.id ? current?.job : job
+    }
+  }
+
+  /// Counts what the running job has used, and lets it give way to others if it is their turn. It goes on from a
+  /// checkpoint, so changing places changes no bit of what it learns. On the queue.
+  func countTurn(step: Int, of total: Int) {
+    guard var running = current, let task = running.task else { return }
+    running.job.usedSeconds = running.usedBefore + task.seconds
+    current = running
+    guard step < total, running.wish == nil, let others = try? competitors(of: running.job.id),
+      FineTuningTurns.givesWay(running.job.usedSeconds, turn: environment.limits.turn, to: others)
+    else { return }
+    current?.wish = .giveWay
+    stopTask()
+  }
+}
