@@ -133,7 +133,8 @@ def measure_peak(options):
 
 
 def keep_loading(port, folder, names, is_over, queue):
-    """Uploads new contents and loads known ones in turn, in a process of its own."""
+    """Uploads new contents and loads known ones in turn, in a process of its own, which yields to the server."""
+    os.nice(19)
     connection, seconds = connect(port), []
     files = {file: (folder / names[0] / file).read_bytes() for file in FILES}
     number = 0

@@ -78,7 +78,7 @@ public final class AdapterStore: Sendable {
   /// Held by whoever changes database and contents.
   let writing = Mutex(())
   /// Reads contents that requests wait for, one after the other.
-  let loader = DispatchQueue(label: "adapter loader")
+  let loader = BackgroundQueue(label: "adapter loader", niceness: 4)
   private let dataFolder: DataFolder
 
   /// Reads what is known, and removes contents that nothing refers to. Nothing is loaded yet: `scan` does that.
@@ -191,7 +191,7 @@ public final class AdapterStore: Sendable {
   }
 
   private func trimSoon() {
-    loader.asyncAfter(deadline: .now() + .milliseconds(500)) { [weak self] in
+    DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(500)) { [weak self] in
       guard let self else { return }
       let (before, after) = state.withLock { state in
         let before = state.released.count

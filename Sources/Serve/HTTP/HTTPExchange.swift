@@ -170,9 +170,12 @@ public final class HTTPExchange: @unchecked Sendable {
       connection.close()
       return false
     }
-    if framing == .chunked { connection.send(Array("\(String(bytes.count, radix: 16))\r\n".utf8)) }
-    connection.send(bytes)
-    if framing == .chunked { connection.send([0x0D, 0x0A]) }
+    if framing == .chunked {
+      let chunk = Array("\(String(bytes.count, radix: 16))\r\n".utf8) + bytes + [0x0D, 0x0A]
+      chunk.withUnsafeBytes { connection.sendAtOnce($0) }
+    } else {
+      connection.sendAtOnce(bytes)
+    }
     isOverHighWatermark = connection.outputBytes >= connection.configuration.highWatermark
     return !isOverHighWatermark
   }

@@ -7,7 +7,7 @@ struct AdapterRoutes: Sendable {
   let store: AdapterStore
   let logger: Logger
   /// Where adapters are registered, one after the other, so that neither the loop nor the engine waits for a disk.
-  private let registering = DispatchQueue(label: "adapter registering")
+  private let registering = BackgroundQueue(label: "adapter registering", niceness: 10)
 
   init(store: AdapterStore, logger: Logger) {
     self.store = store

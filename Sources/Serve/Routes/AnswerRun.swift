@@ -191,8 +191,8 @@ final class AnswerRun {
   }
 
   private func send(_ choices: [JSONValue]) {
-    exchange.write(
-      SSEWriter.event(envelope(shape.chunkObject, choices: choices, usage: plan.includeUsage ? .null : nil)))
+    let usage = plan.includeUsage ? #","usage":null}"# : "}"
+    exchange.write(SSEWriter.event(chunkOpening + JSONValue.array(choices).encoded + Array(usage.utf8)))
   }
 
   private func endStream() {
@@ -203,13 +203,19 @@ final class AnswerRun {
     exchange.end()
   }
 
-  private func envelope(_ object: String, choices: [JSONValue], usage: JSONValue?) -> JSONValue {
-    var pairs: [(key: String, value: JSONValue)] = [
+  /// What every chunk of a stream has in common, up to its choices: most of its bytes, so made once.
+  private lazy var chunkOpening: [UInt8] =
+    JSONValue.object(JSONObject(keepingFirst: head(shape.chunkObject))).encoded.dropLast() + Array(#","choices":"#.utf8)
+
+  private func head(_ object: String) -> [(key: String, value: JSONValue)] {
+    [
       ("id", .string(id)), ("object", .string(object)), ("created", .integer(created)), ("model", .string(model)),
-      ("system_fingerprint", .string(fingerprint)), ("choices", .array(choices)),
+      ("system_fingerprint", .string(fingerprint)),
     ]
-    if let usage { pairs.append(("usage", usage)) }
-    return .object(JSONObject(keepingFirst: pairs))
+  }
+
+  private func envelope(_ object: String, choices: [JSONValue], usage: JSONValue) -> JSONValue {
+    .object(JSONObject(keepingFirst: head(object) + [("choices", .array(choices)), ("usage", usage)]))
   }
 }
 

@@ -2,7 +2,9 @@ import Model
 
 /// Server-sent events (WHATWG HTML, section 9.2) as OpenAI's clients read them.
 enum SSEWriter {
-  static func event(_ json: JSONValue) -> [UInt8] { Array("data: ".utf8) + json.encoded + [0x0A, 0x0A] }
+  static func event(_ json: JSONValue) -> [UInt8] { event(json.encoded) }
+
+  static func event(_ line: [UInt8]) -> [UInt8] { Array("data: ".utf8) + line + [0x0A, 0x0A] }
 
   /// Ends a stream that ended well.
   static let done = Array("data: [DONE]\n\n".utf8)

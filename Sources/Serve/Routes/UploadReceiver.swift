@@ -29,7 +29,7 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
 
   private let exchange: HTTPExchange
   /// Disks may be slow: files are written here, in the order of the pieces.
-  private let queue = DispatchQueue(label: "upload")
+  private let queue = BackgroundQueue(label: "upload", niceness: 10)
   private let parts: Parts
   private var parser: MultipartParser
   private var failure: APIError?
