@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench check-peers format lint clean
+.PHONY: help setup packages model build serve test bench check-peers check-avx512 format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,7 @@ serve: build $(if $(filter $(SMALL_MODEL),$(MODEL)),model) ## Build and serve th
 test: setup ## Every test: the libraries' own, then the HTTP and command line suite on the real model
 	scripts/build_strictly.sh $(TEST_BUILD) --build-tests
 	swift test $(TEST_BUILD) --skip-build --disable-xctest
+	scripts/check_avx512.sh
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
 
 bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5)
@@ -47,6 +48,9 @@ bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them o
 
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
 	.build-venv/bin/python scripts/check_peers.py
+
+check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)
+	scripts/check_avx512.sh
 
 format: ## Lay the Swift sources out
 	swift format --in-place --recursive --parallel Package.swift Sources Tests

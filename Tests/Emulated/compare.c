@@ -1,0 +1,183 @@
+// Holds the AVX-512 kernels, emulated, to the scalar reference: every function over odd shapes, bit for bit.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "CKernels.h"
+
+extern const graft_kernels graft_scalar_kernels, graft_avx512_kernels, graft_vnni_kernels;
+
+static const graft_kernels *scalar = &graft_scalar_kernels, *tested;
+static const int row_counts[] = {1, 2, 3, 4, 5, 11, 12, 13, 16, 25, 64, 130};
+enum { ROW_COUNTS = sizeof row_counts / sizeof *row_counts };
+static int compared, different;
+
+static float value(void) { return (float)(rand() % 20001 - 10000) * 1e-4f; }
+
+static float *values(size_t count) {
+  float *out = malloc(count * sizeof *out);
+  for (size_t i = 0; i < count; i++) out[i] = value();
+  return out;
+}
+
+static void compare(const char *what, const void *expected, const void *actual, size_t bytes) {
+  compared++;
+  if (memcmp(expected, actual, bytes) == 0) return;
+  if (different++ < 20) printf("%s: %s differs\n", tested->name, what);
+}
+
+// MARK: products
+
+enum product { NF4_INTEGER, INT8_INTEGER, NF4_FLOAT };
+
+static void run_product(const graft_kernels *k, enum product kind, const graft_matrix *w, const graft_activations *a,
+                        const float *x, size_t rows, float *y, size_t groups) {
+  size_t ldy = groups * GRAFT_LANES;
+  switch (kind) {
+    case NF4_INTEGER: k->nf4_integer_product(w, a, rows, y, ldy, 0, groups); break;
+    case INT8_INTEGER: k->int8_integer_product(w, a, rows, y, ldy, 0, groups); break;
+    case NF4_FLOAT: k->nf4_product(w, x, w->columns, rows, y, ldy, 0, groups); break;
+  }
+}
+
+static void check_product(size_t block, size_t rows, enum product kind) {
+  const size_t columns = block * 3, groups = 3, outputs = groups * GRAFT_LANES, slack = 65536;
+  unsigned char *data = malloc(columns * outputs + slack);  // kernels may fetch, not read, beyond
+  for (size_t i = 0; i < columns * outputs; i++) data[i] = (unsigned char)(1 + rand() % 127 + rand() % 2 * 128);
+  size_t scales = outputs * columns / block;
+  float *scale = malloc(scales * sizeof *scale);
+  _Float16 *half = malloc(scales * sizeof *half + 64);
+  for (size_t i = 0; i < scales; i++) half[i] = (_Float16)((scale[i] = fabsf(value())) * 1000);
+  graft_matrix w = {.data = data, .scale = scale, .half_scale = (uint16_t *)half, .half_unit = 0x1p-10f,
+                    .columns = columns, .block = block};
+
+  float *x = values(rows * columns);
+  int16_t *q[2];
+  float *q_scale[2];
+  for (int i = 0; i < 2; i++) {
+    q[i] = malloc(rows * columns * sizeof(int16_t) + 64);
+    q_scale[i] = malloc(rows * columns / block * sizeof(float));
+    for (size_t r = 0; r < rows; r++)
+      (i ? tested : scalar)->quantize(x + r * columns, columns, block, rows, q[i] + r * block, q_scale[i] + r);
+  }
+  compare("quantize", q[0], q[1], rows * columns * sizeof(int16_t));
+  compare("quantize's scales", q_scale[0], q_scale[1], rows * columns / block * sizeof(float));
+
+  graft_activations a = {.q = q[0], .scale = q_scale[0], .columns = columns, .block = block, .stride = rows};
+  float *expected = calloc(rows * outputs, sizeof(float)), *actual = calloc(rows * outputs, sizeof(float));
+  run_product(scalar, kind, &w, &a, x, rows, expected, groups);
+  run_product(tested, kind, &w, &a, x, rows, actual, groups);
+  const char *names[] = {"nf4_integer_product", "int8_integer_product", "nf4_product"};
+  compare(names[kind], expected, actual, rows * outputs * sizeof(float));
+  if (kind == NF4_FLOAT) {
+    scalar->nf4_row_squares(&w, expected, 0, groups);
+    tested->nf4_row_squares(&w, actual, 0, groups);
+    compare("nf4_row_squares", expected, actual, outputs * sizeof(float));
+  }
+  free(data), free(scale), free(half), free(x), free(expected), free(actual);
+  for (int i = 0; i < 2; i++) free(q[i]), free(q_scale[i]);
+}
+
+// MARK: LoRA
+
+static void *factor(size_t count, int is_bf16) {
+  char *out = calloc(1, count * (is_bf16 ? 2 : 4) + 64);
+  for (size_t i = 0; i < count; i++) {
+    float f = value();
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    if (is_bf16) ((uint16_t *)out)[i] = (uint16_t)(bits >> 16); else ((float *)out)[i] = f;
+  }
+  return out;
+}
+
+static void check_lora(size_t rank, size_t rows, int is_bf16) {
+  const size_t columns = 33 + rank % 2, groups = 3, outputs = groups * GRAFT_LANES;
+  size_t padded_columns = is_bf16 ? (columns + 1) / 2 * 2 : columns, padded_rank = is_bf16 ? (rank + 1) / 2 * 2 : rank;
+  graft_lora w = {.a = factor(rank * padded_columns, is_bf16), .b = factor(outputs * padded_rank, is_bf16),
+                  .columns = columns, .rank = rank, .is_bf16 = is_bf16};
+  size_t ldu = (rank + GRAFT_LANES - 1) / GRAFT_LANES * GRAFT_LANES;
+  float *x = values(rows * columns), *magnitude = values(outputs);
+  float *u = calloc(rows * ldu, sizeof(float)), *u2 = calloc(rows * ldu, sizeof(float));
+  scalar->lora_shrink(&w, x, columns, rows, u, ldu);
+  tested->lora_shrink(&w, x, columns, rows, u2, ldu);
+  for (size_t r = 0; r < rows; r++) compare("lora_shrink", u + r * ldu, u2 + r * ldu, rank * sizeof(float));
+  for (int scaled = 0; scaled < 2; scaled++) {
+    float *y = values(rows * outputs), *y2 = malloc(rows * outputs * sizeof(float));
+    memcpy(y2, y, rows * outputs * sizeof(float));
+    scalar->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y, outputs, 0, groups, 0);
+    tested->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y2, outputs, 0, groups, w.b);
+    compare("lora_expand", y, y2, rows * outputs * sizeof(float));
+    free(y), free(y2);
+  }
+  free((void *)w.a), free((void *)w.b), free(x), free(magnitude), free(u), free(u2);
+}
+
+// MARK: the rest
+
+static void check_elementwise(size_t n) {
+  float *x = values(n), *w = values(n), *y = values(n), *z = malloc(n * sizeof(float));
+  float *expected = calloc(n, sizeof(float)), *actual = calloc(n, sizeof(float));
+  size_t bytes = n * sizeof(float);
+  memcpy(z, y, bytes);
+  for (size_t i = 0; i < n; i++) x[i] *= 5;
+  scalar->rms_norm(x, w, 1e-5f, expected, n), tested->rms_norm(x, w, 1e-5f, actual, n);
+  compare("rms_norm", expected, actual, bytes);
+  scalar->swiglu(x, w, expected, n), tested->swiglu(x, w, actual, n);
+  compare("swiglu", expected, actual, bytes);
+  scalar->add(y, x, n), tested->add(z, x, n);
+  compare("add", y, z, bytes);
+  scalar->add_scaled(y, x, w, 0.3f, n), tested->add_scaled(z, x, w, 0.3f, n);
+  compare("add_scaled", y, z, bytes);
+  double sums[] = {scalar->exp_sum(x, n, 5, 1, expected), tested->exp_sum(x, n, 5, 1, actual)};
+  compare("exp_sum", &sums[0], &sums[1], sizeof *sums);
+  compare("exp_sum's terms", expected, actual, bytes);
+  free(x), free(w), free(y), free(z), free(expected), free(actual);
+}
+
+static void check_attention(graft_kv_type type, size_t size, size_t heads) {
+  enum { LENGTH = 77, BLOCKS = 3 };
+  const size_t element = type == GRAFT_KV_F32 ? 4 : type == GRAFT_KV_F16 ? 2 : 1;
+  size_t bytes = 2 * size * GRAFT_KV_BLOCK * element + (type == GRAFT_KV_INT8 ? 2 * GRAFT_KV_BLOCK * sizeof(float) : 0);
+  void *expected_blocks[BLOCKS], *actual_blocks[BLOCKS];
+  for (int i = 0; i < BLOCKS; i++) expected_blocks[i] = calloc(1, bytes), actual_blocks[i] = calloc(1, bytes);
+  for (size_t p = 0; p < LENGTH; p++) {
+    float *key = values(size), *content = values(size);
+    size_t block = p / GRAFT_KV_BLOCK, slot = p % GRAFT_KV_BLOCK;
+    scalar->store_kv(key, content, type, size, slot, expected_blocks[block]);
+    tested->store_kv(key, content, type, size, slot, actual_blocks[block]);
+    free(key), free(content);
+  }
+  for (int i = 0; i < BLOCKS; i++) compare("store_kv", expected_blocks[i], actual_blocks[i], bytes);
+  graft_attention a = {.blocks = (const void *const *)expected_blocks, .type = type, .head_size = size,
+                       .heads_per_group = heads, .scale = 0.125f};
+  float *query = values(heads * size);
+  float *expected = calloc(heads * size, sizeof(float)), *actual = calloc(heads * size, sizeof(float));
+  scalar->attend(&a, query, 0, LENGTH, expected), tested->attend(&a, query, 0, LENGTH, actual);
+  compare("attend", expected, actual, heads * size * sizeof(float));
+  for (int i = 0; i < BLOCKS; i++) free(expected_blocks[i]), free(actual_blocks[i]);
+  free(query), free(expected), free(actual);
+}
+
+static void check_all(const graft_kernels *kernels) {
+  tested = kernels;
+  for (size_t block = 8; block <= 64; block *= 2)
+    for (int r = 0; r < ROW_COUNTS; r++)
+      for (enum product kind = NF4_INTEGER; kind <= NF4_FLOAT; kind++)
+        check_product(block, (size_t)row_counts[r], kind);
+  for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)
+    for (size_t rank = 1; rank < 70; rank += 3)
+      for (int r = 0; r < ROW_COUNTS; r++) check_lora(rank, (size_t)row_counts[r], is_bf16);
+  for (size_t n = 1; n < 200; n += 7) check_elementwise(n);
+  for (graft_kv_type type = GRAFT_KV_F32; type <= GRAFT_KV_INT8; type++)
+    for (size_t size = 16; size <= 128; size += 16)
+      for (size_t heads = 1; heads <= 5; heads++) check_attention(type, size, heads);
+}
+
+int main(void) {
+  check_all(&graft_avx512_kernels);
+  check_all(&graft_vnni_kernels);
+  printf("%d comparisons, %d differ\n", compared, different);
+  return different != 0;
+}
