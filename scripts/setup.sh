@@ -13,9 +13,10 @@ missing_packages() {
   command -v pkg-config >/dev/null || echo pkg-config
   local library
   for library in libevent_openssl=libevent-dev libssl=libssl-dev libpcre2-8=libpcre2-dev libxxhash=libxxhash-dev \
-    sqlite3=libsqlite3-dev openblas=libopenblas-dev simde=libsimde-dev; do
+    sqlite3=libsqlite3-dev openblas=libopenblas-dev; do
     pkg-config --exists "${library%%=*}" 2>/dev/null || echo "${library#*=}"
   done
+  [ -e /usr/include/simde/x86/avx512.h ] || echo libsimde-dev
   python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || echo python3-venv
 }
 
