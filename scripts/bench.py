@@ -5,7 +5,7 @@ Each round runs every program once; the medians over the rounds are compared. ll
 the sdist of the PyPI package llama-cpp-python; its 4-bit types are Q4_0 and IQ4_NL. The 135M model is real, the others
 have random weights, which cost the same time.
 
-    scripts/bench.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers]
+    scripts/bench.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--add]
 """
 
 import argparse
@@ -160,8 +160,9 @@ def compare(shape, rounds, threads, peers):
     return {name: median_of(results) for name, results in runs.items()}
 
 
-def table(results, threads, rounds):
-    lines = [f"Tokens a second on {cpu('model name')}, {threads} threads, medians of {rounds} interleaved rounds.", "",
+def table(results, rounds, threads):
+    text = ", ".join(f"{number} for {shape}" for shape, number in rounds.items())
+    lines = [f"Tokens a second on {cpu('model name')}, {threads} threads, medians of interleaved rounds: {text}.", "",
              "| model | program | prefill | decode | prefill, share of integer peak | decode, share of read bandwidth |",
              "| --- | --- | --- | --- | --- | --- |"]
     for shape, rows in results.items():
@@ -205,6 +206,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--add", action="store_true", help="keep an earlier run's rows of the other shapes")
     options = parser.parse_args()
     peers, left_out = not options.no_peers, []
     if peers:
@@ -213,15 +215,17 @@ def main():
         except (subprocess.CalledProcessError, OSError) as error:
             peers = False
             left_out.append(f"llama.cpp could not be built here: {error}")
-    results = {}
+    kept = json.loads((OUT / "speed.json").read_text()) if options.add else {"rounds": {}, "shapes": {}}
+    rounds, results = kept["rounds"], kept["shapes"]
     for shape in options.shapes.split(","):
         try:
             results[shape] = compare(shape, options.rounds, options.threads, peers)
+            rounds[shape] = options.rounds
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")
     OUT.mkdir(parents=True, exist_ok=True)
-    text = table(results, options.threads, options.rounds) + "".join(f"\n{line}\n" for line in left_out)
-    (OUT / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
+    text = table(results, rounds, options.threads) + "".join(f"\n{line}\n" for line in left_out)
+    (OUT / "speed.json").write_text(json.dumps({"rounds": rounds, "shapes": results}, indent=1) + "\n")
     (OUT / "speed.md").write_text(text)
     (OUT / "speed.svg").write_text(plot(results))
     print(text)
