@@ -11,8 +11,8 @@ import Kernels
 /// as they are done; they wait only in passes that bring it on, so if it ends, the next of them takes its place.
 ///
 /// Slices of training fill the time when nothing runs. Between passes they come only if training would otherwise get
-/// less than its share of the time, counted over the last seconds, so that requests which leave time over are not slowed
-/// down; prompts beside decoders are then cut shorter, so that pass and slices together keep the target.
+/// less than its share of the time, counted over the last seconds, so that requests which leave time over are not
+/// slowed down.
 struct Scheduler {
   struct Limits: Equatable {
     /// Most rows of one pass; at least 1.
