@@ -26,7 +26,8 @@ extension FineTuningService {
       let forecast = try data.checkMemory(rows, settings, limit: environment.limits.memory, freed: 0)
       let configuration = TrainerConfiguration(
         folder: folder.run, baseName: environment.baseName, initialAdapter: folder.hasInitial ? folder.initial : nil,
-        checkpointsKept: environment.limits.checkpointsKept,
+        // Those that are still to be published are among the newest.
+        checkpointsKept: environment.limits.checkpointsKept + 2,
         // What was told of steps is written before the checkpoint that makes them lasting.
         willWrite: { [queue] in queue.sync {} }, onWritten: { [engine = environment.engine] in engine.resumeWork() })
       let trainer = try Trainer(
