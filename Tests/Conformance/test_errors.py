@@ -1,10 +1,12 @@
 """Refusals: the status, OpenAI's envelope, the field that is named, and the client's typed exceptions."""
 
+import time
+
 import httpx
 import openai
 import pytest
 
-from graft_server import Server
+from graft_server import PATIENCE, Server
 
 LONG = [504] * 9000
 
@@ -168,7 +170,9 @@ def test_request_id(server):
     for path, status in (("/health", 200), ("/nowhere", 404), ("/v1/completions", 405)):
         reply = server.http.get(path, headers={"X-Request-Id": mine + path})
         assert (reply.status_code, reply.headers["x-request-id"]) == (status, mine + path)
-    lines = [line for line in server.log if mine + "/nowhere" in line]
+    deadline = time.monotonic() + PATIENCE
+    while not (lines := [line for line in server.log if mine + "/nowhere" in line]) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert len(lines) == 1 and "404" in lines[0]
     for bad in ("", "a b", "x" * 129):
         assert server.http.get("/health", headers={"X-Request-Id": bad}).headers["x-request-id"].startswith("req_")
