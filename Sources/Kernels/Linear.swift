@@ -14,7 +14,6 @@ public struct LinearTerm: @unchecked Sendable {
   let factors: graft_lora
   let paddedRank: Int
   private let bytesPerGroup: Int
-  private let shrinkBytes: Int
   let rowFactors: UnsafePointer<Float>?
   let rowFactorsLessOne: UnsafePointer<Float>?
 
@@ -32,7 +31,6 @@ public struct LinearTerm: @unchecked Sendable {
     factors = module.descriptor
     paddedRank = module.paddedRank
     bytesPerGroup = module.bytesPerGroup
-    shrinkBytes = module.shrinkBytes
     rowFactors = module.rowFactors
     rowFactorsLessOne = module.rowFactorsLessOne
   }
@@ -42,14 +40,6 @@ public struct LinearTerm: @unchecked Sendable {
     graft_fetch(
       at: factors.b.assumingMemoryBound(to: CChar.self), bytes: bytesPerGroup, group_begin: groups.lowerBound,
       group_end: groups.upperBound)
-  }
-
-  /// A, an even part of its bytes with each of a product's groups.
-  func shrinking(over groups: Int) -> graft_fetch {
-    let lines = (shrinkBytes + 63) / 64
-    return graft_fetch(
-      at: factors.a.assumingMemoryBound(to: CChar.self), bytes: (lines + groups - 1) / groups * 64, group_begin: 0,
-      group_end: groups)
   }
 }
 
@@ -89,11 +79,10 @@ extension Compute {
   /// - Parameters:
   ///   - x: [rows][columns]
   ///   - terms: their modules outlive the call
-  ///   - upcoming: those of the product after this one, whose first bytes are brought into the cache meanwhile
   ///   - y: [rows][paddedOutputs], written
   public func linear(
-    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, terms: [LinearTerm], upcoming: [LinearTerm] = [],
-    finish: LinearFinish = .none, scratch: inout LinearScratch, into y: UnsafeMutablePointer<Float>
+    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, terms: [LinearTerm], finish: LinearFinish = .none,
+    scratch: inout LinearScratch, into y: UnsafeMutablePointer<Float>
   ) {
     guard rows > 0 else { return }
     let ldy = w.paddedOutputs
@@ -104,7 +93,7 @@ extension Compute {
     let (shrunk, copy) = scratch.reserve(shrunk: room, copy: hasFactors ? rows * ldy : 0)
     let product = BaseProduct(self, w, x, rows: rows, rounded: scratch.rounded, into: y)
     let functions = kernels.functions
-    let fetches = terms.map(\.expansion) + upcoming.map { $0.shrinking(over: w.groups) }
+    let fetches = terms.map(\.expansion)
     terms.withUnsafeBufferPointer { terms in
       prepare(product, x, terms: terms, shrunk: shrunk)
       func compute(_ stretch: Range<Int>) {

@@ -88,8 +88,6 @@ public final class LowRank: Sendable {
     graft_lora(a: a.pointer, b: b.pointer, columns: columns, rank: rank, is_bf16: element == .bf16 ? 1 : 0)
   }
 
-  /// Of A.
-  var shrinkBytes: Int { a.count - 64 }
   /// Of B, for 16 outputs.
   var bytesPerGroup: Int { b.count / TileLayout.groups(outputs) }
   var rowFactors: UnsafePointer<Float>? { factors.map { UnsafePointer($0.full.pointer) } }
