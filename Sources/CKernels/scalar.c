@@ -106,12 +106,14 @@ static void integer_product(const graft_matrix *w, const graft_activations *x, s
 }
 
 static void nf4_integer_product(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
-                                size_t group_begin, size_t group_end) {
+                                size_t group_begin, size_t group_end, const graft_fetch *fetches, size_t fetch_count) {
+  (void)fetches, (void)fetch_count;
   integer_product(w, x, rows, y, ldy, group_begin, group_end, 1);
 }
 
 static void int8_integer_product(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
-                                 size_t group_begin, size_t group_end) {
+                                 size_t group_begin, size_t group_end, const graft_fetch *fetches, size_t fetch_count) {
+  (void)fetches, (void)fetch_count;
   integer_product(w, x, rows, y, ldy, group_begin, group_end, 0);
 }
 
@@ -185,9 +187,7 @@ static void lora_shrink(const graft_lora *w, const float *x, size_t ldx, size_t 
 }
 
 static void lora_expand(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
-                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end,
-                        const void *next) {
-  (void)next;
+                        const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end) {
   size_t padded = w->is_bf16 ? (w->rank + 1) / 2 * 2 : w->rank;
   for (size_t output = group_begin * LANES; output < group_end * LANES; output++) {
     size_t first = output / LANES * padded * LANES, lane = output % LANES;

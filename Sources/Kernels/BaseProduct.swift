@@ -59,7 +59,8 @@ struct BaseProduct: @unchecked Sendable {
   }
 
   /// Writes the outputs of some groups of the matrix; the rows are rounded by now.
-  func compute(_ groups: Range<Int>) {
+  /// - Parameter fetches: brought into the cache meanwhile, by the modes of rounded rows
+  func compute(_ groups: Range<Int>, fetches: UnsafeBufferPointer<graft_fetch> = .init(start: nil, count: 0)) {
     withUnsafePointer(to: matrix) { matrix in
       switch kind {
       case .nf4: functions.nf4_product(matrix, x, columns, rows, y, ldy, groups.lowerBound, groups.upperBound)
@@ -70,7 +71,8 @@ struct BaseProduct: @unchecked Sendable {
           q: rounded.values.pointer, scale: rounded.scale.pointer, columns: columns, block: block, stride: rows)
         withUnsafePointer(to: activations) { activations in
           let function = isNF4 ? functions.nf4_integer_product! : functions.int8_integer_product!
-          function(matrix, activations, rows, y, ldy, groups.lowerBound, groups.upperBound)
+          function(
+            matrix, activations, rows, y, ldy, groups.lowerBound, groups.upperBound, fetches.baseAddress, fetches.count)
         }
       }
     }

@@ -1,20 +1,20 @@
 import CKernels
 
-/// What an adapter adds to some rows of a product.
+/// What an adapter adds to some rows of a product. It does not keep the adapter's module, whose bytes it points to:
+/// who computes with it does. So a batch's many terms are made without counting references.
 ///
-/// `@unchecked Sendable`: the pointers lead into `module`, which never changes.
+/// `@unchecked Sendable`: a module never changes.
 public struct LinearTerm: @unchecked Sendable {
-  let module: LowRank
   let rows: Range<Int>
   /// Of the matrix's groups, those that the module adds to.
   let groups: Range<Int>
   let offset: Int
   let scale: Float
   let weight: Float
-  // The module's own, at hand for the threads without touching its reference count.
   let factors: graft_lora
   let paddedRank: Int
-  let bytesPerGroup: Int
+  private let bytesPerGroup: Int
+  private let shrinkBytes: Int
   let rowFactors: UnsafePointer<Float>?
   let rowFactorsLessOne: UnsafePointer<Float>?
 
@@ -24,7 +24,6 @@ public struct LinearTerm: @unchecked Sendable {
   ///   - scale: the request's weight, times α/r (or α/√r)
   ///   - weight: the request's weight alone, which DoRA's change of the base's share takes
   public init(_ module: LowRank, rows: Range<Int>, offset: Int, scale: Float, weight: Float) {
-    self.module = module
     self.rows = rows
     self.offset = offset
     self.scale = scale
@@ -33,13 +32,24 @@ public struct LinearTerm: @unchecked Sendable {
     factors = module.descriptor
     paddedRank = module.paddedRank
     bytesPerGroup = module.bytesPerGroup
+    shrinkBytes = module.shrinkBytes
     rowFactors = module.rowFactors
     rowFactorsLessOne = module.rowFactorsLessOne
   }
 
-  /// Where the bytes of B for a stretch of the matrix's groups begin.
-  func expansion(of stretch: Range<Int>) -> UnsafeRawPointer {
-    factors.b + (max(stretch.lowerBound, groups.lowerBound) - groups.lowerBound) * bytesPerGroup
+  /// B, each group's bytes while the product computes that group.
+  var expansion: graft_fetch {
+    graft_fetch(
+      at: factors.b.assumingMemoryBound(to: CChar.self), bytes: bytesPerGroup, group_begin: groups.lowerBound,
+      group_end: groups.upperBound)
+  }
+
+  /// A, an even part of its bytes with each of a product's groups.
+  func shrinking(over groups: Int) -> graft_fetch {
+    let lines = (shrinkBytes + 63) / 64
+    return graft_fetch(
+      at: factors.a.assumingMemoryBound(to: CChar.self), bytes: (lines + groups - 1) / groups * 64, group_begin: 0,
+      group_end: groups)
   }
 }
 
@@ -78,10 +88,12 @@ extension Compute {
   /// Terms that share rows and outputs are added in their order.
   /// - Parameters:
   ///   - x: [rows][columns]
+  ///   - terms: their modules outlive the call
+  ///   - upcoming: those of the product after this one, whose first bytes are brought into the cache meanwhile
   ///   - y: [rows][paddedOutputs], written
   public func linear(
-    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, terms: [LinearTerm], finish: LinearFinish = .none,
-    scratch: inout LinearScratch, into y: UnsafeMutablePointer<Float>
+    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, terms: [LinearTerm], upcoming: [LinearTerm] = [],
+    finish: LinearFinish = .none, scratch: inout LinearScratch, into y: UnsafeMutablePointer<Float>
   ) {
     guard rows > 0 else { return }
     let ldy = w.paddedOutputs
@@ -92,26 +104,18 @@ extension Compute {
     let (shrunk, copy) = scratch.reserve(shrunk: room, copy: hasFactors ? rows * ldy : 0)
     let product = BaseProduct(self, w, x, rows: rows, rounded: scratch.rounded, into: y)
     let functions = kernels.functions
+    let fetches = terms.map(\.expansion) + upcoming.map { $0.shrinking(over: w.groups) }
     terms.withUnsafeBufferPointer { terms in
       prepare(product, x, terms: terms, shrunk: shrunk)
       func compute(_ stretch: Range<Int>) {
-        product.compute(stretch)
+        fetches.withUnsafeBufferPointer { product.compute(stretch, fetches: $0) }
         if hasFactors { copyRows(terms, stretch, y, copy, ldy: ldy) }
-        // One term late, so that each knows whose factor comes after its own.
-        var late: (term: UnsafePointer<LinearTerm>, u: UnsafePointer<Float>)?
         var u = UnsafePointer(shrunk)
         for index in terms.indices {
           let term = terms.baseAddress! + index
-          if term.pointee.groups.overlaps(stretch) {
-            if let late {
-              let next = term.pointee.expansion(of: stretch)
-              expand(late.term, stretch, functions, late.u, y, copy, ldy: ldy, next: next)
-            }
-            late = (term, u)
-          }
+          if term.pointee.groups.overlaps(stretch) { expand(term, stretch, functions, u, y, copy, ldy: ldy) }
           u += term.pointee.rows.count * term.pointee.paddedRank
         }
-        if let late { expand(late.term, stretch, functions, late.u, y, copy, ldy: ldy, next: nil) }
       }
       // A stretch of gate's outputs takes the same stretch of up's with it.
       let mirror = if case .swiglu(let up, _, _) = finish { up / tileLanes } else { 0 }
@@ -167,15 +171,14 @@ extension Compute {
   /// Adds a term's share of a stretch of the matrix's groups.
   private func expand(
     _ term: UnsafePointer<LinearTerm>, _ stretch: Range<Int>, _ functions: graft_kernels,
-    _ shrunk: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int,
-    next: UnsafeRawPointer?
+    _ shrunk: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ copy: UnsafePointer<Float>, ldy: Int
   ) {
     let (first, rows, offset) = (term.pointee.groups.lowerBound, term.pointee.rows, term.pointee.offset)
     let groups = stretch.clamped(to: term.pointee.groups)
     withUnsafePointer(to: term.pointee.factors) { factors in
       functions.lora_expand(
         factors, shrunk, term.pointee.paddedRank, rows.count, term.pointee.scale, term.pointee.rowFactors,
-        y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first, next)
+        y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first)
     }
     guard let lessOne = term.pointee.rowFactorsLessOne else { return }
     for row in rows {

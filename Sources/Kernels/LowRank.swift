@@ -77,6 +77,8 @@ public final class LowRank: @unchecked Sendable {
     graft_lora(a: a, b: b, columns: layout.columns, rank: rank, is_bf16: layout.element == .bf16 ? 1 : 0)
   }
 
+  /// Of A.
+  var shrinkBytes: Int { a.count - 64 }
   /// Of B, for 16 outputs.
   var bytesPerGroup: Int { layout.bytesPerGroup }
   var rowFactorsLessOne: UnsafePointer<Float>? { rowFactors.map { $0 + layout.rowFactorCount } }

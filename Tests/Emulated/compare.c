@@ -34,9 +34,10 @@ enum product { NF4_INTEGER, INT8_INTEGER, NF4_FLOAT };
 static void run_product(const graft_kernels *k, enum product kind, const graft_matrix *w, const graft_activations *a,
                         const float *x, size_t rows, float *y, size_t groups) {
   size_t ldy = groups * GRAFT_LANES;
+  const graft_fetch fetches[] = {{(const char *)w->data, 64, 0, groups}, {(const char *)x, 192, 1, 2}};
   switch (kind) {
-    case NF4_INTEGER: k->nf4_integer_product(w, a, rows, y, ldy, 0, groups); break;
-    case INT8_INTEGER: k->int8_integer_product(w, a, rows, y, ldy, 0, groups); break;
+    case NF4_INTEGER: k->nf4_integer_product(w, a, rows, y, ldy, 0, groups, fetches, 2); break;
+    case INT8_INTEGER: k->int8_integer_product(w, a, rows, y, ldy, 0, groups, fetches, 2); break;
     case NF4_FLOAT: k->nf4_product(w, x, w->columns, rows, y, ldy, 0, groups); break;
   }
 }
@@ -106,8 +107,8 @@ static void check_lora(size_t rank, size_t rows, int is_bf16) {
   for (int scaled = 0; scaled < 2; scaled++) {
     float *y = values(rows * outputs), *y2 = malloc(rows * outputs * sizeof(float));
     memcpy(y2, y, rows * outputs * sizeof(float));
-    scalar->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y, outputs, 0, groups, 0);
-    tested->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y2, outputs, 0, groups, w.b);
+    scalar->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y, outputs, 0, groups);
+    tested->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y2, outputs, 0, groups);
     compare("lora_expand", y, y2, rows * outputs * sizeof(float));
     free(y), free(y2);
   }

@@ -49,6 +49,14 @@ typedef struct {
   int is_bf16;
 } graft_lora;
 
+/// Bytes that are wanted after a product: for each group of its outputs from `group_begin` to `group_end`, the next
+/// `bytes` from `at` on, a multiple of 64 (those of the last group may end earlier).
+typedef struct {
+  const char *at;
+  size_t bytes;
+  size_t group_begin, group_end;
+} graft_fetch;
+
 /// How keys and values are kept; int8 with an f32 scale for each position's row.
 typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1, GRAFT_KV_INT8 = 2 } graft_kv_type;
 
@@ -74,12 +82,13 @@ typedef struct {
   /// scale = max|x| / 4095 for each block, q = nearest(x / scale), 0 where the block is 0.
   void (*quantize)(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale);
   /// nf4_product on rounded rows and code values rounded to 4095ths: each block's products are summed exactly, in
-  /// integers, then added in f32 in the order of the blocks.
+  /// integers, then added in f32 in the order of the blocks. While it computes, `fetches` brings its groups' share of
+  /// other bytes into the cache: products of several rows leave the memory idle.
   void (*nf4_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
-                              size_t group_begin, size_t group_end);
+                              size_t group_begin, size_t group_end, const graft_fetch *fetches, size_t fetch_count);
   /// The same over an int8 matrix.
   void (*int8_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
-                               size_t group_begin, size_t group_end);
+                               size_t group_begin, size_t group_end, const graft_fetch *fetches, size_t fetch_count);
   /// y = x Wt over a dense matrix of f32.
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end);
@@ -88,11 +97,9 @@ typedef struct {
   /// u: [rows][ldu], ldu a multiple of 16 of which the last ranks' groups are written whole.
   void (*lora_shrink)(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu);
   /// y[row][16 g + lane] += scale * sum over ranks of b * u[row], even and odd ranks apart, then added; with a
-  /// `magnitude`, [outputs], the factor is scale * magnitude. `next`, if not null, is where as many bytes begin that
-  /// are wanted after: they are fetched meanwhile.
+  /// `magnitude`, [outputs], the factor is scale * magnitude.
   void (*lora_expand)(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
-                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end,
-                      const void *next);
+                      const float *magnitude, float *y, size_t ldy, size_t group_begin, size_t group_end);
   /// out[16 g + lane] = sum of the squares of a row of NF4 weights, block by block.
   void (*nf4_row_squares)(const graft_matrix *w, float *out, size_t group_begin, size_t group_end);
   /// y += scale * factor * x, n values each.

@@ -38,6 +38,7 @@ public final class Transformer: @unchecked Sendable {
     embed(batch, into: x)
     let runs = batch.adapterRuns
     let rowsShareSequences = batch.segments.contains { $0.tokens.count > 1 }
+    workspace.terms.begin(base.layers[0].queryKeyValue, runs)
     withAttentionRows(batch) { attentionRows in
       for index in base.layers.indices {
         attentionBlock(index, runs, attentionRows, rowsShareSequences, cache.layout, x)
@@ -91,14 +92,16 @@ public final class Transformer: @unchecked Sendable {
       into: normed)
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
-    linear(stack, index, runs, normed, rows.count, into: qkv)
+    workspace.terms.advance(to: layer.output, index, runs)
+    linear(stack, normed, rows.count, into: qkv)
     let attended = workspace.attended.pointer
     compute.attention(
       layout, layer: index, rows: rows, rowsShareSequences: rowsShareSequences, queries: qkv + stack.offset(.q),
       keys: qkv + stack.offset(.k), values: qkv + stack.offset(.v), ld: stack.matrix.paddedOutputs,
       cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
+    workspace.terms.advance(to: layer.gateUp, index, runs)
     linear(
-      layer.output, index, runs, attended, rows.count, finish: .add(to: x, size: config.hiddenSize),
+      layer.output, attended, rows.count, finish: .add(to: x, size: config.hiddenSize),
       into: workspace.projected.pointer)
   }
 
@@ -112,32 +115,25 @@ public final class Transformer: @unchecked Sendable {
       into: normed)
     let stack = layer.gateUp
     let activated = workspace.activated.pointer
+    workspace.terms.advance(to: layer.down, index, runs)
     linear(
-      stack, index, runs, normed, rows,
+      stack, normed, rows,
       finish: .swiglu(up: stack.offset(.up), size: config.intermediateSize, into: activated),
       into: workspace.stacked.pointer)
+    let following = index + 1 < base.layers.count ? base.layers[index + 1].queryKeyValue : nil
+    workspace.terms.advance(to: following, index + 1, runs)
     linear(
-      layer.down, index, runs, activated, rows, finish: .add(to: x, size: config.hiddenSize),
-      into: workspace.projected.pointer)
+      layer.down, activated, rows, finish: .add(to: x, size: config.hiddenSize), into: workspace.projected.pointer)
   }
 
   /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, each run of rows with its own adapters, then `finish`.
   private func linear(
-    _ stack: StackedLinear, _ layer: Int, _ runs: [ForwardBatch.AdapterRun], _ x: UnsafePointer<Float>, _ rows: Int,
-    finish: LinearFinish = .none, into out: UnsafeMutablePointer<Float>
+    _ stack: StackedLinear, _ x: UnsafePointer<Float>, _ rows: Int, finish: LinearFinish = .none,
+    into out: UnsafeMutablePointer<Float>
   ) {
-    var terms: [LinearTerm] = []
-    for run in runs {
-      for term in run.adapters.terms {
-        for (module, offset) in stack.modules {
-          guard let lora = term.adapter[layer, module] else { continue }
-          terms.append(
-            LinearTerm(
-              lora.factors, rows: run.rows, offset: offset, scale: term.weight * lora.scale, weight: term.weight))
-        }
-      }
-    }
-    compute.linear(stack.matrix, x, rows: rows, terms: terms, finish: finish, scratch: &workspace.scratch, into: out)
+    compute.linear(
+      stack.matrix, x, rows: rows, terms: workspace.terms.current, upcoming: workspace.terms.upcoming, finish: finish,
+      scratch: &workspace.scratch, into: out)
   }
 
   private func gatherLogitRows(_ batch: ForwardBatch, _ x: UnsafePointer<Float>) -> Int {
@@ -178,10 +174,39 @@ extension ForwardBatch {
   }
 }
 
+/// The adapters' terms of the product that is computed and of the one after it. The batch keeps their adapters.
+private struct ProductTerms {
+  private(set) var current: [LinearTerm] = []
+  private(set) var upcoming: [LinearTerm] = []
+
+  mutating func begin(_ stack: StackedLinear, _ runs: [ForwardBatch.AdapterRun]) {
+    current.removeAll(keepingCapacity: true)
+    advance(to: stack, 0, runs)
+  }
+
+  /// The terms of the product to come become the current ones; `stack` of `layer` comes next, or nothing.
+  mutating func advance(to stack: StackedLinear?, _ layer: Int, _ runs: [ForwardBatch.AdapterRun]) {
+    swap(&current, &upcoming)
+    upcoming.removeAll(keepingCapacity: true)
+    guard let stack else { return }
+    for run in runs {
+      for term in run.adapters.terms {
+        for (module, offset) in stack.modules {
+          guard let lora = term.adapter[layer, module] else { continue }
+          upcoming.append(
+            LinearTerm(
+              lora.factors, rows: run.rows, offset: offset, scale: term.weight * lora.scale, weight: term.weight))
+        }
+      }
+    }
+  }
+}
+
 /// Buffers of one forward pass, made once for the largest batch.
 private struct Workspace {
   let hidden, normed, gathered, stacked, attended, activated, projected: AlignedBuffer<Float>
   var scratch: LinearScratch
+  var terms = ProductTerms()
   private(set) var logits = AlignedBuffer<Float>(count: 0)
 
   init(_ config: ModelConfig, rows: Int) {
