@@ -60,9 +60,8 @@ public final class LowRank: @unchecked Sendable {
     layout.putA(a, into: start)
     layout.putB(b, into: start + bOffset)
     if let rowFactors { layout.putRowFactors(rowFactors, into: start + factorOffset) }
-    self.init(
-      layout, a: start, b: start + bOffset, rowFactors: rowFactors == nil ? nil : UnsafeRawPointer(start + factorOffset),
-      owner: memory)
+    let factorStart = rowFactors == nil ? nil : UnsafeRawPointer(start + factorOffset)
+    self.init(layout, a: start, b: start + bOffset, rowFactors: factorStart, owner: memory)
   }
 
   /// To nearest, ties to even.
@@ -78,7 +77,7 @@ public final class LowRank: @unchecked Sendable {
   }
 
   /// Of A.
-  var shrinkBytes: Int { a.count - 64 }
+  var shrinkBytes: Int { layout.shrinkBytes }
   /// Of B, for 16 outputs.
   var bytesPerGroup: Int { layout.bytesPerGroup }
   var rowFactorsLessOne: UnsafePointer<Float>? { rowFactors.map { $0 + layout.rowFactorCount } }

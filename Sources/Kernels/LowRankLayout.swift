@@ -19,7 +19,7 @@ public struct LowRankLayout: Sendable, Equatable {
   private static let slack = 64
 
   /// Bytes of A, and of what may be read behind it.
-  public var aBytes: Int { rank * padded(columns) * element.size + Self.slack }
+  public var aBytes: Int { shrinkBytes + Self.slack }
   /// Bytes of B.
   public var bBytes: Int { TileLayout.groups(outputs) * bytesPerGroup }
   /// Bytes of DoRA's m for each output, padded to whole groups, and of m − 1 behind them.
@@ -28,6 +28,8 @@ public struct LowRankLayout: Sendable, Equatable {
   /// Where the next part may begin after `bytes` bytes: on a cache line.
   public static func aligned(_ bytes: Int) -> Int { (bytes + 63) / 64 * 64 }
 
+  /// Of A.
+  var shrinkBytes: Int { rank * padded(columns) * element.size }
   /// Of B, for 16 outputs.
   var bytesPerGroup: Int { tileLanes * padded(rank) * element.size }
   var rowFactorCount: Int { TileLayout.groups(outputs) * tileLanes }

@@ -181,7 +181,9 @@ public final class AdapterStore: Sendable {
   /// Maps an adapter's folder; where that was not prepared, or is damaged, it is prepared after `verify` has found the
   /// files intact that the adapter is made of.
   func open(_ folder: URL, hash: String, verify: () throws -> Void = {}) throws -> Adapter {
-    guard let preparer = binding.preparer else { throw ModelError(folder.path, reason: "cannot be read without a base") }
+    guard let preparer = binding.preparer else {
+      throw ModelError(folder.path, reason: "cannot be read without a base")
+    }
     do {
       if let adapter = try preparer.map(folder, hash: hash) { return adapter }
     } catch {

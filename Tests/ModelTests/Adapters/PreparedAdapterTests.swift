@@ -90,7 +90,9 @@ import Testing
     let adapter = try setting.preparer.prepare(setting.folder, hash: hash).adapter
     let before = contents(adapter, setting.base.config)
     let descriptors = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")
-    let open = descriptors.compactMap { try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)") }
+    let open = descriptors.compactMap {
+      try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")
+    }
     #expect(!open.isEmpty && !open.contains { $0.hasSuffix(setting.file.path) })
     #expect(try String(contentsOfFile: "/proc/self/maps", encoding: .utf8).contains(setting.file.path))
     try FileManager.default.removeItem(at: setting.folder)
@@ -143,9 +145,8 @@ import Testing
     let front = 16 + length + PreparedFront.checksumLength
     let start = LowRankLayout.aligned(front)
     var random = TinyRandom(seed: 7)
-    for place in Array(0..<start) + [start, bytes.count - 1] + (0..<200).map({ _ in
-      Int.random(in: start..<bytes.count, using: &random)
-    }) {
+    let places = (0..<200).map { _ in Int.random(in: start..<bytes.count, using: &random) }
+    for place in Array(0...start) + [bytes.count - 1] + places {
       var damaged = bytes
       damaged[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
       try expectRefusedOrEqual(damaged, setting, wanted, "byte \(place)")

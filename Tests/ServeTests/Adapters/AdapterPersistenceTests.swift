@@ -155,9 +155,11 @@ import Testing
     let hash = try #require(try store?.load(name: "x", path: "x").current?.contentHash)
     let prepared = setting.preparedURL(hash)
     let intact = try Data(contentsOf: prepared)
-    for (damage, data) in [
-      Data(), intact.dropLast(), intact.prefix(20), Data(intact.map { $0 ^ 1 }), intact.prefix(900) + intact.dropFirst(901),
-    ].enumerated() {
+    let damages = [
+      Data(), intact.dropLast(), intact.prefix(20), Data(intact.map { $0 ^ 1 }),
+      intact.prefix(900) + intact.dropFirst(901),
+    ]
+    for (damage, data) in damages.enumerated() {
       store = nil
       try data.write(to: prepared)
       store = try setting.open()

@@ -93,9 +93,18 @@ private final class CountingPreparer: AdapterPreparing {
 /// Keeps each line's metadata.
 private final class LogLines: LogHandler {
   let all = Mutex<[String]>([])
-  var logLevel: Logger.Level { get { .trace } set {} }
-  var metadata: Logger.Metadata { get { [:] } set {} }
-  subscript(metadataKey _: String) -> Logger.Metadata.Value? { get { nil } set {} }
+  var logLevel: Logger.Level {
+    get { .trace }
+    set {}
+  }
+  var metadata: Logger.Metadata {
+    get { [:] }
+    set {}
+  }
+  subscript(metadataKey _: String) -> Logger.Metadata.Value? {
+    get { nil }
+    set {}
+  }
 
   func log(
     level: Logger.Level, message: Logger.Message, metadata: Logger.Metadata?, source: String, file: String,
