@@ -1,97 +1,84 @@
 import CKernels
 
-/// The two factors of a LoRA module (Hu et al., 2021) in the kernels' layout (CKernels.h has its picture), with no
-/// padding to a tile's width: ranks of any size take their own bytes.
+/// The two factors of a LoRA module (Hu et al., 2021) in the kernels' layout.
 ///
 /// Rows of DoRA (Liu et al., 2024) have a factor besides: y = m ⊙ (W·x + scale·B·A·x), m = magnitude / ‖W + scale·BA‖.
-public final class LowRank: Sendable {
+///
+/// `@unchecked Sendable`: what the pointers lead to is never written, and `owner` keeps it.
+public final class LowRank: @unchecked Sendable {
   /// How the factors are kept. Sums are f32 either way.
-  public enum Element: Sendable {
+  public enum Element: String, Sendable {
     case f32, bf16
   }
 
-  public let rank: Int
-  public let columns: Int
-  public let outputs: Int
-  public let element: Element
-  private let a: AlignedBuffer<UInt8>
-  private let b: AlignedBuffer<UInt8>
-  /// m and m − 1 for each output, padded to whole groups with 0.
-  private let factors: (full: AlignedBuffer<Float>, lessOne: AlignedBuffer<Float>)?
+  public let layout: LowRankLayout
+  let a: UnsafeRawPointer
+  let b: UnsafeRawPointer
+  /// m for each output, then m − 1, each padded to whole groups with 0.
+  let rowFactors: UnsafePointer<Float>?
+  private let owner: any AnyObject & Sendable
+
+  public var rank: Int { layout.rank }
+  public var outputs: Int { layout.outputs }
 
   /// Bytes that a product reads.
   public var byteCount: Int {
-    a.count + b.count + (factors == nil ? 0 : 2 * 4 * TileLayout.groups(outputs) * tileLanes)
+    layout.aBytes + layout.bBytes + (rowFactors == nil ? 0 : layout.rowFactorBytes)
+  }
+
+  /// Factors that lie in memory already, as `layout` puts them there.
+  /// - Parameters:
+  ///   - a: `layout.aBytes` bytes
+  ///   - b: `layout.bBytes` bytes
+  ///   - rowFactors: of DoRA, `layout.rowFactorBytes` bytes, on a multiple of 4
+  ///   - owner: keeps all of them in place and unchanged
+  public init(
+    _ layout: LowRankLayout, a: UnsafeRawPointer, b: UnsafeRawPointer, rowFactors: UnsafeRawPointer?,
+    owner: any AnyObject & Sendable
+  ) {
+    self.layout = layout
+    self.a = a
+    self.b = b
+    self.rowFactors = rowFactors?.assumingMemoryBound(to: Float.self)
+    self.owner = owner
   }
 
   /// - Parameters:
   ///   - a: [rank, columns], row-major
   ///   - b: [outputs, rank], row-major
   ///   - rowFactors: DoRA's m, [outputs]
-  public init(
+  public convenience init(
     a: [Float], b: [Float], rank: Int, columns: Int, outputs: Int, element: Element, rowFactors: [Float]? = nil
   ) {
-    precondition(a.count == rank * columns && b.count == outputs * rank && rank > 0)
+    precondition(a.count == rank * columns && b.count == outputs * rank)
     precondition(rowFactors == nil || rowFactors?.count == outputs)
-    self.rank = rank
-    self.columns = columns
-    self.outputs = outputs
-    self.element = element
-    let size = element == .bf16 ? 2 : 4
-    // bf16 lies in pairs of columns or ranks.
-    let (paddedColumns, paddedRank) = element == .bf16 ? ((columns + 1) / 2 * 2, (rank + 1) / 2 * 2) : (columns, rank)
-    // The kernels may read a vector beyond a narrow group.
-    self.a = AlignedBuffer(count: rank * paddedColumns * size + 64)
-    self.b = AlignedBuffer(count: TileLayout.groups(outputs) * tileLanes * paddedRank * size)
-    func put(_ value: Float, _ index: Int, _ buffer: AlignedBuffer<UInt8>) {
-      let raw = UnsafeMutableRawPointer(buffer.pointer)
-      if element == .bf16 {
-        raw.storeBytes(of: Self.bf16(value), toByteOffset: index * 2, as: UInt16.self)
-      } else {
-        raw.storeBytes(of: value, toByteOffset: index * 4, as: Float.self)
-      }
-    }
-    for r in 0..<rank {
-      let first = r / tileLanes * tileLanes
-      let (width, lane) = (min(rank - first, tileLanes), r - first)
-      for c in 0..<columns {
-        let place = element == .bf16 ? (c / 2 * width + lane) * 2 + c % 2 : c * width + lane
-        put(a[r * columns + c], first * paddedColumns + place, self.a)
-      }
-    }
-    for o in 0..<outputs {
-      let (first, lane) = (o / tileLanes * paddedRank * tileLanes, o % tileLanes)
-      for r in 0..<rank {
-        let place = element == .bf16 ? (r / 2 * tileLanes + lane) * 2 + r % 2 : r * tileLanes + lane
-        put(b[o * rank + r], first + place, self.b)
-      }
-    }
-    factors = rowFactors.map { values in
-      let count = TileLayout.groups(outputs) * tileLanes
-      let (full, lessOne) = (AlignedBuffer<Float>(count: count), AlignedBuffer<Float>(count: count))
-      for i in 0..<outputs {
-        full.pointer[i] = values[i]
-        lessOne.pointer[i] = values[i] - 1
-      }
-      return (full, lessOne)
-    }
+    let layout = LowRankLayout(rank: rank, columns: columns, outputs: outputs, element: element)
+    let bOffset = LowRankLayout.aligned(layout.aBytes)
+    let factorOffset = LowRankLayout.aligned(bOffset + layout.bBytes)
+    let memory = AlignedBuffer<UInt8>(count: factorOffset + (rowFactors == nil ? 0 : layout.rowFactorBytes))
+    let start = UnsafeMutableRawPointer(memory.pointer)
+    layout.putA(a, into: start)
+    layout.putB(b, into: start + bOffset)
+    if let rowFactors { layout.putRowFactors(rowFactors, into: start + factorOffset) }
+    let factorStart = rowFactors == nil ? nil : UnsafeRawPointer(start + factorOffset)
+    self.init(layout, a: start, b: start + bOffset, rowFactors: factorStart, owner: memory)
   }
 
   /// To nearest, ties to even.
+  @inline(__always)
   public static func bf16(_ value: Float) -> UInt16 {
     let bits = value.bitPattern
-    if value.isNaN { return UInt16(bits >> 16) | 0x40 }
-    return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16)
+    let rounded = UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16)
+    return value.isNaN ? UInt16(truncatingIfNeeded: bits >> 16) | 0x40 : rounded
   }
 
   var descriptor: graft_lora {
-    graft_lora(a: a.pointer, b: b.pointer, columns: columns, rank: rank, is_bf16: element == .bf16 ? 1 : 0)
+    graft_lora(a: a, b: b, columns: layout.columns, rank: rank, is_bf16: layout.element == .bf16 ? 1 : 0)
   }
 
   /// Of B, for 16 outputs.
-  var bytesPerGroup: Int { b.count / TileLayout.groups(outputs) }
-  var rowFactors: UnsafePointer<Float>? { factors.map { UnsafePointer($0.full.pointer) } }
-  var rowFactorsLessOne: UnsafePointer<Float>? { factors.map { UnsafePointer($0.lessOne.pointer) } }
+  var bytesPerGroup: Int { layout.bytesPerGroup }
+  var rowFactorsLessOne: UnsafePointer<Float>? { rowFactors.map { $0 + layout.rowFactorCount } }
   /// Floats of a row of A·x, whole groups of ranks.
   var paddedRank: Int { TileLayout.groups(rank) * tileLanes }
 }

@@ -71,7 +71,8 @@ private struct LoadAdapter: ParsableCommand {
     let base = try openBase(source, options, ThreadPool(threads: options.threads))
     let store = try AdapterStore(
       dataFolder: folder, database: database,
-      binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: options.compute) },
+      binding: .init(
+        fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.compute)),
       settings: .init(reservedNames: [options.modelStem]))
     let url = URL(filePath: path).standardizedFileURL
     let record = try store.load(name: name, folder: url, origin: url.path, pinned: pinned ? true : nil)

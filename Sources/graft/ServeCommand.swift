@@ -146,11 +146,13 @@ struct ServeCommand: ParsableCommand {
     let base = model.base
     let store = try AdapterStore(
       dataFolder: dataFolder, database: database,
-      binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: options.compute) },
+      binding: .init(
+        fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.compute)),
       folder: adapters.isEmpty ? nil : URL(filePath: adapters),
       settings: .init(
         memory: adapterMemory.bytes, versionsKept: keepVersions, sizeLimit: maxAdapterSize.bytes,
-        reservedNames: [name]))
+        reservedNames: [name]),
+      logger: logger)
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
     }

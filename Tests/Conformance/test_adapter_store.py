@@ -216,6 +216,8 @@ class TestRestarts:
         assert put(server, "mine", adapter_files("r4-pattern")).status_code == 200
         contents = state / "adapters" / listed(server, "mine")["content_hash"] / FILES[1]
         server.kill()
+        [prepared] = contents.parent.glob("prepared-*")
+        prepared.unlink()
         data = bytearray(contents.read_bytes())
         for damage in (data[:-1000], data[:5000] + bytes([data[5000] ^ 4]) + data[5001:]):
             contents.write_bytes(damage)
@@ -227,6 +229,26 @@ class TestRestarts:
         with Server(data_dir=data_dir, state=state) as server:
             assert put(server, "mine", adapter_files("r4-pattern")).json()["version"] == 1
             answer(server, model="mine")
+
+    def test_prepared_files_are_made_once_and_anew(self, data_dir, state):
+        server = Server(data_dir=data_dir, state=state)
+        assert put(server, "mine", adapter_files("r4-dora")).status_code == 200
+        want, folder = answer(server, model="mine"), state / "adapters" / listed(server, "mine")["content_hash"]
+        server.kill()
+        [prepared] = folder.glob("prepared-*")
+        intact, made = prepared.read_bytes(), prepared.stat().st_ino
+        for damage in (intact, b"", intact[:-1], intact[:20], bytes([intact[0] ^ 1]) + intact[1:]):
+            prepared.write_bytes(damage)
+            # What a crash while it is written leaves.
+            leftover = folder / f".{prepared.name}.Ab12Cd"
+            leftover.write_bytes(intact[:1000])
+            with Server(data_dir=data_dir, state=state) as server:
+                assert answer(server, model="mine") == want
+                told = [line for line in server.log if "prepared again" in line and str(prepared) in line]
+            assert len(told) == (damage != intact)
+            assert prepared.read_bytes() == intact and not leftover.exists()
+            assert (prepared.stat().st_ino == made) == (damage == intact)
+            made = prepared.stat().st_ino
 
     def test_another_base_refuses(self, data_dir, state, tmp_path):
         server = Server(data_dir=data_dir, state=state)

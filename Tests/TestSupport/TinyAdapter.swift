@@ -26,7 +26,8 @@ extension TinyModel {
   ///   - ranks: of each targeted module
   ///   - parent: `adaptersFolder` unless told otherwise
   public func writeAdapter(
-    _ name: String, ranks: [LinearModule: Int], alpha: Double = 16, seed: UInt64, in parent: URL? = nil
+    _ name: String, ranks: [LinearModule: Int], alpha: Double = 16, seed: UInt64, usesDoRA: Bool = false,
+    in parent: URL? = nil
   ) throws -> TinyAdapter {
     let config = try source().config
     let folder = (parent ?? adaptersFolder).appending(path: name)
@@ -45,6 +46,10 @@ extension TinyModel {
         let prefix = "base_model.model.\(linear.fullName(layer: layer))."
         tensors.append((prefix + "lora_A.weight", [rank, size.input], module.a))
         tensors.append((prefix + "lora_B.weight", [size.output, rank], module.b))
+        if usesDoRA {
+          let magnitude = random.values(size.output, scale: 0.5).map { 2 + $0 }
+          tensors.append((prefix + "lora_magnitude_vector", [size.output], magnitude))
+        }
         modules.append(module)
       }
     }
@@ -52,7 +57,7 @@ extension TinyModel {
     let pattern = ranks.map { "\"\($0.key.shortName)\":\($0.value)" }.sorted().joined(separator: ",")
     let json = """
       {"peft_type":"LORA","r":8,"lora_alpha":\(alpha),"target_modules":[\(names)],"rank_pattern":{\(pattern)},\
-      "task_type":"CAUSAL_LM","bias":"none"}
+      "task_type":"CAUSAL_LM","bias":"none","use_dora":\(usesDoRA)}
       """
     try Data(json.utf8).write(to: folder.appending(path: "adapter_config.json"))
     try SafetensorsWriter.write(tensors, to: folder.appending(path: "adapter_model.safetensors"))

@@ -15,7 +15,7 @@ public final class Adapter: Sendable {
     }
   }
 
-  /// SHA-256 of what the adapter computes, in hexadecimal: configuration and tensors.
+  /// Names what the adapter computes: `AdapterContents`' hash of its files, where it has any.
   public let contentHash: String
   /// What the modules take in memory.
   public let bytes: Int

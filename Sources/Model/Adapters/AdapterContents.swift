@@ -8,8 +8,9 @@ public import Foundation
 
 /// The adapters' files in a data folder, `DATA/adapters/HASH/`, each folder named after the SHA-256 of what is in it.
 ///
-/// A folder appears under its hash whole and synced, or not at all, and is never written to again. Unfinished ones have
-/// names that begin with ".new-" and are removed at the next start.
+/// A folder appears under its hash whole and synced, or not at all, and the files that make the adapter are never written
+/// to again; `AdapterPreparer` has its own beside them, which go with them. Unfinished folders have names that begin with
+/// ".new-" and are removed at the next start.
 public struct AdapterContents: Sendable {
   /// What makes an adapter, as PEFT calls the files.
   public static let fileNames = ["adapter_config.json", "adapter_model.safetensors"]
@@ -39,12 +40,16 @@ public struct AdapterContents: Sendable {
   /// SHA-256 over the files' names, lengths and bytes, and their bytes in all.
   /// - Throws: `ModelError` naming the file that is missing, no regular file, or with the others over the size limit
   public func hash(of folder: URL) throws -> (hash: String, bytes: Int) {
+    try Self.hash(of: folder, sizeLimit: sizeLimit)
+  }
+
+  static func hash(of folder: URL, sizeLimit: Int = .max) throws -> (hash: String, bytes: Int) {
     var hash = SHA256()
     var total = 0
-    for name in Self.fileNames {
-      let file = try opened(folder.appending(path: name), total: &total)
-      hash.update(Self.head(of: file))
-      try Self.read(file) { hash.update($0) }
+    for name in fileNames {
+      let file = try opened(folder.appending(path: name), total: &total, sizeLimit: sizeLimit)
+      hash.update(head(of: file))
+      try read(file) { hash.update($0) }
     }
     return (hash.finish(), total)
   }
@@ -63,7 +68,7 @@ public struct AdapterContents: Sendable {
     var hash = SHA256()
     var total = 0
     for name in Self.fileNames {
-      let file = try opened(source.appending(path: name), total: &total)
+      let file = try Self.opened(source.appending(path: name), total: &total, sizeLimit: sizeLimit)
       let copy = try AtomicFile(staging.appending(path: name))
       hash.update(Self.head(of: file))
       try Self.read(file) { bytes in
@@ -105,16 +110,18 @@ public struct AdapterContents: Sendable {
   /// Removes a folder that was staged, or is to go.
   public func discard(_ folder: URL) { try? FileManager.default.removeItem(at: folder) }
 
-  /// Removes unfinished folders, and contents that are not in `hashes`; leaves what was not made here.
-  /// - Returns: how many
-  @discardableResult
-  public func removeOrphans(keeping hashes: Set<String>) -> Int {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    let orphans = names.filter { name in
+  /// Removes unfinished folders, contents that are not in `hashes`, and what preparing the others has left; leaves what
+  /// was not made here.
+  public func removeOrphans(keeping hashes: Set<String>) {
+    remove(in: folder) { name in
       name.hasPrefix(Self.stagingPrefix) || (Self.isHash(name) && !hashes.contains(name))
     }
-    for name in orphans { discard(folder.appending(path: name)) }
-    return orphans.count
+    for hash in hashes { remove(in: location(hash), where: AdapterPreparer.isLeftover) }
+  }
+
+  private func remove(in folder: URL, where isOrphan: (String) -> Bool) {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    for name in names where isOrphan(name) { discard(folder.appending(path: name)) }
   }
 
   private static func isHash(_ name: String) -> Bool {
@@ -122,7 +129,7 @@ public struct AdapterContents: Sendable {
       && name.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
   }
 
-  private func opened(_ url: URL, total: inout Int) throws -> MappedFile {
+  private static func opened(_ url: URL, total: inout Int, sizeLimit: Int) throws -> MappedFile {
     let file = try MappedFile(url)
     guard file.count <= sizeLimit - total else {
       throw ModelError(file.name, reason: "the adapter has more than the \(sizeLimit) bytes allowed")

@@ -67,15 +67,20 @@ struct PEFTReader {
     try weights.checkNames(targets)
   }
 
-  func module(_ target: PEFTModules.Target) throws -> PEFTAdapter.Module {
-    let shape = target.linear.shape(config)
+  /// α / rank, or α / √rank for rsLoRA.
+  func scale(_ target: PEFTModules.Target) throws -> Float {
     let divisor = peft.usesRSLoRA ? Double(target.rank).squareRoot() : Double(target.rank)
     let scale = Float(target.alpha / divisor)
     guard scale.isFinite else {
       throw ModelError("adapter_config.json", "lora_alpha", reason: "\(target.alpha) is out of range")
     }
+    return scale
+  }
+
+  func module(_ target: PEFTModules.Target) throws -> PEFTAdapter.Module {
+    let shape = target.linear.shape(config)
     return PEFTAdapter.Module(
-      layer: target.layer, linear: target.linear, rank: target.rank, scale: scale,
+      layer: target.layer, linear: target.linear, rank: target.rank, scale: try scale(target),
       a: try weights.read(target, .a, shape: [target.rank, shape.input]),
       b: try weights.read(target, .b, shape: [shape.output, target.rank]),
       magnitude: peft.usesDoRA ? try weights.read(target, .magnitude, shape: [shape.output]) : nil)
@@ -122,7 +127,7 @@ private struct PEFTWeights {
       throw ModelError(subject, name, reason: "shape \(tensor.shape) instead of \(shape)")
     }
     let values = try file.floats(name)
-    guard values.allSatisfy(\.isFinite) else {
+    guard FloatConversion.areFinite(values) else {
       throw ModelError(subject, name, reason: "has values that are not finite")
     }
     return values

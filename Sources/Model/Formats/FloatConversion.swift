@@ -29,4 +29,9 @@ enum FloatConversion {
         UInt16(littleEndian: source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
     }
   }
+
+  static func areFinite(_ values: [Float]) -> Bool {
+    // Neither infinity nor NaN: no exponent of ones.
+    values.reduce(0) { max($0, $1.bitPattern & 0x7FFF_FFFF) } < 0x7F80_0000 as UInt32
+  }
 }

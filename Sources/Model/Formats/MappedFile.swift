@@ -10,14 +10,13 @@ public import Foundation
 ///
 /// Touching a mapped page that was cut off the file later kills the process (SIGBUS), so whoever streams large tensors
 /// uses `read`, which throws instead; `bytes` is for files that this process owns.
-public final class MappedFile: @unchecked Sendable {
-  // @unchecked: the mapping is read-only and immutable, and lives until deinit; pread keeps no file position.
-
+public final class MappedFile: Sendable {
   public let url: URL
   /// Size in bytes when the file was opened.
   public let count: Int
   private let descriptor: Int32
-  private let base: UnsafeRawPointer?
+  /// The bytes of a file that is not empty; they outlive this object, which keeps the file open besides.
+  let mapping: FileMapping?
 
   /// Throws `ModelError` naming the path, for a missing file, a folder, a device or a pipe.
   public init(_ url: URL) throws {
@@ -31,24 +30,17 @@ public final class MappedFile: @unchecked Sendable {
       throw ModelError(url.path, reason: "not a regular file")
     }
     let count = Int(status.st_size)
-    var base: UnsafeRawPointer?
-    if count > 0 {
-      guard let mapping = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), mapping != MAP_FAILED else {
-        let code = errno
-        close(descriptor)
-        throw ModelError(url.path, reason: "cannot be mapped: \(Self.describe(code))")
-      }
-      base = UnsafeRawPointer(mapping)
+    do {
+      mapping = count > 0 ? try FileMapping(descriptor: descriptor, count: count, path: url.path) : nil
+    } catch {
+      close(descriptor)
+      throw error
     }
     self.descriptor = descriptor
     self.count = count
-    self.base = base
   }
 
-  deinit {
-    if let base { munmap(UnsafeMutableRawPointer(mutating: base), count) }
-    close(descriptor)
-  }
+  deinit { close(descriptor) }
 
   /// The name that errors give.
   public var name: String { url.lastPathComponent }
@@ -57,16 +49,7 @@ public final class MappedFile: @unchecked Sendable {
   /// Throws `ModelError` if the range is not inside the file.
   public func bytes(offset: Int, count: Int) throws -> UnsafeRawBufferPointer {
     try check(offset: offset, count: count)
-    return UnsafeRawBufferPointer(start: base.map { $0 + offset }, count: count)
-  }
-
-  /// Gives the pages wholly inside a range back to the system's cache; touching them later brings them back.
-  func discard(_ bytes: UnsafeRawBufferPointer) {
-    guard let start = bytes.baseAddress else { return }
-    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-    let first = (Int(bitPattern: start) + page - 1) / page * page
-    let end = Int(bitPattern: start + bytes.count) / page * page
-    if first < end { madvise(UnsafeMutableRawPointer(bitPattern: first), end - first, MADV_DONTNEED) }
+    return UnsafeRawBufferPointer(start: mapping.map { $0.start + offset }, count: count)
   }
 
   /// Copies bytes from `offset` on until `destination` is full.

@@ -1,9 +1,7 @@
 import Kernels
 
-/// What a prepared base's file says of itself: a JSON header before page-aligned sections of weights.
-///
-/// Layout: 8 bytes of magic, the header's length and format version as little-endian u32, the header, its XXH3 in 32
-/// hexadecimal digits, zeros up to a page, then the sections, each on a page of its own, in the order in which a forward pass reads them.
+/// What a prepared base's file says of itself. After the front come zeros up to a page, then the sections of weights,
+/// each on a page of its own, in the order in which a forward pass reads them.
 struct PreparedHeader: Codable, Equatable {
   struct Section: Codable, Equatable {
     var name: String
@@ -15,13 +13,10 @@ struct PreparedHeader: Codable, Equatable {
     var exponent: Int?
   }
 
-  static let magic = Array("GRAFTNF4".utf8)
   /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
   static let currentVersion = 5
+  static let front = PreparedFront(magic: "GRAFTNF4", version: currentVersion, kind: "base")
   static let pageSize = 4096
-  static let maxLength = 16 << 20
-  /// Digits of a checksum.
-  static let checksumLength = 32
 
   var config: ModelConfig
   /// SHA-256 over the source's files.

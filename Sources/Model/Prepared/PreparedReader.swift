@@ -32,29 +32,7 @@ extension Base {
 extension PreparedHeader {
   /// Reads and checks the header of a prepared file.
   init(_ file: MappedFile) throws {
-    let front = try file.bytes(offset: 0, count: min(16, file.count))
-    guard front.count == 16, front.prefix(8).elementsEqual(Self.magic) else {
-      throw ModelError(file.url.path, reason: "not a prepared base")
-    }
-    let length = Int(UInt32(littleEndian: front.loadUnaligned(fromByteOffset: 8, as: UInt32.self)))
-    let version = UInt32(littleEndian: front.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
-    guard version == Self.currentVersion else {
-      throw ModelError(
-        file.url.path,
-        reason: "prepared in format \(version), this program reads \(Self.currentVersion); prepare it again")
-    }
-    guard length <= Self.maxLength, 16 + length + Self.checksumLength <= file.count else {
-      throw ModelError(file.url.path, reason: "truncated in its header")
-    }
-    let text = try file.bytes(offset: 16, count: length)
-    guard try file.bytes(offset: 16 + length, count: Self.checksumLength).elementsEqual(Checksum.of(text).utf8) else {
-      throw ModelError(file.url.path, reason: "its header is damaged (its checksum differs); prepare it again")
-    }
-    do {
-      self = try JSONDecoder().decode(Self.self, from: Data(text))
-    } catch is DecodingError {
-      throw ModelError(file.url.path, reason: "its header is damaged; prepare it again")
-    }
+    self = try Self.front.decode(Self.self, of: file).header
     try config.validate(file.url.path)
     // Sections that a mode does not read are not checked further, but a file cut short is never taken for whole.
     for section in sections {
@@ -78,7 +56,7 @@ extension PreparedHeader {
         let count = min(piece, section.length - start)
         let bytes = try file.bytes(offset: section.offset + start, count: count)
         checksum.update(bytes)
-        file.discard(bytes)
+        file.mapping?.discard(bytes)
       }
       guard checksum.finish() == section.checksum else {
         throw ModelError(url.path, section.name, reason: "damaged (its checksum differs); prepare it again")
@@ -115,7 +93,7 @@ private struct PreparedReader {
   func discard(_ name: String) {
     guard let section = sections[name], let bytes = try? file.bytes(offset: section.offset, count: section.length)
     else { return }
-    file.discard(bytes)
+    file.mapping?.discard(bytes)
   }
 
   private func failure(_ name: String, _ reason: String) -> ModelError {

@@ -32,14 +32,14 @@ public struct PreparedWriter {
 
   private func write(sourceHash: String, to destination: URL) throws {
     let file = try AtomicFile(destination)
-    let blank = String(repeating: "0", count: PreparedHeader.checksumLength)
+    let blank = PreparedFront.blankChecksum
     var header = PreparedHeader(
       config: source.config, sourceHash: sourceHash, fingerprint: blank + blank, sections: [])
     // Offsets depend on the header's length, whose digits depend on the offsets: repeated until it settles.
     var dataStart = 0
     while true {
       header.sections = place(layout.entries, from: dataStart, checksum: blank)
-      let end = pageAligned(16 + (try encode(header)).count + PreparedHeader.checksumLength)
+      let end = pageAligned(try PreparedHeader.front.encode(header).count)
       if end == dataStart { break }
       dataStart = end
     }
@@ -81,20 +81,9 @@ public struct PreparedWriter {
       done += length
     }
     header.fingerprint = fingerprint.finish()
-    let json = try encode(header)
-    var front = PreparedHeader.magic
-    withUnsafeBytes(of: UInt32(json.count).littleEndian) { front += $0 }
-    withUnsafeBytes(of: UInt32(PreparedHeader.currentVersion).littleEndian) { front += $0 }
-    front += json
-    front += json.withUnsafeBytes { Array(Checksum.of($0).utf8) }
+    let front = try PreparedHeader.front.encode(header)
     try front.withUnsafeBytes { try file.overwrite(offset: 0, $0) }
     try file.finish()
-  }
-
-  private func encode(_ header: PreparedHeader) throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return try encoder.encode(header)
   }
 
   private func place(_ entries: [PreparedLayout.Entry], from start: Int, checksum: String) -> [PreparedHeader.Section] {

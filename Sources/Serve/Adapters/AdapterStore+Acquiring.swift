@@ -94,8 +94,8 @@ extension AdapterStore {
     try makeRoom(for: version.memoryBytes, patience: settings.patience)
     let adapter: Adapter
     do {
-      try contents.verify(version.contentHash)
-      adapter = try binding.read(contents.location(version.contentHash))
+      let hash = version.contentHash
+      adapter = try open(contents.location(hash), hash: hash) { try contents.verify(hash) }
     } catch {
       throw AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)")
     }

@@ -144,18 +144,18 @@ extension AdapterStore {
     var (hash, bytes) = ("", 0)
     do { (hash, bytes) = try contents.hash(of: source) } catch {
       // Reading the adapter may know better what is wrong.
-      do { _ = try binding.read(source) } catch { throw refused(error) }
+      do { try binding.preparer?.check(source) } catch { throw refused(error) }
       throw refused(error)
     }
     if contents.isIntact(hash) {
       if let adapter = state.withLock({ $0.cache.use(hash, keeping: false) }) { return (adapter, hash, bytes) }
-      do { return (try binding.read(contents.location(hash)), hash, bytes) } catch { throw refused(error) }
+      do { return (try open(contents.location(hash), hash: hash), hash, bytes) } catch { throw refused(error) }
     }
     let staging = try storing { try contents.makeStaging() }
     defer { contents.discard(staging) }
     (hash, bytes) = try storing { try contents.copy(from: source, to: staging) }
     let adapter: Adapter
-    do { adapter = try binding.read(staging) } catch { throw refused(error) }
+    do { adapter = try open(staging, hash: hash) } catch { throw refused(error) }
     try storing { try contents.adopt(staging, hash: hash) }
     return (adapter, hash, bytes)
   }
@@ -198,7 +198,8 @@ extension AdapterStore {
   ) throws(AdapterError) {
     let old = state.withLock { $0.records[record.name] }
     if old != record || mark != nil { try storing { try database.save(record, mark: mark) } }
-    let (dropped, orphans) = state.withLock { state in
+    // What is dropped goes here, outside the lock.
+    let (_, orphans) = state.withLock { state in
       state.records[record.name] = record
       change(&state)
       let hashes = Set((old?.versions ?? []).map(\.contentHash))
@@ -206,7 +207,6 @@ extension AdapterStore {
       let kept = Set(state.records.values.flatMap { $0.versions.map(\.contentHash) })
       return (dropped, hashes.subtracting(kept))
     }
-    release(dropped)
     for hash in orphans { contents.remove(hash) }
   }
 

@@ -1,5 +1,5 @@
-internal import CMalloc
 public import Foundation
+public import Logging
 public import Model
 internal import Synchronization
 
@@ -37,12 +37,11 @@ public final class AdapterStore: Sendable {
   public struct Binding: Sendable {
     /// `nil` where there is no base at hand, and the store is only looked through and tidied up.
     public var fingerprint: String?
-    /// Reads a PEFT folder, whole or not at all.
-    public var read: @Sendable (URL) throws -> Adapter
+    let preparer: (any AdapterPreparing)?
 
-    public init(fingerprint: String, read: @Sendable @escaping (URL) throws -> Adapter) {
+    public init(fingerprint: String, preparer: any AdapterPreparing) {
       self.fingerprint = fingerprint
-      self.read = read
+      self.preparer = preparer
     }
 
     /// For whoever only lists and removes.
@@ -50,7 +49,7 @@ public final class AdapterStore: Sendable {
 
     private init() {
       fingerprint = nil
-      read = { throw ModelError($0.path, reason: "cannot be read without a base") }
+      preparer = nil
     }
 
     func fits(_ version: AdapterVersion) -> Bool { fingerprint == nil || fingerprint == version.base }
@@ -62,8 +61,6 @@ public final class AdapterStore: Sendable {
     /// Why a folder under `--adapters`, or contents in the data folder, cannot be used; by name, or by hash.
     var refusals: [String: String] = [:]
     var damages: [String: String] = [:]
-    /// Taken out, with memory that has not gone back to the system yet.
-    var released: [Weak] = []
     /// Who waits for contents that are being read.
     var waiting: [String: [@Sendable (Result<Adapter, AdapterError>) -> Void]] = [:]
   }
@@ -80,14 +77,17 @@ public final class AdapterStore: Sendable {
   /// Reads contents that requests wait for, one after the other.
   let loader = BackgroundQueue(label: "adapter loader", niceness: 4)
   private let dataFolder: DataFolder
+  private let logger: Logger
 
   /// Reads what is known, and removes contents that nothing refers to. Nothing is loaded yet: `scan` does that.
+  /// - Parameter logger: told of adapters that have to be prepared again, or cannot be
   /// - Throws: `ModelError` naming the file or folder that cannot be used
   public init(
     dataFolder: DataFolder, database: MetadataDatabase, binding: Binding, folder: URL? = nil,
-    settings: Settings = Settings()
+    settings: Settings = Settings(), logger: Logger = Logger(label: "graft") { _ in SwiftLogNoOpLogHandler() }
   ) throws {
     self.dataFolder = dataFolder
+    self.logger = logger
     self.database = database
     self.binding = binding
     self.settings = settings
@@ -178,35 +178,20 @@ public final class AdapterStore: Sendable {
     state.records.values.contains { $0.isLoaded && $0.current?.contentHash == hash }
   }
 
-  /// Sees to it that the memory of adapters that were taken out goes back to the system, soon or when the last request
-  /// that runs with one has ended.
-  func release(_ adapters: [Adapter]) {
-    guard !adapters.isEmpty else { return }
-    let released = adapters.map(Weak.init)
-    let isFirst = state.withLock { state in
-      defer { state.released += released }
-      return state.released.isEmpty
+  /// Maps an adapter's folder; where that was not prepared, or is damaged, it is prepared after `verify` has found the
+  /// files intact that the adapter is made of.
+  func open(_ folder: URL, hash: String, verify: () throws -> Void = {}) throws -> Adapter {
+    guard let preparer = binding.preparer else {
+      throw ModelError(folder.path, reason: "cannot be read without a base")
     }
-    if isFirst { trimSoon() }
-  }
-
-  private func trimSoon() {
-    DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(500)) { [weak self] in
-      guard let self else { return }
-      let (before, after) = state.withLock { state in
-        let before = state.released.count
-        state.released.removeAll { $0.adapter == nil }
-        return (before, state.released.count)
-      }
-      if after < before { malloc_trim(0) }
-      if after > 0 { trimSoon() }
+    do {
+      if let adapter = try preparer.map(folder, hash: hash) { return adapter }
+    } catch {
+      logger.warning("adapter is prepared again", metadata: ["reason": "\(error)"])
     }
-  }
-
-  final class Weak: Sendable {
-    // A weak reference is loaded atomically.
-    nonisolated(unsafe) weak var adapter: Adapter?
-
-    init(_ adapter: Adapter) { self.adapter = adapter }
+    try verify()
+    let (adapter, failure) = try preparer.prepare(folder, hash: hash)
+    if let failure { logger.warning("adapter is not mapped", metadata: ["reason": "\(failure)"]) }
+    return adapter
   }
 }

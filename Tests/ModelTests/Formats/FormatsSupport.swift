@@ -20,8 +20,11 @@ struct TemporaryFolder {
   func remove() { try? FileManager.default.removeItem(at: url) }
 
   func write(_ name: String, _ bytes: [UInt8]) throws -> URL {
-    // Not by Data.write, which waits for the disk; the fuzz tests write thousands of files.
-    let file = url.appendingPathComponent(name)
+    try Self.overwrite(url.appendingPathComponent(name), bytes)
+  }
+
+  /// Not by Data.write, which waits for the disk; the fuzz tests write thousands of files.
+  static func overwrite(_ file: URL, _ bytes: [UInt8]) throws -> URL {
     let stream = try #require(fopen(file.path, "w"))
     defer { fclose(stream) }
     try #require(fwrite(bytes, 1, bytes.count, stream) == bytes.count)

@@ -110,7 +110,7 @@ import Testing
     let length = Int(bytes[8]) | Int(bytes[9]) << 8 | Int(bytes[10]) << 16
     var random = TinyRandom(seed: 5)
     // Every byte of the front, and of each section its ends and some between.
-    var places = Array(0..<16 + length + PreparedHeader.checksumLength).filter { $0 < 16 || $0 % 3 == 0 }
+    var places = Array(0..<16 + length + PreparedFront.checksumLength).filter { $0 < 16 || $0 % 3 == 0 }
     for section in header.sections {
       places += [section.offset, section.offset + section.length - 1]
       for _ in 0..<8 { places.append(section.offset + Int.random(in: 0..<section.length, using: &random)) }

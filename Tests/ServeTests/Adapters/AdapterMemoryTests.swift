@@ -31,6 +31,7 @@ import Testing
     #expect(loaded(store) == ["b", "c"])
     #expect(try store.adapter("a").contentHash == hash)
     #expect(store.memoryInUse.bytes == 2 * one)
+    #expect(setting.conversionCount == 3, "what comes back is only mapped")
   }
 
   @Test func pinnedOnesStay() throws {

@@ -110,6 +110,7 @@ import Testing
       var store: AdapterStore? = try setting.open()
       let hash = try #require(try store?.load(name: "x", path: "x").current?.contentHash)
       store = nil
+      try FileManager.default.removeItem(at: setting.preparedURL(hash))
       let weights = setting.contentsURL.appending(path: hash).appending(path: "adapter_model.safetensors")
       var data = try Data(contentsOf: weights)
       switch damage {
@@ -132,6 +133,65 @@ import Testing
     }
   }
 
+  @Test func aRestartConvertsNothing() throws {
+    for (seed, name) in ["x", "y"].enumerated() { try setting.write(name, seed: UInt64(seed)) }
+    var store: AdapterStore? = try setting.open()
+    _ = try store?.scan()
+    #expect(setting.conversionCount == 2)
+    for _ in 0..<2 {
+      store = nil
+      store = try setting.open()
+      _ = try store?.scan()
+      for name in ["x", "y"] { #expect(try store?.adapter(name).rank == 4) }
+      // The same contents under another name.
+      try store?.load(name: "z", path: "x")
+    }
+    #expect(setting.conversionCount == 2 && setting.log.isEmpty)
+  }
+
+  @Test func aDamagedPreparedFileIsMadeAnew() throws {
+    try setting.write("x")
+    var store: AdapterStore? = try setting.open()
+    let hash = try #require(try store?.load(name: "x", path: "x").current?.contentHash)
+    let prepared = setting.preparedURL(hash)
+    let intact = try Data(contentsOf: prepared)
+    let damages = [
+      Data(), intact.dropLast(), intact.prefix(20), Data(intact.map { $0 ^ 1 }),
+      intact.prefix(900) + intact.dropFirst(901),
+    ]
+    for (damage, data) in damages.enumerated() {
+      store = nil
+      try data.write(to: prepared)
+      store = try setting.open()
+      #expect(try store?.adapter("x").rank == 4)
+      #expect(store?.listing("x")?.state == .loaded)
+      #expect(try Data(contentsOf: prepared) == intact)
+      #expect(setting.conversionCount == damage + 2 && setting.log.count == damage + 1)
+      #expect(setting.log.last?.contains(prepared.path) == true)
+    }
+    store = nil
+    try FileManager.default.removeItem(at: prepared)
+    store = try setting.open()
+    #expect(try store?.adapter("x").rank == 4)
+    #expect(try Data(contentsOf: prepared) == intact)
+    #expect(setting.log.count == 5, "one that is missing is nothing unusual")
+  }
+
+  @Test func damageToTheSourceFilesIsHealedWhileThePreparedOneServes() throws {
+    try setting.write("x")
+    var store: AdapterStore? = try setting.open()
+    let hash = try #require(try store?.load(name: "x", path: "x").current?.contentHash)
+    store = nil
+    let weights = setting.contentsURL.appending(path: hash).appending(path: "adapter_model.safetensors")
+    let intact = try Data(contentsOf: weights)
+    try intact.dropLast(100).write(to: weights)
+    store = try setting.open()
+    #expect(try store?.adapter("x").rank == 4)
+    #expect(try store?.load(name: "x", path: "x").currentNumber == 1)
+    #expect(try Data(contentsOf: weights) == intact)
+    #expect(FileManager.default.fileExists(atPath: setting.preparedURL(hash).path))
+  }
+
   @Test func leftoversGoAtTheNextStart() throws {
     try setting.write("x")
     var store: AdapterStore? = try setting.open()
@@ -143,7 +203,14 @@ import Testing
       try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
       try Data("x".utf8).write(to: url.appending(path: "adapter_config.json"))
     }
+    let contents = setting.contentsURL.appending(path: hash)
+    for name in [".\(setting.preparedURL(hash).lastPathComponent).Ab12Cd", "prepared-f32-0-v0.graft", "notes"] {
+      try Data("x".utf8).write(to: contents.appending(path: name))
+    }
     store = try setting.open()
     #expect(setting.stored == [hash, "of-the-user"])
+    #expect(
+      Set(try FileManager.default.contentsOfDirectory(atPath: contents.path))
+        == Set(AdapterContents.fileNames + [setting.preparedURL(hash).lastPathComponent, "notes"]))
   }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Kernels
+import Logging
 import Model
 import Synchronization
 import TestSupport
@@ -9,16 +10,19 @@ import TestSupport
 /// A tiny model with a data folder, on which stores are opened one after the other as a server's restarts would.
 final class StoreSetting {
   let model: TinyModel
-  let base: Base
-  /// How many adapters were read.
-  private let reads = Mutex(0)
-  var readCount: Int { reads.withLock { $0 } }
+  private let preparer: CountingPreparer
+  /// How many adapters were brought into memory, and how many of them were converted for that.
+  var readCount: Int { preparer.counts.withLock { $0.reads } }
+  var conversionCount: Int { preparer.counts.withLock { $0.conversions } }
+  private let lines = LogLines()
+  /// What was logged.
+  var log: [String] { lines.all.withLock { $0 } }
   var dataURL: URL { model.root.appending(path: "data") }
   var contentsURL: URL { dataURL.appending(path: "adapters") }
 
   init() throws {
     model = try TinyModel(TinyShape(layers: 1))
-    base = try model.base()
+    preparer = CountingPreparer(AdapterPreparer(base: try model.base(), mode: .f32))
   }
 
   func open(
@@ -32,26 +36,24 @@ final class StoreSetting {
       return held != nil
     }
     let folder = if let held { held } else { try DataFolder(dataURL) }
-    let base = base
-    // The setting outlives its stores.
-    nonisolated(unsafe) let setting = self
+    preparer.gate.withLock { $0 = gate }
     return try AdapterStore(
       dataFolder: folder, database: try MetadataDatabase(folder),
-      binding: .init(fingerprint: fingerprint) { url in
-        gate?.wait()
-        setting.reads.withLock { $0 += 1 }
-        return try Adapter(peft: url, base: base, mode: .f32)
-      },
+      binding: .init(fingerprint: fingerprint, preparer: preparer),
       folder: hasFolder ? model.adaptersFolder : nil,
       settings: .init(
         memory: memory, versionsKept: versionsKept, sizeLimit: sizeLimit, reservedNames: ["tiny"],
-        patience: .milliseconds(200)))
+        patience: .milliseconds(200)),
+      logger: Logger(label: "test") { [lines] _ in lines })
   }
 
   @discardableResult
   func write(_ name: String, rank: Int = 4, seed: UInt64 = 1, in parent: URL? = nil) throws -> URL {
     try model.writeAdapter(name, ranks: [.q: rank], seed: seed, in: parent).folder
   }
+
+  /// The prepared file of contents in the data folder.
+  func preparedURL(_ hash: String) -> URL { preparer.location(in: contentsURL.appending(path: hash)) }
 
   /// Hashes of the contents in the data folder.
   var stored: Set<String> {
@@ -60,6 +62,56 @@ final class StoreSetting {
 
   /// Bytes in memory of what `write` makes with its default rank.
   static let adapterBytes = 4 * (4 * 96 + 96 * 4) + 64
+}
+
+/// Counts what an adapter's preparer does, and has it wait.
+private final class CountingPreparer: AdapterPreparing {
+  let counts = Mutex((reads: 0, conversions: 0))
+  /// Signalled for each adapter that may be mapped.
+  let gate = Mutex<DispatchSemaphore?>(nil)
+  private let preparer: AdapterPreparer
+
+  init(_ preparer: AdapterPreparer) { self.preparer = preparer }
+
+  func location(in folder: URL) -> URL { preparer.location(in: folder) }
+
+  func check(_ folder: URL) throws { try preparer.check(folder) }
+
+  func map(_ folder: URL, hash: String) throws -> Adapter? {
+    gate.withLock { $0 }?.wait()
+    let adapter = try preparer.map(folder, hash: hash)
+    if adapter != nil { counts.withLock { $0.reads += 1 } }
+    return adapter
+  }
+
+  func prepare(_ folder: URL, hash: String) throws -> (adapter: Adapter, failure: (any Error)?) {
+    counts.withLock { ($0.reads, $0.conversions) = ($0.reads + 1, $0.conversions + 1) }
+    return try preparer.prepare(folder, hash: hash)
+  }
+}
+
+/// Keeps each line's metadata.
+private final class LogLines: LogHandler {
+  let all = Mutex<[String]>([])
+  var logLevel: Logger.Level {
+    get { .trace }
+    set {}
+  }
+  var metadata: Logger.Metadata {
+    get { [:] }
+    set {}
+  }
+  subscript(metadataKey _: String) -> Logger.Metadata.Value? {
+    get { nil }
+    set {}
+  }
+
+  func log(
+    level: Logger.Level, message: Logger.Message, metadata: Logger.Metadata?, source: String, file: String,
+    function: String, line: UInt
+  ) {
+    all.withLock { $0.append("\(message) \(metadata ?? [:])") }
+  }
 }
 
 extension AdapterStore {

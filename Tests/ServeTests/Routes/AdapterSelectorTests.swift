@@ -64,7 +64,7 @@ import Testing
       let folder = try DataFolder(model.root.appending(path: "data"))
       let store = try AdapterStore(
         dataFolder: folder, database: try MetadataDatabase(folder),
-        binding: .init(fingerprint: base.fingerprint) { try Adapter(peft: $0, base: base, mode: .f32) },
+        binding: .init(fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: .f32)),
         folder: model.adaptersFolder)
       for (seed, name) in ["a", "b", "c"].enumerated() {
         _ = try model.writeAdapter(name, ranks: [.q: 4], seed: UInt64(seed))

@@ -1,0 +1,47 @@
+import Foundation
+import Kernels
+
+/// Reads a PEFT folder, whole or not at all, and lays it out stack by stack as the kernels want it; DoRA's row norms are
+/// taken of the base.
+///
+/// No more than one module of it is in memory in f32. Takes a pass over the base's weights for DoRA, and runs on the
+/// caller's thread alone.
+struct AdapterConverter {
+  let layout: AdapterLayout
+  var usesDoRA: Bool { reader.peft.usesDoRA }
+  private let reader: PEFTReader
+  private let base: Base
+  private let compute = Compute(pool: ThreadPool(threads: 1), mode: .f32)
+
+  /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
+  init(peft folder: URL, base: Base, element: LowRank.Element) throws {
+    let reader = try PEFTReader(folder: folder, config: base.config)
+    let modules = try reader.targets.map {
+      AdapterLayout.Module(layer: $0.layer, linear: $0.linear, rank: $0.rank, scale: try reader.scale($0))
+    }
+    layout = AdapterLayout(modules, config: base.config, element: element, usesDoRA: reader.peft.usesDoRA)
+    self.reader = reader
+    self.base = base
+  }
+
+  /// Puts a stack's parts where they belong.
+  /// - Parameter memory: `stack.length` zeros on a cache line
+  /// - Throws: `ModelError` naming the tensor that is wrong
+  func convert(_ stack: AdapterLayout.Stack, into memory: UnsafeMutableRawPointer) throws {
+    for place in stack.places {
+      let module = try reader.module(reader.targets[place.index])
+      place.factors.putA(module.a, into: memory + place.a)
+      place.factors.putB(module.b, into: memory + place.b)
+      if let offset = place.rowFactors, let magnitude = module.magnitude {
+        place.factors.putRowFactors(rowFactors(module, magnitude), into: memory + offset)
+      }
+    }
+  }
+
+  private func rowFactors(_ module: PEFTAdapter.Module, _ magnitude: [Float]) -> [Float] {
+    let (matrix, first) = base.matrix(module.linear, layer: module.layer)
+    return compute.rowFactors(
+      matrix, rows: first..<first + magnitude.count, a: module.a, b: module.b, rank: module.rank, scale: module.scale,
+      magnitude: magnitude)
+  }
+}
