@@ -22,11 +22,23 @@ static const short graft_ev_read = EV_READ;
 static const short graft_ev_write = EV_WRITE;
 static const short graft_ev_signal = EV_SIGNAL;
 static const short graft_ev_persist = EV_PERSIST;
+static const short graft_ev_edge = EV_ET;
 
 static const short graft_bev_event_eof = BEV_EVENT_EOF;
 static const short graft_bev_event_error = BEV_EVENT_ERROR;
 static const short graft_bev_event_timeout = BEV_EVENT_TIMEOUT;
 static const short graft_bev_event_connected = BEV_EVENT_CONNECTED;
+
+// A base that can tell of a descriptor's every change once (EV_ET), whatever the environment says of its methods.
+static inline struct event_base *graft_event_base_new(void) {
+  struct event_config *config = event_config_new();
+  if (!config) return NULL;
+  event_config_require_features(config, EV_FEATURE_ET);
+  event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
+  struct event_base *base = event_base_new_with_config(config);
+  event_config_free(config);
+  return base;
+}
 
 // A listening socket that is bound already; accepted sockets come non-blocking and close-on-exec.
 static inline struct evconnlistener *graft_listener_new(

@@ -9,7 +9,7 @@ import Synchronization
 
 /// Compute threads that share out the parts of one task at a time; the caller's thread is one of them.
 ///
-/// Workers spin for a few tens of microseconds after a task, as the next one usually follows at once, then park.
+/// Workers spin for one or two hundred microseconds after a task, as the next one usually follows at once, then park.
 /// Which thread does a part never changes the part's result.
 ///
 /// `@unchecked Sendable`: `task` is written only by the caller of `run`, before the generation that publishes it;
@@ -101,14 +101,18 @@ public final class ThreadPool: @unchecked Sendable {
         while unfinishedWorkers.load(ordering: .acquiring) > 0 {
           spins += 1
           graft_pause()
-          if spins > Self.spinLimit { sched_yield() }
+          if spins > Self.pausesToYield { sched_yield() }
         }
         task = nil
       }
     }
   }
 
-  private static let spinLimit = 2_000
+  /// Pauses before a thread that waits for the others leaves its core to whoever wants it.
+  private static let pausesToYield = 2_000
+  /// Pauses before a worker parks: more than what comes between two passes of the model takes, since waking a parked
+  /// thread costs the caller tens of microseconds where the machine is virtual.
+  private static let pausesToPark = 8_000
 
   private func takeRanges() {
     guard let task else { return }
@@ -134,7 +138,7 @@ public final class ThreadPool: @unchecked Sendable {
         if stopping.load(ordering: .relaxed) { return }
         spins += 1
         graft_pause()
-        if spins > Self.spinLimit {
+        if spins > Self.pausesToPark {
           park(seen)
           spins = 0
         }

@@ -1,20 +1,3 @@
-import Kernels
-
-/// Buffers that sampling needs, made once and used by one thread for one token after another.
-///
-/// `@unchecked Sendable`: whoever draws has it to himself for that time.
-public final class SamplingWorkspace: @unchecked Sendable {
-  let logits, weights: AlignedBuffer<Float>
-  let ids: AlignedBuffer<Int32>
-
-  /// - Parameter vocabularySize: the longest row of logits
-  public init(vocabularySize: Int) {
-    logits = AlignedBuffer(count: vocabularySize)
-    weights = AlignedBuffer(count: vocabularySize)
-    ids = AlignedBuffer(count: vocabularySize)
-  }
-}
-
 /// Tokens that stay in the draw, chosen by weight without sorting the vocabulary. Of equal weights the lower id comes
 /// first.
 struct Candidates {

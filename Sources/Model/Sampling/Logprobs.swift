@@ -28,7 +28,7 @@ public struct LogitRow {
     self.compute = compute
   }
 
-  /// The lowest id among the greatest logits.
+  /// The lowest id among the greatest logits; 0 where none is a number.
   public var argmax: Int32 {
     values.baseAddress.map { Int32(VectorScan.argmax($0, count: values.count)) } ?? 0
   }

@@ -12,26 +12,24 @@ public struct Sampler: Sendable {
     adjustments = LogitAdjustments(parameters, prompt: prompt)
   }
 
-  /// The next token.
+  /// The next token, on whatever thread; `accept` takes it in.
   /// - Parameters:
   ///   - index: of the token among those generated, from 0
   ///   - workspace: made for at least as long a row
-  public mutating func draw(
+  public func draw(
     _ row: LogitRow, index: Int, compute: Compute, workspace: SamplingWorkspace
   ) -> Int32 {
     guard let values = row.values.baseAddress, row.values.count <= workspace.logits.count else { return row.argmax }
     let count = row.values.count
-    var logits = values
-    if !adjustments.isEmpty {
-      let copy = workspace.logits.pointer
-      copy.update(from: values, count: count)
-      adjustments.apply(to: copy, count: count)
-      logits = UnsafePointer(copy)
-    }
-    let token = choose(logits, count, index, compute, workspace)
-    adjustments.accept(token)
-    return token
+    guard !adjustments.isEmpty else { return choose(values, count, index, compute, workspace) }
+    let copy = workspace.logits.pointer
+    copy.update(from: values, count: count)
+    adjustments.apply(to: copy, count: count)
+    return choose(copy, count, index, compute, workspace)
   }
+
+  /// Takes in a token of the answer, for the draws after it.
+  public mutating func accept(_ token: Int32) { adjustments.accept(token) }
 
   private func choose(
     _ logits: UnsafePointer<Float>, _ count: Int, _ index: Int, _ compute: Compute, _ workspace: SamplingWorkspace

@@ -3,6 +3,8 @@ enum VectorScan {
   private typealias Lanes = SIMD16<Float>
   /// Floats that are looked at one by one only if the greatest of them is wanted.
   static let stretch = 128
+  /// Floats among which the greatest is looked for one by one.
+  private static let searchLength = 1024
 
   private static func load(_ values: UnsafePointer<Float>) -> Lanes {
     UnsafeRawPointer(values).loadUnaligned(as: Lanes.self)
@@ -17,8 +19,7 @@ enum VectorScan {
       lanes.replace(with: next, where: next .> lanes)
       i += 16
     }
-    var best = -Float.infinity
-    for lane in lanes.indices where lanes[lane] > best { best = lanes[lane] }
+    var best = highest(lanes)
     while i < count {
       if values[i] > best { best = values[i] }
       i += 1
@@ -26,12 +27,20 @@ enum VectorScan {
     return best
   }
 
+  /// In few steps that wait for each other, since a vocabulary has many stretches.
+  private static func highest(_ lanes: Lanes) -> Float {
+    let eight = lanes.lowHalf.replacing(with: lanes.highHalf, where: lanes.highHalf .> lanes.lowHalf)
+    let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
+    let two = four.lowHalf.replacing(with: four.highHalf, where: four.highHalf .> four.lowHalf)
+    return two.y > two.x ? two.y : two.x
+  }
+
   /// Where the greatest of `count` values stands first; 0 if none is a number.
   static func argmax(_ values: UnsafePointer<Float>, count: Int) -> Int {
     var best = -Float.infinity
     var start = 0
-    for at in stride(from: 0, to: count, by: stretch) {
-      let highest = maximum(values + at, count: min(stretch, count - at))
+    for at in stride(from: 0, to: count, by: searchLength) {
+      let highest = maximum(values + at, count: min(searchLength, count - at))
       if highest > best { (best, start) = (highest, at) }
     }
     for i in start..<count where values[i] == best { return i }

@@ -40,7 +40,7 @@ public final class Engine: @unchecked Sendable {
   private let cache: KeyValueCache
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
-  private let samplingWorkspace: SamplingWorkspace
+  private let samplingWorkspaces: SamplingWorkspaces
   private let cachesPrefixes: Bool
   private var scheduler: Scheduler
   private var training: (any SlicedWork)?
@@ -60,7 +60,7 @@ public final class Engine: @unchecked Sendable {
     cachesPrefixes = settings.cachesPrefixes
     inbox = EngineInbox(capacity: max(settings.maxQueue, 1))
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
-    samplingWorkspace = SamplingWorkspace(vocabularySize: transformer.base.config.vocabularySize)
+    samplingWorkspaces = SamplingWorkspaces(vocabularySize: transformer.base.config.vocabularySize)
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(
@@ -141,11 +141,10 @@ public final class Engine: @unchecked Sendable {
         }
       }
       act()
-      recordState()
     }
   }
 
-  /// Does what the scheduler says, up to the next pass.
+  /// Does what the scheduler says, up to the next pass, and shows the state after it.
   private func act() {
     while true {
       let action = scheduler.next(
@@ -155,8 +154,10 @@ public final class Engine: @unchecked Sendable {
       case .preempt(let id): preempt(id)
       case .expire(let id): expire(id)
       case .step(let slices): return step(slices)
-      case .train: return train()
-      case .idle: return
+      case .train:
+        train()
+        return recordState()
+      case .idle: return recordState()
       }
     }
   }
@@ -333,15 +334,15 @@ public final class Engine: @unchecked Sendable {
   }
 
   /// What is shown of the engine between passes.
-  private func recordState() {
-    metrics.update { state in
-      state.running = scheduler.runningCount
-      state.blocksTotal = cache.blockCount
-      state.blocksCached = cache.cachedBlockCount
-      state.blocksUsed = cache.blockCount - cache.freeBlockCount
-      state.bytesPerBlock = cache.bytesPerBlock
-      state.evictions = cache.evictions
-    }
+  private func recordState() { metrics.update { show(in: &$0) } }
+
+  private func show(in state: inout EngineMetrics.State) {
+    state.running = scheduler.runningCount
+    state.blocksTotal = cache.blockCount
+    state.blocksCached = cache.cachedBlockCount
+    state.blocksUsed = cache.blockCount - cache.freeBlockCount
+    state.bytesPerBlock = cache.bytesPerBlock
+    state.evictions = cache.evictions
   }
 
   // MARK: a pass
@@ -364,30 +365,23 @@ public final class Engine: @unchecked Sendable {
           tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
           table: generation.table, adapters: generation.request.adapters, logits: item.wanted)
       })
-    transformer.forward(batch, cache: cache) { logits, ld in
-      var row = 0
-      for index in work.indices {
-        let (generation, positions) = (work[index].generation, work[index].positions)
-        let rows = (row..<row + work[index].wanted.count).map { index in
-          LogitRow(
-            UnsafeBufferPointer(start: logits + index * ld, count: transformer.base.config.vocabularySize),
-            compute: transformer.compute)
-        }
-        row += rows.count
-        let before = generation.usage.completionTokens
-        work[index].isOver = generation.advance(
-          positions, rows: rows, compute: transformer.compute, workspace: samplingWorkspace)
-        work[index].madeToken = generation.usage.completionTokens > before
-      }
+    var records: [TokenRecord] = []
+    transformer.forward(batch, cache: cache) { logits, ld in records = read(work, logits, ld) }
+    var row = 0
+    for index in work.indices {
+      let (generation, count) = (work[index].generation, work[index].wanted.count)
+      let before = generation.usage.completionTokens
+      work[index].isOver = generation.advance(work[index].positions, records: records[row..<row + count])
+      work[index].madeToken = generation.usage.completionTokens > before
+      row += count
     }
     for item in work { settle(item) }
     let ended = ContinuousClock.now
-    recordStep(work, rows: batch.rowCount, started, ended)
     for item in work where item.isOver {
       remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
     }
     for id in scheduler.prompts { generations[id].map(takeOver) }
-    recordState()
+    record(work, rows: batch.rowCount, started, ended)
     // All at once, so that the loop's thread is woken once.
     for item in work { item.generation.flush() }
     // With all that goes with a pass: training's share is one of the whole time.
@@ -420,10 +414,32 @@ public final class Engine: @unchecked Sendable {
     publish(generation, partial: completesPrompt)
   }
 
-  private func recordStep(
+  /// What the wanted rows say, read by all the pool's threads.
+  /// - Parameter logits: [wanted rows][ld]
+  private func read(_ work: [Work], _ logits: UnsafeMutablePointer<Float>, _ ld: Int) -> [TokenRecord] {
+    let rows = work.flatMap { item in
+      item.wanted.map { (generation: item.generation, position: item.positions.lowerBound + $0) }
+    }
+    let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
+    return Array(unsafeUninitializedCapacity: rows.count) { records, count in
+      count = rows.count
+      guard let records = records.baseAddress else { return }
+      compute.pool.run(parts: rows.count) { row in
+        let logits = LogitRow(UnsafeBufferPointer(start: logits + row * ld, count: vocabulary), compute: compute)
+        let (generation, position) = rows[row]
+        let workspace = samplingWorkspaces.take()
+        let record = generation.read(logits, at: position, compute: compute, workspace: workspace)
+        samplingWorkspaces.giveBack(workspace)
+        (records + row).initialize(to: record)
+      }
+    }
+  }
+
+  private func record(
     _ work: [Work], rows: Int, _ started: ContinuousClock.Instant, _ ended: ContinuousClock.Instant
   ) {
     metrics.update { state in
+      show(in: &state)
       state.stepSeconds.observe(started.duration(to: ended) / .seconds(1))
       state.batchRows.observe(Double(rows))
       for item in work where item.madeToken {

@@ -106,44 +106,57 @@ final class Generation {
     return lower < upper ? lower..<upper : 0..<0
   }
 
-  /// Takes in a pass's logits; returns true when the generation has ended.
-  /// - Parameters:
-  ///   - rows: one for each of `wantedLogits(positions)`
-  ///   - workspace: the engine's, for sampling
-  func advance(_ positions: Range<Int>, rows: [LogitRow], compute: Compute, workspace: SamplingWorkspace) -> Bool {
-    if isScoring { scorePrompt(positions, rows) }
+  /// What the logits at a position say: the token after it, drawn where none is known yet, and its logprobs if they
+  /// were asked for. Changes nothing, so rows are read on many threads at once.
+  func read(_ row: LogitRow, at position: Int, compute: Compute, workspace: SamplingWorkspace) -> TokenRecord {
+    let next = position + 1
+    let token =
+      next < tokens.count
+      ? tokens[next] : sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
+    var record = record(token)
+    if let count = request.topLogprobs {
+      let sum = row.logSumExp
+      record.logprob = row.logprob(token, logSumExp: sum).logprob
+      record.top = row.top(count, logSumExp: sum)
+    }
+    return record
+  }
+
+  /// Takes in what a pass has computed; returns true when the generation has ended.
+  /// - Parameter records: what was read at each of `wantedLogits(positions)`
+  func advance(_ positions: Range<Int>, records: ArraySlice<TokenRecord>) -> Bool {
+    if isScoring { scorePrompt(records) }
     computed = positions.upperBound
     if !isPromptComputed, computed >= request.prompt.count {
       isPromptComputed = true
       tellPrompt()
       if request.maxTokens == 0 { return end(.length) }
     }
-    guard computed == tokens.count, let row = rows.last else { return false }
-    return generate(row, compute, workspace)
+    guard computed == tokens.count, let record = records.last else { return false }
+    return accept(record)
   }
 
-  private func scorePrompt(_ positions: Range<Int>, _ rows: [LogitRow]) {
-    if scored == 0, promptRecords.isEmpty { promptRecords.append(record(request.prompt[0], nil)) }
-    for row in rows where scored < lastScored {
-      promptRecords.append(record(request.prompt[scored + 1], row))
-      scored += 1
-    }
+  private func scorePrompt(_ records: ArraySlice<TokenRecord>) {
+    if scored == 0, promptRecords.isEmpty { promptRecords.append(record(request.prompt[0])) }
+    let new = records.prefix(lastScored - scored)
+    promptRecords += new
+    scored += new.count
   }
 
   private func tellPrompt() {
     guard request.echoesPrompt else { return }
-    if promptRecords.isEmpty { promptRecords = request.prompt.map { record($0, nil) } }
+    if promptRecords.isEmpty { promptRecords = request.prompt.map(record) }
     if request.scoresPrompt, group.isShared { group.records = promptRecords }
     events.append(.prompt(promptRecords))
     promptRecords = []
   }
 
-  private func generate(_ row: LogitRow, _ compute: Compute, _ workspace: SamplingWorkspace) -> Bool {
-    let token = sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
-    tokens.append(token)
+  private func accept(_ record: TokenRecord) -> Bool {
+    sampler.accept(record.token)
+    tokens.append(record.token)
     usage.completionTokens += 1
-    if endTokens.contains(token), !request.ignoresEndOfText { return end(.stop) }
-    let shown = output.push(record(token, row))
+    if endTokens.contains(record.token), !request.ignoresEndOfText { return end(.stop) }
+    let shown = output.push(record)
     emit(shown)
     if output.isStopped { return end(.stop) }
     return usage.completionTokens == request.maxTokens ? end(.length) : false
@@ -177,13 +190,7 @@ final class Generation {
     }
   }
 
-  private func record(_ token: Int32, _ row: LogitRow?) -> TokenRecord {
-    var record = TokenRecord(token: token, bytes: tokenizer.tokenBytes(token) ?? [], logprob: nil, top: [])
-    if let row, let count = request.topLogprobs {
-      let sum = row.logSumExp
-      record.logprob = row.logprob(token, logSumExp: sum).logprob
-      record.top = row.top(count, logSumExp: sum)
-    }
-    return record
+  private func record(_ token: Int32) -> TokenRecord {
+    TokenRecord(token: token, bytes: tokenizer.tokenBytes(token) ?? [], logprob: nil, top: [])
   }
 }

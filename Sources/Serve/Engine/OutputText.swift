@@ -19,8 +19,11 @@ struct OutputText {
 
   /// Adds a token; returns what may be shown by now.
   mutating func push(_ record: TokenRecord) -> (text: String, tokens: [TokenRecord]) {
+    let text = decoder.push(record.token)
+    // Nothing to hold back, as is usual.
+    if stops.isEmpty, heldTokens.isEmpty, held.isEmpty, !decoder.hasPending { return (text, [record]) }
     let begin = heldTokens.last?.end ?? held.count
-    held += Array(decoder.push(record.token).utf8)
+    held += Array(text.utf8)
     // A token that ends inside a character is shown with the token that completes it.
     heldTokens.append((record, begin, held.count + (decoder.hasPending ? 1 : 0)))
     return release(final: false)

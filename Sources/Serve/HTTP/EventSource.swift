@@ -24,8 +24,10 @@ final class EventSource {
   }
 
   /// Calls `work` whenever `descriptor` is readable, until disarmed.
-  convenience init(loop: EventLoop, descriptor: Int32, readPersist work: @escaping () -> Void) {
-    self.init(loop: loop, descriptor: descriptor, events: graft_ev_read | graft_ev_persist, work)
+  /// - Parameter onChange: only once each time that more can be read, so that it need not be read at all
+  convenience init(loop: EventLoop, descriptor: Int32, onChange: Bool = false, readPersist work: @escaping () -> Void) {
+    let edge = onChange ? graft_ev_edge : 0
+    self.init(loop: loop, descriptor: descriptor, events: graft_ev_read | graft_ev_persist | edge, work)
   }
 
   deinit { free() }

@@ -108,13 +108,22 @@ final class HTTPConnection {
 
   /// Sends what the socket takes right away. libevent would first have the system tell it that the socket is ready,
   /// which costs a token's event more than its writing.
-  func sendAtOnce(_ bytes: UnsafeRawBufferPointer) {
+  /// - Returns: bytes that are buffered now; `nil` where the connection is closed, be it because too many were
+  func sendAtOnce(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    guard phase != .closed else { return nil }
+    let buffered = evbuffer_get_length(output)
+    guard buffered < configuration.maxBufferedBytes else {
+      close()
+      return nil
+    }
     var sent = 0
-    if phase != .closed, isPlain, outputBytes == 0 {
+    if isPlain, buffered == 0 {
       // An error comes again when libevent writes the rest.
       sent = max(Glibc.write(socket, bytes.baseAddress, bytes.count), 0)
+      if sent == bytes.count { return 0 }
     }
     send(UnsafeRawBufferPointer(rebasing: bytes[sent...]))
+    return phase == .closed ? nil : buffered + bytes.count - sent
   }
 
   // MARK: Moving on

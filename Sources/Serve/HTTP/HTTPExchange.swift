@@ -26,6 +26,8 @@ public final class HTTPExchange: @unchecked Sendable {
   private var response = ResponseState.none
   private var framing = HTTPResponseHead.Framing.chunked
   private var sendsBody = true
+  /// Room for what `write` sends, kept so that a stream's every event does not ask for memory.
+  private var chunk: [UInt8] = []
   private var awaitsContinue: Bool
   private var sink = BodySink.undecided
   private var received = 0
@@ -166,17 +168,16 @@ public final class HTTPExchange: @unchecked Sendable {
     loop.preconditionInLoop()
     guard let connection, response == .streaming else { return false }
     guard sendsBody, bytes.count > 0 else { return true }
-    guard connection.outputBytes < connection.configuration.maxBufferedBytes else {
-      connection.close()
-      return false
-    }
+    let buffered: Int?
     if framing == .chunked {
-      let chunk = Array("\(String(bytes.count, radix: 16))\r\n".utf8) + bytes + [0x0D, 0x0A]
-      chunk.withUnsafeBytes { connection.sendAtOnce($0) }
+      chunk.removeAll(keepingCapacity: true)
+      chunk.appendChunk(bytes)
+      buffered = chunk.withUnsafeBytes { connection.sendAtOnce($0) }
     } else {
-      connection.sendAtOnce(bytes)
+      buffered = connection.sendAtOnce(bytes)
     }
-    isOverHighWatermark = connection.outputBytes >= connection.configuration.highWatermark
+    guard let buffered else { return false }
+    isOverHighWatermark = buffered >= connection.configuration.highWatermark
     return !isOverHighWatermark
   }
 
@@ -306,5 +307,21 @@ public final class HTTPExchange: @unchecked Sendable {
     drainHandler = nil
     failBody(.disconnected)
     handler?()
+  }
+}
+
+extension [UInt8] {
+  /// Appends a chunk of a chunked body (RFC 9112, section 7.1); `bytes` are some.
+  fileprivate mutating func appendChunk(_ bytes: UnsafeRawBufferPointer) {
+    let digits = (Int.bitWidth - bytes.count.leadingZeroBitCount + 3) / 4
+    for place in (0..<digits).reversed() {
+      let digit = UInt8(truncatingIfNeeded: bytes.count >> (4 * place)) & 15
+      append(digit + (digit < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10))
+    }
+    append(0x0D)
+    append(0x0A)
+    append(contentsOf: bytes)
+    append(0x0D)
+    append(0x0A)
   }
 }

@@ -10,6 +10,8 @@ final class AnswerRun {
     var answer = AnswerContent()
     var parser: ToolCallParser?
     var logprobs: any LogprobsWriter
+    /// Its events that have a text and no logprobs.
+    var piece: EventTemplate?
     var hasOpened = false
     var reason: FinishReason?
     /// Of the tokens shown, for `best_of`.
@@ -33,6 +35,8 @@ final class AnswerRun {
   private var usage = GenerationUsage()
   private var isStreaming = false
   private var isOver = false
+  /// Room for an event.
+  private var event: [UInt8] = []
 
   init(
     _ plan: GenerationPlan, shape: any AnswerShape, model: String, fingerprint: String, exchange: HTTPExchange,
@@ -131,7 +135,9 @@ final class AnswerRun {
     candidates[index].answer.text += found.text
     candidates[index].answer.calls += found.calls
     guard plan.stream else { return }
-    if !found.text.isEmpty || hasTokens && plan.logprobs != nil {
+    if plan.logprobs == nil {
+      if !found.text.isEmpty { send(found.text, index) }
+    } else if !found.text.isEmpty || hasTokens {
       send([shape.piece(index, text: found.text, logprobs: takeLogprobs(index))])
     }
     if !found.calls.isEmpty, let choice = shape.calls(index, found.calls, first: before) { send([choice]) }
@@ -190,9 +196,20 @@ final class AnswerRun {
     }
   }
 
-  private func send(_ choices: [JSONValue]) {
+  private func send(_ choices: [JSONValue]) { exchange.write(chunk(choices)) }
+
+  /// The same as `send` of the shape's piece without logprobs.
+  private func send(_ text: String, _ index: Int) {
+    let piece = candidates[index].piece ?? EventTemplate { chunk([shape.piece(index, text: $0, logprobs: .null)]) }
+    candidates[index].piece = piece
+    event.removeAll(keepingCapacity: true)
+    piece.append(to: &event) { JSONValue.escape(text, into: &$0) }
+    exchange.write(event)
+  }
+
+  private func chunk(_ choices: [JSONValue]) -> [UInt8] {
     let usage = plan.includeUsage ? #","usage":null}"# : "}"
-    exchange.write(SSEWriter.event(chunkOpening + JSONValue.array(choices).encoded + Array(usage.utf8)))
+    return SSEWriter.event(chunkOpening + JSONValue.array(choices).encoded + Array(usage.utf8))
   }
 
   private func endStream() {

@@ -9,8 +9,7 @@ import Testing
 
   private func draw(_ logits: [Float], _ parameters: SamplingParameters, index: Int = 0) -> Int32 {
     logits.withUnsafeBufferPointer {
-      var sampler = Sampler(parameters)
-      return sampler.draw(
+      Sampler(parameters).draw(
         LogitRow($0, compute: compute), index: index, compute: compute,
         workspace: SamplingWorkspace(vocabularySize: logits.count))
     }
