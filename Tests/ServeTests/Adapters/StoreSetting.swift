@@ -106,11 +106,8 @@ private final class LogLines: LogHandler {
     set {}
   }
 
-  func log(
-    level: Logger.Level, message: Logger.Message, metadata: Logger.Metadata?, source: String, file: String,
-    function: String, line: UInt
-  ) {
-    all.withLock { $0.append("\(message) \(metadata ?? [:])") }
+  func log(event: LogEvent) {
+    all.withLock { $0.append("\(event.message) \(event.metadata ?? [:])") }
   }
 }
 
