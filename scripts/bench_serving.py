@@ -8,6 +8,7 @@ with memory for all and once for 100, and a lone request beside `graft bench`. E
 the server that is being measured runs meanwhile.
 
     scripts/bench_serving.py [--clients 1,4,16,64] [--rounds 3] [--threads N] [--no-peers] [--parts load,many,lone]
+                             [--add]
 """
 
 import argparse
@@ -30,7 +31,6 @@ from serving_servers import Graft, LlamaServer
 
 PROMPT, GENERATE = 32, 64
 ADAPTERS, RANK = 16, 16
-PEER_CLIENTS = 16
 MANY, MANY_RANK, MANY_MODULES, MANY_FIT = 1000, 16, ("q_proj", "v_proj"), 100
 LONE = 256  # tokens of the lone request
 LOADS = ("none", "one", "mixed")
@@ -125,9 +125,10 @@ def better_type(threads):
     return min(zip(map(statistics.median, zip(*rounds)), bench.TYPES))[1]
 
 
-def start_peer(threads, files, prompts, results, left_out):
-    """llama-server, once its adapters have been seen to do the same as Graft's; nothing where it cannot be had."""
-    server = None
+def start_peers(threads, counts, files, prompts, results, left_out):
+    """llama-server with a slot for each client, by number of clients, once its adapters have been seen to do the same
+    as Graft's; nothing where it cannot be had."""
+    servers = {}
     try:
         bench.build_llama("llama-bench", "llama-quantize", "llama-server")
         say("comparing the adapters' effect in both servers")
@@ -138,42 +139,41 @@ def start_peer(threads, files, prompts, results, left_out):
                 raise LoadError(f"its adapter on {title} does something else than Graft's: {seen}")
         kind = better_type(threads)
         results["llama_type"] = kind
-        server = LlamaServer(threads, bench.llama_model("135m", kind), files, slots=PEER_CLIENTS)
-        measure(server, prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)
-        return server
+        for count in counts:
+            servers[count] = LlamaServer(threads, bench.llama_model("135m", kind), files, slots=count)
+            measure(servers[count], prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)
     except FAILURES as error:
         left_out.append(f"llama-server could not be measured here: {error}")
-        if server:
+        for server in servers.values():
             server.close()
-        return None
+        servers = {}
+    return servers
 
 
 def measure_load(options, results, left_out):
     """Every program, number of clients, and choice of adapters."""
     folder, names, files = serving_adapters.make("rank16", ADAPTERS, RANK, gguf=options.peers)
-    servers, cases, prompts = [], Cases(), Prompts()
+    graft, peers, cases, prompts = Graft(options.threads, folder, names), {}, Cases(), Prompts()
     try:
-        graft = Graft(options.threads, folder, names)
-        servers.append(("graft", graft, options.clients))
         measure(graft, prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)  # every adapter has been read then
-        peer = start_peer(options.threads, files, prompts, results, left_out) if options.peers else None
-        if peer:
-            label = f"llama-server {results['llama_type']}"
-            servers.append((label, peer, [n for n in options.clients if n == PEER_CLIENTS]))
+        if options.peers:
+            peers = start_peers(options.threads, options.clients, files, prompts, results, left_out)
         for number in range(options.rounds):
             say(f"round {number + 1}/{options.rounds}")
             for clients in options.clients:
                 for load in LOADS:
                     if load == "mixed" and clients == 1:
                         continue  # the same as one adapter
-                    for label, server, counts in servers:
-                        if clients in counts:
-                            asked = prompts.take(clients, requests_each(clients))
-                            cases.run((label, clients, load), lambda: measure(server, asked, adapter_of(load)))
+                    servers = {"graft": graft}
+                    if clients in peers:
+                        servers[f"llama-server {results['llama_type']}"] = peers[clients]
+                    for label, server in servers.items():
+                        asked = prompts.take(clients, requests_each(clients))
+                        cases.run((label, clients, load), lambda: measure(server, asked, adapter_of(load)))
     finally:
-        for _, server, _ in servers:
+        for server in (graft, *peers.values()):
             server.close()
-    results["load"] = cases.rows()
+    results["cases"] = cases.rows()
     left_out += [f"{' '.join(map(str, key))}: {error}" for key, error in cases.errors.items()]
 
 
@@ -192,8 +192,8 @@ def measure_many(options, results, left_out):
             measure_zipf(options, server, title, cases)
         finally:
             server.close()
-    results["many"] = {"adapters": MANY, "rank": MANY_RANK, "modules": MANY_MODULES, "bytes": size, "fit": MANY_FIT,
-                       "cases": cases.rows(), "seconds_to_register": seconds}
+    results |= {"adapters": MANY, "rank": MANY_RANK, "modules": MANY_MODULES, "bytes": size, "fit": MANY_FIT,
+                "cases": cases.rows(), "seconds_to_register": seconds}
     left_out += [f"{' '.join(map(str, key))}: {error}" for key, error in cases.errors.items()]
 
 
@@ -233,7 +233,7 @@ def measure_lone(options, results, _):
     finally:
         server.close()
     rates = {"http": statistics.median(http), "bench": statistics.median(alone)}
-    results["lone"] = rates | {"share": rates["http"] / rates["bench"], "rounds": [http, alone], "tokens": LONE}
+    results |= rates | {"share": rates["http"] / rates["bench"], "runs": [http, alone], "tokens": LONE}
 
 
 def main():
@@ -243,23 +243,26 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--parts", default="load,many,lone")
+    parser.add_argument("--add", action="store_true", help="keep an earlier run's results of the other parts")
     options = parser.parse_args()
     options.clients = [int(count) for count in options.clients.split(",")]
     # Ended from outside, it still ends its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     serving_adapters.packages()
-    results, left_out = {"threads": options.threads, "rounds": options.rounds}, []
+    kept = OUT / "serving.json"
+    results = json.loads(kept.read_text()) if options.add else {}
     parts = {"load": measure_load, "many": measure_many, "lone": measure_lone}
     for part in options.parts.split(","):
+        found, left_out = {"threads": options.threads, "rounds": options.rounds}, []
         try:
-            parts[part](options, results, left_out)
+            parts[part](options, found, left_out)
         except FAILURES as error:
             left_out.append(f"{part} could not be run: {error}")
             say(left_out[-1])
-    results["left_out"] = left_out
+        results[part] = found | {"left_out": left_out}
     OUT.mkdir(parents=True, exist_ok=True)
     text = serving_report.text(results)
-    (OUT / "serving.json").write_text(json.dumps(results, indent=1) + "\n")
+    kept.write_text(json.dumps(results, indent=1) + "\n")
     (OUT / "serving.md").write_text(text)
     print(text)
 

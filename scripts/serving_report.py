@@ -8,23 +8,27 @@ LOADS = {"none": "no adapter", "one": "one adapter", "mixed": "16 adapters, mixe
 
 
 def text(results):
+    """`results` has each part's own: its threads, rounds, figures, and what could not be measured."""
+    some = next(iter(results.values()))
     lines = [
-        f"Serving SmolLM2-135M on {cpu('model name')}, {results['threads']} threads: medians of {results['rounds']} "
-        "interleaved rounds, percentiles over all their requests. Closed loop: each client sends its next request when "
-        "its last has ended. Prompts of 32 random tokens, no two the same, 64 tokens each, greedy, streamed. Adapters "
-        "are random, of rank 16 on all seven linear modules; mixed means that client i has adapter i mod 16.", "",
+        f"Serving SmolLM2-135M on {cpu('model name')}, {some['threads']} threads: medians of interleaved rounds, "
+        "percentiles over all their requests. Closed loop: each client sends its next request when its last has ended. "
+        "Prompts of 32 random tokens, no two the same, 64 tokens each, greedy, streamed. Adapters are random, of rank 16 "
+        "on all seven linear modules; mixed means that client i has adapter i mod 16.", "",
     ]
-    if results.get("load"):
-        lines += [*load_table(results["load"]), "", *ratio_table(results["load"]), ""]
-    if results.get("same_adapters"):
-        lines += [same_adapters(results["same_adapters"]), ""]
-    if results.get("many", {}).get("cases"):
-        lines += [*many_table(results["many"]), ""]
-    if lone := results.get("lone"):
+    if (load := results.get("load", {})).get("cases"):
+        lines += [f"Medians of {load['rounds']} rounds:", "", *load_table(load["cases"]), "",
+                  *ratio_table(load["cases"]), ""]
+        if load.get("same_adapters"):
+            lines += [same_adapters(load["same_adapters"]), ""]
+    if (many := results.get("many", {})).get("cases"):
+        lines += [*many_table(many), ""]
+    if (lone := results.get("lone", {})).get("share"):
         lines += [f"A lone request of {lone['tokens']} tokens decodes at {lone['http']:.1f} tokens/s over HTTP; `graft "
-                  f"bench` at {lone['bench']:.1f} ({lone['share']:.1%}).", ""]
-    for line in results.get("left_out", []):
-        lines += [line, ""]
+                  f"bench` at {lone['bench']:.1f} ({lone['share']:.1%}; medians of {len(lone['runs'][0])}).", ""]
+    for part in results.values():
+        for line in part["left_out"]:
+            lines += [line, ""]
     return "\n".join(lines)
 
 
@@ -56,6 +60,10 @@ def load_table(rows):
     return lines
 
 
+def told(clients):
+    return "1 client" if clients == 1 else f"{clients} clients"
+
+
 def ratio_table(rows):
     by = {(row["program"].split()[0], row["clients"], row["load"]): row for row in rows}
     lines = ["| | |", "| --- | --- |"]
@@ -65,11 +73,14 @@ def ratio_table(rows):
             value = by[above]["tokens_per_second"] / by[below]["tokens_per_second"]
             lines.append(f"| {title} | {value:.2f} |")
 
-    for load, name in LOADS.items():
-        ratio(f"16 clients, {name}: graft ÷ llama-server", ("graft", 16, load), ("llama-server", 16, load))
-    for clients in sorted({row["clients"] for row in rows}):
+    counts = sorted({row["clients"] for row in rows})
+    for clients in counts:
+        for load, name in LOADS.items():
+            ratio(f"{told(clients)}, {name}: graft ÷ llama-server", ("graft", clients, load),
+                  ("llama-server", clients, load))
+    for clients in counts:
         for program in ("graft", "llama-server"):
-            ratio(f"{clients} clients, {program}: mixed ÷ one adapter", (program, clients, "mixed"),
+            ratio(f"{told(clients)}, {program}: mixed ÷ one adapter", (program, clients, "mixed"),
                   (program, clients, "one"))
     for program in ("graft", "llama-server"):
         if (program, 16, "mixed") in by:
@@ -83,8 +94,8 @@ def many_table(many):
     kind = f"rank {many['rank']} on {' and '.join(many['modules'])}, {many['bytes'] / 1e6:.1f} MB each"
     starts = ", ".join(f"{seconds:.1f} s with {title}" for title, seconds in many["seconds_to_register"].items())
     lines = [f"{many['adapters']:,} adapters registered ({kind}; the first start took {starts}), each asked for once "
-             f"before, the most wanted last; 16 clients. With memory for {many['fit']}, the least recently used go and "
-             "come back from the data folder:", "", *head("adapters")]
+             f"before, the most wanted last; 16 clients, medians of {many['rounds']} rounds. With memory for {many['fit']}, "
+             "the least recently used go and come back from the data folder:", "", *head("adapters")]
     lines += [f"| {load} | {numbers(row)} |" for load, row in rows.items()]
     first = "16 by Zipf, memory for all"
     for load, row in rows.items():
