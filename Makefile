@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench check-peers check-avx512 format lint clean
+.PHONY: help setup packages model build serve test bench check-peers check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,6 +52,9 @@ check-peers: build model ## PEFT reads what `graft train` writes, and computes t
 check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)
 	scripts/check_avx512.sh
 
+check-threads: packages ## The tests of what threads share, under ThreadSanitizer (a quarter of an hour)
+	scripts/check_threads.sh
+
 format: ## Lay the Swift sources out
 	swift format --in-place --recursive --parallel Package.swift Sources Tests
 
@@ -59,4 +62,4 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-venv .build-peers
+	rm -rf .build .build-test .build-threads .build-venv .build-peers

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures what loading adapters costs a running server, and writes docs/benchmarks/adapters.{json,md}.
 
-`cycles`: loads and unloads over HTTP, with the anonymous resident memory sampled. `peak`: its peak while one large
-adapter is loaded. `stream`: the gaps between a lone stream's tokens while another client uploads adapters that nobody
+`cycles`: loads and unloads over HTTP, with the resident memory sampled. `peak`: its peak while one large adapter is
+loaded. `stream`: the gaps between a lone stream's tokens while another client uploads adapters that nobody
 has seen and loads others by path, beside the same stream alone.
 
     scripts/bench_adapters.py [--cycles 10000] [--rounds 3] [--threads N] [--parts cycles,peak,stream]
@@ -31,12 +31,21 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 SAMPLES = 20
 LARGE_RANK = 64
 RANK, GENERATE, REQUESTS = 16, 256, 4
+MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 
 
-def resident(server, field="RssAnon"):
-    """KiB, without the pages of mapped files, which come and go as the system likes."""
-    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+)", status)[1])
+def resident(server):
+    """KiB of anonymous memory, and of adapters' mapped files; not of other files, which come and go as the system
+    likes."""
+    process = pathlib.Path(f"/proc/{server.process.pid}")
+    anonymous = int(re.search(r"RssAnon:\s+(\d+)", (process / "status").read_text())[1])
+    mapped, is_adapter = 0, False
+    for line in (process / "smaps").read_text().splitlines():
+        if MAPPING.match(line):
+            is_adapter = "/adapters/" in line
+        elif is_adapter and line.startswith("Rss:"):
+            mapped += int(line.split()[1])
+    return anonymous, mapped
 
 
 def ask(connection, method, path, body, kind="application/json"):
@@ -59,6 +68,13 @@ def unload(connection, name):
     ask(connection, "POST", "/v1/unload_lora_adapter", json.dumps({"lora_name": name}))
 
 
+def changed(folder, number):
+    """An adapter's files, with other contents for every number."""
+    files = {file: (folder / file).read_bytes() for file in FILES}
+    # The last half of a float, finite whatever it becomes.
+    return files | {FILES[1]: files[FILES[1]][:-2] + (number & 0x3FFF).to_bytes(2, "little")}
+
+
 def put(connection, name, files):
     mark = "part-of-an-adapter"
     body = b"".join(
@@ -75,8 +91,8 @@ def measure_cycles(options):
     question = json.dumps({"model": "cycle", "prompt": "Once upon a time", "max_tokens": 1})
 
     def sample(number):
-        samples.append((number, resident(server)))
-        say(f"after {number} cycles: {samples[-1][1]} KiB")
+        samples.append((number, *resident(server)))
+        say(f"after {number} cycles: {samples[-1][1]} KiB, {samples[-1][2]} KiB of adapters")
 
     try:
         with server:
@@ -94,11 +110,11 @@ def measure_cycles(options):
             sample(options.cycles)
     finally:
         server.close()
-    return {"cycles": options.cycles, "seconds": time.monotonic() - started, "anonymous_kib": samples}
+    return {"cycles": options.cycles, "seconds": time.monotonic() - started, "resident_kib": samples}
 
 
 def measure_peak(options):
-    """Anonymous memory before, at most during and after the load of one large adapter."""
+    """Memory before, at most during and after the upload of one large adapter that nobody has seen."""
     folder, names, _ = serving_adapters.make(f"rank{LARGE_RANK}", 2, LARGE_RANK, gguf=False)
     server = Graft(options.threads, folder, names, name="graft-peak")
     file = (folder / names[0] / FILES[1]).stat().st_size
@@ -118,7 +134,7 @@ def measure_peak(options):
             before = resident(server)
             thread = threading.Thread(target=watch)
             thread.start()
-            load(connection, "large", names[0])
+            put(connection, "large", changed(folder / names[0], 1))
             is_over.set()
             thread.join()
             connection.request("GET", "/v1/adapters/large")
@@ -126,8 +142,8 @@ def measure_peak(options):
             after = resident(server)
     finally:
         server.close()
-    found = {"rank": LARGE_RANK, "file_kib": file // 1024, "adapter_kib": adapter // 1024, "before_kib": before,
-             "peak_kib": max(peaks), "after_kib": after}
+    found = {"rank": LARGE_RANK, "file_kib": file // 1024, "adapter_kib": adapter // 1024,
+             "resident_kib": [before, [max(values) for values in zip(*peaks)], after]}
     say(f"one adapter: {found}")
     return found
 
@@ -136,12 +152,10 @@ def keep_loading(port, folder, names, is_over, queue):
     """Uploads new contents and loads known ones in turn, in a process of its own, which yields to the server."""
     os.nice(19)
     connection, seconds = connect(port), []
-    files = {file: (folder / names[0] / file).read_bytes() for file in FILES}
     number = 0
     while not is_over.is_set():
-        weights = bytearray(files[FILES[1]])
-        weights[-2:] = (number % 65536 & 0x3FFF).to_bytes(2, "little")  # a finite half
-        for step in (lambda: put(connection, "uploaded", files | {FILES[1]: bytes(weights)}),
+        files = changed(folder / names[0], number)
+        for step in (lambda: put(connection, "uploaded", files),
                      lambda: load(connection, "loaded", names[number % len(names)])):
             started = time.monotonic()
             step()
@@ -185,19 +199,25 @@ def measure_stream(options):
     return {"rank": RANK, "loads": len(loads), "seconds_to_load": statistics.median(loads), "gaps_ms": rows}
 
 
+def mebibytes(kibibytes):
+    return f"{kibibytes / 1024:.1f}"
+
+
 def text(results):
     lines = [f"Loading adapters into a server of SmolLM2-135M on {cpu('model name')}, {results['threads']} threads. "
-             "Anonymous memory is RssAnon of /proc/PID/status.", ""]
+             "Memory is what is resident: anonymous (RssAnon of /proc/PID/status), and the adapters' mapped files "
+             "(/proc/PID/smaps).", ""]
     if cycles := results.get("cycles"):
         lines += [f"{cycles['cycles']:,} times over HTTP one of three adapters of rank 4 (all linear modules) was "
                   f"loaded and unloaded, every tenth used for a token between, in {cycles['seconds']:.0f} s:", "",
-                  "| cycles | anonymous memory, MiB |", "| --- | --- |"]
-        lines += [f"| {number:,} | {kilobytes / 1024:.1f} |" for number, kilobytes in cycles["anonymous_kib"]] + [""]
+                  "| cycles | anonymous memory, MiB | adapters, MiB |", "| --- | --- | --- |"]
+        lines += [f"| {number:,} | {mebibytes(anonymous)} | {mebibytes(mapped)} |"
+                  for number, anonymous, mapped in cycles["resident_kib"]] + [""]
     if peak := results.get("peak"):
-        lines += [f"One adapter of rank {peak['rank']}: file {peak['file_kib'] / 1024:.1f} MiB, in memory "
-                  f"{peak['adapter_kib'] / 1024:.1f} MiB. Anonymous memory {peak['before_kib'] / 1024:.1f} MiB before "
-                  f"the load, at most {peak['peak_kib'] / 1024:.1f} MiB during it, {peak['after_kib'] / 1024:.1f} MiB "
-                  "after.", ""]
+        before, most, after = ((mebibytes(anonymous), mebibytes(mapped)) for anonymous, mapped in peak["resident_kib"])
+        lines += [f"One new adapter of rank {peak['rank']}, uploaded: file {mebibytes(peak['file_kib'])} MiB, in use "
+                  f"{mebibytes(peak['adapter_kib'])} MiB. Anonymous memory {before[0]} MiB before, at most {most[0]} MiB "
+                  f"meanwhile, {after[0]} MiB after; adapters {before[1]}, {most[1]} and {after[1]} MiB.", ""]
     if stream := results.get("stream"):
         lines += [f"A lone stream of {GENERATE} tokens a request, alone, and while another client uploads new adapters "
                   f"of rank {stream['rank']} and loads known ones in turn ({stream['loads']} loads, a median of "

@@ -420,6 +420,7 @@ public final class Engine: @unchecked Sendable {
     let rows = work.flatMap { item in
       item.wanted.map { (generation: item.generation, position: item.positions.lowerBound + $0) }
     }
+    guard !rows.isEmpty else { return [] }
     let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
     return Array(unsafeUninitializedCapacity: rows.count) { records, count in
       count = rows.count
