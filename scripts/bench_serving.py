@@ -140,7 +140,7 @@ def start_peers(threads, counts, files, prompts, results, left_out):
         kind = better_type(threads)
         results["llama_type"] = kind
         for count in counts:
-            servers[count] = LlamaServer(threads, bench.llama_model("135m", kind), files, slots=count)
+            servers[count] = LlamaServer(threads, bench.llama_model("135m", kind), files, count)
             measure(servers[count], prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)
     except FAILURES as error:
         left_out.append(f"llama-server could not be measured here: {error}")

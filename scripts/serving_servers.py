@@ -126,9 +126,9 @@ class LlamaServer(Server):
     no two prompts here are the same, so that it could only cost time."""
 
     def __init__(self, threads, model, adapters, slots=16, name="llama-server"):
-        super().__init__(name, LLAMA / "bin/llama-server", "--model", model, "--threads", threads, "--threads-batch",
-                         threads, "--parallel", slots, "--ctx-size", 256 * slots, "--no-ui", "--cache-ram", 0,
-                         "--lora", ",".join(map(str, adapters)), "--lora-init-without-apply")
+        super().__init__(f"{name}-{slots}", LLAMA / "bin/llama-server", "--model", model, "--threads", threads,
+                         "--threads-batch", threads, "--parallel", slots, "--ctx-size", 256 * slots, "--no-ui",
+                         "--cache-ram", 0, "--lora", ",".join(map(str, adapters)), "--lora-init-without-apply")
 
     def request(self, prompt, adapter, tokens):
         body = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "stream": True, "ignore_eos": True,
