@@ -9,19 +9,27 @@ import Synchronization
 
 /// Compute threads that share out the parts of one task at a time; the caller's thread is one of them.
 ///
-/// Workers spin for one or two hundred microseconds after a task, as the next one usually follows at once, then park.
-/// Which thread does a part never changes the part's result.
+/// A task is over when all of it is done, whoever did it: a worker that the system has set aside between two tasks holds
+/// nobody up. Workers spin for one or two hundred microseconds after a task, as the next one usually follows at once, then
+/// park. Which thread does a part never changes the part's result.
 ///
-/// `@unchecked Sendable`: `task` is written only by the caller of `run`, before the generation that publishes it;
-/// `run` may be called from one thread at a time.
+/// `@unchecked Sendable`: `body` is written only by the caller of `run`, while `claim` says that there is nothing to take,
+/// and read only by threads that have taken a range, before they say that it is done; `run` may be called from one thread
+/// at a time.
 public final class ThreadPool: @unchecked Sendable {
   public let threadCount: Int
 
-  private var task: Task?
-  /// The first index that no thread has taken.
-  private let next = Atomic<Int>(0)
-  private let unfinishedWorkers = Atomic<Int>(0)
-  private let generation = Atomic<Int>(0)
+  private var body: UnsafePointer<(Range<Int>) -> Void>?
+  /// The task's number, and the first index that no thread has taken: together, so that nobody who was set aside meanwhile
+  /// takes a range of another task than the one that he saw.
+  private let claim = Atomic<UInt64>(Claim.closed(0).word)
+  private let count = Atomic<Int>(0)
+  /// A range's least length.
+  private let least = Atomic<Int>(1)
+  /// It is longer where that is less than such a part of what is left.
+  private let share = Atomic<Int>(.max)
+  /// How many of the task's indices are done.
+  private let done = Atomic<Int>(0)
   private let parkedWorkers = Atomic<Int>(0)
   private let stopping = Atomic<Bool>(false)
   private var threads: [pthread_t] = []
@@ -74,13 +82,24 @@ public final class ThreadPool: @unchecked Sendable {
     run(count, least: max(size, 1), share: .max, body)
   }
 
-  private struct Task {
-    let body: UnsafePointer<(Range<Int>) -> Void>
-    let count: Int
-    /// A range's least length.
-    let least: Int
-    /// It is longer where that is less than such a part of what is left.
-    let share: Int
+  private struct Claim {
+    let task: UInt32
+    let first: UInt32
+
+    /// Of a task that is over, or not ready.
+    static func closed(_ task: UInt32) -> Claim { Claim(task: task, first: .max) }
+
+    init(task: UInt32, first: UInt32) {
+      self.task = task
+      self.first = first
+    }
+
+    init(word: UInt64) {
+      task = UInt32(truncatingIfNeeded: word >> 32)
+      first = UInt32(truncatingIfNeeded: word)
+    }
+
+    var word: UInt64 { UInt64(task) << 32 | UInt64(first) }
   }
 
   private func run(_ count: Int, least: Int, share: Int, _ body: (Range<Int>) -> Void) {
@@ -89,21 +108,27 @@ public final class ThreadPool: @unchecked Sendable {
       for first in stride(from: 0, to: count, by: least) { body(first..<min(first + least, count)) }
       return
     }
+    precondition(count < UInt32.max)
     withoutActuallyEscaping(body) { escaping in
       withUnsafePointer(to: escaping) { body in
-        task = Task(body: body, count: count, least: least, share: share)
-        next.store(0, ordering: .relaxed)
-        unfinishedWorkers.store(threads.count, ordering: .relaxed)
-        generation.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        let task = Claim(word: claim.load(ordering: .relaxed)).task &+ 1
+        self.body = body
+        // Whoever sees these sees that the task before is closed.
+        self.count.store(count, ordering: .releasing)
+        self.least.store(least, ordering: .releasing)
+        self.share.store(share, ordering: .releasing)
+        done.store(0, ordering: .relaxed)
+        claim.store(Claim(task: task, first: 0).word, ordering: .sequentiallyConsistent)
         if parkedWorkers.load(ordering: .sequentiallyConsistent) > 0 { wake() }
         takeRanges()
         var spins = 0
-        while unfinishedWorkers.load(ordering: .acquiring) > 0 {
+        while done.load(ordering: .acquiring) < count {
           spins += 1
           graft_pause()
           if spins > Self.pausesToYield { sched_yield() }
         }
-        task = nil
+        claim.store(Claim.closed(task).word, ordering: .relaxed)
+        self.body = nil
       }
     }
   }
@@ -114,50 +139,51 @@ public final class ThreadPool: @unchecked Sendable {
   /// thread costs the caller tens of microseconds where the machine is virtual.
   private static let pausesToPark = 8_000
 
-  private func takeRanges() {
-    guard let task else { return }
-    var first = next.load(ordering: .relaxed)
-    while first < task.count {
-      let left = task.count - first
-      let end = first + min(left, max(task.least, left / task.share))
-      let (taken, current) = next.weakCompareExchange(expected: first, desired: end, ordering: .relaxed)
-      if taken {
-        task.body.pointee(first..<end)
-        first = next.load(ordering: .relaxed)
-      } else {
-        first = current
+  /// Does ranges of the task at hand until none is left; returns its number.
+  @discardableResult
+  private func takeRanges() -> UInt32 {
+    var seen = claim.load(ordering: .acquiring)
+    while true {
+      let now = Claim(word: seen)
+      let (first, count) = (Int(now.first), count.load(ordering: .acquiring))
+      guard first < count else { return now.task }
+      let left = count - first
+      let length = min(left, max(least.load(ordering: .acquiring), left / share.load(ordering: .acquiring)))
+      let next = Claim(task: now.task, first: UInt32(first + length))
+      let (taken, current) = claim.weakCompareExchange(
+        expected: seen, desired: next.word, successOrdering: .acquiring, failureOrdering: .acquiring)
+      seen = taken ? next.word : current
+      if taken, let body {
+        body.pointee(first..<first + length)
+        done.wrappingAdd(length, ordering: .releasing)
       }
     }
   }
 
   private func work() {
-    var seen = 0
-    while true {
-      var spins = 0
-      while generation.load(ordering: .acquiring) == seen {
-        if stopping.load(ordering: .relaxed) { return }
-        spins += 1
-        graft_pause()
-        if spins > Self.pausesToPark {
-          park(seen)
-          spins = 0
-        }
+    var (task, spins): (UInt32, Int) = (0, 0)
+    while !stopping.load(ordering: .relaxed) {
+      let latest = takeRanges()
+      spins = latest == task ? spins + 1 : 0
+      task = latest
+      graft_pause()
+      if spins > Self.pausesToPark {
+        park()
+        spins = 0
       }
-      if stopping.load(ordering: .relaxed) { return }
-      seen += 1
-      takeRanges()
-      unfinishedWorkers.wrappingSubtract(1, ordering: .releasing)
     }
   }
 
-  private func park(_ seen: Int) {
+  private func park() {
     pthread_mutex_lock(mutex)
     parkedWorkers.wrappingAdd(1, ordering: .sequentiallyConsistent)
-    while generation.load(ordering: .sequentiallyConsistent) == seen, !stopping.load(ordering: .relaxed) {
-      pthread_cond_wait(condition, mutex)
-    }
+    while !hasRanges, !stopping.load(ordering: .relaxed) { pthread_cond_wait(condition, mutex) }
     parkedWorkers.wrappingSubtract(1, ordering: .sequentiallyConsistent)
     pthread_mutex_unlock(mutex)
+  }
+
+  private var hasRanges: Bool {
+    Int(Claim(word: claim.load(ordering: .sequentiallyConsistent)).first) < count.load(ordering: .acquiring)
   }
 
   private func wake() {

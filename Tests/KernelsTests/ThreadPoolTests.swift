@@ -1,5 +1,6 @@
 import Kernels
 import Synchronization
+import TestSupport
 import Testing
 
 @Suite struct ThreadPoolTests {
@@ -23,6 +24,27 @@ import Testing
         _ = least.min(range.count, ordering: .relaxed)
       }
       #expect((0..<count).allSatisfy { seen[$0] == 1 })
+    }
+  }
+
+  /// More threads than cores, so that workers are set aside at every point: nobody takes a range twice, or one of a task
+  /// that is over.
+  @Test func tasksInQuickSuccessionStayApart() {
+    let pool = ThreadPool(threads: 7)
+    let seen = AlignedBuffer<UInt32>(count: 300)
+    var random = TinyRandom(seed: 1)
+    let running = Atomic<UInt32>(0)
+    for task in UInt32(1)...30_000 {
+      let count = Int.random(in: 1...300, using: &random)
+      running.store(task, ordering: .relaxed)
+      pool.run(count: count, grain: Int.random(in: 1...40, using: &random)) { range in
+        for i in range { seen[i] = running.load(ordering: .relaxed) == task && seen[i] != task ? task : .max }
+      }
+      running.store(0, ordering: .relaxed)
+      guard (0..<count).allSatisfy({ seen[$0] == task }), (count..<300).allSatisfy({ seen[$0] < task }) else {
+        Issue.record("task \(task)")
+        return
+      }
     }
   }
 
