@@ -33,8 +33,9 @@ struct ChatCommand: ParsableCommand {
   }
 
   func run() throws {
-    let model = try LoadedModel(options)
-    let format = try template.format(model.tokenizer, name: options.modelStem).get()
+    let opened = try OpenedModel(options)
+    let format = try template.format(opened.tokenizer, name: options.modelStem).get()
+    let model = try LoadedModel(opened)
     let adapters = AdapterSet(
       try adapter.map { (try Adapter(peft: URL(filePath: $0), base: model.base, mode: options.compute), 1) })
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)

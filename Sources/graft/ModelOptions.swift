@@ -61,9 +61,40 @@ struct ModelOptions: ParsableArguments {
   var modelURL: URL { URL(filePath: model).standardizedFileURL }
 
   /// The file's or folder's stem: what the base is called unless told otherwise.
-  var modelStem: String {
-    let name = modelURL.lastPathComponent
-    return name.hasSuffix(".gguf") ? String(name.dropLast(5)) : name
+  var modelStem: String { Model.modelStem(of: modelURL) }
+}
+
+/// A model whose files were read and checked, before its weights are prepared, which may take minutes.
+struct OpenedModel {
+  let source: any TensorSource
+  let tokenizer: Tokenizer
+  let contextLength: Int
+  let options: ModelOptions
+
+  /// - Throws: `ModelError` naming the file, tensor, field or flag that is wrong
+  init(_ options: ModelOptions) throws {
+    source = try openCheckpoint(at: options.modelURL)
+    tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
+    contextLength = try options.contextLength(source.config)
+    self.options = options
+  }
+}
+
+extension ModelOptions {
+  /// `--context`, or what it stands for.
+  /// - Throws: `ModelError` if the model cannot have so many positions
+  func contextLength(_ config: ModelConfig) throws -> Int {
+    let longest = config.contextLength
+    let limit = 8192
+    if let window = config.slidingWindow, context == 0 ? window < limit : window < context {
+      throw ModelError(
+        model, "sliding_window",
+        reason: "\(window) positions, fewer than the context, is not supported; give --context \(window) or less")
+    }
+    guard context <= longest else {
+      throw ModelError(model, reason: "--context \(context) is more than the \(longest) it was trained for")
+    }
+    return context == 0 ? min(longest, limit) : context
   }
 }
 
@@ -76,17 +107,13 @@ struct LoadedModel {
   let cache: KeyValueCache
   let contextLength: Int
 
-  init(_ options: ModelOptions) throws {
-    source = try openCheckpoint(at: options.modelURL)
+  init(_ options: ModelOptions) throws { try self.init(OpenedModel(options)) }
+
+  init(_ opened: OpenedModel) throws {
+    let options = opened.options
+    (source, tokenizer, contextLength) = (opened.source, opened.tokenizer, opened.contextLength)
     let pool = ThreadPool(threads: options.threads)
     base = try openBase(source, options, pool)
-    tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
-    let trained = base.config.contextLength
-    contextLength = options.context == 0 ? min(trained, 8192) : options.context
-    guard contextLength <= trained else {
-      throw ModelError(
-        options.model, reason: "--context \(contextLength) is more than the \(trained) it was trained for")
-    }
     transformer = Transformer(
       base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
     cache = try KeyValueCache(

@@ -16,6 +16,8 @@ struct PrepareCommand: ParsableCommand {
 
   func run() throws {
     let source = try openCheckpoint(at: options.modelURL)
+    // What could not be served is not worth the time.
+    _ = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
     var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
     let prepared = try store.prepare(source, pool: ThreadPool(threads: options.threads)) { try bar.update($0) }

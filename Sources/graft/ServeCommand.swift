@@ -141,7 +141,9 @@ struct ServeCommand: ParsableCommand {
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
     _ readiness: Readiness, _ logger: Logger
   ) throws -> Serving {
-    let model = try LoadedModel(options)
+    let opened = try OpenedModel(options)
+    let chat = try chatFormat(opened.tokenizer, logger)
+    let model = try LoadedModel(opened)
     let name = servedModelName.isEmpty ? options.modelStem : servedModelName
     let base = model.base
     let store = try AdapterStore(
@@ -162,7 +164,6 @@ struct ServeCommand: ParsableCommand {
         maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
         stepTarget: .milliseconds(targetITL),
         trainingShare: trainingShare))
-    let chat = try chatFormat(model.tokenizer, logger)
     let fineTuning = try FineTuningService(
       dataFolder: dataFolder,
       environment: .init(

@@ -59,10 +59,10 @@ struct TrainCommand: ParsableCommand {
       throw ValidationError("--\(flag): \(error.reason)")
     }
     let source = try openCheckpoint(at: options.modelURL)
-    let pool = ThreadPool(threads: options.threads)
-    let base = try openBase(source, options, pool)
     let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let chat = try template.format(tokenizer, name: options.modelStem)
+    let pool = ThreadPool(threads: options.threads)
+    let base = try openBase(source, options, pool)
     func rows(_ path: String) throws -> [TrainingExample] {
       try JSONLRows(
         file: URL(filePath: path), tokenizer: tokenizer, endToken: base.config.eosTokens.first, chat: chat,

@@ -10,7 +10,8 @@ public struct LlamaReference {
   ) -> Void
 
   public let config: ModelConfig
-  /// What the server computes with, by name: linear modules through NF4 and back, all else as published.
+  /// What the server computes with, by name: linear modules through NF4 and back unless the folder leaves them
+  /// unquantised, all else as published.
   public let weights: [String: [Double]]
   private let frequencies: [Double]
 
@@ -19,7 +20,7 @@ public struct LlamaReference {
     var weights: [String: [Double]] = [:]
     for (name, tensor) in model.tensors {
       var values = tensor.values
-      if name.contains("_proj") {
+      if model.isQuantized(name) {
         let (packed, absmax) = try NF4.quantize(values)
         values = NF4.dequantize(packed: packed, absmax: absmax, count: values.count)
       }

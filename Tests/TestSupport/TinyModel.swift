@@ -43,9 +43,12 @@ public final class TinyModel {
   public var adaptersFolder: URL { root.appending(path: "adapters") }
   /// As published, by Hugging Face name, row-major.
   public private(set) var tensors: [String: (shape: [Int], values: [Float])] = [:]
+  /// The linear weights that a folder in NF4 leaves as they are; `nil` for a folder that is not in NF4.
+  public let unquantized: Set<String>?
 
-  public init(_ shape: TinyShape = TinyShape(), seed: UInt64 = 1) throws {
+  public init(_ shape: TinyShape = TinyShape(), seed: UInt64 = 1, unquantized: Set<String>? = nil) throws {
     self.shape = shape
+    self.unquantized = unquantized
     root = FileManager.default.temporaryDirectory.appending(path: "graft-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     try FileManager.default.createDirectory(at: adaptersFolder, withIntermediateDirectories: true)
@@ -63,8 +66,22 @@ public final class TinyModel {
     "intermediate_size":\(shape.intermediate),"num_hidden_layers":\(shape.layers),\
     "num_attention_heads":\(shape.heads),"num_key_value_heads":\(shape.keyValueHeads),"head_dim":\(shape.headSize),\
     "hidden_act":"silu","max_position_embeddings":\(shape.context),"rms_norm_eps":1e-5,"rope_theta":10000.0,\
-    "rope_scaling":\(shape.ropeScaling),"tie_word_embeddings":\(shape.isTied),"bos_token_id":0,"eos_token_id":0}
+    "rope_scaling":\(shape.ropeScaling),"tie_word_embeddings":\(shape.isTied),"bos_token_id":0,"eos_token_id":0,\
+    "quantization_config":\(quantizationJSON)}
     """
+  }
+
+  private var quantizationJSON: String {
+    guard let unquantized else { return "null" }
+    let names = unquantized.map { "\"\($0.replacing(".weight", with: ""))\"" }.sorted().joined(separator: ",")
+    return """
+      {"quant_method":"bitsandbytes","load_in_4bit":true,"bnb_4bit_quant_type":"nf4","llm_int8_skip_modules":[\(names)]}
+      """
+  }
+
+  /// Whether the base computes with the weight in NF4.
+  public func isQuantized(_ name: String) -> Bool {
+    name.contains("_proj") && unquantized?.contains(name) != true
   }
 
   private func makeTensors(_ seed: UInt64) {
@@ -96,9 +113,39 @@ public final class TinyModel {
 
   /// Writes the weights again, after a test has changed some.
   public func writeTensors() throws {
+    if unquantized != nil { return try writeNF4() }
     let list = tensors.map { (name: $0.key, shape: $0.value.shape, values: $0.value.values) }
     try SafetensorsWriter.write(list, to: folder.appending(path: "model.safetensors"))
   }
+
+  /// As bitsandbytes stores NF4, without double quantisation.
+  private func writeNF4() throws {
+    var entries: [SafetensorsWriter.Entry] = []
+    var bytes: [String: [UInt8]] = [:]
+    func add(_ name: String, _ type: SafetensorsType, _ shape: [Int], _ content: [UInt8]) {
+      entries.append(.init(name: name, type: type, shape: shape))
+      bytes[name] = content
+    }
+    func raw(_ values: [Float]) -> [UInt8] { values.withUnsafeBytes { Array($0) } }
+    for (name, tensor) in tensors {
+      guard isQuantized(name) else {
+        add(name, .f32, tensor.shape, raw(tensor.values))
+        continue
+      }
+      let (packed, absmax) = try NF4.quantize(tensor.values)
+      let state = Array(#"{"quant_type":"nf4","blocksize":64,"dtype":"float32","shape":\#(tensor.shape)}"#.utf8)
+      add(name, .u8, [packed.count, 1], packed)
+      add(name + ".absmax", .f32, [absmax.count], raw(absmax))
+      add(name + ".quant_map", .f32, [16], raw(NF4.values))
+      add(name + ".quant_state.bitsandbytes__nf4", .u8, [state.count], state)
+    }
+    let writer = try SafetensorsWriter(folder.appending(path: "model.safetensors"), entries: entries)
+    for entry in writer.order { try (bytes[entry.name] ?? []).withUnsafeBytes { try writer.append($0) } }
+    try writer.finish()
+  }
+
+  /// Adds a tensor, or takes one out with `nil`.
+  public func replaceTensor(_ name: String, _ tensor: (shape: [Int], values: [Float])?) { tensors[name] = tensor }
 
   public func setTensor(_ name: String, _ values: [Float]) {
     tensors[name]?.values = values

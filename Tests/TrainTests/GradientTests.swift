@@ -68,6 +68,30 @@ import Testing
     check(trainer, reference, loss: loss)
   }
 
+  @Test(arguments: [false, true]) func besideModulesThatTheBaseLeavesUnquantized(usesDoRA: Bool) throws {
+    let names = ["0.self_attn.k_proj", "0.mlp.down_proj", "1.self_attn.o_proj", "1.mlp.gate_proj", "1.mlp.up_proj"]
+    let setting = try TrainSetting(unquantized: Set(names.map { "model.layers.\($0).weight" }))
+    let examples = setting.rows([12, 7])
+    let trainer = try setting.trainer(
+      examples, TrainSetting.hyperparameters(["lora_r": 3, "batch_size": 2, "use_dora": .bool(usesDoRA)]))
+    if usesDoRA {
+      while trainer.factorsAreStale || trainer.nextSlice == 0 { _ = trainer.advance() }
+      while trainer.plan.isEmpty { _ = trainer.advance() }
+      let started = try TrainReference(setting, trainer)
+      for (name, norms) in started.norms() {
+        let magnitude = started.loras[name]?.magnitude ?? []
+        #expect(zip(norms, magnitude).allSatisfy { abs($0 - $1) < 1e-5 * $0 }, "\(name)")
+      }
+      return
+    }
+    trainer.stir()
+    trainer.runToGradient()
+    let reference = try TrainReference(setting, trainer)
+    let loss = supervisedLoss(examples)
+    #expect(abs(trainer.current.loss - loss(reference)) < 1e-5)
+    check(trainer, reference, loss: loss)
+  }
+
   @Test func someModulesOfSomeLayersWithPatterns() throws {
     let setting = try TrainSetting(
       TinyShape(hidden: 48, intermediate: 72, layers: 3, heads: 6, keyValueHeads: 2, headSize: 8, vocabulary: 90))

@@ -14,9 +14,9 @@ struct TrainSetting {
   init(
     _ shape: TinyShape = TinyShape(
       hidden: 48, intermediate: 72, heads: 6, keyValueHeads: 2, headSize: 8, vocabulary: 90),
-    mode: ComputeMode = .f32
+    mode: ComputeMode = .f32, unquantized: Set<String>? = nil
   ) throws {
-    model = try TinyModel(shape)
+    model = try TinyModel(shape, unquantized: unquantized)
     // Gentler than the tiny model is: saturated softmaxes would leave little but rounding of the gradients.
     for (name, tensor) in model.tensors where name.contains("_proj") || name.contains("lm_head") {
       let factor: Float = name.contains("q_proj") || name.contains("lm_head") ? 0.2 : 0.5

@@ -8,8 +8,11 @@ public struct ModelConfig: Sendable, Equatable, Codable {
   public var headCount: Int
   public var keyValueHeadCount: Int
   public var headSize: Int
-  /// Longest context in tokens that the model was trained for.
+  /// Longest context in tokens: what the model was trained for, or its sliding window if that is shorter, since up to
+  /// there a window changes nothing.
   public var contextLength: Int
+  /// The sliding window, where it is what limits the context.
+  public var slidingWindow: Int?
   public var rmsNormEpsilon: Float
   public var rope: RoPEParameters
   /// The output head is the embedding matrix.
@@ -23,8 +26,8 @@ public struct ModelConfig: Sendable, Equatable, Codable {
 
   public init(
     vocabularySize: Int, hiddenSize: Int, intermediateSize: Int, layerCount: Int, headCount: Int,
-    keyValueHeadCount: Int, headSize: Int, contextLength: Int, rmsNormEpsilon: Float, rope: RoPEParameters,
-    tiedHead: Bool, bosToken: Int32?, eosTokens: [Int32]
+    keyValueHeadCount: Int, headSize: Int, contextLength: Int, slidingWindow: Int? = nil, rmsNormEpsilon: Float,
+    rope: RoPEParameters, tiedHead: Bool, bosToken: Int32?, eosTokens: [Int32]
   ) {
     self.vocabularySize = vocabularySize
     self.hiddenSize = hiddenSize
@@ -34,6 +37,7 @@ public struct ModelConfig: Sendable, Equatable, Codable {
     self.keyValueHeadCount = keyValueHeadCount
     self.headSize = headSize
     self.contextLength = contextLength
+    self.slidingWindow = slidingWindow
     self.rmsNormEpsilon = rmsNormEpsilon
     self.rope = rope
     self.tiedHead = tiedHead

@@ -9,18 +9,38 @@ public func openCheckpoint(at url: URL) throws -> any TensorSource {
     throw ModelError(url.path, reason: "no such file or folder")
   }
   if isFolder.boolValue {
-    guard FileManager.default.fileExists(atPath: url.appendingPathComponent("config.json").path) else {
-      let isAdapter = FileManager.default.fileExists(atPath: url.appendingPathComponent("adapter_config.json").path)
-      throw ModelError(
-        url.path, reason: isAdapter ? "is a LoRA adapter, not a model" : "has no config.json, so is no model's folder")
-    }
+    try checkModelFolder(url)
     return try HuggingFaceSource(url)
   }
   let file = try MappedFile(url)
   guard file.count >= 4, try file.read(offset: 0, count: 4) == GGUFFile.magic else {
-    throw ModelError(url.path, reason: "is not a GGUF file; of a Hugging Face model, name the folder")
+    throw ModelError(url.path, reason: "is not a GGUF file" + advice(on: url.lastPathComponent))
   }
   return try GGUFSource(url)
+}
+
+private func advice(on fileName: String) -> String {
+  fileName.hasSuffix(".bin") || fileName.hasSuffix(".pth") || fileName.hasSuffix(".pt")
+    ? ": PyTorch's pickle files are not read; convert the model to safetensors"
+    : "; of a Hugging Face model, name the folder"
+}
+
+/// Throws `ModelError` for a folder that holds no model, or one that transformers would load an adapter into.
+private func checkModelFolder(_ url: URL) throws {
+  let names = Set(try FileManager.default.contentsOfDirectory(atPath: url.path))
+  let isAdapter = names.contains("adapter_config.json")
+  guard names.contains("config.json") else {
+    if isAdapter { throw ModelError(url.path, reason: "is a LoRA adapter, not a model") }
+    if let file = names.sorted().first(where: { $0.hasSuffix(".gguf") }) {
+      throw ModelError(url.path, reason: "has no config.json; of a GGUF model, name the file: \(file)")
+    }
+    throw ModelError(url.path, reason: "has no config.json, so is no model's folder")
+  }
+  if isAdapter {
+    throw ModelError(
+      "adapter_config.json",
+      reason: "an adapter lies in the model's folder, where transformers would apply it; give it a folder of its own")
+  }
 }
 
 /// Where the tokenizer of a model is, whose weights need not be there.
@@ -29,4 +49,12 @@ public func openCheckpoint(at url: URL) throws -> any TensorSource {
 public func openTokenizer(at url: URL) throws -> TokenizerSource {
   let file = url.appending(path: "tokenizer.json")
   return FileManager.default.fileExists(atPath: file.path) ? .huggingFace(url) : try openCheckpoint(at: url).tokenizer
+}
+
+/// The stem of a model's file or folder: "NAME" of NAME.gguf, of NAME-00001-of-00003.gguf and of a folder NAME.
+public func modelStem(of url: URL) -> String {
+  let name = url.lastPathComponent
+  guard name.hasSuffix(".gguf") else { return name }
+  let count = name.dropLast(".gguf".count).suffix(5)
+  return Int(count).flatMap { GGUFShards.stem(name, count: $0) } ?? String(name.dropLast(".gguf".count))
 }

@@ -18,7 +18,8 @@ public final class MappedFile: Sendable {
   /// The bytes of a file that is not empty; they outlive this object, which keeps the file open besides.
   let mapping: FileMapping?
 
-  /// Throws `ModelError` naming the path, for a missing file, a folder, a device or a pipe.
+  /// Throws `ModelError` naming the file, for a missing one, a folder, a device or a pipe, and for what Git leaves in the
+  /// place of a large file that was not fetched.
   public init(_ url: URL) throws {
     self.url = url
     // O_NONBLOCK: opening a pipe must not wait for its writer.
@@ -38,6 +39,9 @@ public final class MappedFile: Sendable {
     }
     self.descriptor = descriptor
     self.count = count
+    if try isLFSPointer() {
+      throw ModelError(name, reason: "is a Git LFS pointer, not the file itself; run git lfs pull in its repository")
+    }
   }
 
   deinit { close(descriptor) }
@@ -86,6 +90,12 @@ public final class MappedFile: Sendable {
       throw ModelError(file.name, reason: "\(file.count) bytes, more than the \(limit) allowed")
     }
     return try file.read(offset: 0, count: file.count)
+  }
+
+  /// Git LFS (its specification, version 1): a short text that begins with the version.
+  private func isLFSPointer() throws -> Bool {
+    let head = Array("version https://git-lfs.github.com/spec/".utf8)
+    return try head.count...1024 ~= count && read(offset: 0, count: head.count) == head
   }
 
   private func check(offset: Int, count: Int) throws {

@@ -15,12 +15,25 @@ public protocol TensorSource: Sendable {
   /// Rows `rows` of a tensor (a vector is one row) as f32, into `rows.count × columns` floats.
   /// Throws `ModelError` naming file and tensor for a short read or a type that is not supported.
   func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws
+  /// How the source keeps a linear module's weight, which decides what preparing makes of it.
+  func storage(of name: String) -> WeightStorage
   /// A tensor's own NF4 codes and scales, `nil` if it is not stored so. What is prepared from them keeps the codes.
   func nf4(_ name: String) throws -> NF4Tensor?
 }
 
 extension TensorSource {
+  public func storage(of name: String) -> WeightStorage { .plain }
   public func nf4(_ name: String) throws -> NF4Tensor? { nil }
+}
+
+/// How a source keeps the weight of a linear module.
+public enum WeightStorage: Sendable, Equatable {
+  /// Values of a model that is not in NF4; preparing quantises them.
+  case plain
+  /// NF4 codes, with a scale for so many elements of the flattened matrix; preparing keeps both.
+  case nf4(blockSize: Int)
+  /// Values that a model in NF4 leaves unquantised; preparing keeps them as they are.
+  case exact
 }
 
 /// A matrix in NF4, as `NF4.quantize` makes it.

@@ -14,7 +14,7 @@ struct PreparedHeader: Codable, Equatable {
   }
 
   /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
-  static let currentVersion = 5
+  static let currentVersion = 6
   static let front = PreparedFront(magic: "GRAFTNF4", version: currentVersion, kind: "base")
   static let pageSize = 4096
 
@@ -33,7 +33,8 @@ struct PreparedLayout {
     /// f32 absmax of a stack, [group][column / stretch][16], and the same in f16.
     case scales(stack: [LinearModule], layer: Int, stretch: Int)
     case halfScales(stack: [LinearModule], layer: Int, stretch: Int)
-    /// A stack whose columns are no multiple of 8, dequantised: [group][column][16] f32.
+    /// A stack as values, [group][column][16] f32: its columns are no multiple of 8, or the source leaves one of its
+    /// modules unquantised. Modules in NF4 are dequantised for it.
     case dense(stack: [LinearModule], layer: Int)
     /// A norm's f32 weights.
     case vector(String)
@@ -59,7 +60,8 @@ struct PreparedLayout {
 
   let entries: [Entry]
 
-  init(_ config: ModelConfig, blockSize: Int) {
+  /// - Parameter storage: of a linear module's weight, by its name
+  init(_ config: ModelConfig, storage: (String) -> WeightStorage) {
     var entries: [Entry] = []
     func vector(_ name: String) {
       entries.append(Entry(name: name, content: .vector(name), length: config.hiddenSize * 4))
@@ -76,7 +78,8 @@ struct PreparedLayout {
         let outputs = StackedLinear.layout(stack, config).outputs
         let columns = stack[0].shape(config).input
         let name = Self.stackName(stack, layer)
-        guard let stretch = TileLayout.scaleStretch(columns: columns, blockSize: blockSize) else {
+        let kinds = stack.map { storage($0.fullName(layer: layer) + ".weight") }
+        guard let stretch = Self.scaleStretch(kinds, columns: columns) else {
           let length = TileLayout.denseCount(outputs: outputs, columns: columns) * 4
           entries.append(Entry(name: name, content: .dense(stack: stack, layer: layer), length: length))
           continue
@@ -111,6 +114,19 @@ struct PreparedLayout {
           length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 2))
     }
     self.entries = entries
+  }
+
+  /// Columns that share a scale in every module of a stack; `nil` if the stack is kept as values.
+  private static func scaleStretch(_ kinds: [WeightStorage], columns: Int) -> Int? {
+    var blockSize = Int.max
+    for kind in kinds {
+      switch kind {
+      case .plain: blockSize = min(blockSize, NF4.blockSize)
+      case .nf4(let size): blockSize = min(blockSize, size)
+      case .exact: return nil
+      }
+    }
+    return TileLayout.scaleStretch(columns: columns, blockSize: blockSize)
   }
 
   static let embedding = "model.embed_tokens.weight"

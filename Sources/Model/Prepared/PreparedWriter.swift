@@ -22,9 +22,7 @@ public struct PreparedWriter {
     _ source: any TensorSource, sourceHash: String, to destination: URL, pool: ThreadPool,
     progress: @escaping (Double) throws -> Void = { _ in }
   ) throws {
-    let first = LinearModule.q.fullName(layer: 0) + ".weight"
-    let blockSize = try source.nf4(first)?.blockSize ?? NF4.blockSize
-    let layout = PreparedLayout(source.config, blockSize: blockSize)
+    let layout = PreparedLayout(source.config, storage: source.storage)
     let writer = PreparedWriter(
       source: source, layout: layout, pool: pool, progress: progress, fingerprint: BaseFingerprint(source.config))
     try writer.write(sourceHash: sourceHash, to: destination)
@@ -166,13 +164,20 @@ public struct PreparedWriter {
   private func writeDense(
     _ stack: [LinearModule], _ layer: Int, _ put: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
-    try forEachStrip(stack, layer) { strip in
-      var values = [Float](repeating: 0, count: strip.rows * strip.columns)
-      for i in values.indices {
-        values[i] = NF4.values[Int(strip.code(i))] * strip.scale(i)
+    for module in stack {
+      let name = module.fullName(layer: layer) + ".weight"
+      if source.storage(of: name) == .exact {
+        try writeExact(name, put)
+        continue
       }
-      let tile = denseTile(values, rows: strip.rows, columns: strip.columns)
-      try tile.withUnsafeBytes { try put($0) }
+      try forEachStrip(of: module, layer) { strip in
+        var values = [Float](repeating: 0, count: strip.rows * strip.columns)
+        for i in values.indices {
+          values[i] = NF4.values[Int(strip.code(i))] * strip.scale(i)
+        }
+        let tile = denseTile(values, rows: strip.rows, columns: strip.columns)
+        try tile.withUnsafeBytes { try put($0) }
+      }
     }
   }
 
@@ -180,32 +185,29 @@ public struct PreparedWriter {
     _ stack: [LinearModule], _ layer: Int, _ stretch: Int, scales: inout [Float],
     _ put: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
-    try forEachStrip(stack, layer) { strip in
-      guard strip.blockSize % stretch == 0 else {
-        throw ModelError(
-          PreparedLayout.stackName(stack, layer),
-          reason: "has NF4 blocks of \(strip.blockSize), smaller than the first matrix's, which is not supported")
-      }
-      let groups = TileLayout.groups(strip.rows)
-      let tileBytes = strip.columns * 8
-      var tiles = [UInt8](repeating: 0, count: groups * tileBytes)
-      var codes = [UInt8](repeating: 0, count: tileLanes * strip.columns)
-      for group in 0..<groups {
-        let rows = min(tileLanes, strip.rows - group * tileLanes)
-        let first = group * tileLanes * strip.columns
-        for i in 0..<rows * strip.columns { codes[i] = strip.code(first + i) }
-        tiles.withUnsafeMutableBufferPointer { buffer in
-          TileLayout.packGroup(
-            codes: codes, rows: rows, columns: strip.columns, tile: buffer.baseAddress! + group * tileBytes)
-        }
-        for b in 0..<strip.columns / stretch {
-          for lane in 0..<tileLanes {
-            let element = first + lane * strip.columns + b * stretch
-            scales.append(lane < rows ? strip.scale(element) : 0)
+    for module in stack {
+      try forEachStrip(of: module, layer) { strip in
+        let groups = TileLayout.groups(strip.rows)
+        let tileBytes = strip.columns * 8
+        var tiles = [UInt8](repeating: 0, count: groups * tileBytes)
+        var codes = [UInt8](repeating: 0, count: tileLanes * strip.columns)
+        for group in 0..<groups {
+          let rows = min(tileLanes, strip.rows - group * tileLanes)
+          let first = group * tileLanes * strip.columns
+          for i in 0..<rows * strip.columns { codes[i] = strip.code(first + i) }
+          tiles.withUnsafeMutableBufferPointer { buffer in
+            TileLayout.packGroup(
+              codes: codes, rows: rows, columns: strip.columns, tile: buffer.baseAddress! + group * tileBytes)
+          }
+          for b in 0..<strip.columns / stretch {
+            for lane in 0..<tileLanes {
+              let element = first + lane * strip.columns + b * stretch
+              scales.append(lane < rows ? strip.scale(element) : 0)
+            }
           }
         }
+        try tiles.withUnsafeBytes { try put($0) }
       }
-      try tiles.withUnsafeBytes { try put($0) }
     }
   }
 
@@ -237,27 +239,24 @@ public struct PreparedWriter {
     }
   }
 
-  /// Calls `body` with all rows of all modules of a stack in order, 64 rows at a time.
-  private func forEachStrip(_ stack: [LinearModule], _ layer: Int, _ body: (Strip) throws -> Void) throws {
-    for module in stack {
-      let name = module.fullName(layer: layer) + ".weight"
-      let (rows, columns) = module.shape(source.config)
-      let stored = try source.nf4(name)
-      let round = Self.stripRows * pool.threadCount
-      for first in stride(from: 0, to: rows, by: round) {
-        let count = min(round, rows - first)
-        let starts = Array(stride(from: first, to: first + count, by: Self.stripRows))
-        if let stored {
-          for start in starts {
-            try identify(name, strip(of: stored, start..<min(start + Self.stripRows, rows), columns), body)
-          }
-          continue
+  /// Calls `body` with all rows of a module in order, 64 at a time.
+  private func forEachStrip(of module: LinearModule, _ layer: Int, _ body: (Strip) throws -> Void) throws {
+    let name = module.fullName(layer: layer) + ".weight"
+    let (rows, columns) = module.shape(source.config)
+    let stored = try source.nf4(name)
+    let round = Self.stripRows * pool.threadCount
+    for first in stride(from: 0, to: rows, by: round) {
+      let count = min(round, rows - first)
+      if let stored {
+        for start in stride(from: first, to: first + count, by: Self.stripRows) {
+          try identify(name, strip(of: stored, start..<min(start + Self.stripRows, rows), columns), body)
         }
-        var values = [Float](repeating: 0, count: count * columns)
-        try values.withUnsafeMutableBufferPointer { try source.read(name, rows: first..<first + count, into: $0) }
-        for strip in try quantize(values, columns: columns, firstRow: first, name: name) {
-          try identify(name, strip, body)
-        }
+        continue
+      }
+      var values = [Float](repeating: 0, count: count * columns)
+      try values.withUnsafeMutableBufferPointer { try source.read(name, rows: first..<first + count, into: $0) }
+      for strip in try quantize(values, columns: columns, firstRow: first, name: name) {
+        try identify(name, strip, body)
       }
     }
   }

@@ -14,7 +14,12 @@ struct HuggingFaceTokenizerReader {
 
   func definition() throws(ModelError) -> TokenizerDefinition {
     guard let document = try json("tokenizer.json") else {
-      throw ModelError(name, "tokenizer.json", reason: "no such file in \(folder.path)")
+      let isSentencePiece = FileManager.default.fileExists(atPath: folder.appending(path: "tokenizer.model").path)
+      throw ModelError(
+        name, "tokenizer.json",
+        reason: isSentencePiece
+          ? "missing, and tokenizer.model is not read; convert it: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+          : "no such file in \(folder.path)")
     }
     var definition = try TokenizerJSONReader(document, subject: name).definition()
     try readTokenizerConfig(into: &definition)
@@ -32,13 +37,9 @@ struct HuggingFaceTokenizerReader {
     let url = folder.appendingPathComponent(file)
     guard FileManager.default.fileExists(atPath: url.path) else { return nil }
     do {
-      let size = try url.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0
-      if size > Self.largestFile {
-        throw ModelError(name, file, reason: "\(size) bytes, more than \(Self.largestFile)")
-      }
-      return try Data(contentsOf: url)
+      return Data(try MappedFile.contents(of: url, limit: Self.largestFile))
     } catch let error as ModelError {
-      throw error
+      throw ModelError(name, file, reason: error.reason)
     } catch {
       throw ModelError(name, file, reason: "cannot be read: \(error.localizedDescription)")
     }
@@ -69,8 +70,8 @@ struct HuggingFaceTokenizerReader {
         definition.chatTemplates[key] = template
       }
     }
-    definition.bosToken = tokenID(config["bos_token"], in: definition)
-    if let end = tokenID(config["eos_token"], in: definition) {
+    definition.bosToken = try tokenID("bos_token", config, in: definition)
+    if let end = try tokenID("eos_token", config, in: definition) {
       definition.eosToken = end
       definition.eosTokens = [end]
     }
@@ -81,10 +82,15 @@ struct HuggingFaceTokenizerReader {
     }
   }
 
-  /// Hugging Face writes a token as its text or as an object that has the text in `content`.
-  private func tokenID(_ value: JSONTree?, in definition: TokenizerDefinition) -> Int32? {
-    guard let text = value?.string ?? value?["content"]?.string else { return nil }
-    return definition.textTable.id(of: Array(text.utf8))
+  /// Hugging Face writes a token as its text or as an object that has the text in `content`; null is none.
+  private func tokenID(
+    _ field: StaticString, _ config: JSONTree, in definition: TokenizerDefinition
+  ) throws(ModelError) -> Int32? {
+    guard let text = config[field]?.string ?? config[field]?["content"]?.string else { return nil }
+    guard let id = definition.textTable.id(of: Array(text.utf8)) else {
+      throw ModelError(name, "tokenizer_config.json", "\(field)", reason: "'\(text)' is not in tokenizer.json")
+    }
+    return id
   }
 
   /// generation_config.json says best what ends a generation, then config.json, then the tokenizer's own.

@@ -134,18 +134,6 @@ import Testing
     #expect(message.hasPrefix("config.json: ") && message.contains(reason), "\(message)")
   }
 
-  @Test func acceptsMistralWithoutAWindow() throws {
-    let mistral = ("\"model_type\": \"llama\"", "\"model_type\": \"mistral\", \"sliding_window\": null")
-    let open = try copy("f32", replacing: [mistral])
-    defer { open.remove() }
-    #expect(try HuggingFaceSource(open.url).config.keyValueHeadCount == 1)
-    let windowed = ("\"model_type\": \"llama\"", "\"model_type\": \"mistral\", \"sliding_window\": 128")
-    let copy = try copy("f32", replacing: [windowed])
-    defer { copy.remove() }
-    let message = modelError { _ = try HuggingFaceSource(copy.url) }
-    #expect(message == "config.json: sliding_window: 128 is not supported, only null")
-  }
-
   @Test func namesTensorsThatDoNotFit() throws {
     let larger = try copy("f32", replacing: [("\"intermediate_size\": 24", "\"intermediate_size\": 25")])
     defer { larger.remove() }

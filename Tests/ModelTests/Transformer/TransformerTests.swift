@@ -13,8 +13,8 @@ import Testing
     let loaded: [Adapter]
     let sequences: [ForwardRunner.Sequence]
 
-    init(_ shape: TinyShape = TinyShape(), mode: ComputeMode = .f32) throws {
-      model = try TinyModel(shape)
+    init(_ shape: TinyShape = TinyShape(), mode: ComputeMode = .f32, unquantized: Set<String>? = nil) throws {
+      model = try TinyModel(shape, unquantized: unquantized)
       base = try model.base(mode)
       let all = Dictionary(uniqueKeysWithValues: LinearModule.allCases.map { ($0, 8) })
       adapters = [
@@ -47,11 +47,23 @@ import Testing
     #expect(worst < 2e-5 * largest, what)
   }
 
-  @Test(arguments: [
-    TinyShape(), TinyShape(isTied: true), TinyShape(hidden: 100, heads: 5, keyValueHeads: 1, headSize: 20),
-  ])
-  func logitsAreThoseOfAPlainReference(shape: TinyShape) throws {
-    let setting = try Setting(shape)
+  /// Of two layers, some of a stack, all of it, and a stack of one module.
+  static let unquantized = Set(
+    [
+      "0.mlp.up_proj", "1.self_attn.q_proj", "1.self_attn.v_proj", "1.mlp.gate_proj", "1.mlp.up_proj",
+      "1.mlp.down_proj",
+    ]
+    .map { "model.layers.\($0).weight" })
+
+  @Test(
+    arguments: [
+      (TinyShape(), nil), (TinyShape(isTied: true), nil),
+      (TinyShape(hidden: 100, heads: 5, keyValueHeads: 1, headSize: 20), nil), (TinyShape(), Set<String>()),
+      (TinyShape(), Self.unquantized),
+      (TinyShape(hidden: 100, heads: 5, keyValueHeads: 1, headSize: 20), Self.unquantized),
+    ] as [(TinyShape, Set<String>?)])
+  func logitsAreThoseOfAPlainReference(shape: TinyShape, unquantized: Set<String>?) throws {
+    let setting = try Setting(shape, unquantized: unquantized)
     let reference = try LlamaReference(setting.model, config: setting.base.config)
     let results = try ForwardRunner(setting.base).logits(setting.sequences)
     let terms: [[(adapter: TinyAdapter, weight: Double)]] = [
@@ -70,7 +82,16 @@ import Testing
 
   @Test(arguments: ComputeMode.allCases, KeyValueLayout.Element.allCases)
   func companyAndChunksChangeNoBit(mode: ComputeMode, element: KeyValueLayout.Element) throws {
-    let setting = try Setting(mode: mode)
+    try checkInvariance(try Setting(mode: mode), mode, element)
+  }
+
+  @Test(arguments: ComputeMode.allCases)
+  func companyAndChunksChangeNoBitBesideUnquantizedModules(mode: ComputeMode) throws {
+    try checkInvariance(
+      try Setting(mode: mode, unquantized: Self.unquantized), mode, mode.keyValueElement)
+  }
+
+  private func checkInvariance(_ setting: Setting, _ mode: ComputeMode, _ element: KeyValueLayout.Element) throws {
     let runner = try ForwardRunner(setting.base, mode: mode, threads: 2, element: element)
     let alone = setting.sequences.map { bits(runner.logits([$0])[0]) }
     #expect(runner.logits(setting.sequences).map { bits($0) } == alone)

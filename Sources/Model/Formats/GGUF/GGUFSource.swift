@@ -1,54 +1,56 @@
 public import Foundation
 
-/// A Llama model out of one GGUF file. Tensors get back their Hugging Face names, and the query and key matrices their
+/// A Llama model out of a GGUF file, or out of the parts of one. Tensors get back their Hugging Face names, and the query and key matrices their
 /// row order, which GGUF permutes for its own rotary embedding.
 public struct GGUFSource: TensorSource {
   public let config: ModelConfig
   public let tokenizer: TokenizerSource
-  public var files: [URL] { [file.url] }
+  public var files: [URL] { shards.files.map(\.url) }
 
-  private let file: GGUFFile
+  private let shards: GGUFShards
   private let shapes: [String: [Int]]
   /// Name in the file of each Hugging Face name.
   private let names: [String: String]
 
   /// Throws `ModelError` for another architecture, for what a Llama model does not have (biases, experts), and for a
   /// tensor that is missing, unknown, of the wrong shape or of a type that cannot be read.
+  /// - Parameter url: the file, or any of the parts
   public init(_ url: URL) throws {
-    let file = try GGUFFile(url)
-    let metadata = GGUFMetadata(file: file)
+    let shards = try GGUFShards(url)
+    let metadata = GGUFMetadata(shards)
     let vocabulary = try metadata.vocabulary()
     let config = try metadata.config(vocabulary: vocabulary)
     let shapes = config.tensorShapes()
     let names = Dictionary(uniqueKeysWithValues: shapes.keys.map { ($0, GGUFNames.fileName(of: $0)) })
-    try Self.checkTensors(file, names: names, shapes: shapes)
-    self.file = file
+    try Self.checkTensors(shards, names: names, shapes: shapes)
+    self.shards = shards
     self.config = config
     self.shapes = shapes
     self.names = names
     self.tokenizer = .gguf(vocabulary)
   }
 
-  private static func checkTensors(_ file: GGUFFile, names: [String: String], shapes: [String: [Int]]) throws {
-    let subject = file.url.lastPathComponent
+  private static func checkTensors(_ shards: GGUFShards, names: [String: String], shapes: [String: [Int]]) throws {
     for name in names.keys.sorted() {
       guard let fileName = names[name], let shape = shapes[name] else { continue }
-      guard let tensor = file.tensors[fileName] else { throw ModelError(subject, fileName, reason: "missing") }
+      guard let tensor = shards.tensors[fileName] else {
+        throw ModelError(shards.first.name, fileName, reason: "missing")
+      }
       guard tensor.type.block != nil else {
-        throw ModelError(subject, fileName, reason: "type \(tensor.type) is not supported")
+        throw ModelError(shards.subject(fileName), fileName, reason: "type \(tensor.type) is not supported")
       }
       guard tensor.shape == shape else {
-        throw ModelError(subject, fileName, reason: "shape \(tensor.shape) instead of \(shape)")
+        throw ModelError(shards.subject(fileName), fileName, reason: "shape \(tensor.shape) instead of \(shape)")
       }
     }
     let known = Set(names.values).union(["rope_freqs.weight"])
-    for name in file.tensors.keys.sorted() where !known.contains(name) && !GGUFNames.isHarmless(name) {
+    for name in shards.tensors.keys.sorted() where !known.contains(name) && !GGUFNames.isHarmless(name) {
       let reason =
         name.hasSuffix(".bias")
         ? "bias tensors are not supported"
         : name.contains("_exps") || name.contains("_gate_inp")
           ? "mixtures of experts are not supported" : "unknown tensor"
-      throw ModelError(subject, name, reason: reason)
+      throw ModelError(shards.subject(name), name, reason: reason)
     }
   }
 
@@ -56,21 +58,21 @@ public struct GGUFSource: TensorSource {
 
   public func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
     guard let fileName = names[name], let shape = shapes[name] else {
-      throw ModelError(file.url.lastPathComponent, name, reason: "missing")
+      throw ModelError(shards.first.name, name, reason: "missing")
     }
     guard let heads = permutedHeads(name) else {
-      try file.readRows(fileName, rows: rows, into: destination)
+      try shards.readRows(fileName, rows: rows, into: destination)
       return
     }
     let columns = shape[1]
     guard rows.lowerBound >= 0, rows.upperBound <= shape[0], destination.count >= rows.count * columns else {
-      throw ModelError(file.url.lastPathComponent, fileName, reason: "rows \(rows) of \(shape[0])")
+      throw ModelError(shards.subject(fileName), fileName, reason: "rows \(rows) of \(shape[0])")
     }
     let headSize = shape[0] / heads
     for (index, row) in rows.enumerated() {
       let source = Self.permutedRow(row, headSize: headSize)
       let target = UnsafeMutableBufferPointer(rebasing: destination[(index * columns)..<((index + 1) * columns)])
-      try file.readRows(fileName, rows: source..<(source + 1), into: target)
+      try shards.readRows(fileName, rows: source..<(source + 1), into: target)
     }
   }
 

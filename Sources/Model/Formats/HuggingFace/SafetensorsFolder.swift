@@ -23,7 +23,7 @@ struct SafetensorsFolder {
     let indexName = "model.safetensors.index.json"
     let index = folder.appendingPathComponent(indexName)
     guard FileManager.default.fileExists(atPath: index.path) else {
-      throw ModelError(folder.path, reason: "has neither model.safetensors nor \(indexName)")
+      throw try Self.missing(in: folder)
     }
     let text = try MappedFile.contents(of: index, limit: Self.indexLimit)
     guard let map = try JSONValue.parse(text, subject: indexName).object?["weight_map"]?.object, !map.isEmpty else {
@@ -55,6 +55,25 @@ struct SafetensorsFolder {
     self.owners = owners
   }
 
+  /// Why there are no weights, by what is there in their place.
+  private static func missing(in folder: URL) throws -> ModelError {
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+    let pickle = names.first {
+      $0.hasPrefix("pytorch_model") && ($0.hasSuffix(".bin") || $0.hasSuffix(".bin.index.json"))
+    }
+    if let pickle {
+      return ModelError(pickle, reason: "PyTorch's pickle files are not read; convert the weights to safetensors")
+    }
+    if let original = names.first(where: { $0.hasPrefix("consolidated") }) {
+      return ModelError(
+        original, reason: "has the original names of its weights; use the Hugging Face form of the model")
+    }
+    if let file = names.first(where: { $0.hasSuffix(".gguf") }) {
+      return ModelError(file, reason: "of a GGUF model, name the file and not its folder")
+    }
+    return ModelError(folder.path, reason: "has neither model.safetensors nor model.safetensors.index.json")
+  }
+
   /// A file name that cannot lead out of its folder.
   private static func isPlainName(_ name: String) -> Bool {
     name.hasSuffix(".safetensors") && !name.hasPrefix(".") && name.utf8.count <= 255
@@ -69,4 +88,21 @@ struct SafetensorsFolder {
 
   /// The file's name for errors about a tensor.
   func subject(_ name: String) -> String { owners[name]?.url.lastPathComponent ?? "model.safetensors" }
+
+  /// Whether two tensors have the same type, shape and bytes; false if one is missing.
+  /// Throws `ModelError` for a file that cannot be read.
+  func areEqual(_ a: String, _ b: String) throws -> Bool {
+    guard let fileA = owners[a], let fileB = owners[b] else { return false }
+    let (first, second) = (try fileA.tensor(a), try fileB.tensor(b))
+    guard first.type == second.type, first.shape == second.shape else { return false }
+    let count = first.byteRange.count
+    for start in stride(from: 0, to: count, by: Self.comparedBytes) {
+      let range = start..<min(start + Self.comparedBytes, count)
+      if try fileA.bytes(a, range: range) != fileB.bytes(b, range: range) { return false }
+    }
+    return true
+  }
+
+  /// How much of two tensors is in memory while they are compared.
+  private static let comparedBytes = 1 << 20
 }

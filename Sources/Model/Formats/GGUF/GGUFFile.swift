@@ -20,6 +20,8 @@ public struct GGUFFile: Sendable {
   public let metadata: [String: GGUFValue]
   public let tensors: [String: Tensor]
   let file: MappedFile
+  /// What errors name.
+  var name: String { file.name }
 
   static let magic: [UInt8] = Array("GGUF".utf8)
   private static let keyLimit = 65_535

@@ -10,6 +10,8 @@ public struct HuggingFaceSource: TensorSource {
   private let weights: SafetensorsFolder
   private let shapes: [String: [Int]]
   private let quantized: [String: BitsAndBytesTensor]
+  /// The folder is in NF4, apart from what it left as it was.
+  private let isNF4: Bool
 
   /// Files that the tokenizer and the chat template are made from.
   private static let tokenizerFiles = [
@@ -21,8 +23,13 @@ public struct HuggingFaceSource: TensorSource {
   /// the wrong shape or of a type that is no number.
   public init(_ folder: URL) throws {
     let description = try HuggingFaceConfig(folder)
-    let config = description.model
     let weights = try SafetensorsFolder(folder)
+    var config = description.model
+    // As in transformers, a head that is in the file is the head, whatever the configuration says. A copy of the
+    // embedding computes the same, and need not be kept twice.
+    if config.tiedHead, weights.tensor(Self.head) != nil {
+      config.tiedHead = try weights.areEqual(Self.head, Self.embedding)
+    }
     let shapes = config.tensorShapes()
     var quantized: [String: BitsAndBytesTensor] = [:]
     var known = Set(shapes.keys)
@@ -52,6 +59,7 @@ public struct HuggingFaceSource: TensorSource {
     self.weights = weights
     self.shapes = shapes
     self.quantized = quantized
+    isNF4 = description.isNF4
     tokenizer = .huggingFace(folder)
     files =
       description.files + weights.files
@@ -61,8 +69,11 @@ public struct HuggingFaceSource: TensorSource {
 
   /// Tables that follow from the configuration, and a copy of the embedding that a tied head does not read.
   private static func isHarmless(_ name: String, config: ModelConfig) -> Bool {
-    name.hasSuffix("rotary_emb.inv_freq") || (config.tiedHead && name == "lm_head.weight")
+    name.hasSuffix("rotary_emb.inv_freq") || (config.tiedHead && name == head)
   }
+
+  private static let head = "lm_head.weight"
+  private static let embedding = "model.embed_tokens.weight"
 
   public func shape(of name: String) -> [Int]? { shapes[name] }
 
@@ -77,6 +88,11 @@ public struct HuggingFaceSource: TensorSource {
       throw ModelError(weights.subject(name), name, reason: "rows \(rows) of \(rowCount)")
     }
     try file.readFloats(name, range: (rows.lowerBound * columns)..<(rows.upperBound * columns), into: destination)
+  }
+
+  public func storage(of name: String) -> WeightStorage {
+    if let tensor = quantized[name] { return .nf4(blockSize: tensor.blockSize) }
+    return isNF4 ? .exact : .plain
   }
 
   public func nf4(_ name: String) throws -> NF4Tensor? { try quantized[name]?.tensor() }

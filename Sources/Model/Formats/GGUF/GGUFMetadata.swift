@@ -2,10 +2,15 @@ import Foundation
 
 /// What the metadata of a Llama model's GGUF file means (ggml-org/ggml, docs/gguf.md; defaults as in llama.cpp).
 struct GGUFMetadata {
-  let file: GGUFFile
-  private var subject: String { file.url.lastPathComponent }
+  /// With the metadata.
+  private let file: GGUFFile
+  private let shards: GGUFShards
+  private var subject: String { file.name }
 
-  init(file: GGUFFile) { self.file = file }
+  init(_ shards: GGUFShards) {
+    self.shards = shards
+    file = shards.first
+  }
 
   private func integer(_ key: String) throws -> Int? {
     guard let value = file.metadata[key] else { return nil }
@@ -47,26 +52,17 @@ struct GGUFMetadata {
 }
 
 extension GGUFMetadata {
-  /// Keys that change what a layer computes in ways that a Llama layer does not have.
-  private static let refusedKeys = [
-    "attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale", "attention.sliding_window",
-    "attn_logit_softcapping", "embedding_scale", "final_logit_softcapping", "logit_scale", "residual_scale",
-    "rope.scaling.attn_factor", "use_parallel_residual",
-  ]
-
   /// Throws `ModelError` naming the key for another architecture and for what is not supported.
   func config(vocabulary: GGUFVocabulary) throws -> ModelConfig {
+    if try string("general.type") == "adapter" || file.metadata["adapter.type"] != nil {
+      throw ModelError(
+        subject, reason: "is a LoRA adapter in GGUF, not a model; adapters are read as PEFT folders: convert it to one")
+    }
     guard let architecture = try string("general.architecture") else {
       throw ModelError(subject, "general.architecture", reason: "missing")
     }
     guard architecture == "llama" else {
       throw ModelError(subject, "general.architecture", reason: "\(architecture) is not supported, only llama")
-    }
-    for key in Self.refusedKeys.map({ "llama." + $0 }) {
-      switch file.metadata[key] {
-      case nil, .integer(0), .float(0), .bool(false): break
-      default: throw ModelError(subject, key, reason: "is not supported")
-      }
     }
     for key in ["llama.expert_count", "llama.expert_used_count"] {
       if let count = try integer(key), count > 0 {
@@ -84,19 +80,25 @@ extension GGUFMetadata {
         throw ModelError(subject, key, reason: "\(size) instead of the head size, \(headSize)")
       }
     }
+    if let size = try integer("llama.vocab_size"), size != vocabulary.tokens.count {
+      throw ModelError(subject, "llama.vocab_size", reason: "\(size) for \(vocabulary.tokens.count) tokens")
+    }
     guard let epsilon = try float("llama.attention.layer_norm_rms_epsilon") else {
       throw ModelError(subject, "llama.attention.layer_norm_rms_epsilon", reason: "missing")
     }
     let eos = ["eos", "eot", "eom"].map { "tokenizer.ggml.\($0)_token_id" }
     var eosTokens: [Int32] = []
     for token in try eos.compactMap({ try token($0) }) where !eosTokens.contains(token) { eosTokens.append(token) }
+    let positions = try required("llama.context_length")
+    let window = try integer("llama.attention.sliding_window").flatMap { $0 > 0 && $0 < positions ? $0 : nil }
     let config = ModelConfig(
       vocabularySize: vocabulary.tokens.count, hiddenSize: hiddenSize,
       intermediateSize: try required("llama.feed_forward_length"), layerCount: try required("llama.block_count"),
       headCount: headCount, keyValueHeadCount: try integer("llama.attention.head_count_kv") ?? headCount,
-      headSize: headSize, contextLength: try required("llama.context_length"), rmsNormEpsilon: epsilon,
+      headSize: headSize, contextLength: window ?? positions, slidingWindow: window, rmsNormEpsilon: epsilon,
       rope: RoPEParameters(theta: try float("llama.rope.freq_base") ?? 10_000, scaling: try scaling()),
-      tiedHead: file.tensors["output.weight"] == nil, bosToken: vocabulary.bosToken, eosTokens: eosTokens)
+      tiedHead: shards.tensors["output.weight"] == nil, bosToken: vocabulary.bosToken, eosTokens: eosTokens)
+    try GGUFRefusals.check(file, headSize: headSize)
     try config.validate(subject)
     return config
   }
@@ -113,7 +115,7 @@ extension GGUFMetadata {
       factor = given == 0 ? 1 : given
     default: throw ModelError(subject, typeKey, reason: "\(type) is not supported")
     }
-    guard let tensor = file.tensors["rope_freqs.weight"] else { return factor == 1 ? .none : .linear(factor: factor) }
+    guard let tensor = shards.tensors["rope_freqs.weight"] else { return factor == 1 ? .none : .linear(factor: factor) }
     guard factor == 1 else {
       throw ModelError(subject, tensor.name, reason: "together with linear scaling is not supported")
     }
@@ -121,7 +123,7 @@ extension GGUFMetadata {
       throw ModelError(subject, tensor.name, reason: "shape \(tensor.shape) instead of half the head size")
     }
     let divisors = try [Float](unsafeUninitializedCapacity: tensor.columns) { buffer, initialized in
-      try file.readRows(tensor.name, rows: 0..<1, into: buffer)
+      try shards.readRows(tensor.name, rows: 0..<1, into: buffer)
       initialized = tensor.columns
     }
     return .divisors(divisors)
@@ -135,8 +137,19 @@ extension GGUFMetadata {
     guard let tokens = try file.strings("tokenizer.ggml.tokens"), !tokens.isEmpty else {
       throw ModelError(subject, "tokenizer.ggml.tokens", reason: "missing")
     }
-    let types = try file.integers("tokenizer.ggml.token_type") ?? [Int32](repeating: 1, count: tokens.count)
+    guard let types = try file.integers("tokenizer.ggml.token_type") else {
+      throw ModelError(subject, "tokenizer.ggml.token_type", reason: "missing: special tokens would be taken for text")
+    }
     let scores = try file.floats("tokenizer.ggml.scores") ?? []
+    let merges = try file.strings("tokenizer.ggml.merges") ?? []
+    let pre = try string("tokenizer.ggml.pre")
+    if model == "gpt2" {
+      guard !merges.isEmpty else { throw ModelError(subject, "tokenizer.ggml.merges", reason: "missing") }
+      guard pre != nil else {
+        throw ModelError(
+          subject, "tokenizer.ggml.pre", reason: "missing: nothing says how text is split; convert the model again")
+      }
+    }
     guard types.count == tokens.count else {
       throw ModelError(subject, "tokenizer.ggml.token_type", reason: "\(types.count) for \(tokens.count) tokens")
     }
@@ -151,12 +164,12 @@ extension GGUFMetadata {
       }
       return token
     }
-    let preTokenizer = try string("tokenizer.ggml.pre") ?? "default"
+    let preTokenizer = pre ?? "default"
     // Where a file does not say, SentencePiece models and Llama 3's begin with the BOS token.
     let addsBOS = model == "llama" || ["llama3", "llama-v3", "llama-bpe"].contains(preTokenizer)
     return GGUFVocabulary(
       model: model, preTokenizer: preTokenizer, tokens: tokens, tokenTypes: types, scores: scores,
-      merges: try file.strings("tokenizer.ggml.merges") ?? [], bosToken: try special("bos"),
+      merges: merges, bosToken: try special("bos"),
       eosToken: try special("eos"), unknownToken: try special("unknown"),
       addBOS: try bool("tokenizer.ggml.add_bos_token") ?? addsBOS,
       addSpacePrefix: try bool("tokenizer.ggml.add_space_prefix") ?? (model == "llama"),

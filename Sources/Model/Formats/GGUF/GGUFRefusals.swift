@@ -1,0 +1,75 @@
+/// Metadata of a GGUF file that is neither honoured nor without effect, and is refused by name. Whatever is not known is
+/// refused as well, unless its value says that it is not used.
+enum GGUFRefusals {
+  /// Under "llama.": those that `GGUFMetadata` reads, and those that change nothing for a Llama layer.
+  private static let knownLlama: Set<String> = [
+    "context_length", "embedding_length", "block_count", "feed_forward_length", "vocab_size", "attention.head_count",
+    "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window", "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor",
+    "rope.scale_linear",
+    // Of YaRN's scaling, which is refused by its type.
+    "rope.scaling.original_context_length", "rope.scaling.finetuned",
+    // RMS norms do not read it.
+    "attention.layer_norm_epsilon",
+  ]
+
+  /// Factors, of which 1 changes nothing.
+  private static let factors: Set<String> = [
+    "embedding_scale", "logit_scale", "residual_scale", "attention.output_scale", "rope.scaling.attn_factor",
+    "rope.scaling.yarn_attn_factor",
+  ]
+
+  /// Under "tokenizer.ggml.". Of SentencePiece's own normalisation nothing is read for the models that are supported.
+  private static let knownTokenizer: Set<String> = [
+    "model", "pre", "tokens", "token_type", "token_type_count", "scores", "merges", "add_bos_token", "add_space_prefix",
+    "remove_extra_whitespaces", "precompiled_charsmap",
+  ]
+
+  /// - Parameter headSize: of an attention head
+  /// - Throws: `ModelError` naming file and key
+  static func check(_ file: GGUFFile, headSize: Int) throws {
+    for (key, value) in file.metadata.sorted(by: { $0.key < $1.key }) {
+      let isKnown =
+        if key.hasPrefix("llama.") {
+          changesNothing(String(key.dropFirst("llama.".count)), value, headSize: headSize)
+        } else if key.hasPrefix("tokenizer.ggml.") {
+          isKnownOfTokenizer(String(key.dropFirst("tokenizer.ggml.".count)))
+        } else {
+          true
+        }
+      let isUnused = saysNothing(value) && key != "llama.attention.causal"
+      guard isKnown || isUnused else { throw ModelError(file.name, key, reason: "is not supported") }
+    }
+  }
+
+  private static func changesNothing(_ key: String, _ value: GGUFValue, headSize: Int) -> Bool {
+    switch key {
+    case "attention.causal": value == .bool(true)
+    case "attention.scale": number(value).map { Float($0) == 1 / Float(headSize).squareRoot() } ?? false
+    // The order of q's and k's rows that Llama files have.
+    case "tensor_data_layout": value == .string("Meta AI original pth")
+    default: knownLlama.contains(key) || (factors.contains(key) && number(value) == 1)
+    }
+  }
+
+  private static func isKnownOfTokenizer(_ key: String) -> Bool {
+    knownTokenizer.contains(key) || key.hasSuffix("_token_id") || key.hasSuffix("_token_ids")
+  }
+
+  private static func number(_ value: GGUFValue) -> Double? {
+    switch value {
+    case .integer(let integer): Double(integer)
+    case .float(let float): float
+    default: nil
+    }
+  }
+
+  private static func saysNothing(_ value: GGUFValue) -> Bool {
+    switch value {
+    case .integer(0), .float(0), .bool(false): true
+    case .string(let text): text.isEmpty
+    case .array(let array): array.count == 0
+    default: false
+    }
+  }
+}

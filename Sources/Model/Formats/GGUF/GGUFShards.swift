@@ -1,0 +1,93 @@
+import Foundation
+
+/// A GGUF model in one file, or in the parts that llama.cpp's `gguf-split` makes of one: NAME-00001-of-00003.gguf and so
+/// on, of which the first holds the metadata, and each its own tensors.
+struct GGUFShards {
+  /// Holds the metadata.
+  let first: GGUFFile
+  /// In their order.
+  let files: [GGUFFile]
+  /// Of all files, by name.
+  let tensors: [String: GGUFFile.Tensor]
+  /// Which file holds each tensor.
+  private let owners: [String: Int]
+
+  private static let countLimit = 4096
+
+  /// - Parameter url: the only file, or any of the parts
+  /// - Throws: `ModelError` naming the part that is missing, of another model, or holds a tensor that another has too
+  init(_ url: URL) throws {
+    let file = try GGUFFile(url)
+    guard let count = try Self.integer("split.count", of: file), count > 1 else {
+      self.init(first: file, files: [file], tensors: file.tensors, owners: file.tensors.mapValues { _ in 0 })
+      return
+    }
+    guard count <= Self.countLimit else { throw ModelError(file.name, "split.count", reason: "\(count) parts") }
+    guard let stem = Self.stem(url.lastPathComponent, count: count) else {
+      throw ModelError(
+        file.name, reason: "is one of \(count) parts, whose names must end in -00001-of-\(Self.padded(count)).gguf")
+    }
+    let folder = url.deletingLastPathComponent()
+    var files: [GGUFFile] = []
+    var tensors: [String: GGUFFile.Tensor] = [:]
+    var owners: [String: Int] = [:]
+    for number in 0..<count {
+      let name = "\(stem)-\(Self.padded(number + 1))-of-\(Self.padded(count)).gguf"
+      let part = try GGUFFile(folder.appending(path: name))
+      guard try Self.integer("split.no", of: part) == number, try Self.integer("split.count", of: part) == count else {
+        throw ModelError(name, "split.no", reason: "is not part \(number + 1) of \(count)")
+      }
+      for (tensor, entry) in part.tensors {
+        guard owners.updateValue(number, forKey: tensor) == nil else {
+          throw ModelError(name, tensor, reason: "is in another part too")
+        }
+        tensors[tensor] = entry
+      }
+      files.append(part)
+    }
+    if let total = try Self.integer("split.tensors.count", of: files[0]), total != tensors.count {
+      throw ModelError(files[0].name, "split.tensors.count", reason: "\(total), but the parts have \(tensors.count)")
+    }
+    self.init(first: files[0], files: files, tensors: tensors, owners: owners)
+  }
+
+  private init(
+    first: GGUFFile, files: [GGUFFile], tensors: [String: GGUFFile.Tensor], owners: [String: Int]
+  ) {
+    self.first = first
+    self.files = files
+    self.tensors = tensors
+    self.owners = owners
+  }
+
+  /// What errors about a tensor name: its file.
+  func subject(_ tensor: String) -> String { files[owners[tensor] ?? 0].name }
+
+  /// `GGUFFile.readRows`, of the file that holds the tensor.
+  func readRows(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
+    try files[owners[name] ?? 0].readRows(name, rows: rows, into: destination)
+  }
+
+  /// "NAME" of "NAME-00002-of-00003.gguf".
+  static func stem(_ fileName: String, count: Int) -> String? {
+    let end = "-of-\(padded(count)).gguf"
+    guard fileName.hasSuffix(end) else { return nil }
+    let rest = fileName.dropLast(end.count)
+    let digits = rest.suffix(5)
+    guard digits.count == 5, digits.allSatisfy({ $0.isASCII && $0.isNumber }), rest.dropLast(5).hasSuffix("-") else {
+      return nil
+    }
+    return String(rest.dropLast(6))
+  }
+
+  private static func padded(_ number: Int) -> String {
+    let digits = String(number)
+    return String(repeating: "0", count: max(0, 5 - digits.count)) + digits
+  }
+
+  private static func integer(_ key: String, of file: GGUFFile) throws -> Int? {
+    guard let value = file.metadata[key] else { return nil }
+    guard case .integer(let integer) = value else { throw ModelError(file.name, key, reason: "not an integer") }
+    return integer
+  }
+}

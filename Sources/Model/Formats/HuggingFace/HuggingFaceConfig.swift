@@ -1,0 +1,113 @@
+import Foundation
+
+/// config.json and generation_config.json of a Hugging Face folder, as transformers (5.23) reads them for `LlamaConfig`
+/// and `MistralConfig`: the same defaults, and refusals by name for what a plain Llama layer does not compute.
+struct HuggingFaceConfig {
+  let model: ModelConfig
+  /// The files read.
+  let files: [URL]
+  /// Linear weights may be bitsandbytes NF4.
+  let isNF4: Bool
+
+  private static let sizeLimit = 4 << 20
+  /// Of bitsandbytes, those read above and those that change nothing: which modules are quantised is seen from the tensors
+  /// themselves, and how they are packed as well; the others are of 8-bit weights or say in which type transformers
+  /// computes.
+  private static let quantizationFields: Set<String> = [
+    "quant_method", "load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit", "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "llm_int8_threshold",
+    "llm_int8_skip_modules", "llm_int8_enable_fp32_cpu_offload", "llm_int8_has_fp16_weight",
+  ]
+  private static let subject = "config.json"
+
+  /// Throws `ModelError` naming the field.
+  init(_ folder: URL) throws {
+    let configURL = folder.appendingPathComponent(Self.subject)
+    let fields = try HuggingFaceFields(configURL, limit: Self.sizeLimit)
+    let type = try fields.required("model_type") { try fields.string($0) }
+    guard type == "llama" || type == "mistral" else { throw fields.failure("model_type", "\(type) is not supported") }
+    try Self.checkArchitecture(fields)
+    try HuggingFaceRefusals.check(fields)
+
+    var files = [configURL]
+    var generation: HuggingFaceFields?
+    let generationURL = folder.appendingPathComponent("generation_config.json")
+    if FileManager.default.fileExists(atPath: generationURL.path) {
+      generation = try HuggingFaceFields(generationURL, limit: Self.sizeLimit)
+      files.append(generationURL)
+    }
+    let heads = try fields.required("num_attention_heads") { try fields.integer($0) }
+    let hidden = try fields.required("hidden_size") { try fields.integer($0) }
+    guard heads > 0 else { throw fields.failure("num_attention_heads", "\(heads), which is not positive") }
+    let headSize = try fields.integer("head_dim") ?? (hidden % heads == 0 ? hidden / heads : nil)
+    guard let headSize else { throw fields.failure("hidden_size", "\(hidden) is no multiple of \(heads) heads") }
+    let positions = try fields.integer("max_position_embeddings") ?? (type == "mistral" ? 131_072 : 2048)
+    let window = try Self.slidingWindow(fields, isMistral: type == "mistral", positions: positions)
+    let isAbsent = fields.object["num_key_value_heads"] == nil
+    model = ModelConfig(
+      vocabularySize: try fields.required("vocab_size") { try fields.integer($0) }, hiddenSize: hidden,
+      intermediateSize: try fields.required("intermediate_size") { try fields.integer($0) },
+      layerCount: try fields.required("num_hidden_layers") { try fields.integer($0) }, headCount: heads,
+      keyValueHeadCount: try fields.integer("num_key_value_heads") ?? (type == "mistral" && isAbsent ? 8 : heads),
+      headSize: headSize, contextLength: window ?? positions, slidingWindow: window,
+      rmsNormEpsilon: Float(try fields.number("rms_norm_eps") ?? 1e-6),
+      rope: try HuggingFaceRoPE.parameters(fields, contextLength: positions),
+      tiedHead: try fields.bool("tie_word_embeddings") ?? false,
+      bosToken: try fields.tokens("bos_token_id", default: [1]).first,
+      eosTokens: try Self.eosTokens(fields, generation))
+    try model.validate(Self.subject)
+    isNF4 = try Self.quantization(fields)
+    self.files = files
+  }
+
+  private static func checkArchitecture(_ fields: HuggingFaceFields) throws {
+    // transformers has "swish" as another name for the same function.
+    if let activation = try fields.string("hidden_act"), activation != "silu", activation != "swish" {
+      throw fields.failure("hidden_act", "\(activation) is not supported, only silu")
+    }
+    for field in ["attention_bias", "mlp_bias"] where try fields.bool(field) == true {
+      throw fields.failure(field, "is not supported")
+    }
+  }
+
+  /// How many positions the layers look back, where that is less than the positions that there can be.
+  private static func slidingWindow(
+    _ fields: HuggingFaceFields, isMistral: Bool, positions: Int
+  ) throws -> Int? {
+    if fields.object["use_sliding_window"] == .bool(false) { return nil }
+    // Without the field transformers takes 4096 for Mistral. Its Llama layers have no window, but its cache for them does.
+    let isAbsent = fields.object["sliding_window"] == nil
+    guard let window = try fields.integer("sliding_window") ?? (isMistral && isAbsent ? 4096 : nil) else { return nil }
+    guard window > 0 else { throw fields.failure("sliding_window", "\(window), which is not positive") }
+    return window < positions ? window : nil
+  }
+
+  /// Those of config.json, then those that generation_config.json adds.
+  private static func eosTokens(_ fields: HuggingFaceFields, _ generation: HuggingFaceFields?) throws -> [Int32] {
+    let added = try generation?.tokens("eos_token_id", default: []) ?? []
+    var tokens: [Int32] = []
+    for token in try fields.tokens("eos_token_id", default: added.isEmpty ? [2] : []) + added
+    where !tokens.contains(token) { tokens.append(token) }
+    return tokens
+  }
+
+  /// Whether the folder says that it is quantised by bitsandbytes to NF4. Throws for every other quantisation.
+  private static func quantization(_ fields: HuggingFaceFields) throws -> Bool {
+    guard let value = fields.object["quantization_config"], !value.isNull else { return false }
+    let key = "quantization_config"
+    guard let object = value.object else { throw fields.failure(key, "is not an object") }
+    let nested = HuggingFaceFields(object: object, file: "\(Self.subject): \(key)")
+    let is4Bit = try nested.bool("load_in_4bit") ?? nested.bool("_load_in_4bit") ?? false
+    let is8Bit = try nested.bool("load_in_8bit") ?? nested.bool("_load_in_8bit") ?? false
+    // Early transformers wrote no quant_method for bitsandbytes.
+    let method = try nested.string("quant_method") ?? (is4Bit || is8Bit ? "bitsandbytes" : "none")
+    guard method == "bitsandbytes" else {
+      throw nested.failure("quant_method", "\(method) is not supported, only bitsandbytes")
+    }
+    guard is4Bit, !is8Bit else { throw nested.failure("load_in_8bit", "is not supported, only load_in_4bit") }
+    let type = try nested.string("bnb_4bit_quant_type") ?? "fp4"
+    guard type == "nf4" else { throw nested.failure("bnb_4bit_quant_type", "\(type) is not supported, only nf4") }
+    try nested.refuse(allBut: Self.quantizationFields)
+    return true
+  }
+}

@@ -1,0 +1,76 @@
+import Foundation
+
+/// Typed access to the fields of a configuration; null is the same as absent.
+struct HuggingFaceFields {
+  let object: JSONObject
+  let file: String
+
+  init(object: JSONObject, file: String) {
+    self.object = object
+    self.file = file
+  }
+
+  init(_ url: URL, limit: Int) throws {
+    try self.init(MappedFile.contents(of: url, limit: limit), file: url.lastPathComponent)
+  }
+
+  init(_ text: some Collection<UInt8>, file: String) throws {
+    // Some editors put a byte order mark before UTF-8.
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    let text = text.starts(with: mark) ? text.dropFirst(mark.count) : text[...]
+    guard let object = try JSONValue.parse(text, subject: file, valueLimit: 200_000).object else {
+      throw ModelError(file, reason: "not a JSON object")
+    }
+    self.init(object: object, file: file)
+  }
+
+  func failure(_ key: String, _ reason: String) -> ModelError { ModelError(file, key, reason: reason) }
+
+  func value<T>(_ key: String, _ kind: String, _ read: (JSONValue) -> T?) throws -> T? {
+    guard let value = object[key], !value.isNull else { return nil }
+    guard let result = read(value) else { throw failure(key, "is not \(kind)") }
+    return result
+  }
+
+  func string(_ key: String) throws -> String? { try value(key, "a string") { $0.string } }
+  func bool(_ key: String) throws -> Bool? { try value(key, "a boolean") { $0.bool } }
+  func integer(_ key: String) throws -> Int? { try value(key, "an integer") { $0.integer } }
+  func number(_ key: String) throws -> Double? { try value(key, "a number") { $0.double } }
+
+  func required<T>(_ key: String, _ read: (String) throws -> T?) throws -> T {
+    guard let value = try read(key) else { throw failure(key, "missing") }
+    return value
+  }
+
+  /// A token id or a list of them; `default` if the key is absent, none if it is null.
+  func tokens(_ key: String, default: [Int32]) throws -> [Int32] {
+    guard let value = object[key] else { return `default` }
+    if value.isNull { return [] }
+    let values = value.array ?? [value]
+    let tokens = values.compactMap { $0.integer.flatMap { Int32(exactly: $0) } }
+    guard tokens.count == values.count, tokens.count <= 1024 else {
+      throw failure(key, "is neither a token id nor a list of them")
+    }
+    return tokens
+  }
+
+  /// Throws `ModelError` naming the first field that is none of these and says something.
+  func refuse(allBut known: Set<String>) throws {
+    for (key, value) in object.pairs where !known.contains(key) && !value.saysNothing {
+      throw failure(key, "is not supported")
+    }
+  }
+}
+
+extension JSONValue {
+  /// What writers leave in a field that they do not use: null, false, or an empty string, list or object.
+  var saysNothing: Bool {
+    switch self {
+    case .null, .bool(false): true
+    case .string(let text): text.isEmpty
+    case .array(let values): values.isEmpty
+    case .object(let object): object.isEmpty
+    default: false
+    }
+  }
+}
