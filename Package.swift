@@ -18,8 +18,9 @@ let package = Package(
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
   ],
   targets: [
-    // C: micro-kernels, and the system libraries behind headers of inline functions.
+    // C: micro-kernels, a signal's handler, and the system libraries behind headers of inline functions.
     .target(name: "CKernels"),
+    .target(name: "CBusError"),
     .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -32,7 +33,7 @@ let package = Package(
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
-      name: "Model", dependencies: ["Kernels", "Template", "CPCRE2", "CXXHash", "COpenSSL"],
+      name: "Model", dependencies: ["Kernels", "Template", "CBusError", "CPCRE2", "CXXHash", "COpenSSL"],
       swiftSettings: swiftSettings),
     .target(name: "Train", dependencies: ["Model", "Kernels"], swiftSettings: swiftSettings),
     .target(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Model
 
 /// The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 @main
@@ -19,6 +20,7 @@ struct Graft: ParsableCommand {
     ])
 
   static func main() {
+    MappedFile.exitOnBusError()
     do {
       var command = try parseAsRoot()
       try command.run()

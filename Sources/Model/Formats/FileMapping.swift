@@ -1,3 +1,5 @@
+import CBusError
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -6,10 +8,12 @@
 
 /// A file's bytes in memory, read-only: they stay when the file is closed, and when it loses its name.
 ///
-/// `@unchecked Sendable`: the mapping is immutable and lives until deinit.
+/// `@unchecked Sendable`: the mapping and its name are immutable and live until deinit.
 final class FileMapping: @unchecked Sendable {
   let start: UnsafeRawPointer
   let count: Int
+  /// What a bus error inside the mapping finds the file's name by.
+  private let name: UnsafeMutableRawPointer?
 
   /// MADV_POPULATE_READ of Linux 5.14, which older headers lack.
   private static let populateRead: Int32 = 22
@@ -23,9 +27,13 @@ final class FileMapping: @unchecked Sendable {
     }
     start = UnsafeRawPointer(mapping)
     self.count = count
+    name = graft_remember_mapping(mapping, count, path)
   }
 
-  deinit { munmap(UnsafeMutableRawPointer(mutating: start), count) }
+  deinit {
+    graft_forget_mapping(name)
+    munmap(UnsafeMutableRawPointer(mutating: start), count)
+  }
 
   /// Brings every page in at once, so that whoever reads them later does not wait for the disk. An older system cannot;
   /// there reading them does the same page by page.

@@ -1,3 +1,4 @@
+import CBusError
 public import Foundation
 
 #if canImport(Glibc)
@@ -8,8 +9,8 @@ public import Foundation
 
 /// A regular file, mapped read-only and open for reading.
 ///
-/// Touching a mapped page that was cut off the file later kills the process (SIGBUS), so whoever streams large tensors
-/// uses `read`, which throws instead; `bytes` is for files that this process owns.
+/// Touching a mapped page that was cut off the file later ends the process (SIGBUS, see `exitOnBusError`), so whoever
+/// streams large tensors uses `read`, which throws instead; `bytes` is for files that this process owns.
 public final class MappedFile: Sendable {
   public let url: URL
   /// Size in bytes when the file was opened.
@@ -104,6 +105,10 @@ public final class MappedFile: Sendable {
         name, reason: "truncated: \(count) bytes wanted at byte \(offset), but the file has \(self.count)")
     }
   }
+
+  /// From now on, reading mapped bytes of a file that was cut short ends the process with a line that names the file and
+  /// exit code 1; without this it ends without a word. A program calls it once, at its start.
+  public static func exitOnBusError() { graft_exit_on_bus_error() }
 
   static func describe(_ code: Int32) -> String { String(cString: strerror(code)) }
 }
