@@ -56,6 +56,42 @@ import Testing
     }
   }
 
+  @Test func bareCallsBehindOneAnotherAndBehindText() {
+    let sql = #"{"name": "f", "parameters": {"q": "select 1; select 2 {\""}}"#
+    let first = ToolCall(name: "f", arguments: #"{"q":"select 1; select 2 {\""}"#)
+    let object = #"{"name": "weather", "parameters": {"city": "Zürich 😀"}}"#
+    let second = ToolCall(name: "weather", arguments: #"{"city":"Zürich 😀"}"#)
+    let nested = #"{"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich 😀"}}}"#
+    let cases: [(String, String, [ToolCall])] = [
+      (sql + "; " + object, "", [first, second]), (sql + "\n" + object, "", [first, second]),
+      (sql + " " + object + ";\n", "", [first, second]), (sql + object, "", [first, second]),
+      ("Let me check.\n\n" + sql, "Let me check.", [first]), ("A {b} c: " + object, "A {b} c:", [second]),
+      ("[1] see {\"a\": 2}: " + object, "[1] see {\"a\": 2}:", [second]),
+      ("```json\n\(sql)\n\(object)\n```", "", [first, second]), ("So:\n```\n\(object)\n```\n", "So:", [second]),
+      ("<|python_tag|>\(sql); \(object)", "", [first, second]), (nested, "", [second]), ("[\(nested)]", "", [second]),
+      ("```swift\nlet a = [1]\n```", "```swift\nlet a = [1]\n```", []), ("a <b> `c` ``", "a <b> `c` ``", []),
+      (sql + " and more; " + object, sql + " and more;", [second]),
+      ("```json\n\(object)\n``` is what I call", "```json\n\(object)\n``` is what I call", []),
+      (object + "; {\"name\": \"f\", \"par", object + "; {\"name\": \"f\", \"par", []),
+      (object + "; {\"name\": \"unknown\"}", object + "; {\"name\": \"unknown\"}", []),
+      ("{\"name\": \"f", "{\"name\": \"f", []), ("x {", "x {", []), ("<|python", "<|python", []),
+      ("{\"name\": \"f\n\"} " + object, "{\"name\": \"f\n\"}", [second]),
+    ]
+    for (answer, text, calls) in cases {
+      for pieces in [[answer], answer.map(String.init)] {
+        let result = run(.bare, pieces)
+        #expect(result.text == text && result.calls == calls, "\(answer): \(result)")
+      }
+    }
+  }
+
+  @Test func bareTextIsShownAsSoonAsItIsNoCall() {
+    var parser = ToolCallParser(.bare, names: ["f"])
+    #expect(parser.push("Use {").text == "Use")
+    #expect(parser.push("x: 1} and {\"na").text == " {x: 1} and")
+    #expect(parser.push("tion\": 2").text == " {\"nation\": 2")
+  }
+
   /// Text is shown as soon as it cannot be a call's beginning, and however it is cut the result is the same.
   @Test func anyCutGivesTheSame() {
     var parser = ToolCallParser(.tagged, names: ["f"])
@@ -64,11 +100,14 @@ import Testing
     var random = TinyRandom(seed: 3)
     let parts = [
       "<tool_call>", "</tool_call>", "{\"name\": \"f\"}", "<tool_", "call>", " ", "\n", "text", "é", "<", "</",
+      "{", "[", "]", ";", "```", "json", "<|python_tag|>", "{\"name\": \"f\"}; ", "\"",
     ]
     for _ in 0..<3000 {
       let answer = (0..<Int.random(in: 0...9, using: &random)).map { _ in parts.randomElement(using: &random) ?? "" }
-      let (pieces, whole) = (run(.tagged, answer), run(.tagged, [answer.joined()]))
-      #expect(pieces.text == whole.text && pieces.calls == whole.calls, "\(answer)")
+      for form in [ToolCallForm.tagged, .bare] {
+        let (pieces, whole) = (run(form, answer), run(form, [answer.joined()]))
+        #expect(pieces.text == whole.text && pieces.calls == whole.calls, "\(answer)")
+      }
     }
   }
 }

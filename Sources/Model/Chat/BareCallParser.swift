@@ -1,0 +1,207 @@
+/// Calls without tags: JSON values one behind the other at the end of an answer, with space, line breaks or semicolons
+/// between them. Text may stand before them, not behind: with that, they are text too.
+///
+/// Text is held back only from where a call may begin, and only until it cannot be one.
+struct BareCallParser: CallParser {
+  private enum Phase {
+    /// Text, in which a call may begin.
+    case text
+    /// Within a JSON value that may be a call.
+    case value
+    /// Behind a call.
+    case between
+  }
+
+  /// What stands at a place.
+  private enum Opening {
+    /// A JSON value that begins like a call, at this place.
+    case value(Int)
+    case other
+    /// More of the answer decides.
+    case open
+  }
+
+  private let names: Set<String>
+  private var phase = Phase.text
+  /// What is undecided: space, what leads to the first call, and calls.
+  private var held: [UInt8] = []
+  /// The calls in `held`, which count if nothing else follows them.
+  private var calls: [ToolCall] = []
+  /// Up to here `held` has been read.
+  private var position = 0
+  private var valueStart = 0
+  private var depth = 0
+  private var isInString = false
+  private var isEscaped = false
+  /// The calls are in a Markdown code block, which has yet to be closed.
+  private var isFenced = false
+
+  private static let fence = Array("```".utf8)
+  /// What Llama 3.1 writes before a call.
+  private static let tag = Array("<|python_tag|>".utf8)
+  /// What a call's object may begin with.
+  private static let keys = ["name", "type", "function", "parameters", "arguments", "id"].map {
+    Array("\"\($0)\"".utf8)
+  }
+
+  init(names: Set<String>) { self.names = names }
+
+  mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall]) {
+    held += piece
+    return (advance(isEnd: false), [])
+  }
+
+  mutating func finish() -> (text: [UInt8], calls: [ToolCall]) {
+    let text = advance(isEnd: true)
+    defer {
+      held = []
+      calls = []
+    }
+    return phase == .between ? (text, calls) : (text + held, [])
+  }
+
+  /// Reads on; returns what is text for certain.
+  private mutating func advance(isEnd: Bool) -> [UInt8] {
+    var shown: [UInt8] = []
+    while true {
+      let goesOn =
+        switch phase {
+        case .text: readText(isEnd, &shown)
+        case .value: readValue(isEnd, &shown)
+        case .between: readBetween(isEnd, &shown)
+        }
+      if !goesOn { return shown }
+    }
+  }
+
+  /// Everything read is text, the calls too.
+  private mutating func giveUp(_ shown: inout [UInt8]) {
+    shown += held[..<position]
+    held.removeFirst(position)
+    (position, calls, isFenced, phase) = (0, [], false, .text)
+  }
+
+  private mutating func readText(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
+    let start = held[position...].firstIndex { "{[<`".utf8.contains($0) } ?? held.count
+    // Space before a call is not shown.
+    let spaces = held[..<start].reversed().prefix(while: Self.isSpace).count
+    shown += held[..<(start - spaces)]
+    held.removeFirst(start - spaces)
+    position = spaces
+    guard spaces < held.count else { return false }
+    return open(isEnd, &shown)
+  }
+
+  /// Goes on by what stands at `position`.
+  private mutating func open(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
+    switch opening(at: position) {
+    case .open:
+      // At the answer's end nothing more decides.
+      if isEnd { phase = .text }
+      return false
+    case .other:
+      position += 1
+      giveUp(&shown)
+    case .value(let start):
+      (valueStart, position, depth, isInString, isEscaped) = (start, start, 0, false, false)
+      phase = .value
+    }
+    return true
+  }
+
+  /// Reads to the end of a JSON value.
+  private mutating func readValue(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
+    while position < held.count {
+      let byte = held[position]
+      position += 1
+      if isInString {
+        if isEscaped {
+          isEscaped = false
+        } else if byte == UInt8(ascii: "\\") {
+          isEscaped = true
+        } else if byte == UInt8(ascii: "\"") {
+          isInString = false
+        } else if byte < 0x20 {
+          // No JSON string has a line break in it.
+          giveUp(&shown)
+          return true
+        }
+        continue
+      }
+      switch byte {
+      case UInt8(ascii: "\""): isInString = true
+      case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+      case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
+      default: break
+      }
+      if depth > 0 { continue }
+      if let found = readCalls(held[valueStart..<position]) {
+        calls += found
+        phase = .between
+      } else {
+        giveUp(&shown)
+      }
+      return true
+    }
+    if isEnd { phase = .text }
+    return false
+  }
+
+  private func readCalls(_ json: ArraySlice<UInt8>) -> [ToolCall]? {
+    guard let value = try? JSONValue.parse(json, subject: "call") else { return nil }
+    let values = value.array ?? [value]
+    let calls = values.compactMap { ToolCall($0, names: names) }
+    return calls.count == values.count && !calls.isEmpty ? calls : nil
+  }
+
+  private mutating func readBetween(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
+    while position < held.count, Self.isSpace(held[position]) || held[position] == UInt8(ascii: ";") { position += 1 }
+    guard position < held.count else { return false }
+    if isFenced {
+      let rest = held[position...]
+      if rest.starts(with: Self.fence) {
+        isFenced = false
+        position += Self.fence.count
+        return true
+      }
+      if Self.fence.starts(with: rest), !isEnd { return false }
+    }
+    return open(isEnd, &shown)
+  }
+
+  // MARK: what a call begins with
+
+  private mutating func opening(at place: Int) -> Opening {
+    var rest = held[place...]
+    let leadIn = rest.first == UInt8(ascii: "`") ? Self.fence : rest.first == UInt8(ascii: "<") ? Self.tag : []
+    if !leadIn.isEmpty {
+      if rest.count < leadIn.count { return leadIn.starts(with: rest) ? .open : .other }
+      guard rest.starts(with: leadIn) else { return .other }
+      rest = rest.dropFirst(leadIn.count)
+      if leadIn == Self.fence {
+        // The language, and a line break.
+        let word = rest.prefix { (0x61...0x7A).contains($0) || $0 == UInt8(ascii: "_") }
+        if word.count > 16 { return .other }
+        rest = rest.dropFirst(word.count)
+      }
+      rest = rest.drop(while: Self.isSpace)
+      if rest.isEmpty { return .open }
+    }
+    let start = rest.startIndex
+    if rest.first == UInt8(ascii: "[") { rest = rest.dropFirst().drop(while: Self.isSpace) }
+    if rest.isEmpty { return .open }
+    guard rest.first == UInt8(ascii: "{") else { return .other }
+    rest = rest.dropFirst().drop(while: Self.isSpace)
+    if rest.isEmpty { return .open }
+    for key in Self.keys {
+      if rest.starts(with: key) {
+        if leadIn == Self.fence { isFenced = true }
+        return .value(start)
+      }
+      if key.starts(with: rest) { return .open }
+    }
+    return .other
+  }
+
+  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
+}

@@ -1,0 +1,47 @@
+/// A call of a tool that a model has written.
+public struct ToolCall: Sendable, Equatable {
+  public var name: String
+  /// A JSON object, as text.
+  public var arguments: String
+
+  public init(name: String, arguments: String) {
+    self.name = name
+    self.arguments = arguments
+  }
+}
+
+/// How a model family writes its calls.
+public enum ToolCallForm: Sendable {
+  /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, among text: Hermes, Qwen.
+  case tagged
+  /// The answer ends in JSON objects with space, line breaks or semicolons between them, or in a list of them: Llama 3,
+  /// Mistral.
+  case bare
+}
+
+extension ToolCall {
+  /// Reads one call as models write it: `name` beside `arguments` or `parameters`, or both within `function`.
+  /// - Parameter names: of the tools that were offered
+  init?(_ value: JSONValue, names: Set<String>) {
+    guard let outer = value.object else { return nil }
+    let object = outer["function"]?.object ?? outer
+    guard let name = object["name"]?.string, names.contains(name) else { return nil }
+    switch object["arguments"] ?? object["parameters"] {
+    case nil, .null: self.init(name: name, arguments: "{}")
+    case .object(let arguments):
+      self.init(name: name, arguments: String(decoding: JSONValue.object(arguments).encoded, as: UTF8.self))
+    // A string of JSON, as on OpenAI's wire.
+    case .string(let text):
+      guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: "call"), parsed.object != nil else {
+        return nil
+      }
+      self.init(name: name, arguments: text)
+    default: return nil
+    }
+  }
+
+  init?(json: ArraySlice<UInt8>, names: Set<String>) {
+    guard let value = try? JSONValue.parse(json, subject: "call") else { return nil }
+    self.init(value, names: names)
+  }
+}
