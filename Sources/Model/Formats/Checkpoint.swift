@@ -48,7 +48,16 @@ private func checkModelFolder(_ url: URL) throws {
 /// - Throws: `ModelError` naming the path
 public func openTokenizer(at url: URL) throws -> TokenizerSource {
   let file = url.appending(path: "tokenizer.json")
-  return FileManager.default.fileExists(atPath: file.path) ? .huggingFace(url) : try openCheckpoint(at: url).tokenizer
+  if FileManager.default.fileExists(atPath: file.path) { return .huggingFace(url) }
+  var isFolder: ObjCBool = false
+  // A GGUF file that has the vocabulary alone is no model.
+  if FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), !isFolder.boolValue {
+    let file = try MappedFile(url)
+    if file.count >= 4, try file.read(offset: 0, count: 4) == GGUFFile.magic {
+      return .gguf(try GGUFMetadata(file: try GGUFFile(url)).vocabulary())
+    }
+  }
+  return try openCheckpoint(at: url).tokenizer
 }
 
 /// The stem of a model's file or folder: "NAME" of NAME.gguf, of NAME-00001-of-00003.gguf and of a folder NAME.

@@ -1,0 +1,51 @@
+import Foundation
+import Testing
+
+@testable import Model
+
+/// A GGUF file that holds a tokenizer and no tensors, of whatever architecture.
+@Suite struct VocabularyFileTests {
+  private struct Writer {
+    var bytes: [UInt8] = []
+
+    mutating func add(_ value: some FixedWidthInteger) { withUnsafeBytes(of: value.littleEndian) { bytes += $0 } }
+
+    mutating func add(_ text: String) {
+      add(UInt64(text.utf8.count))
+      bytes += text.utf8
+    }
+
+    mutating func add(_ key: String, _ text: String) {
+      add(key)
+      add(UInt32(8))
+      add(text)
+    }
+
+    mutating func add(_ key: String, _ texts: [String]) {
+      add(key)
+      add(UInt32(9))
+      add(UInt32(8))
+      add(UInt64(texts.count))
+      for text in texts { add(text) }
+    }
+  }
+
+  @Test func itsTokenizerIsRead() throws {
+    var writer = Writer(bytes: Array("GGUF".utf8))
+    writer.add(UInt32(3))
+    writer.add(UInt64(0))
+    writer.add(UInt64(5))
+    writer.add("general.architecture", "qwen2moe")
+    writer.add("tokenizer.ggml.model", "gpt2")
+    writer.add("tokenizer.ggml.pre", "default")
+    writer.add("tokenizer.ggml.tokens", ["a", "b", "ab"])
+    writer.add("tokenizer.ggml.merges", ["a b"])
+    let url = FileManager.default.temporaryDirectory.appending(path: "vocabulary-\(UUID().uuidString).gguf")
+    try Data(writer.bytes).write(to: url)
+    defer { try? FileManager.default.removeItem(at: url) }
+    let tokenizer = try Tokenizer(openTokenizer(at: url), name: "vocabulary")
+    #expect(tokenizer.encode("abba", parsingSpecialTokens: true) == [2, 1, 0])
+    // As a model it is refused.
+    #expect(throws: ModelError.self) { try openCheckpoint(at: url) }
+  }
+}
