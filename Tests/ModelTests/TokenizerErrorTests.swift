@@ -17,6 +17,63 @@ import Testing
     #"{"model":{\#(model)},"decoder":{"type":"ByteLevel"},"pre_tokenizer":{"type":"ByteLevel"}\#(rest)}"#
   }
 
+  /// Steps that would make more text of a text than there is memory for.
+  @Test func refusesWhatMultipliesText() {
+    func replace(_ old: String, _ new: String) -> String {
+      #"{"type":"Replace","pattern":{"String":"\#(old)"},"content":"\#(new)"}"#
+    }
+    let twice = replace("a", "aa")
+    let longTokens = (1...2049).map { #"{"id":\#($0),"content":"\#($0)\#(String(repeating: "x", count: 4092))"}"# }
+    let cases = [
+      (
+        #""normalizer":\#(replace("a", String(repeating: "b", count: 65)))"#,
+        "normalizer: its steps can make a text more"
+      ),
+      (
+        sequence("normalizer", "normalizers", Array(repeating: twice, count: 7)),
+        "normalizer: its steps can make a text"
+      ),
+      (
+        sequence("normalizer", "normalizers", Array(repeating: twice, count: 32)),
+        "normalizer: its steps can make a text"
+      ),
+      (sequence("normalizer", "normalizers", Array(repeating: twice, count: 33)), "normalizer: 33 steps, more than 32"),
+      (
+        sequence("normalizer", "normalizers", [#"{"type":"NFKC"}"#, replace("a", "bbbbbb")]),
+        "normalizer: its steps can make a text"
+      ),
+      (
+        #""normalizer":{"type":"Prepend","prepend":"\#(String(repeating: "b", count: 65))"}"#,
+        "normalizer: puts up to 65 bytes before a text, more than 64"
+      ),
+      (sequence("decoder", "decoders", Array(repeating: twice, count: 20)), "decoder: its steps can make a text"),
+      (
+        sequence("pre_tokenizer", "pretokenizers", Array(repeating: #"{"type":"Digits"}"#, count: 33)),
+        "pre_tokenizer: 33 steps, more than 32"
+      ),
+      (
+        #""post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"a"}},{"Sequence":{"id":"A"}}],"#
+          + #""special_tokens":{"a":{"ids":[\#(Array(repeating: "0", count: 17).joined(separator: ","))]}}}"#,
+        "post_processor: 17 tokens before a text, more than 16"
+      ),
+      (
+        #""added_tokens":[\#(longTokens.joined(separator: ","))]"#,
+        "added_tokens: have more than 8388608 bytes together"
+      ),
+    ]
+    let model = #""model":{"vocab":{"a":0},"merges":[]}"#
+    for (rest, reason) in cases {
+      let decoder = rest.hasPrefix("\"decoder\"") ? "" : #""decoder":{"type":"Fuse"},"#
+      expectError("m: tokenizer.json: \(reason)", "{\(model),\(decoder)\(rest)}")
+    }
+    let published = sequence("normalizer", "normalizers", [#"{"type":"NFKC"}"#, replace(" ", "▁")])
+    #expect(throws: Never.self) { try definition("{\(model),\"decoder\":{\"type\":\"Fuse\"},\(published)}") }
+  }
+
+  private func sequence(_ field: String, _ children: String, _ steps: [String]) -> String {
+    "\"\(field)\":{\"type\":\"Sequence\",\"\(children)\":[\(steps.joined(separator: ","))]}"
+  }
+
   @Test func mergesInBothForms() throws {
     for merges in [#"["a b"]"#, #"[["a","b"]]"#] {
       let tokenizer = Tokenizer(

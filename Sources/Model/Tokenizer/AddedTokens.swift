@@ -14,6 +14,8 @@ struct AddedToken: Sendable {
 /// Finds added tokens: leftmost first, and of those the longest.
 struct AddedTokenMatcher: Sendable {
   static let maximumLength = 4096
+  /// Of all tokens together: each byte takes a node of the trie.
+  static let mostBytes = 8 << 20
 
   private let tokens: [AddedToken]
   /// A trie over bytes. Node 0 is the root; children by (node, byte).
@@ -48,8 +50,12 @@ struct AddedTokenMatcher: Sendable {
 
   private static func key(_ node: Int32, _ byte: UInt8) -> UInt64 { UInt64(node) << 8 | UInt64(byte) }
 
+  /// Whether a special token is among those looked for.
+  var hasSpecial: Bool { tokens.contains(where: \.isSpecial) }
+
+  /// - Parameter specialEnd: special tokens match only where they end here or before
   private func longestMatch(
-    at start: Int, in text: UnsafeBufferPointer<UInt8>
+    at start: Int, in text: UnsafeBufferPointer<UInt8>, specialEnd: Int
   ) -> (token: AddedToken, end: Int)? {
     var node: Int32 = 0
     var position = start
@@ -58,20 +64,30 @@ struct AddedTokenMatcher: Sendable {
       node = child
       position += 1
       let index = ends[Int(node)]
-      if index >= 0 { found = (tokens[Int(index)], position) }
+      guard index >= 0, position <= specialEnd || !tokens[Int(index)].isSpecial else { continue }
+      found = (tokens[Int(index)], position)
     }
     return found
   }
 
-  /// Calls `body` with each stretch of text in order: the added token it is, or `nil` for what lies between.
-  /// - Parameter includingSpecial: else special tokens are text like any other.
+  /// Calls `body` with each part of the text in order: the added token it is, or `nil` for what lies between.
+  /// - Parameters:
+  ///   - includingSpecial: else special tokens are text like any other
+  ///   - data: bytes that no special token matches any of; ascending, apart from each other
   func split(
-    _ text: UnsafeBufferPointer<UInt8>, includingSpecial: Bool, _ body: (Range<Int>, Int32?) -> Void
+    _ text: UnsafeBufferPointer<UInt8>, includingSpecial: Bool, except data: [Range<Int>] = [],
+    _ body: (Range<Int>, Int32?) -> Void
   ) {
     var textStart = 0
     var position = 0
+    var data = data[...]
     while position < text.count {
-      guard isFirstByte[Int(text[position])], let match = longestMatch(at: position, in: text) else {
+      guard isFirstByte[Int(text[position])] else {
+        position += 1
+        continue
+      }
+      while let first = data.first, first.upperBound <= position { data = data.dropFirst() }
+      guard let match = longestMatch(at: position, in: text, specialEnd: data.first?.lowerBound ?? text.count) else {
         position += 1
         continue
       }

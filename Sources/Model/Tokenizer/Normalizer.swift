@@ -27,6 +27,54 @@ struct Normalizer: Sendable {
 
   func normalize(_ text: [UInt8]) -> [UInt8] { text.withUnsafeBufferPointer { normalize($0) } ?? text }
 
+  /// As `normalize`, and puts places of the text where they are in what comes out.
+  /// - Parameter places: byte offsets, ascending. One within a character, or within what a step replaces as one, moves
+  ///   behind it.
+  func normalize(_ text: UnsafeBufferPointer<UInt8>, moving places: inout [Int]) -> [UInt8] {
+    var result = Array(text)
+    for step in steps {
+      result = result.withUnsafeBufferPointer { text in
+        switch step {
+        case .nfc, .nfd, .nfkc, .nfkd: normalizeParts(step, text, &places)
+        case .prepend(let prefix):
+          prepend(prefix, to: text, &places)
+        case .replace(let old, let new): replace(old, with: new, in: text, &places)
+        }
+      }
+    }
+    return result
+  }
+
+  /// Normalizes the parts between the places one by one. An ASCII character never combines with what stands before it, so
+  /// each part is made to begin with one.
+  private func normalizeParts(
+    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ places: inout [Int]
+  ) -> [UInt8] {
+    var result: [UInt8] = []
+    var start = 0
+    func append(to end: Int) {
+      let part = UnsafeBufferPointer(rebasing: text[start..<end])
+      result += apply(step, to: part) ?? Array(part)
+      start = end
+    }
+    for index in places.indices {
+      var place = max(places[index], start)
+      while place < text.count, text[place] >= 0x80 { place += 1 }
+      append(to: place)
+      places[index] = result.count
+    }
+    append(to: text.count)
+    return result
+  }
+
+  private func prepend(
+    _ prefix: [UInt8], to text: UnsafeBufferPointer<UInt8>, _ places: inout [Int]
+  ) -> [UInt8] {
+    if text.isEmpty { return [] }
+    places = places.map { $0 + prefix.count }
+    return prefix + text
+  }
+
   private func apply(_ step: NormalizerStep, to text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     switch step {
     case .nfc:
@@ -69,17 +117,33 @@ struct Normalizer: Sendable {
 
   private func replace(_ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     guard let first = old.first, text.contains(first) else { return nil }
+    var places: [Int] = []
+    return replace(old, with: new, in: text, &places)
+  }
+
+  private func replace(
+    _ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>, _ places: inout [Int]
+  ) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(text.count + text.count / 2)
     var position = 0
+    var next = 0
+    func move() {
+      while next < places.count, places[next] <= position {
+        places[next] = result.count
+        next += 1
+      }
+    }
+    move()
     while position < text.count {
-      if text[position] == first, text[position...].starts(with: old) {
+      if text[position] == old.first, text[position...].starts(with: old) {
         result.append(contentsOf: new)
         position += old.count
       } else {
         result.append(text[position])
         position += 1
       }
+      move()
     }
     return result
   }

@@ -83,20 +83,31 @@ public final class Tokenizer: Sendable {
   /// - Parameters:
   ///   - parsingSpecialTokens: special tokens written out in the text ("<|im_start|>") are those tokens, else
   ///     text like any other.
+  ///   - data: UTF-8 byte ranges of the text, ascending and apart from each other, in which they are text all the same;
+  ///     so is one that reaches into such a range. The ids of all else do not change by it.
   ///   - addingBOS: `nil`: as the model expects.
-  public func encode(_ text: String, parsingSpecialTokens: Bool, addingBOS: Bool? = nil) -> [Int32] {
+  public func encode(
+    _ text: String, parsingSpecialTokens: Bool, except data: [Range<Int>] = [], addingBOS: Bool? = nil
+  ) -> [Int32] {
     var ids: [Int32] = []
     if addingBOS ?? addsBOS { ids = prefixTokens.isEmpty ? [bosToken].compactMap(\.self) : prefixTokens }
     let scratch = scratchPool.withLock { $0.popLast() } ?? EncodingScratch()
     var sink = IDSink(model: model, scratch: scratch, ids: ids)
+    let data = parsingSpecialTokens ? data : []
+    // Of the ranges only those that the segment at hand reaches.
+    var left = normalizedMatcher.hasSpecial ? data[...] : []
     var text = text
     text.withUTF8 { text in
-      rawMatcher.split(text, includingSpecial: parsingSpecialTokens) { range, token in
+      rawMatcher.split(text, includingSpecial: parsingSpecialTokens, except: data) { range, token in
         if let token {
           sink.ids.append(token)
         } else {
+          while let first = left.first, first.upperBound <= range.lowerBound { left = left.dropFirst() }
+          let own = left.prefix { $0.lowerBound < range.upperBound }.map {
+            max($0.lowerBound - range.lowerBound, 0)..<min($0.upperBound, range.upperBound) - range.lowerBound
+          }
           let segment = UnsafeBufferPointer(rebasing: text[range])
-          encodeSegment(segment, startsText: range.lowerBound == 0, parsingSpecialTokens, &sink)
+          encodeSegment(segment, startsText: range.lowerBound == 0, parsingSpecialTokens, except: own, &sink)
         }
       }
     }
@@ -107,9 +118,17 @@ public final class Tokenizer: Sendable {
   }
 
   private func encodeSegment(
-    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, _ sink: inout IDSink
+    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, except data: [Range<Int>],
+    _ sink: inout IDSink
   ) {
-    if let normalized = normalizer.normalize(segment) {
+    if !data.isEmpty {
+      var places = data.flatMap { [$0.lowerBound, $0.upperBound] }
+      let normalized = normalizer.normalize(segment, moving: &places)
+      let moved = data.indices.map { places[2 * $0]..<places[2 * $0 + 1] }.filter { !$0.isEmpty }
+      normalized.withUnsafeBufferPointer {
+        encodeNormalized($0, startsText: startsText, parsingSpecialTokens, except: moved, &sink)
+      }
+    } else if let normalized = normalizer.normalize(segment) {
       normalized.withUnsafeBufferPointer { encodeNormalized($0, startsText: startsText, parsingSpecialTokens, &sink) }
     } else {
       encodeNormalized(segment, startsText: startsText, parsingSpecialTokens, &sink)
@@ -117,13 +136,14 @@ public final class Tokenizer: Sendable {
   }
 
   private func encodeNormalized(
-    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, _ sink: inout IDSink
+    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool,
+    except data: [Range<Int>] = [], _ sink: inout IDSink
   ) {
     let workspace = sink.scratch.workspace
     if normalizedMatcher.isEmpty {
       return preTokenizer.split(segment, startsText: startsText, using: workspace, into: &sink)
     }
-    normalizedMatcher.split(segment, includingSpecial: parsingSpecialTokens) { range, token in
+    normalizedMatcher.split(segment, includingSpecial: parsingSpecialTokens, except: data) { range, token in
       if let token {
         sink.ids.append(token)
       } else {

@@ -34,8 +34,13 @@ extension TokenizerDefinition {
       types[id] = type
     }
     var added: [AddedToken] = []
+    var byteCount = 0
     for (id, type) in types.enumerated() where type == .control || type == .userDefined || type == .unknown {
       let content = vocabulary.tokens[id]
+      byteCount += content.utf8.count
+      if byteCount > AddedTokenMatcher.mostBytes {
+        throw failure("tokens", "the added ones have more than \(AddedTokenMatcher.mostBytes) bytes together")
+      }
       if content.utf8.count > AddedTokenMatcher.maximumLength {
         throw failure("tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
       }

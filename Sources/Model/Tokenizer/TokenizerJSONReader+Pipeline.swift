@@ -5,7 +5,45 @@ extension TokenizerJSONReader {
   func normalizer() throws(ModelError) -> Normalizer {
     var steps: [NormalizerStep] = []
     if let tree = document["normalizer"] { try appendNormalizer(tree, "normalizer", &steps) }
+    try checkGrowth(of: steps, "normalizer")
     return Normalizer(steps: steps)
+  }
+
+  /// Steps of a normalizer, a pre-tokenizer or a decoder, one behind the other; published ones have up to nine.
+  private static let mostSteps = 32
+  /// How many times as long a text may become. Published files have 3 (a space becomes U+2581), NFKC has up to 11.
+  private static let largestGrowth = 64
+  /// Bytes that may be put before a text; U+2581 has three.
+  private static let longestPrefix = 64
+  /// Tokens that may stand before a text; published files have one or two.
+  private static let mostPrefixTokens = 16
+
+  /// Refuses steps that would make very much text of little, whose memory the process could not have.
+  private func checkGrowth(of steps: [NormalizerStep], _ field: String) throws(ModelError) {
+    try checkCount(steps.count, field)
+    var prefix = 0
+    var growth = 1
+    // The forms are forms of one another, so two of them in a row make a text no longer than one.
+    var form = 1
+    for step in steps {
+      switch step {
+      case .nfc, .nfd: form = max(form, 3)
+      case .nfkc, .nfkd: form = max(form, 11)
+      case .prepend(let bytes): prefix += bytes.count
+      case .replace(let old, let new):
+        growth *= max(1, (new.count + old.count - 1) / old.count)
+      }
+      guard growth <= Self.largestGrowth, growth * form <= Self.largestGrowth else {
+        throw failure(field, "its steps can make a text more than \(Self.largestGrowth) times as long")
+      }
+    }
+    guard prefix * growth <= Self.longestPrefix else {
+      throw failure(field, "puts up to \(prefix * growth) bytes before a text, more than \(Self.longestPrefix)")
+    }
+  }
+
+  private func checkCount(_ count: Int, _ field: String) throws(ModelError) {
+    if count > Self.mostSteps { throw failure(field, "\(count) steps, more than \(Self.mostSteps)") }
   }
 
   private func appendNormalizer(
@@ -45,6 +83,7 @@ extension TokenizerJSONReader {
     var steps: [PreTokenizerStep] = []
     var isByteLevel = false
     if let tree = document["pre_tokenizer"] { try appendPreTokenizer(tree, "pre_tokenizer", &steps, &isByteLevel) }
+    try checkCount(steps.count, "pre_tokenizer")
     return (steps, isByteLevel)
   }
 
@@ -126,7 +165,11 @@ extension TokenizerJSONReader {
   /// The tokens that stand before a text.
   func prefixTokens() throws(ModelError) -> [Int32] {
     guard let tree = document["post_processor"] else { return [] }
-    return try prefixTokens(tree, "post_processor")
+    let tokens = try prefixTokens(tree, "post_processor")
+    guard tokens.count <= Self.mostPrefixTokens else {
+      throw failure("post_processor", "\(tokens.count) tokens before a text, more than \(Self.mostPrefixTokens)")
+    }
+    return tokens
   }
 
   private func prefixTokens(_ tree: JSONTree, _ field: String) throws(ModelError) -> [Int32] {
@@ -186,6 +229,7 @@ extension TokenizerJSONReader {
     }
     var state = TextDecoder()
     try appendDecoder(tree, "decoder", &state)
+    try checkGrowth(of: state.replacements.map { .replace($0.old, with: $0.new) }, "decoder")
     return (.text(replacements: state.replacements, byteTokens: state.byteTokens), state.spacesDropped)
   }
 

@@ -80,12 +80,17 @@ struct TokenizerJSONReader {
   private func addedTokens(_ texts: inout [String?]) throws(ModelError) -> [AddedToken] {
     let vocabulary = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true }
     var tokens: [AddedToken] = []
+    var byteCount = 0
     for entry in document["added_tokens"]?.array ?? [] {
       guard let content = entry["content"]?.string, let id = entry["id"]?.tokenID else {
         throw failure("added_tokens", "an entry without id or content")
       }
       if content.utf8.count > AddedTokenMatcher.maximumLength {
         throw failure("added_tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
+      }
+      byteCount += content.utf8.count
+      if byteCount > AddedTokenMatcher.mostBytes {
+        throw failure("added_tokens", "have more than \(AddedTokenMatcher.mostBytes) bytes together")
       }
       if let other = vocabulary.id(of: Array(content.utf8)), other != id {
         throw failure("added_tokens", "'\(content)' has id \(id), in the vocabulary \(other)")
