@@ -4,11 +4,12 @@
 /// and there are `break`, `continue`, `{% generation %}`, `tojson` in `json.dumps`' layout, `raise_exception` and
 /// `strftime_now`. Templates that extend or include others are refused, as are integers beyond 64 bits.
 ///
-/// **Where text came from.** Every string in `messages[i]` of an assistant, but its role, carries the mark i, and so do its
-/// numbers and truth values; tool calls are part of it. Marks follow the text through joining, slicing, stripping,
-/// splitting, changing case, escaping, formatting and `tojson`. What replaces a marked stretch is marked like it; a list or
-/// an object of the message that is printed whole is marked whole, its brackets too. The template's own literals never
-/// are. So a message's spans are what the template showed of it, not the role header nor the end-of-turn token.
+/// **Where text came from.** Every string in `messages[i]`, but its role, carries the mark i, and so do its numbers and truth
+/// values; tool calls are part of it. What is in `tools` carries a mark of its own. Marks follow the text through joining,
+/// slicing, stripping, splitting, changing case, escaping, formatting and `tojson`. What replaces a part that is marked is
+/// marked like it; a list or an object of the message that is printed whole is marked whole, its brackets too. The
+/// template's own literals never are. So a message's spans are what the template showed of it, not the role header nor
+/// the end-of-turn token.
 public struct ChatTemplate: Sendable {
   private let program: Program
 
@@ -37,7 +38,7 @@ public struct ChatTemplate: Sendable {
 
 /// A rendered chat.
 public struct Rendering: Equatable, Sendable {
-  /// What came from one assistant message.
+  /// What came from one message.
   public struct MessageSpans: Equatable, Sendable {
     /// The message's index in `messages`.
     public let message: Int
@@ -51,25 +52,36 @@ public struct Rendering: Equatable, Sendable {
   }
 
   public let text: String
-  /// For each assistant message that shows, what came from it (see `ChatTemplate`), by ascending index.
-  public let assistantSpans: [MessageSpans]
-  /// What `{% generation %}` blocks rendered: UTF-8 byte ranges as above. Empty for a template without them.
+  /// For each message that shows, what came from it (see `ChatTemplate`), by ascending index.
+  public let messageSpans: [MessageSpans]
+  /// What came from `tools`: byte ranges as above.
+  public let toolSpans: [Range<Int>]
+  /// What came from any message or from `tools`, as opposed to the template's own text: byte ranges as above.
+  public let dataSpans: [Range<Int>]
+  /// What each `{% generation %}` block rendered, in the order of the text: UTF-8 byte ranges. Empty for a template
+  /// without them.
   public let generationSpans: [Range<Int>]
 
   init(_ rendered: Text) {
     text = rendered.string
-    var bySource: [Source: [Range<Int>]] = [:]
-    var generation: [Range<Int>] = []
+    var byMessage: [Source: [Range<Int>]] = [:]
+    var tools: [Range<Int>] = []
+    var data: [Range<Int>] = []
+    var byBlock: [Source: [Range<Int>]] = [:]
     for mark in rendered.marks {
-      if mark.source >= 0 {
-        bySource[mark.source, default: []].append(mark.start..<mark.end)
-      } else {
-        generation.append(mark.start..<mark.end)
+      let range = mark.start..<mark.end
+      guard mark.source >= 0 else {
+        byBlock[mark.source, default: []].append(range)
+        continue
       }
+      data.append(range)
+      if mark.source == toolSource { tools.append(range) } else { byMessage[mark.source, default: []].append(range) }
     }
-    assistantSpans = bySource.sorted { $0.key < $1.key }
+    messageSpans = byMessage.sorted { $0.key < $1.key }
       .map { MessageSpans(message: Int($0.key), ranges: Self.merged($0.value)) }
-    generationSpans = Self.merged(generation)
+    toolSpans = Self.merged(tools)
+    dataSpans = Self.merged(data)
+    generationSpans = byBlock.values.flatMap(Self.merged).sorted { $0.lowerBound < $1.lowerBound }
   }
 
   private static func merged(_ ranges: [Range<Int>]) -> [Range<Int>] {

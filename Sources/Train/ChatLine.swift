@@ -144,16 +144,15 @@ struct ChatLine {
     part.object?["type"]?.string == "text" && part.object?["text"]?.string != nil
   }
 
-  /// Templates read a call's arguments as an object, which in the data are a string of JSON.
+  /// Calls with arguments that are an object or a string of one.
   private static func toolCalls(_ value: JSONValue?, _ path: String, _ reading: inout Reading) -> [JSONValue] {
     guard let value, !value.isNull else { return [] }
     var calls: [JSONValue] = []
     for call in value.array ?? [.null] {
       let function = call.object?["function"]?.object
-      let text = function?["arguments"]?.string
-      let parsed = text.flatMap { try? JSONValue.parse(Array($0.utf8), subject: path) } ?? function?["arguments"]
-      let arguments = parsed ?? .object(JSONObject(keepingFirst: []))
-      guard let name = function?["name"]?.string, arguments.object != nil else {
+      let arguments = function?["arguments"] ?? .object(JSONObject(keepingFirst: []))
+      let parsed = arguments.string.flatMap { try? JSONValue.parse(Array($0.utf8), subject: path) } ?? arguments
+      guard let name = function?["name"]?.string, parsed.object != nil else {
         reading.refuse("invalid_value", "\(path).tool_calls is no list of calls with a name and arguments")
         return []
       }
@@ -171,12 +170,10 @@ struct ChatLine {
   func row(_ format: ChatFormat) throws(LineErrors) -> TrainingRow {
     let chat = Conversation(messages: messages, tools: tools, addsGenerationPrompt: false)
     let labelled: LabelledChat
-    do throws(ChatFormatError) { labelled = try format.labelled(chat) } catch {
+    do throws(ChatFormatError) { labelled = try format.labelled(chat, learnt: trained) } catch {
       throw LineErrors(errors: [LineError("template_error", error.message)])
     }
-    let labels = zip(labelled.tokens, labelled.messages).map { token, message in
-      message.map(trained.contains) == true ? token : TrainingRow.ignored
-    }
+    let labels = zip(labelled.tokens, labelled.messages).map { $1 == nil ? TrainingRow.ignored : $0 }
     return TrainingRow(tokens: labelled.tokens, labels: labels)
   }
 }

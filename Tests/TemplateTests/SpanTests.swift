@@ -4,7 +4,7 @@ import Testing
 @Suite struct SpanTests {
   private func spans(_ rendering: Rendering, message: Int) -> String {
     let bytes = Array(rendering.text.utf8)
-    let ranges = rendering.assistantSpans.first { $0.message == message }?.ranges ?? []
+    let ranges = rendering.messageSpans.first { $0.message == message }?.ranges ?? []
     return ranges.map { String(decoding: bytes[$0], as: UTF8.self) }.joined()
   }
 
@@ -26,7 +26,7 @@ import Testing
       let found = spans(rendering, message: 1)
       #expect([first, trimmed, "Grüße — one.\n", "  Grüße — one."].contains(found), "\(name): \(found)")
       #expect(spans(rendering, message: 3) == second, "\(name)")
-      #expect(rendering.assistantSpans.map(\.message) == [1, 3], "\(name)")
+      #expect(rendering.messageSpans.map(\.message) == [0, 1, 2, 3], "\(name)")
       count += 1
     }
     #expect(count > 60)
@@ -62,6 +62,6 @@ import Testing
       ["messages": [["role": "user", "content": "é"], ["role": "assistant", "content": "ok"]]], now: Fixtures.now)
     #expect(rendering.text == "<user>é<assistant>ok</s>")
     #expect(rendering.generationSpans == [19..<25])
-    #expect(rendering.assistantSpans == [.init(message: 1, ranges: [19..<21])])
+    #expect(rendering.messageSpans == [.init(message: 0, ranges: [6..<8]), .init(message: 1, ranges: [19..<21])])
   }
 }

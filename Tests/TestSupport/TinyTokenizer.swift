@@ -1,4 +1,5 @@
 import Foundation
+public import Model
 
 /// A byte-level BPE tokenizer with a token for each byte and a few words.
 public enum TinyTokenizer {
@@ -18,30 +19,43 @@ public enum TinyTokenizer {
   /// The token of a single byte.
   public static func token(_ byte: UInt8) -> Int32 { Int32(firstByte) + Int32(byte) }
 
+  /// The same with further special tokens, whose ids follow the others.
+  public static func with(specialTokens: [String], bos: String? = nil, eos: String? = nil) throws -> Tokenizer {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "tiny-tokenizer-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try write(to: folder, specialTokens: specialTokens, bos: bos, eos: eos ?? endText)
+    return try Tokenizer(.huggingFace(folder), name: "tiny")
+  }
+
   /// Writes tokenizer.json and tokenizer_config.json.
-  static func write(to folder: URL) throws {
+  static func write(
+    to folder: URL, specialTokens: [String] = [], bos: String? = nil, eos: String = endText
+  ) throws {
     var vocabulary: [String: Any] = [:]
     for byte in UInt8.min...UInt8.max { vocabulary[letter(byte)] = Int(token(byte)) }
     for (index, merge) in merges.enumerated() { vocabulary[merge.0 + merge.1] = firstByte + 256 + index }
     let byteLevel: [String: Any] = [
       "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
     ]
+    let special =
+      [(endText, Int(endToken))] + specialTokens.filter { $0 != endText }.enumerated().map { ($1, count + $0) }
+    let added: [[String: Any]] = special.map { text, id in
+      [
+        "id": id, "content": text, "special": true, "normalized": false, "lstrip": false, "rstrip": false,
+        "single_word": false,
+      ]
+    }
     let document: [String: Any] = [
-      "version": "1.0",
-      "added_tokens": [
-        [
-          "id": Int(endToken), "content": endText, "special": true, "normalized": false, "lstrip": false,
-          "rstrip": false, "single_word": false,
-        ]
-      ],
-      "pre_tokenizer": byteLevel, "decoder": byteLevel,
+      "version": "1.0", "added_tokens": added, "pre_tokenizer": byteLevel, "decoder": byteLevel,
       "model": [
         "type": "BPE", "vocab": vocabulary.merging([endText: Int(endToken)]) { old, _ in old },
         "merges": merges.map { "\($0.0) \($0.1)" },
       ],
     ]
     try JSONSerialization.data(withJSONObject: document).write(to: folder.appending(path: "tokenizer.json"))
-    let configuration: [String: Any] = ["eos_token": endText]
+    var configuration: [String: Any] = ["eos_token": eos]
+    if let bos { configuration["bos_token"] = bos }
     try JSONSerialization.data(withJSONObject: configuration)
       .write(to: folder.appending(path: "tokenizer_config.json"))
   }

@@ -9,7 +9,7 @@ import Testing
   /// Writes as Llama 3 does, with the tiny model's end token.
   private static let template = """
     {% for m in messages %}<{{ m.role }}>{{ m.content }}<|end|>
-    {% endfor %}
+    {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}
     """
 
   private func read(_ text: String, method: Hyperparameters.Method? = nil) throws -> [TrainingExample] {

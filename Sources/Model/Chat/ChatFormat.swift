@@ -1,58 +1,11 @@
 internal import Template
 
-/// Messages and what else a chat template is rendered with.
-public struct Conversation: Sendable {
-  /// Objects with `role` and `content`, as OpenAI writes them; the arguments of tool calls as objects.
-  public var messages: [JSONValue]
-  /// Tool definitions; empty for none.
-  public var tools: [JSONValue]
-  /// Ends the prompt with the beginning of the assistant's turn.
-  public var addsGenerationPrompt: Bool
-  /// Leaves the last message open, for the answer to go on with it.
-  public var continuesFinalMessage: Bool
-  /// Further variables (`chat_template_kwargs`); they cannot replace those above.
-  public var variables: JSONObject
-
-  public init(
-    messages: [JSONValue], tools: [JSONValue] = [], addsGenerationPrompt: Bool = true,
-    continuesFinalMessage: Bool = false, variables: JSONObject = JSONObject(keepingFirst: [])
-  ) {
-    self.messages = messages
-    self.tools = tools
-    self.addsGenerationPrompt = addsGenerationPrompt
-    self.continuesFinalMessage = continuesFinalMessage
-    self.variables = variables
-  }
-}
-
-/// Why a chat could not be rendered, in one line.
-public enum ChatFormatError: Error, Equatable, Sendable {
-  /// The template's own words, from `raise_exception`.
-  case refused(String)
-  case failed(String)
-
-  public var message: String {
-    switch self {
-    case .refused(let message), .failed(let message): message
-    }
-  }
-}
-
 /// How a model's chats become prompts: its templates, what they can take, and what ends a turn.
 public struct ChatFormat: Sendable {
-  private struct Entry: Sendable {
-    var template: ChatTemplateEngine
-    /// Whether `content` may be a list of parts, and whether it may be a string.
-    var takesParts = false
-    var takesText = true
-    var knowsDeveloper: Bool
-  }
-
-  private let plain: Entry
+  let plain: ProbedTemplate
   /// The one for chats with tools, where a model has two.
-  private let withTools: Entry?
+  private let withTools: ProbedTemplate?
   let tokenizer: Tokenizer
-  private let specialTokens: [(key: String, value: JSONValue)]
   /// The tokens that the template puts after an assistant's message: they end an answer as the model's own do.
   public private(set) var endTokens: Set<Int32> = []
   /// How the model writes calls of tools, as its template shows past ones.
@@ -65,97 +18,77 @@ public struct ChatFormat: Sendable {
       throw ModelError(name, reason: "has no chat template; give one with --chat-template")
     }
     self.tokenizer = tokenizer
-    specialTokens = [("bos_token", tokenizer.bosToken), ("eos_token", tokenizer.eosToken)].compactMap { name, id in
-      id.flatMap(tokenizer.tokenText).map { (key: name, value: .string($0)) }
+    let specialTokens = [("bos_token", tokenizer.bosToken), ("eos_token", tokenizer.eosToken)].compactMap { name, id in
+      id.flatMap(tokenizer.tokenText).map { (key: name, value: JSONValue.string($0)) }
     }
-    func entry(_ text: String) throws(ModelError) -> Entry {
-      Entry(
-        template: try ChatTemplateEngine(text, name: name), knowsDeveloper: text.contains("developer"))
+    plain = try ProbedTemplate(text, specialTokens: specialTokens, name: name)
+    let toolText = source == nil ? tokenizer.chatTemplates["tool_use"] : nil
+    if let toolText {
+      withTools = try ProbedTemplate(toolText, specialTokens: specialTokens, name: name)
+    } else {
+      withTools = nil
     }
-    var plain = try entry(text)
-    var withTools: Entry?
-    if source == nil, let text = tokenizer.chatTemplates["tool_use"] { withTools = try entry(text) }
-    Self.probeContent(&plain, specialTokens)
-    if var entry = withTools {
-      Self.probeContent(&entry, specialTokens)
-      withTools = entry
-    }
-    toolCallForm = (source ?? tokenizer.chatTemplates["tool_use"] ?? text).contains("<tool_call>") ? .tagged : .bare
-    self.plain = plain
-    self.withTools = withTools
+    toolCallForm = (toolText ?? text).contains("<tool_call>") ? .tagged : .bare
     endTokens = turnEnds()
+  }
+
+  private func template(for chat: Conversation) -> ProbedTemplate { chat.tools.isEmpty ? plain : withTools ?? plain }
+
+  /// The whole chat, and which bytes of it came from where.
+  func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
+    try template(for: chat).rendering(chat)
   }
 
   /// The prompt's text.
   public func render(_ chat: Conversation) throws(ChatFormatError) -> String {
-    let entry = chat.tools.isEmpty ? plain : withTools ?? plain
-    let messages = chat.messages.map { Self.adapt($0, to: entry) }
-    let text = try Self.render(entry, specialTokens, chat, messages)
-    guard chat.continuesFinalMessage else { return text }
-    return try Self.cut(text, afterContentOf: messages.last)
+    try Self.text(chat, try rendering(chat))
   }
 
-  /// The prompt's tokens. The template writes the beginning of sequence itself, so none is added.
+  private static func text(_ chat: Conversation, _ rendering: Rendering) throws(ChatFormatError) -> String {
+    guard chat.continuesFinalMessage else { return rendering.text }
+    return try cut(rendering.text, afterContentOf: chat.messages.last)
+  }
+
+  /// The prompt's tokens. The template writes the beginning of sequence itself, so none is added. A special token that a
+  /// message or a tool's definition spells out is text.
   public func tokens(_ chat: Conversation, addingBOS: Bool = false) throws(ChatFormatError) -> [Int32] {
-    tokenizer.encode(try render(chat), parsingSpecialTokens: true, addingBOS: addingBOS)
+    try prompt(chat, addingBOS: addingBOS).tokens
   }
 
-  private static func render(
-    _ entry: Entry, _ specialTokens: [(key: String, value: JSONValue)], _ chat: Conversation, _ messages: [JSONValue]
-  ) throws(ChatFormatError) -> String {
-    try entry.template.render(variables(specialTokens, chat, messages))
+  /// A chat as tokens, and what of it the template left out.
+  public struct Prompt: Sendable {
+    public var tokens: [Int32]
+    /// One sentence for each kind of thing that was given and does not show.
+    public var warnings: [String] = []
   }
 
-  /// The whole chat, and which bytes of it each assistant message wrote.
-  func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
-    let entry = chat.tools.isEmpty ? plain : withTools ?? plain
-    let messages = chat.messages.map { Self.adapt($0, to: entry) }
-    return try entry.template.rendering(Self.variables(specialTokens, chat, messages))
+  /// As `tokens`, with what the template left out.
+  public func prompt(_ chat: Conversation, addingBOS: Bool = false) throws(ChatFormatError) -> Prompt {
+    let rendering = try rendering(chat)
+    let text = try Self.text(chat, rendering)
+    let end = text.utf8.count
+    let data = rendering.dataSpans.filter { $0.lowerBound < end }.map { $0.lowerBound..<min($0.upperBound, end) }
+    let tokens = tokenizer.encode(text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS)
+    return Prompt(tokens: tokens, warnings: Self.warnings(chat, rendering))
   }
 
-  private static func variables(
-    _ specialTokens: [(key: String, value: JSONValue)], _ chat: Conversation, _ messages: [JSONValue]
-  ) -> JSONObject {
-    var variables: [(key: String, value: JSONValue)] = [
-      ("messages", .array(messages)), ("tools", chat.tools.isEmpty ? .null : .array(chat.tools)),
-      ("documents", .null), ("add_generation_prompt", .bool(chat.addsGenerationPrompt && !chat.continuesFinalMessage)),
-    ]
-    // Of equal keys the first stays.
-    variables += chat.variables.pairs
-    variables += specialTokens
-    return JSONObject(keepingFirst: variables)
-  }
-
-  // MARK: what a template takes
-
-  private static let marker = "GraftMarker7"
-
-  /// Templates differ in what content they can read; they are asked by rendering a message of each kind.
-  private static func probeContent(_ entry: inout Entry, _ specialTokens: [(key: String, value: JSONValue)]) {
-    func shows(_ content: JSONValue) -> Bool {
-      let message: JSONValue = ["role": "user", "content": content]
-      let text = try? render(entry, specialTokens, Conversation(messages: [message]), [message])
-      guard let text, text.contains(marker) else { return false }
-      // Some print a list as it is.
-      return !text.contains("'text'") && !text.contains("\"text\"")
+  private static func warnings(_ chat: Conversation, _ rendering: Rendering) -> [String] {
+    var warnings: [String] = []
+    if !chat.tools.isEmpty, rendering.toolSpans.isEmpty {
+      warnings.append("The chat template does not show tools, so the model does not know of them.")
     }
-    entry.takesText = shows(.string(marker))
-    entry.takesParts = shows([["type": "text", "text": .string(marker)]])
-    if !entry.takesText, !entry.takesParts { entry.takesText = true }
-  }
-
-  private static func adapt(_ message: JSONValue, to entry: Entry) -> JSONValue {
-    guard let object = message.object else { return message }
-    let pairs = object.pairs.map { key, value -> (key: String, value: JSONValue) in
-      switch (key, value) {
-      case ("role", "developer") where !entry.knowsDeveloper: (key, "system")
-      case ("content", .array(let parts)) where !entry.takesParts:
-        (key, .string(parts.compactMap { $0.object?["text"]?.string }.joined(separator: "\n")))
-      case ("content", .string) where !entry.takesText: (key, [["type": "text", "text": value]])
-      default: (key, value)
-      }
+    let bytes = Array(rendering.text.utf8)
+    let spans = Dictionary(uniqueKeysWithValues: rendering.messageSpans.map { ($0.message, $0.ranges) })
+    for (index, message) in chat.messages.enumerated() {
+      let calls = message.object?["tool_calls"]?.array ?? []
+      if calls.isEmpty { continue }
+      let shown = (spans[index] ?? []).map { String(decoding: bytes[$0], as: UTF8.self) }.joined(separator: "\n")
+      let names = calls.compactMap { $0.object?["function"]?.object?["name"]?.string }
+      if names.allSatisfy(shown.contains) { continue }
+      warnings.append("The chat template does not show past tool calls, so the model does not know of them.")
+      break
     }
-    return .object(JSONObject(keepingFirst: pairs))
+    return warnings
   }
 
   /// Everything up to the end of the last message's text.
@@ -167,27 +100,32 @@ public struct ChatFormat: Sendable {
     while end > words.startIndex, words[words.index(before: end)].isWhitespace { end = words.index(before: end) }
     let needle = Array(words[..<end].utf8)
     let bytes = Array(text.utf8)
-    guard !needle.isEmpty, needle.count <= bytes.count,
-      let start = (0...(bytes.count - needle.count)).last(where: { bytes[$0...].starts(with: needle) })
+    guard !needle.isEmpty, let start = lastPlace(of: needle, in: bytes)
     else { throw .failed("the last message cannot be continued: the chat template does not show its text") }
     return String(decoding: bytes[..<(start + needle.count)], as: UTF8.self)
   }
 
-  /// The first special token behind an assistant's message, if only space stands before it.
+  private static func lastPlace(of needle: [UInt8], in bytes: [UInt8]) -> Int? {
+    guard needle.count <= bytes.count else { return nil }
+    return (0...(bytes.count - needle.count)).last { bytes[$0...].starts(with: needle) }
+  }
+
+  /// The first special token behind an assistant's message, if only space stands before it. A turn in which one of the
+  /// model's own end tokens stands later has no other.
   private func turnEnds() -> Set<Int32> {
+    let marker = ProbedTemplate.marker
     let messages: [JSONValue] = [
-      ["role": "user", "content": "Hi"], ["role": "assistant", "content": .string(Self.marker)],
+      ["role": "user", "content": "Hi"], ["role": "assistant", "content": .string(marker)],
     ]
     let chat = Conversation(messages: messages, addsGenerationPrompt: false)
     guard let text = try? render(chat) else { return [] }
     let bytes = Array(text.utf8)
-    let needle = Array(Self.marker.utf8)
-    guard bytes.count >= needle.count,
-      let start = (0...(bytes.count - needle.count)).last(where: { bytes[$0...].starts(with: needle) })
-    else { return [] }
-    let tail = String(decoding: bytes[(start + needle.count)...], as: UTF8.self)
-    for token in tokenizer.encode(tail, parsingSpecialTokens: true, addingBOS: false) {
-      if tokenizer.isSpecial(token) { return [token] }
+    guard let start = Self.lastPlace(of: Array(marker.utf8), in: bytes) else { return [] }
+    let tail = String(decoding: bytes[(start + marker.utf8.count)...], as: UTF8.self)
+    let tokens = tokenizer.encode(tail, parsingSpecialTokens: true, addingBOS: false)
+    let own = tokens.first(where: tokenizer.eosTokens.contains)
+    for token in tokens {
+      if tokenizer.isSpecial(token) { return own == nil || own == token ? [token] : [] }
       let isSpace = tokenizer.tokenBytes(token)?.allSatisfy { $0 == 0x20 || (0x09...0x0D).contains($0) } ?? false
       if !isSpace { return [] }
     }

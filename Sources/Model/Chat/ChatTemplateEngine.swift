@@ -14,10 +14,8 @@ struct ChatTemplateEngine: Sendable {
     }
   }
 
+  /// The text, and which bytes of it came from where.
   /// - Parameter variables: what the template sees, by name
-  func render(_ variables: JSONObject) throws(ChatFormatError) -> String { try rendering(variables).text }
-
-  /// The text, and which bytes of it each assistant message wrote.
   func rendering(_ variables: JSONObject) throws(ChatFormatError) -> Rendering {
     let values = Dictionary(uniqueKeysWithValues: variables.pairs.map { ($0.key, TemplateValue($0.value)) })
     let seconds = Date().timeIntervalSince1970

@@ -66,8 +66,16 @@ public struct APIRoutes: Sendable {
     prepare(request.exchange) { [context] (fields) throws(APIError) in
       try ChatRequest(fields, context: context)
     } then: { [self] (chat) throws(APIError) in
+      tell(chat.warnings, request.exchange)
       try answer(chat.plan, chat.shape, model: chat.model, request.exchange)
     }
+  }
+
+  /// Says in the answer's header and in the log what the model does not get to see.
+  private func tell(_ warnings: [String], _ exchange: HTTPExchange) {
+    if warnings.isEmpty { return }
+    exchange.setHeader("x-graft-warning", warnings.joined(separator: " "))
+    for warning in warnings { logger.warning("\(warning)") }
   }
 
   /// Reads the body and makes of it what is to be done: on the loop if it is short, else on a queue, so that a long

@@ -90,7 +90,7 @@ enum ChatMessages {
     }
   }
 
-  /// Templates read a call's arguments as an object, which on the wire are a string of JSON.
+  /// Calls with arguments that are an object or, as on OpenAI's wire, a string of one.
   private static func toolCalls(_ value: JSONValue?, _ path: String) throws(APIError) -> [JSONValue] {
     guard let value, !value.isNull else { return [] }
     guard let list = value.array else { throw wrong(path, "a list") }
@@ -110,7 +110,7 @@ enum ChatMessages {
         guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: field), parsed.object != nil else {
           throw .invalid("'\(field)' is no JSON object", param: field, code: "invalid_value")
         }
-        arguments = parsed
+        arguments = .string(text)
       case .object(let object): arguments = .object(object)
       case nil, .null, .string: break
       default: throw wrong(field, "a string of JSON")

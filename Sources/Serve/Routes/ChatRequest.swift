@@ -7,6 +7,8 @@ struct ChatRequest {
   /// The tools that the answer may call.
   var toolNames: Set<String>
   var toolCallForm: ToolCallForm
+  /// What of the request the model's chat template does not show.
+  var warnings: [String]
 
   /// - Throws: `APIError`, 400, that names the field
   init(_ fields: RequestFields, context: ServerContext) throws(APIError) {
@@ -19,9 +21,10 @@ struct ChatRequest {
     let format = try context.chatFormat()
     toolCallForm = format.toolCallForm
     plan.endTokens.formUnion(format.endTokens)
-    let prompt = try format.promptTokens(chat)
-    plan.prompts = [prompt]
-    plan.maxTokens = try Self.maxTokens(fields, prompt: prompt.count, context: context)
+    let prompt = try format.checkedPrompt(chat)
+    warnings = prompt.warnings
+    plan.prompts = [prompt.tokens]
+    plan.maxTokens = try Self.maxTokens(fields, prompt: prompt.tokens.count, context: context)
     try plan.check(contextLength: context.contextLength, promptField: "messages")
   }
 
@@ -139,8 +142,8 @@ extension ServerContext {
 
 extension ChatFormat {
   /// The prompt of a chat; what the template refuses is a 400 with its words.
-  func promptTokens(_ chat: Conversation, addingBOS: Bool = false) throws(APIError) -> [Int32] {
-    do throws(ChatFormatError) { return try tokens(chat, addingBOS: addingBOS) } catch {
+  func checkedPrompt(_ chat: Conversation, addingBOS: Bool = false) throws(APIError) -> Prompt {
+    do throws(ChatFormatError) { return try prompt(chat, addingBOS: addingBOS) } catch {
       throw .invalid(error.message, param: "messages", code: "invalid_chat")
     }
   }

@@ -10,7 +10,7 @@ struct TokenizeRoutes: Sendable {
     if fields["messages"] != nil {
       let chat = try ChatRequest.conversation(fields)
       let addsBOS = try fields.bool("add_special_tokens") ?? false
-      tokens = try context.chatFormat().promptTokens(chat, addingBOS: addsBOS)
+      tokens = try context.chatFormat().checkedPrompt(chat, addingBOS: addsBOS).tokens
     } else {
       guard let prompt = try fields.string("prompt") else {
         throw .invalid("'prompt' is missing", param: "prompt", code: "missing_required_parameter")

@@ -34,9 +34,12 @@ final class Interpreter {
     let context = Scope(parent: nil)
     for (id, name) in program.names.enumerated() {
       if let variable = variables[name] {
-        let value =
-          name == "messages" ? try messages(variable) : try value(of: variable, source: noSource, depth: 0)
-        context.variables[id] = value
+        context.variables[id] =
+          switch name {
+          case "messages": try messages(variable)
+          case "tools": try value(of: variable, source: toolSource, depth: 0)
+          default: try value(of: variable, source: noSource, depth: 0)
+          }
       } else if let function = Function.named[name] {
         context.variables[id] = .function(function)
       }
@@ -108,17 +111,16 @@ final class Interpreter {
 
   // MARK: Variables
 
-  /// The messages, with everything but `role` in an assistant's marked as that message's.
+  /// The messages, with everything but `role` in each marked as that message's.
   private func messages(_ variable: TemplateValue) throws(TemplateError) -> Value {
     guard case .array(let messages) = variable else { return try value(of: variable, source: noSource, depth: 0) }
     try allocate(elements: messages.count)
     var items: [Value] = []
     items.reserveCapacity(messages.count)
     for (index, message) in messages.enumerated() {
-      guard case .object(let object) = message, object["role"] == .string("assistant"),
-        let source = Source(exactly: index)
-      else {
-        items.append(try value(of: message, source: noSource, depth: 1))
+      let source = Source(clamping: min(index, Int(toolSource) - 1))
+      guard case .object(let object) = message else {
+        items.append(try value(of: message, source: source, depth: 1))
         continue
       }
       var pairs: [(Value, Value)] = []

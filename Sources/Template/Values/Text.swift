@@ -1,9 +1,12 @@
-/// Where a stretch of text came from: the index of an assistant message, or -2 - n for the n-th generation block.
+/// Where a part of a text came from: the index of a message, `toolSource`, or -2 - n for the n-th generation block.
 typealias Source = Int32
 
+/// The template's own text.
 let noSource: Source = -1
+/// The definitions of tools.
+let toolSource = Source.max
 
-/// A stretch of a text's bytes and its source. Stretches of different sources may overlap.
+/// A part of a text's bytes and its source. Parts of different sources may overlap.
 struct Mark: Sendable {
   var start: Int
   var end: Int

@@ -112,7 +112,7 @@ extension [Value] {
 final class List {
   let items: [Value]
   let depth: Int
-  /// The assistant message that the whole list came from.
+  /// The message, or the tools, that the whole list came from.
   let source: Source
   /// A pair of `groupby`, whose parts have the names `grouper` and `list`.
   let isGroup: Bool

@@ -1,0 +1,211 @@
+internal import Template
+
+/// Finds the assistant's turns in a rendered chat, by comparing it with what the same template renders of the messages
+/// before a turn, with the generation prompt: what the model is given when it has to write that turn.
+struct ChatTurns {
+  /// A turn, or a part of one.
+  struct Turn {
+    /// The assistant message's index.
+    var message: Int
+    /// Where it is in the text's UTF-8.
+    var bytes: Range<Int>
+  }
+
+  private let format: ChatFormat
+  private let chat: Conversation
+  private let rendering: Rendering
+  private let text: [UInt8]
+  private let tokens: [Int32]
+  /// Where each token ends in the text.
+  private let ends: [Int]
+  /// Where each message's own text is.
+  private let extents: [Int: Range<Int>]
+
+  init(format: ChatFormat, chat: Conversation, rendering: Rendering, tokens: [Int32], ends: [Int]) {
+    self.format = format
+    self.chat = chat
+    self.rendering = rendering
+    self.tokens = tokens
+    self.ends = ends
+    text = Array(rendering.text.utf8)
+    extents = Self.extents(rendering)
+  }
+
+  /// From a message's first byte to its last before another message's: templates may repeat part of a message later.
+  private static func extents(_ rendering: Rendering) -> [Int: Range<Int>] {
+    let spans = rendering.messageSpans.flatMap { spans in spans.ranges.map { (message: spans.message, range: $0) } }
+    var extents: [Int: Range<Int>] = [:]
+    var last: Int?
+    for (message, range) in spans.sorted(by: { $0.range.lowerBound < $1.range.lowerBound }) {
+      if let extent = extents[message] {
+        if last == message { extents[message] = extent.lowerBound..<max(extent.upperBound, range.upperBound) }
+      } else {
+        extents[message] = range
+      }
+      last = message
+    }
+    return extents
+  }
+
+  // MARK: turns
+
+  func turns(of messages: [Int]) -> [Turn] {
+    messages.map { message in
+      let alone = renderingThrough(message)
+      // A later message may repeat text of this one. So where the chat begins like the one that ends with this message,
+      // the places of the messages are taken from there.
+      var places = extents
+      let early = alone.map(Self.extents) ?? [:]
+      if let alone, let own = early[message], text.starts(with: alone.text.utf8.prefix(own.upperBound)) {
+        places = extents.filter { $0.key > message }.merging(early) { $1 }
+      }
+      let start = start(of: message, places)
+      return Turn(message: message, bytes: start..<max(start, end(of: message, from: start, places, alone)))
+    }
+  }
+
+  /// The chat as it is where it ends with this message.
+  private func renderingThrough(_ message: Int) -> Rendering? {
+    if message == chat.messages.count - 1 { return rendering }
+    var part = chat
+    part.messages = Array(chat.messages[...message])
+    return try? format.rendering(part)
+  }
+
+  // MARK: the beginning of a turn
+
+  /// Where a message's turn goes beyond the prompt that asks for it.
+  private func start(of message: Int, _ places: [Int: Range<Int>]) -> Int {
+    var before = chat
+    before.messages = Array(chat.messages[..<message])
+    before.addsGenerationPrompt = true
+    // Nothing stands before a first message; not every template can render that.
+    guard let prompt = try? format.rendering(before) else {
+      return startByGenerationPrompt(of: placeholder, message, places) ?? places[message]?.lowerBound ?? 0
+    }
+    if text.starts(with: prompt.text.utf8) { return prompt.text.utf8.count }
+    // Earlier messages may look otherwise in the whole chat, as where their thinking is left out. What stands behind the
+    // last of them is compared.
+    let last = messageBefore(message, places)
+    guard let end = last.map({ Self.extents(prompt)[$0.message]?.upperBound }) ?? 0 else {
+      return startByGenerationPrompt(of: before, message, places) ?? places[message]?.lowerBound ?? 0
+    }
+    let common = startByComparing(from: last?.end ?? 0, with: prompt, from: end)
+    return max(common, startByGenerationPrompt(of: before, message, places) ?? common)
+  }
+
+  /// The message that was written last before this one's text, and where it ends.
+  private func messageBefore(_ message: Int, _ places: [Int: Range<Int>]) -> (message: Int, end: Int)? {
+    let limit =
+      places[message]?.lowerBound
+      ?? places.filter { $0.key > message }.map(\.value.lowerBound).min() ?? text.count
+    let earlier = places.filter { $0.key < message && $0.value.upperBound <= limit }
+    return earlier.max { $0.value.upperBound < $1.value.upperBound }.map { ($0.key, $0.value.upperBound) }
+  }
+
+  /// The first token that differs, behind places from which on both are alike.
+  private func startByComparing(from place: Int, with prompt: Rendering, from other: Int) -> Int {
+    let asked = Array(prompt.text.utf8)
+    let start = place + zip(text[place...], asked[other...]).prefix { $0 == $1 }.count
+    let ids = format.tokenizer.encode(
+      prompt.text, parsingSpecialTokens: true, except: prompt.dataSpans, addingBOS: false)
+    guard let otherEnds = try? format.ends(of: ids, in: asked) else { return start }
+    var token = firstToken(endingAfter: place)
+    var index = otherEnds.firstIndex { $0 > other } ?? ids.count
+    while token < tokens.count, index < ids.count, tokens[token] == ids[index] {
+      (token, index) = (token + 1, index + 1)
+    }
+    return min(max(place, self.start(of: token)), start)
+  }
+
+  /// A chat that any template can render.
+  private var placeholder: Conversation {
+    Conversation(messages: [["role": "user", "content": "Hi"]], tools: chat.tools, variables: chat.variables)
+  }
+
+  /// Looks before a message's text for the generation prompt that the template puts behind another chat.
+  private func startByGenerationPrompt(
+    of asking: Conversation, _ message: Int, _ places: [Int: Range<Int>]
+  ) -> Int? {
+    let from = messageBefore(message, places)?.end ?? 0
+    var silent = asking
+    silent.addsGenerationPrompt = false
+    guard let to = places[message]?.lowerBound, let asked = try? format.rendering(asking).text.utf8,
+      let bare = try? format.rendering(silent).text.utf8, asked.starts(with: bare)
+    else { return nil }
+    let opening = Array(asked.dropFirst(bare.count))
+    guard !opening.isEmpty, from + opening.count <= to else { return nil }
+    let start = (from...(to - opening.count)).last { text[$0...].starts(with: opening) }
+    return start.map { $0 + opening.count }
+  }
+
+  // MARK: the end of a turn
+
+  /// Behind the first token behind the message's own text that ends the model's texts. Without one: behind the last special
+  /// token that the turn renders, or behind all that it renders.
+  /// - Parameter alone: the chat where it ends with this message
+  private func end(of message: Int, from start: Int, _ places: [Int: Range<Int>], _ alone: Rendering?) -> Int {
+    let written = max(start, places[message]?.upperBound ?? start)
+    let next = places.filter { $0.key != message }.map(\.value.lowerBound).filter { $0 >= written }.min() ?? text.count
+    var index = firstToken(startingAt: written)
+    while index < tokens.count, self.start(of: index) < next {
+      if format.tokenizer.eosTokens.contains(tokens[index]) { return ends[index] }
+      index += 1
+    }
+    guard let limit = endOfRendering(alone, of: message, from: written, next: next) else { return written }
+    index = firstToken(startingAt: written)
+    var end: Int?
+    while index < tokens.count, ends[index] <= limit {
+      if format.tokenizer.isSpecial(tokens[index]) { end = ends[index] }
+      index += 1
+    }
+    return end ?? limit
+  }
+
+  /// Where the template's own text behind a message ends if nothing follows it.
+  private func endOfRendering(_ alone: Rendering?, of message: Int, from written: Int, next: Int) -> Int? {
+    guard let alone else { return nil }
+    let bytes = Array(alone.text.utf8)
+    if text.starts(with: bytes) { return bytes.count }
+    guard let extent = Self.extents(alone)[message] else { return nil }
+    return min(written + zip(text[written...], bytes[extent.upperBound...]).prefix { $0 == $1 }.count, next)
+  }
+
+  // MARK: generation blocks
+
+  /// What the template's `{% generation %}` blocks rendered of these messages.
+  func generationBlocks(of messages: [Int]) -> [Turn] {
+    let answers = Set(messages)
+    let all = chat.messages.indices.filter { chat.messages[$0].object?["role"] == "assistant" }
+    return rendering.generationSpans.compactMap { span in
+      let message = writer(of: span, among: all)
+      return message.flatMap { answers.contains($0) ? Turn(message: $0, bytes: span) : nil }
+    }
+  }
+
+  /// The message whose text is in a block; where no text is, the one between the messages around it.
+  private func writer(of span: Range<Int>, among answers: [Int]) -> Int? {
+    if let message = answers.first(where: { extents[$0]?.overlaps(span) == true }) { return message }
+    let last = extents.filter { $0.value.upperBound <= span.lowerBound }.keys.max() ?? -1
+    return answers.first { $0 > last && extents[$0] == nil }
+  }
+
+  // MARK: tokens and bytes
+
+  func start(of token: Int) -> Int { token == 0 ? 0 : ends[token - 1] }
+
+  /// The first token that reaches beyond a place in the text.
+  func firstToken(endingAfter position: Int) -> Int {
+    var (low, high) = (0, ends.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if ends[middle] > position { high = middle } else { low = middle + 1 }
+    }
+    return low
+  }
+
+  private func firstToken(startingAt position: Int) -> Int {
+    let first = firstToken(endingAfter: position)
+    return first < tokens.count && start(of: first) < position ? first + 1 : first
+  }
+}
