@@ -54,7 +54,7 @@ public func openTokenizer(at url: URL) throws -> TokenizerSource {
   if FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), !isFolder.boolValue {
     let file = try MappedFile(url)
     if file.count >= 4, try file.read(offset: 0, count: 4) == GGUFFile.magic {
-      return .gguf(try GGUFMetadata(file: try GGUFFile(url)).vocabulary())
+      return .gguf(try GGUFMetadata(try GGUFShards(url)).vocabulary())
     }
   }
   return try openCheckpoint(at: url).tokenizer

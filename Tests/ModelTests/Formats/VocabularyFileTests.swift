@@ -21,6 +21,14 @@ import Testing
       add(text)
     }
 
+    mutating func add(_ key: String, _ integers: [Int32]) {
+      add(key)
+      add(UInt32(9))
+      add(UInt32(5))
+      add(UInt64(integers.count))
+      for integer in integers { add(integer) }
+    }
+
     mutating func add(_ key: String, _ texts: [String]) {
       add(key)
       add(UInt32(9))
@@ -34,12 +42,13 @@ import Testing
     var writer = Writer(bytes: Array("GGUF".utf8))
     writer.add(UInt32(3))
     writer.add(UInt64(0))
-    writer.add(UInt64(5))
+    writer.add(UInt64(6))
     writer.add("general.architecture", "qwen2moe")
     writer.add("tokenizer.ggml.model", "gpt2")
     writer.add("tokenizer.ggml.pre", "default")
     writer.add("tokenizer.ggml.tokens", ["a", "b", "ab"])
     writer.add("tokenizer.ggml.merges", ["a b"])
+    writer.add("tokenizer.ggml.token_type", [1, 1, 1])
     let url = FileManager.default.temporaryDirectory.appending(path: "vocabulary-\(UUID().uuidString).gguf")
     try Data(writer.bytes).write(to: url)
     defer { try? FileManager.default.removeItem(at: url) }
