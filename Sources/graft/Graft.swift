@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Model
+import Serve
 
 /// The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 @main
@@ -13,6 +14,7 @@ struct Graft: ParsableCommand {
       the base, never merged into it. Every flag can also be given as an environment variable: GRAFT_ and the flag's
       name in capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir.
       """,
+    version: graftVersion,
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
       TokenizeCommand.self,
@@ -58,6 +60,11 @@ func environment<Value: ExpressibleByArgument>(_ name: String) -> Value? {
     Foundation.exit(2)
   }
   return value
+}
+
+/// A repeatable flag's default out of its environment variable, whose values are joined by commas.
+func environmentList(_ name: String) -> [String] {
+  ProcessInfo.processInfo.environment["GRAFT_" + name].map { [$0] } ?? []
 }
 
 /// A number of bytes: digits and KiB, MiB or GiB.

@@ -40,6 +40,17 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
   var apiKey: String = environment("API_KEY") ?? ""
 
+  @Flag(help: "Listen beyond loopback without a key, for everybody who reaches the port.")
+  var insecure = environment("INSECURE") == Switch.on
+
+  @Option(
+    help: "A name under which the server is reached without a key, beside localhost and addresses. May be repeated.")
+  var allowedHost: [String] = environmentList("ALLOWED_HOST")
+
+  @Option(
+    help: "Origins of web pages that may use the server (CORS): https://a.example,http://localhost:3000, or *.")
+  var allowedOrigins: [String] = environmentList("ALLOWED_ORIGINS")
+
   @OptionGroup var template: ChatTemplateOptions
 
   @Option(help: "Requests that may run at once.")
@@ -84,6 +95,13 @@ struct ServeCommand: ParsableCommand {
     guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
+    guard insecure || !apiKey.isEmpty || AccessPolicy.isLoopback(host) else {
+      throw ValidationError(
+        "--host \(host) is beyond loopback: give --api-key KEY, or --insecure to serve everybody who reaches the port")
+    }
+    for origin in origins where origin != "*" && !origin.contains("://") {
+      throw ValidationError("--allowed-origins takes origins such as https://a.example, not '\(origin)'")
+    }
     guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
     guard (0...0.9).contains(trainingShare) else {
       throw ValidationError("--training-share must be between 0 and 0.9")
@@ -107,7 +125,8 @@ struct ServeCommand: ParsableCommand {
     let database = try MetadataDatabase(dataFolder)
     let loop = try EventLoop()
     let readiness = Readiness()
-    let server = try HTTPServer(loop: loop, configuration: configuration(logger), handler: readiness.handler)
+    let server = try HTTPServer(
+      loop: loop, configuration: configuration(logger), handler: accessPolicy.guarding(readiness.handler))
     let startup = Startup()
     let thread = Thread { [self, logger] in
       do {
@@ -121,12 +140,18 @@ struct ServeCommand: ParsableCommand {
     thread.name = "startup"
     thread.stackSize = 8 << 20
     thread.start()
-    loop.onSignals([SIGINT, SIGTERM]) { _ in
+    var isStopping = false
+    loop.onSignals([SIGINT, SIGTERM]) { number in
+      // Whoever asks twice does not want to wait.
+      if isStopping { _exit(128 + number) }
+      isStopping = true
       logger.info("stopping")
       readiness.stop()
-      // Running streams end with an error event, and then their connections close.
-      startup.serving?.stop()
-      server.stop(deadline: .seconds(5)) { loop.stop() }
+      Thread.detachNewThread {
+        // Running streams end with an error event, and then their connections close.
+        startup.serving?.stop()
+        server.stop(deadline: .seconds(5)) { loop.stop() }
+      }
     }
     loop.run()
     switch startup.state.withLock({ $0 }) {
@@ -184,7 +209,7 @@ struct ServeCommand: ParsableCommand {
       context: context, fineTuning: fineTuning, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
     engine.start()
     fineTuning.start()
-    readiness.open(routes.handler)
+    readiness.open(routes.handler) { routes.unreadiness }
     logger.info(
       "listening",
       metadata: [
@@ -200,6 +225,17 @@ struct ServeCommand: ParsableCommand {
     let format = try template.format(tokenizer, name: options.modelStem)
     if case .failure(let error) = format { logger.warning("no chats", metadata: ["reason": "\(error)"]) }
     return format
+  }
+
+  /// A list may come as one value with commas.
+  private var origins: [String] { allowedOrigins.flatMap { $0.split(separator: ",").map(String.init) } }
+
+  private var accessPolicy: AccessPolicy {
+    let hosts: AccessPolicy.Hosts =
+      if !apiKey.isEmpty { .any } else if AccessPolicy.isLoopback(host) { .loopback } else { .addresses }
+    return AccessPolicy(
+      hosts: hosts, allowedHosts: allowedHost.flatMap { $0.split(separator: ",").map(String.init) },
+      allowedOrigins: origins)
   }
 
   private func configuration(_ logger: Logger) -> HTTPConfiguration {

@@ -10,7 +10,7 @@ extension HTTPTests {
         let delay = exchange.request.path == ["0"] ? 50 : 0
         exchange.loop.schedule(after: .milliseconds(delay)) {
           exchange.collectBody { result in
-            let body = (try? result.get()) ?? []
+            let body = (try? result.get().bytes) ?? []
             exchange.respond(status: 200, body: Array(exchange.request.target.utf8) + body)
           }
         }

@@ -62,6 +62,12 @@ final class HTTPTestClient {
     }
   }
 
+  /// Whether something has come, or the connection has ended.
+  var hasInput: Bool {
+    var state = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return !buffer.isEmpty || poll(&state, 1, 0) > 0
+  }
+
   /// Up to `count` bytes; empty at the connection's end.
   func receive(_ count: Int = 65536) throws -> [UInt8] {
     if !buffer.isEmpty {

@@ -107,7 +107,7 @@ final class HTTPTestServer {
   case "echo":
     exchange.collectBody { result in
       switch result {
-      case .success(let bytes): exchange.respond(status: 200, body: bytes)
+      case .success(let body): exchange.respond(status: 200, body: body.bytes)
       case .failure(.tooLarge(let limit)): exchange.fail(status: 413, message: "body over \(limit) bytes")
       case .failure: break
       }

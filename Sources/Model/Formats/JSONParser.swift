@@ -17,6 +17,20 @@ struct JSONSyntaxError: Error {
   let reason: String
 }
 
+/// What a document may be made of, so that its memory is bounded by more than its length: seven bytes of text can make
+/// an object of several hundred bytes.
+public struct JSONLimits: Sendable {
+  /// Values, of which an array counts as four and an object as sixteen: about the memory that each takes.
+  public var values: Int
+  /// Arrays and objects inside one another.
+  public var depth: Int
+
+  public init(values: Int = 4_000_000, depth: Int = 64) {
+    self.values = values
+    self.depth = depth
+  }
+}
+
 /// Reads untrusted JSON (RFC 8259) in one pass, by recursive descent with bounds on depth and on the number of values.
 struct JSONParser<Document: JSONDocument> {
   private let bytes: UnsafeBufferPointer<UInt8>
@@ -24,14 +38,15 @@ struct JSONParser<Document: JSONDocument> {
   private var position: Int
   private var unescaped: [UInt8] = []
 
-  private static var depthLimit: Int { 64 }
+  private let depthLimit: Int
   private static var longestNumber: Int { 400 }
 
   /// - Parameter start: where the document begins
-  init(_ bytes: UnsafeBufferPointer<UInt8>, start: Int = 0, valueLimit: Int = .max) {
+  init(_ bytes: UnsafeBufferPointer<UInt8>, start: Int = 0, limits: JSONLimits = JSONLimits(values: .max)) {
     self.bytes = bytes
     position = start
-    valuesLeft = valueLimit
+    valuesLeft = limits.values
+    depthLimit = limits.depth
   }
 
   mutating func document() throws(JSONSyntaxError) -> Document {
@@ -57,8 +72,12 @@ struct JSONParser<Document: JSONDocument> {
   }
 
   private mutating func value(depth: Int) throws(JSONSyntaxError) -> Document {
-    guard depth <= Self.depthLimit else { throw failure("nested more than \(Self.depthLimit) deep") }
-    valuesLeft -= 1
+    guard depth <= depthLimit else { throw failure("nested more than \(depthLimit) deep") }
+    switch current {
+    case UInt8(ascii: "{"): valuesLeft -= 16
+    case UInt8(ascii: "["): valuesLeft -= 4
+    default: valuesLeft -= 1
+    }
     guard valuesLeft >= 0 else { throw failure("too many values") }
     switch current {
     case UInt8(ascii: "{"): return try object(depth: depth)

@@ -64,11 +64,11 @@ extension JSONValue {
   /// Parses untrusted text, in one pass and with bounds on depth and on the number of values.
   /// Throws `ModelError` with the byte offset; `subject` is what it names as the culprit.
   public static func parse(
-    _ text: some Collection<UInt8>, subject: String, valueLimit: Int = 4_000_000
+    _ text: some Collection<UInt8>, subject: String, limits: JSONLimits = JSONLimits()
   ) throws -> JSONValue {
     do throws(JSONSyntaxError) {
       return try Array(text).withUnsafeBufferPointer { (bytes) throws(JSONSyntaxError) in
-        var parser = JSONParser<JSONValue>(bytes, valueLimit: valueLimit)
+        var parser = JSONParser<JSONValue>(bytes, limits: limits)
         return try parser.document()
       }
     } catch { throw ModelError(subject, reason: "malformed JSON at byte \(error.offset): \(error.reason)") }

@@ -27,6 +27,8 @@ public final class Tokenizer: Sendable {
   private let normalizer: Normalizer
   private let preTokenizer: PreTokenizer
   private let model: BytePairModel
+  /// The bytes of the longest token.
+  public let longestTokenBytes: Int
   /// SentencePiece's space before a text's first word.
   let spacesDroppedAtStart: Int
   private let scratchPool = Mutex<[EncodingScratch]>([])
@@ -54,7 +56,9 @@ public final class Tokenizer: Sendable {
     addsBOS = !definition.prefixTokens.isEmpty
     chatTemplates = definition.chatTemplates
     texts = definition.textTable
-    decoded = ByteStringTable(definition.decodedBytes()) { _ in false }
+    let decodedBytes = definition.decodedBytes()
+    decoded = ByteStringTable(decodedBytes) { _ in false }
+    longestTokenBytes = decodedBytes.lazy.compactMap { $0?.count }.max() ?? 0
     var kinds = definition.texts.map { $0 == nil ? TokenKind.absent : .ordinary }
     var specialTokens: [String: Int32] = [:]
     for token in definition.addedTokens where token.isSpecial {
@@ -86,13 +90,16 @@ public final class Tokenizer: Sendable {
   ///   - data: UTF-8 byte ranges of the text, ascending and apart from each other, in which they are text all the same;
   ///     so is one that reaches into such a range. The ids of all else do not change by it.
   ///   - addingBOS: `nil`: as the model expects.
+  ///   - limit: with so many ids or more, the rest of the text is left out.
+  ///   - isCancelled: asked often; once it is true, the rest of the text is left out.
   public func encode(
-    _ text: String, parsingSpecialTokens: Bool, except data: [Range<Int>] = [], addingBOS: Bool? = nil
+    _ text: String, parsingSpecialTokens: Bool, except data: [Range<Int>] = [], addingBOS: Bool? = nil,
+    limit: Int = .max, isCancelled: (() -> Bool)? = nil
   ) -> [Int32] {
     var ids: [Int32] = []
     if addingBOS ?? addsBOS { ids = prefixTokens.isEmpty ? [bosToken].compactMap(\.self) : prefixTokens }
     let scratch = scratchPool.withLock { $0.popLast() } ?? EncodingScratch()
-    var sink = IDSink(model: model, scratch: scratch, ids: ids)
+    var sink = IDSink(model: model, scratch: scratch, limit: limit, isCancelled: isCancelled, ids: ids)
     let data = parsingSpecialTokens ? data : []
     // Of the ranges only those that the segment at hand reaches.
     var left = normalizedMatcher.hasSpecial ? data[...] : []
@@ -191,7 +198,12 @@ public final class Tokenizer: Sendable {
 private struct IDSink: PieceSink {
   let model: BytePairModel
   let scratch: EncodingScratch
+  let limit: Int
+  let isCancelled: (() -> Bool)?
   var ids: [Int32]
 
-  mutating func take(_ piece: UnsafeBufferPointer<UInt8>) { model.encode(piece, scratch, into: &ids) }
+  mutating func take(_ piece: UnsafeBufferPointer<UInt8>) {
+    guard ids.count < limit, isCancelled?() != true else { return }
+    model.encode(piece, scratch, into: &ids)
+  }
 }

@@ -49,6 +49,8 @@ public final class Engine: @unchecked Sendable {
   private var groups: [PromptGroup.Key: PromptGroup] = [:]
   private var groupCount: UInt64 = 0
   private let epoch = ContinuousClock.now
+  /// The scheduler's clock.
+  private var now: Duration { epoch.duration(to: .now) }
   private var lastStart: ContinuousClock.Instant?
   private var secondsPerStart = 0.5
   private let finished = DispatchSemaphore(value: 0)
@@ -106,6 +108,10 @@ public final class Engine: @unchecked Sendable {
   /// Requests that `body` hands in reach the scheduler at once, so that the choices of a completion find each other.
   public func together(_ body: () -> Void) { inbox.together(body) }
 
+  /// How long the engine's thread has had work at hand without coming round; zero while it has none. Beyond a few seconds
+  /// it hangs.
+  public var turnAge: Duration { inbox.turnAge }
+
   /// Ends a generation without another event, at the next pass at the latest.
   public func cancel(_ id: GenerationID) { inbox.cancel(id) }
 
@@ -148,7 +154,7 @@ public final class Engine: @unchecked Sendable {
   private func act() {
     while true {
       let action = scheduler.next(
-        now: epoch.duration(to: .now), freeBlocks: cache.freeBlockCount, shared: sharedBlocks, common: commonTokens)
+        now: now, freeBlocks: cache.freeBlockCount, shared: sharedBlocks, common: commonTokens)
       switch action {
       case .admit(let id): start(id)
       case .preempt(let id): preempt(id)
@@ -196,7 +202,7 @@ public final class Engine: @unchecked Sendable {
     scheduler.enqueue(
       .init(
         id: submission.id, stream: stream, promptLength: request.prompt.count, scoresPrompt: request.scoresPrompt,
-        group: group.id, deadline: request.timeout.map { epoch.duration(to: submission.time) + $0 }))
+        group: group.id, deadline: request.timeout.map { epoch.duration(to: submission.time) + $0 }), now: now)
     metrics.update { $0.counts[label].waiting += 1 }
   }
 
@@ -248,7 +254,7 @@ public final class Engine: @unchecked Sendable {
 
   /// A request begins to run, or does so again.
   private func start(_ id: GenerationID) {
-    guard let generation = generations[id] else { return scheduler.remove(id) }
+    guard let generation = generations[id] else { return scheduler.remove(id, now: now) }
     if let records = generation.group.records { generation.adopt(records) }
     if !generation.hasStarted { leftQueue() }
     metrics.update { state in
@@ -298,7 +304,7 @@ public final class Engine: @unchecked Sendable {
   }
 
   private func expire(_ id: GenerationID) {
-    guard let generation = generations[id] else { return scheduler.remove(id) }
+    guard let generation = generations[id] else { return scheduler.remove(id, now: now) }
     generation.expire()
     remove(id, .timeout)
     generation.flush()
@@ -322,7 +328,7 @@ public final class Engine: @unchecked Sendable {
     guard let generation = generations.removeValue(forKey: id) else { return }
     let isWaiting = !scheduler.isRunning(id)
     if isWaiting, !generation.hasStarted { inbox.leftQueue() }
-    scheduler.remove(id)
+    scheduler.remove(id, now: now)
     keep(generation)
     let group = generation.group
     group.members -= 1

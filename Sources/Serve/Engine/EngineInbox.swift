@@ -32,6 +32,8 @@ final class EngineInbox: @unchecked Sendable {
   private var waiting = 0
   private var holders = 0
   private var secondsPerStart = 0.5
+  /// Since when the engine's thread has had work at hand without coming round; `nil` while it waits for some.
+  private var turnBegan: ContinuousClock.Instant?
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let arrived = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
@@ -63,8 +65,7 @@ final class EngineInbox: @unchecked Sendable {
         return (id, .overloaded(waiting: waiting, retryAfter: Int(min(max(seconds, 1), 60))))
       }
       waiting += 1
-      messages.append(.submit(Submission(id: id, request: request, sink: sink, time: time)))
-      if messages.count == 1 { pthread_cond_signal(arrived) }
+      append(.submit(Submission(id: id, request: request, sink: sink, time: time)))
       return (id, nil)
     }
   }
@@ -76,11 +77,21 @@ final class EngineInbox: @unchecked Sendable {
   func post(_ message: Message) -> Bool {
     locked {
       if isClosed { return false }
-      messages.append(message)
-      if messages.count == 1 { pthread_cond_signal(arrived) }
+      append(message)
       return true
     }
   }
+
+  /// Under the mutex.
+  private func append(_ message: Message) {
+    messages.append(message)
+    turnBegan = turnBegan ?? .now
+    if messages.count == 1 { pthread_cond_signal(arrived) }
+  }
+
+  /// How long the engine's thread has had work at hand without asking for more; zero while it waits for some. It grows
+  /// beyond a pass's time only if the thread hangs.
+  var turnAge: Duration { locked { turnBegan.map { $0.duration(to: .now) } ?? .zero } }
 
   /// A request waits no more.
   /// - Parameter secondsPerStart: about how long it takes until one of those that wait starts
@@ -113,7 +124,11 @@ final class EngineInbox: @unchecked Sendable {
   /// Everything that has arrived; waits for something to arrive if told to.
   func drain(waiting: Bool) -> [Message] {
     locked {
-      while waiting && (messages.isEmpty || holders > 0) { pthread_cond_wait(arrived, mutex) }
+      while waiting && (messages.isEmpty || holders > 0) {
+        turnBegan = messages.isEmpty ? nil : .now
+        pthread_cond_wait(arrived, mutex)
+      }
+      turnBegan = .now
       if messages.isEmpty || holders > 0 { return [] }
       defer { messages = [] }
       return messages

@@ -56,7 +56,7 @@ final class EngineMetrics: Sendable {
 
   /// Labels that are counted apart, `otherLabel` included.
   static let maxLabels = 100
-  static let otherLabel = "other"
+  static let otherLabel = "(other)"
 
   private let state = Mutex(State())
 

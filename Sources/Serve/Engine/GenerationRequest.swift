@@ -20,7 +20,7 @@ public struct GenerationRequest: Sendable {
   /// Reports the prompt's own tokens and, with `topLogprobs`, their logprobs.
   public var echoesPrompt: Bool
   /// Whose request it is: clients get equal shares.
-  public var client = ""
+  public var client = ClientIdentity()
   /// What the metrics call its adapters.
   public var label = "base"
   /// How long it may take from its submission to its end.

@@ -121,8 +121,9 @@ struct Scheduler {
 
   // MARK: what happens
 
-  mutating func enqueue(_ request: Submission) {
-    let stream = queue.open(request.stream)
+  /// - Parameter now: on the clock of `next`
+  mutating func enqueue(_ request: Submission, now: Duration) {
+    let stream = queue.open(request.stream, now: now)
     waiting[request.id] = Entry(
       id: request.id, stream: stream, promptLength: request.promptLength, scoresPrompt: request.scoresPrompt,
       group: request.group, deadline: request.deadline, length: request.promptLength)
@@ -144,7 +145,8 @@ struct Scheduler {
   }
 
   /// Ends a request, whatever it does.
-  mutating func remove(_ id: GenerationID) {
+  /// - Parameter now: on the clock of `next`
+  mutating func remove(_ id: GenerationID, now: Duration) {
     let entry: Entry
     if let index = running.firstIndex(where: { $0.id == id }) {
       entry = running.remove(at: index)
@@ -156,7 +158,7 @@ struct Scheduler {
     } else {
       return
     }
-    queue.close(entry.stream)
+    queue.close(entry.stream, now: now)
     if let group = entry.group { leave(group, id) }
   }
 

@@ -66,6 +66,7 @@ extension HTTPConnection {
     case .length(let count): body = .length(remaining: count)
     case .chunked: body = .chunked(ChunkedDecoder())
     }
+    bodyPace = BodyPace()
     let exchange = HTTPExchange(connection: self, head: head)
     self.exchange = exchange
     phase = .exchange

@@ -49,6 +49,7 @@ final class HTTPConnection {
   private var needsAnotherPass = false
   private var deadline = Deadline.none
   private var timer: EventTimer?
+  var bodyPace = BodyPace()
 
   private static let lingerTimeout = Duration.seconds(3)
   private static let readBytes = 64 << 10
@@ -131,9 +132,14 @@ final class HTTPConnection {
   /// Does all that can be done now. May be called from anywhere on the loop; a call from inside a handler is
   /// remembered.
   func advance(readBytes: Bool = false) {
-    // A body that moves has its deadline set anew.
-    if readBytes, deadline == .body { deadline = .none }
     guard phase != .closed else { return }
+    if readBytes, deadline == .body {
+      // A body that moves has its deadline set anew, unless it moves too slowly.
+      deadline = .none
+      if !isAdvancing, bodyPace.isTooSlow(arrived: evbuffer_get_length(input), configuration) {
+        return bodyTimedOut()
+      }
+    }
     guard !isAdvancing else {
       needsAnotherPass = true
       return
@@ -192,6 +198,7 @@ final class HTTPConnection {
       if sawEnd || (peerFinished && !wantsBody) { return abandonExchange() }
       setReading(wantsBody)
       setDeadline(wantsBody ? .body : .none)
+      bodyPace.isWaiting(wantsBody)
     case .closing:
       setReading(false)
       setDeadline(.none)
@@ -270,10 +277,13 @@ final class HTTPConnection {
     case .header:
       refuse(HTTPProtocolError(408, "the request's header did not come in time"))
       settle()
-    case .body:
-      bodyFailed(.timedOut, HTTPProtocolError(408, "the request's body did not come in time"))
-      if phase != .closed { settle() }
+    case .body: bodyTimedOut()
     }
+  }
+
+  private func bodyTimedOut() {
+    bodyFailed(.timedOut, HTTPProtocolError(408, "the request's body did not come in time"))
+    if phase != .closed { settle() }
   }
 
   // MARK: The end

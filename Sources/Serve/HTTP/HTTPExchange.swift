@@ -85,14 +85,22 @@ public final class HTTPExchange: @unchecked Sendable {
 
   /// Reads the whole body and then calls `then`, with an error if it is over `limit` bytes (by default
   /// `maxBodyBytes`) or does not come whole. `then` may be called before this returns. A body is read once.
-  public func collectBody(limit: Int? = nil, then: @escaping (Result<[UInt8], HTTPBodyError>) -> Void) {
-    final class Collected { var bytes: [UInt8] = [] }
-    let collected = Collected()
-    streamBody(limit: limit) {
-      collected.bytes.append(contentsOf: $0)
+  public func collectBody(limit: Int? = nil, then: @escaping (Result<HTTPBody, HTTPBodyError>) -> Void) {
+    loop.preconditionInLoop()
+    guard let connection, response != .ended else { return then(.failure(.disconnected)) }
+    let body = HTTPBody(connection.server.bodyMemory)
+    streamBody(limit: limit) { [self] in
+      if !body.append($0) { refuseForMemory() }
     } onEnd: {
-      then($0.map { collected.bytes })
+      then($0.map { body })
     }
+  }
+
+  /// Too much is held already. The rest of the body is not read.
+  private func refuseForMemory() {
+    setHeader("Retry-After", "1")
+    connection?.bodyFailed(
+      .outOfMemory, HTTPProtocolError(503, "the bodies of other requests fill the memory for them; try again"))
   }
 
   /// Hands the body on in pieces as they come, then calls `onEnd` once, with an error if the body is over `limit` bytes

@@ -15,6 +15,7 @@ public final class HTTPServer: @unchecked Sendable {
   public let port: UInt16
 
   let handler: Handler
+  let bodyMemory: BodyMemory
   private(set) var hangupWatch: HangupWatch?
   private(set) var isStopping = false
   private let tls: TLSContext?
@@ -32,6 +33,7 @@ public final class HTTPServer: @unchecked Sendable {
     self.loop = loop
     self.configuration = configuration
     self.handler = handler
+    bodyMemory = BodyMemory(limit: configuration.maxBodyMemory)
     tls = try configuration.tls.map(TLSContext.init)
     let socket = try ListeningSocket(
       host: configuration.host, port: configuration.port, backlog: configuration.backlog)

@@ -74,8 +74,10 @@ public enum HTTPBodyError: Error, Equatable, Sendable {
   case tooLarge(limit: Int)
   /// Not valid as chunked coding. The layer has answered 400.
   case malformed(String)
-  /// No byte came within `HTTPConfiguration.stallTimeout`. The layer has answered 408.
+  /// No byte came within `HTTPConfiguration.stallTimeout`, or too few on average. The layer has answered 408.
   case timedOut
+  /// The bodies that are being read fill `HTTPConfiguration.maxBodyMemory`. The layer has answered 503.
+  case outOfMemory
   /// The client went away, or the response ended before the body did.
   case disconnected
 }

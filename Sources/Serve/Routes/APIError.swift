@@ -21,11 +21,14 @@ struct APIError: Error, Equatable {
   }
 
   /// OpenAI's words for a request that does not fit.
-  static func exceedsContext(_ length: Int, prompt: Int, completion: Int, param: String) -> APIError {
+  /// - Parameter isMinimum: the prompt has so many tokens or more; they were not all counted
+  static func exceedsContext(
+    _ length: Int, prompt: Int, completion: Int, param: String, isMinimum: Bool = false
+  ) -> APIError {
     let part = param == "messages" ? "messages" : "prompt"
     let asked =
       prompt >= length
-      ? "your \(part) resulted in \(prompt) tokens. Please reduce the length of the \(part)."
+      ? "your \(part) resulted in \(isMinimum ? "at least " : "")\(prompt) tokens. Please reduce the length of the \(part)."
       : "you requested \(prompt + completion) tokens (\(prompt) in the \(part), \(completion) in the completion). "
         + "Please reduce the length of the \(part) or completion."
     return .invalid(

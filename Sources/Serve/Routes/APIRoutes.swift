@@ -8,15 +8,16 @@ public struct APIRoutes: Sendable {
   private let fineTuning: FineTuningService
   private let apiKey: String?
   private let logger: Logger
-  /// Where long prompts are tokenised.
-  private let preparation = DispatchQueue(label: "prompts", attributes: .concurrent)
-  private static let longBody = 32 << 10
+  private let preparation = RequestPreparation()
+  private let uploads = UploadService()
+  private let unknownNames: UnknownNameLog
 
   public init(context: ServerContext, fineTuning: FineTuningService, apiKey: String?, logger: Logger) {
     self.context = context
     self.fineTuning = fineTuning
     self.apiKey = apiKey
     self.logger = logger
+    unknownNames = UnknownNameLog(logger)
   }
 
   /// What the HTTP server calls, on the loop.
@@ -27,23 +28,44 @@ public struct APIRoutes: Sendable {
   }
 
   private var router: Router {
-    var router = Router(apiKey: apiKey)
+    var router = Router(apiKey: apiKey, unknownNames: unknownNames)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
-    router.on("POST", "v1/completions") { [self] (request) throws(APIError) in complete(request) }
-    router.on("POST", "v1/chat/completions") { [self] in chat($0) }
+    router.on("GET", "version") { $0.exchange.respond(json: ["version": .string(graftVersion)]) }
+    router.on("POST", "v1/completions", query: ["adapter"]) { [self] in complete($0) }
+    router.on("POST", "v1/chat/completions", query: ["adapter"]) { [self] in chat($0) }
     router.on("POST", "tokenize") { [self] in tokenize($0) }
     router.on("POST", "detokenize") { [self] in detokenize($0) }
     router.on("GET", "metrics") { [self] in metrics($0) }
     router.on("GET", "v1/models") { [self] in listModels($0) }
     router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
-    AdapterRoutes(store: context.adapters, logger: logger).add(to: &router)
-    FileRoutes(store: fineTuning.environment.files, logger: logger).add(to: &router)
-    FineTuningRoutes(service: fineTuning, servedModelName: context.servedModelName).add(to: &router)
+    AdapterRoutes(
+      store: context.adapters, preparation: preparation, uploads: uploads, unknownNames: unknownNames, logger: logger
+    ).add(to: &router)
+    FileRoutes(store: fineTuning.environment.files, uploads: uploads, logger: logger).add(to: &router)
+    FineTuningRoutes(
+      service: fineTuning, servedModelName: context.servedModelName, preparation: preparation,
+      unknownNames: unknownNames
+    ).add(to: &router)
     return router
   }
 
+  /// How long the engine's thread may take for a turn before the server counts as broken, and before it is not ready for
+  /// more.
+  static let maximumTurn = (health: Duration.seconds(60), readiness: Duration.seconds(5))
+
   private func health(_ request: RoutedRequest) {
+    let age = context.engine.turnAge
+    guard age < Self.maximumTurn.health else {
+      return request.exchange.respond(
+        .plain(status: 503, message: "The engine has not come round for \(age.components.seconds) s"))
+    }
     request.exchange.respond(json: ["status": "ok"])
+  }
+
+  /// Why requests should go elsewhere for the moment; `nil` if they need not.
+  public var unreadiness: String? {
+    let age = context.engine.turnAge
+    return age < Self.maximumTurn.readiness ? nil : "The engine has not come round for \(age.components.seconds) s"
   }
 
   private func metrics(_ request: RoutedRequest) {
@@ -55,19 +77,21 @@ public struct APIRoutes: Sendable {
   // MARK: completions and chats
 
   private func complete(_ request: RoutedRequest) {
-    prepare(request.exchange) { [context] (fields) throws(APIError) in
-      try CompletionRequest(fields, tokenizer: context.tokenizer, contextLength: context.contextLength)
-    } then: { [self] (completion) throws(APIError) in
-      try answer(completion.plan, CompletionShape(), model: completion.model, request.exchange)
+    request.exchange.collectJSON(.prompts, preparation) { [self] (fields, abandonment) throws(APIError) in
+      try FieldCatalog.completions.check(fields, log: unknownNames, path: "/v1/completions")
+      return try CompletionRequest(fields, prompts: prompts(abandonment))
+    } then: { [self] (completion: CompletionRequest) throws(APIError) in
+      try answer(completion.plan, CompletionShape(), completion.model, request)
     }
   }
 
   private func chat(_ request: RoutedRequest) {
-    prepare(request.exchange) { [context] (fields) throws(APIError) in
-      try ChatRequest(fields, context: context)
-    } then: { [self] (chat) throws(APIError) in
+    request.exchange.collectJSON(.chat, preparation) { [self] (fields, abandonment) throws(APIError) in
+      try FieldCatalog.chat.check(fields, log: unknownNames, path: "/v1/chat/completions")
+      return try ChatRequest(fields, context: context, prompts: prompts(abandonment))
+    } then: { [self] (chat: ChatRequest) throws(APIError) in
       tell(chat.warnings, request.exchange)
-      try answer(chat.plan, chat.shape, model: chat.model, request.exchange)
+      try answer(chat.plan, chat.shape, chat.model, request)
     }
   }
 
@@ -78,49 +102,37 @@ public struct APIRoutes: Sendable {
     for warning in warnings { logger.warning("\(warning)") }
   }
 
-  /// Reads the body and makes of it what is to be done: on the loop if it is short, else on a queue, so that a long
-  /// prompt's tokens hold up nobody.
-  private func prepare<Value: Sendable>(
-    _ exchange: HTTPExchange, _ make: @escaping @Sendable (RequestFields) throws(APIError) -> Value,
-    then: @escaping (Value) throws(APIError) -> Void
-  ) {
-    exchange.collectJSON { [preparation] (fields) throws(APIError) in
-      guard fields.byteCount > Self.longBody else { return try then(try make(fields)) }
-      // Called on the loop alone.
-      nonisolated(unsafe) let then = then
-      preparation.async {
-        let result = Result { () throws(APIError) in try make(fields) }
-        exchange.loop.execute {
-          do throws(APIError) { try then(try result.get()) } catch { exchange.respond(error) }
-        }
-      }
-    }
+  private func prompts(_ abandonment: Abandonment) -> PromptTokenizer {
+    PromptTokenizer(tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: abandonment)
   }
 
   private func answer(
-    _ plan: GenerationPlan, _ shape: any AnswerShape, model: String?, _ exchange: HTTPExchange
+    _ plan: GenerationPlan, _ shape: any AnswerShape, _ model: ModelFields, _ request: RoutedRequest
   ) throws(APIError) {
-    try context.withAdapters(of: exchange, model: model) { [context, apiKey] adapters, name in
+    let exchange = request.exchange
+    try context.withAdapters(of: exchange, model) { [context] adapters, name in
       AnswerRun(
         plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
         context: context
-      ).start(adapters: adapters, client: exchange.clientName(isKeyed: apiKey != nil))
+      ).start(adapters: adapters, client: request.client)
     }
   }
 
   private func tokenize(_ request: RoutedRequest) {
-    prepare(request.exchange) { [context] (fields) throws(APIError) in
-      try TokenizeRoutes(context: context).tokenize(fields)
-    } then: { (json) throws(APIError) in
-      request.exchange.respond(json: json)
+    request.exchange.collectJSON(.chat, preparation) { [self] (fields, abandonment) throws(APIError) in
+      try FieldCatalog.tokenize.check(fields, log: unknownNames, path: "/tokenize")
+      return try TokenizeRoutes(context: context, prompts: prompts(abandonment)).tokenize(fields)
+    } then: {
+      request.exchange.respond(json: $0)
     }
   }
 
   private func detokenize(_ request: RoutedRequest) {
-    prepare(request.exchange) { [context] (fields) throws(APIError) in
-      try TokenizeRoutes(context: context).detokenize(fields)
-    } then: { (json) throws(APIError) in
-      request.exchange.respond(json: json)
+    request.exchange.collectJSON(.prompts, preparation) { [self] (fields, abandonment) throws(APIError) in
+      try FieldCatalog.detokenize.check(fields, log: unknownNames, path: "/detokenize")
+      return try TokenizeRoutes(context: context, prompts: prompts(abandonment)).detokenize(fields)
+    } then: {
+      request.exchange.respond(json: $0)
     }
   }
 

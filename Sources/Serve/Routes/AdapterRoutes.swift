@@ -5,12 +5,21 @@ import Model
 /// Adapters over HTTP: vLLM's two routes for loading and unloading, and `/v1/adapters`.
 struct AdapterRoutes: Sendable {
   let store: AdapterStore
+  let preparation: RequestPreparation
+  let uploads: UploadService
+  let unknownNames: UnknownNameLog
   let logger: Logger
   /// Where adapters are registered, one after the other, so that neither the loop nor the engine waits for a disk.
   private let registering = BackgroundQueue(label: "adapter registering", niceness: 10)
 
-  init(store: AdapterStore, logger: Logger) {
+  init(
+    store: AdapterStore, preparation: RequestPreparation, uploads: UploadService, unknownNames: UnknownNameLog,
+    logger: Logger
+  ) {
     self.store = store
+    self.preparation = preparation
+    self.uploads = uploads
+    self.unknownNames = unknownNames
     self.logger = logger
   }
 
@@ -20,15 +29,19 @@ struct AdapterRoutes: Sendable {
     router.on("GET", "v1/adapters") { list($0) }
     router.on("GET", "v1/adapters/{name...}") { (request) throws(APIError) in try show(request) }
     router.on("PUT", "v1/adapters/{name...}") { (request) throws(APIError) in try upload(request) }
-    router.on("DELETE", "v1/adapters/{name...}") { (request) throws(APIError) in try remove(request) }
+    router.on("DELETE", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try remove(request)
+    }
   }
 
   private func load(_ request: RoutedRequest) {
     let exchange = request.exchange
-    exchange.collectJSON(limit: 1 << 20) { (fields) throws(APIError) in
-      let name = try required(fields, "lora_name")
-      let path = try required(fields, "lora_path")
-      let pinned = try fields.bool("pinned")
+    exchange.collectJSON(.settings, preparation, isCheap: true) { (fields, _) throws(APIError) in
+      try FieldCatalog.loadAdapter.check(fields, log: unknownNames, path: "/v1/load_lora_adapter")
+      return (
+        name: try required(fields, "lora_name"), path: try required(fields, "lora_path"),
+        pinned: try fields.bool("pinned")
+      )
+    } then: { (name, path, pinned) in
       work(exchange, param: "lora_path") { () throws(AdapterError) in
         let record = try store.load(name: name, path: path, pinned: pinned)
         logger.info("adapter loaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
@@ -39,8 +52,10 @@ struct AdapterRoutes: Sendable {
 
   private func unload(_ request: RoutedRequest) {
     let exchange = request.exchange
-    exchange.collectJSON(limit: 1 << 20) { (fields) throws(APIError) in
-      let name = try required(fields, "lora_name")
+    exchange.collectJSON(.settings, preparation, isCheap: true) { (fields, _) throws(APIError) in
+      try FieldCatalog.unloadAdapter.check(fields, log: unknownNames, path: "/v1/unload_lora_adapter")
+      return try required(fields, "lora_name")
+    } then: { name in
       work(exchange, param: "lora_name") { () throws(AdapterError) in
         try store.unload(name: name)
         logger.info("adapter unloaded", metadata: ["name": .string(name)])
@@ -87,7 +102,7 @@ struct AdapterRoutes: Sendable {
     let exchange = request.exchange
     let name = request.captures["name"] ?? ""
     do throws(AdapterError) { try store.check(name: name) } catch { throw error.apiError(param: "name") }
-    let upload = try UploadReceiver(exchange, AdapterUpload(store.contents))
+    let upload = try UploadReceiver(exchange, AdapterUpload(store.contents), uploads)
     let store = store
     let logger = logger
     upload.receive { result in

@@ -15,20 +15,31 @@ struct AdapterSelector: Equatable {
   /// None for the bare base.
   var terms: [Term]
 
+  static let maximumTerms = 8
+  /// What the metrics call a sum of several adapters: each combination apart would be too many labels. No adapter can be
+  /// called so.
+  static let sumLabel = "(several)"
+
   /// - Parameters:
   ///   - text: percent-decoded
   ///   - param: the field that errors name
   init(_ text: String, param: String) throws(APIError) {
     terms = []
     if text.isEmpty || text == "base" { return }
+    // Counted before anything is made of them, since there is no bound on what is sent.
+    let shown = "\(text.prefix(200))\(text.utf8.count > 200 ? "…" : "")"
+    guard text.utf8.count(where: { $0 == UInt8(ascii: ",") }) < Self.maximumTerms else {
+      throw .invalid(
+        "'\(shown)' names more than \(Self.maximumTerms) adapters", param: param, code: "invalid_value")
+    }
     for part in text.split(separator: ",", omittingEmptySubsequences: false) {
       let term = Self.term(part)
       guard !term.name.isEmpty, term.name != "base" else {
         throw .invalid(
-          "'\(text)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
+          "'\(shown)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
       }
       guard !terms.contains(where: { $0.isSame(as: term) }) else {
-        throw .invalid("the adapter '\(part)' is named twice", param: param, code: "invalid_value")
+        throw .invalid("the adapter '\(part.prefix(200))' is named twice", param: param, code: "invalid_value")
       }
       terms.append(term)
     }
@@ -61,8 +72,8 @@ struct AdapterSelector: Equatable {
     return value
   }
 
-  /// The names alone, for metrics: scales would make too many labels.
-  var label: String { terms.isEmpty ? "base" : terms.map(\.name).joined(separator: ",") }
+  /// For metrics: the adapter's name without its scale.
+  var label: String { terms.isEmpty ? "base" : terms.count == 1 ? terms[0].name : Self.sumLabel }
 
   /// The same adapters with the same scales, in whatever order.
   func names(sameAs other: AdapterSelector) -> Bool {

@@ -57,7 +57,7 @@ final class AnswerRun {
   }
 
   /// - Parameter client: whose request it is, for fairness
-  func start(adapters: AdapterSet, client: String) {
+  func start(adapters: AdapterSet, client: ClientIdentity) {
     exchange.onClose { [self] in cancel() }
     // Which candidates are best is told by their logprobs.
     let isChoosing = plan.candidatesPerPrompt > plan.choicesPerPrompt
@@ -66,7 +66,7 @@ final class AnswerRun {
     }
   }
 
-  private func submit(_ index: Int, _ isChoosing: Bool, _ adapters: AdapterSet, _ client: String) {
+  private func submit(_ index: Int, _ isChoosing: Bool, _ adapters: AdapterSet, _ client: ClientIdentity) {
     var sampling = plan.sampling
     sampling.seed &+= UInt64(index % plan.candidatesPerPrompt)
     var generation = GenerationRequest(

@@ -3,7 +3,7 @@ import Model
 /// The body of `POST /v1/chat/completions`, checked, its messages rendered.
 struct ChatRequest {
   var plan: GenerationPlan
-  var model: String?
+  var model: ModelFields
   /// The tools that the answer may call.
   var toolNames: Set<String>
   var toolCallForm: ToolCallForm
@@ -11,12 +11,13 @@ struct ChatRequest {
   var warnings: [String]
 
   /// - Throws: `APIError`, 400, that names the field
-  init(_ fields: RequestFields, context: ServerContext) throws(APIError) {
-    model = try fields.string("model")
+  init(_ fields: RequestFields, context: ServerContext, prompts: PromptTokenizer) throws(APIError) {
+    model = try ModelFields(fields)
     plan = try GenerationPlan(fields, vocabularySize: context.tokenizer.vocabularySize)
     plan.logprobs = try Self.logprobCount(fields)
-    try Self.refuseOthers(fields)
+    try Self.checkFormat(fields)
     let chat = try Self.conversation(fields)
+    try prompts.checkLength(chat.textBytes, field: "messages")
     toolNames = Set(chat.tools.compactMap { $0.object?["function"]?.object?["name"]?.string })
     let format = try context.chatFormat()
     toolCallForm = format.toolCallForm
@@ -50,16 +51,7 @@ struct ChatRequest {
     return isWanted ? top ?? 0 : nil
   }
 
-  /// What else OpenAI defines; everything but the value that changes nothing is refused by name.
-  private static func refuseOthers(_ fields: RequestFields) throws(APIError) {
-    for name in ["audio", "prediction", "web_search_options", "function_call"] {
-      try fields.refuse(name) { $0 == "none" }
-    }
-    try fields.refuse("functions") { $0.array?.isEmpty == true }
-    try fields.refuse("modalities") { $0 == ["text"] }
-    try fields.refuse("reasoning_effort") { ["none", "medium"].contains($0.string) }
-    try fields.refuse("verbosity") { $0 == "medium" }
-    try fields.refuse("chat_template") { _ in false }
+  private static func checkFormat(_ fields: RequestFields) throws(APIError) {
     if let format = try fields.object("response_format") {
       let type = try format.string("type") ?? ""
       guard type == "text" else {
@@ -146,5 +138,20 @@ extension ChatFormat {
     do throws(ChatFormatError) { return try prompt(chat, addingBOS: addingBOS) } catch {
       throw .invalid(error.message, param: "messages", code: "invalid_chat")
     }
+  }
+}
+
+extension Conversation {
+  /// Of the messages' texts and calls, which the prompt is at least as long as.
+  fileprivate var textBytes: Int {
+    func bytes(_ value: JSONValue?) -> Int {
+      switch value {
+      case .string(let text): text.utf8.count
+      case .array(let values): values.reduce(0) { $0 + bytes($1) }
+      case .object(let object): object.pairs.reduce(0) { $0 + bytes($1.value) }
+      default: 0
+      }
+    }
+    return messages.reduce(0) { $0 + bytes($1.object?["content"]) }
   }
 }

@@ -3,13 +3,14 @@ import Model
 /// The body of `POST /v1/completions`, checked.
 struct CompletionRequest {
   var plan: GenerationPlan
-  var model: String?
+  var model: ModelFields
 
   static let maxPrompts = 128
 
   /// - Throws: `APIError`, 400, that names the field
-  init(_ fields: RequestFields, tokenizer: Tokenizer, contextLength: Int) throws(APIError) {
-    model = try fields.string("model")
+  init(_ fields: RequestFields, prompts: PromptTokenizer) throws(APIError) {
+    let (tokenizer, contextLength) = (prompts.tokenizer, prompts.contextLength)
+    model = try ModelFields(fields)
     plan = try GenerationPlan(fields, vocabularySize: tokenizer.vocabularySize)
     plan.echo = try fields.bool("echo") ?? false
     plan.logprobs = try Self.logprobCount(fields)
@@ -28,8 +29,7 @@ struct CompletionRequest {
         "'best_of' above 'n' cannot be streamed: which answers are best is known at the end", param: "best_of",
         code: "invalid_value")
     }
-    try fields.refuse("suffix") { $0.string == "" }
-    plan.prompts = try Self.prompts(fields, tokenizer: tokenizer)
+    plan.prompts = try Self.prompts(fields, prompts)
     try plan.check(contextLength: contextLength, promptField: "prompt")
   }
 
@@ -39,24 +39,26 @@ struct CompletionRequest {
   }
 
   /// A string, a list of strings, a list of token ids, or a list of those.
-  private static func prompts(_ fields: RequestFields, tokenizer: Tokenizer) throws(APIError) -> [[Int32]] {
+  private static func prompts(
+    _ fields: RequestFields, _ tokenizer: PromptTokenizer
+  ) throws(APIError) -> [[Int32]] {
     let expected = "a string, a list of strings, a list of token ids or a list of lists of token ids"
     guard let value = fields["prompt"] else {
       throw .invalid("'prompt' is missing", param: "prompt", code: "missing_required_parameter")
     }
     switch value {
-    case .string(let text): return [tokenizer.encode(text, parsingSpecialTokens: true)]
+    case .string(let text): return [try tokenizer.encode(text, field: "prompt")]
     case .array(let values):
       guard let first = values.first else { throw fields.wrong("prompt", expected) }
-      if first.integer != nil { return [try tokens(values, tokenizer, field: "prompt")] }
+      if first.integer != nil { return [try tokenizer.tokens(values, field: "prompt")] }
       guard values.count <= maxPrompts else {
         throw .invalid("'prompt' holds more than \(maxPrompts) prompts", param: "prompt", code: "invalid_value")
       }
       var prompts: [[Int32]] = []
       for value in values {
         switch value {
-        case .string(let text): prompts.append(tokenizer.encode(text, parsingSpecialTokens: true))
-        case .array(let ids): prompts.append(try tokens(ids, tokenizer, field: "prompt"))
+        case .string(let text): prompts.append(try tokenizer.encode(text, field: "prompt"))
+        case .array(let ids): prompts.append(try tokenizer.tokens(ids, field: "prompt"))
         default: throw fields.wrong("prompt", expected)
         }
       }

@@ -6,17 +6,21 @@ import Model
 struct FileRoutes: Sendable {
   let store: FileStore
   let logger: Logger
+  let uploads: UploadService
   /// Where the database and the disk are waited for.
   private let queue = DispatchQueue(label: "files")
 
-  init(store: FileStore, logger: Logger) {
+  init(store: FileStore, uploads: UploadService, logger: Logger) {
     self.store = store
+    self.uploads = uploads
     self.logger = logger
   }
 
   func add(to router: inout Router) {
     router.on("POST", "v1/files") { (request) throws(APIError) in try upload(request) }
-    router.on("GET", "v1/files") { (request) throws(APIError) in try list(request) }
+    router.on("GET", "v1/files", query: ["after", "limit", "order", "purpose"]) { (request) throws(APIError) in
+      try list(request)
+    }
     router.on("GET", "v1/files/{id}") { show($0) }
     router.on("GET", "v1/files/{id}/content") { content($0) }
     router.on("DELETE", "v1/files/{id}") { remove($0) }
@@ -25,7 +29,7 @@ struct FileRoutes: Sendable {
   private func upload(_ request: RoutedRequest) throws(APIError) {
     let exchange = request.exchange
     let logger = logger
-    try UploadReceiver(exchange, FileUpload(store)).receive { result in
+    try UploadReceiver(exchange, FileUpload(store), uploads).receive { result in
       switch result {
       case .failure(let error): exchange.respond(error)
       case .success(let file):

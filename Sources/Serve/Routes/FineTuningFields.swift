@@ -14,7 +14,6 @@ extension FineTuningRequest {
       }
       return value
     }
-    try fields.refuse("integrations") { $0.array?.isEmpty == true }
     let model = try required("model")
     let (method, hyperparameters) = try Self.method(fields)
     let isBase = model == "base" || model == servedModelName

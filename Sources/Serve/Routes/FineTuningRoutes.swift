@@ -6,11 +6,13 @@ import Model
 struct FineTuningRoutes: Sendable {
   let service: FineTuningService
   let servedModelName: String
+  let preparation: RequestPreparation
+  let unknownNames: UnknownNameLog
 
   func add(to router: inout Router) {
     let jobs = "v1/fine_tuning/jobs"
     router.on("POST", jobs) { create($0) }
-    router.on("GET", jobs) { (request) throws(APIError) in try list(request) }
+    router.on("GET", jobs, query: ["after", "limit", "metadata"]) { (request) throws(APIError) in try list(request) }
     router.on("GET", jobs + "/{id}") { request in
       answer(request) { (service, id) throws(FineTuningError) in try service.job(id).json }
     }
@@ -19,16 +21,22 @@ struct FineTuningRoutes: Sendable {
     router.on("POST", jobs + "/{id}/resume") { request in
       answer(request) { (service, id) throws(FineTuningError) in try service.resume(id).json }
     }
-    router.on("GET", jobs + "/{id}/events") { (request) throws(APIError) in try events(request) }
-    router.on("GET", jobs + "/{id}/checkpoints") { (request) throws(APIError) in try checkpoints(request) }
+    router.on("GET", jobs + "/{id}/events", query: ["after", "limit", "stream"]) { (request) throws(APIError) in
+      try events(request)
+    }
+    router.on("GET", jobs + "/{id}/checkpoints", query: ["after", "limit"]) { (request) throws(APIError) in
+      try checkpoints(request)
+    }
   }
 
   // MARK: jobs
 
   private func create(_ request: RoutedRequest) {
     let exchange = request.exchange
-    exchange.collectJSON(limit: 4 << 20) { (fields) throws(APIError) in
-      let wanted = try FineTuningRequest(fields, servedModelName: servedModelName)
+    exchange.collectJSON(.jobSettings, preparation, isCheap: true) { (fields, _) throws(APIError) in
+      try FieldCatalog.fineTuningJob.check(fields, log: unknownNames, path: "/v1/fine_tuning/jobs")
+      return try FineTuningRequest(fields, servedModelName: servedModelName)
+    } then: { wanted in
       let service = service
       service.preparation.async {
         let result = Result { () throws(FineTuningError) in try service.create(wanted) }

@@ -132,6 +132,13 @@ struct GenerationPlan {
 
   private static func usageOption(_ fields: RequestFields, stream: Bool) throws(APIError) -> Bool {
     guard let options = try fields.object("stream_options") else { return false }
+    for name in options.names where NearNames.nearest(name, among: ["include_usage"]) != nil && name != "include_usage"
+    {
+      throw .invalid(
+        "Unknown field 'stream_options.\(name.prefix(80))': did you mean 'include_usage'?", param: "stream_options",
+        code: "unknown_parameter")
+    }
+    try options.refuse("continuous_usage_stats") { $0.bool == false }
     guard stream else {
       throw .invalid("'stream_options' needs 'stream' to be true", param: "stream_options", code: "invalid_value")
     }

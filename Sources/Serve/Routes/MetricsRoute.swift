@@ -26,6 +26,10 @@ struct MetricsRoute {
     page.histogram("graft_batch_rows", "Rows of a forward pass.", state.batchRows)
     page.histogram("graft_step_seconds", "Time of a forward pass with its sampling.", state.stepSeconds)
     page.value(
+      "graft_engine_turn_age_seconds", .gauge,
+      "How long the engine has had work at hand without coming round; seconds only if it hangs.",
+      engine.turnAge / .seconds(1))
+    page.value(
       "graft_preemptions_total", .counter, "Requests put back into the queue for want of cache blocks.",
       Double(state.preemptions))
     page.value("graft_training_seconds_total", .counter, "Time that training took.", state.trainingSlices.sum)

@@ -3,29 +3,28 @@ import Model
 /// A request's JSON object, read field by field; a wrong type or value is a 400 that names the field.
 struct RequestFields: Sendable {
   private let object: JSONObject
-  /// Of the text that it was read from.
-  let byteCount: Int
 
-  init(_ body: [UInt8]) throws(APIError) {
+  init(_ body: [UInt8], _ limits: JSONLimits) throws(APIError) {
     let value: JSONValue
-    do { value = try JSONValue.parse(body, subject: "request body") } catch {
+    do { value = try JSONValue.parse(body, subject: "request body", limits: limits) } catch {
       throw .invalid("The request body is not valid JSON: \((error as? ModelError)?.reason ?? "\(error)")")
     }
     guard case .object(let object) = value else { throw .invalid("The request body must be a JSON object") }
     self.object = object
-    byteCount = body.count
   }
 
-  init(_ object: JSONObject) {
-    self.object = object
-    byteCount = 0
-  }
+  init(_ object: JSONObject) { self.object = object }
 
   /// The value, `nil` where it is missing or null.
   subscript(name: String) -> JSONValue? {
     guard let value = object[name], !value.isNull else { return nil }
     return value
   }
+
+  /// Whether the field is there, if only as null.
+  func contains(_ name: String) -> Bool { object[name] != nil }
+
+  var names: [String] { object.keys }
 
   func string(_ name: String) throws(APIError) -> String? {
     guard let value = self[name] else { return nil }

@@ -11,14 +11,6 @@ extension RequestFields {
   }
 }
 
-extension HTTPExchange {
-  /// Whose request it is, for fairness: the key's, else the address's. A key that nobody checks names nobody.
-  func clientName(isKeyed: Bool) -> String {
-    guard isKeyed, let key = request.headers["authorization"] else { return "address " + request.remoteAddress }
-    return "key " + key
-  }
-}
-
 extension EngineError {
   var apiError: APIError {
     switch self {
@@ -39,6 +31,6 @@ extension EngineError {
 extension AdapterSet {
   /// What the metrics call them, given how the request did.
   func label(_ name: String) -> String {
-    terms.isEmpty ? "base" : (try? AdapterSelector(name, param: "model"))?.label ?? name
+    terms.isEmpty ? "base" : (try? AdapterSelector(name, param: "model"))?.label ?? AdapterSelector.sumLabel
   }
 }

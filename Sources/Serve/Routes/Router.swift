@@ -3,6 +3,8 @@ struct RoutedRequest {
   let exchange: HTTPExchange
   /// Values of the pattern's `{name}` segments.
   let captures: [String: String]
+  /// Who sent it.
+  let client: ClientIdentity
 }
 
 /// Which handler answers which method and path.
@@ -13,21 +15,30 @@ struct Router {
     var method: String
     var pattern: [Substring]
     var isOpen: Bool
+    var queryKeys: Set<String>
     var handler: Handler
   }
 
   private var routes: [Route] = []
   private let apiKey: String?
+  private let unknownNames: UnknownNameLog
 
   /// - Parameter apiKey: what every route but open ones demands as a Bearer token; `nil` demands nothing
-  init(apiKey: String?) { self.apiKey = apiKey }
+  init(apiKey: String?, unknownNames: UnknownNameLog) {
+    self.apiKey = apiKey
+    self.unknownNames = unknownNames
+  }
 
   /// - Parameters:
   ///   - pattern: segments, of which `{name}` matches any one and `{name...}` the rest, joined by "/"
   ///   - isOpen: needs no key
-  mutating func on(_ method: String, _ pattern: String, isOpen: Bool = false, _ handler: @escaping Handler) {
+  ///   - query: the query's keys that the route knows; "metadata" also stands for "metadata[…]"
+  mutating func on(
+    _ method: String, _ pattern: String, isOpen: Bool = false, query: Set<String> = [], _ handler: @escaping Handler
+  ) {
     routes.append(
-      Route(method: method, pattern: pattern.split(separator: "/"), isOpen: isOpen, handler: handler))
+      Route(
+        method: method, pattern: pattern.split(separator: "/"), isOpen: isOpen, queryKeys: query, handler: handler))
   }
 
   func handle(_ exchange: HTTPExchange) {
@@ -41,7 +52,8 @@ struct Router {
     }
     let method = request.method == "HEAD" ? "GET" : request.method
     let match = matches.first { $0.route.method == method }
-    if match?.route.isOpen != true { try authorize(request.headers["authorization"]) }
+    var client = ClientIdentity(address: request.remoteAddress)
+    if match?.route.isOpen != true { client.key = try verifiedKey(request.headers["authorization"]) }
     guard let match else {
       guard !matches.isEmpty else {
         throw .invalid(
@@ -52,11 +64,27 @@ struct Router {
       exchange.setHeader("Allow", allowed)
       throw .plain(status: 405, message: "\(request.method) is not allowed here; \(allowed) is")
     }
-    try match.route.handler(RoutedRequest(exchange: exchange, captures: match.captures))
+    try checkQuery(request, match.route.queryKeys)
+    try match.route.handler(RoutedRequest(exchange: exchange, captures: match.captures, client: client))
   }
 
-  private func authorize(_ header: String?) throws(APIError) {
-    guard let apiKey else { return }
+  /// A misspelt key would change the answer without a word.
+  private func checkQuery(_ request: HTTPRequestHead, _ known: Set<String>) throws(APIError) {
+    for (name, _) in request.queryItems where !known.contains(name) {
+      if known.contains("metadata"), name.hasPrefix("metadata[") { continue }
+      if let meant = NearNames.nearest(name, among: known.sorted()) {
+        throw .invalid(
+          "Unknown query key '\(name.prefix(80))': did you mean '\(meant)'?", param: String(name.prefix(80)),
+          code: "unknown_parameter")
+      }
+      unknownNames.note("query key", name, path: "/" + request.path.joined(separator: "/"))
+    }
+  }
+
+  /// - Returns: the name of the key that the request was authenticated with, however its header spells it; `nil` where no
+  ///   key is demanded
+  private func verifiedKey(_ header: String?) throws(APIError) -> String? {
+    guard let apiKey else { return nil }
     let prefix = "bearer "
     guard let header, header.lowercased().hasPrefix(prefix) else {
       throw .plain(status: 401, message: "No API key was given; send it as 'Authorization: Bearer KEY'")
@@ -66,6 +94,7 @@ struct Router {
     var difference = given.count ^ wanted.count
     for i in wanted.indices { difference |= Int(wanted[i] ^ (i < given.count ? given[i] : 0)) }
     guard difference == 0 else { throw .plain(status: 401, message: "The API key is wrong") }
+    return "api-key"
   }
 
   private func captures(_ pattern: [Substring], _ path: [String]) -> [String: String]? {

@@ -30,52 +30,25 @@ public struct ServerContext: Sendable {
       chat ?? Result { () throws(ModelError) in try ChatFormat(tokenizer, name: servedModelName) }
   }
 
-  /// What a request names in its query or as its model.
-  struct Selection {
-    var selector: AdapterSelector
-    /// What the answer calls the model.
-    var name: String
-    /// The field that errors name.
-    var param: String
-  }
-
-  func selection(
-    model: String?, query: [(name: String, value: String)]
-  ) throws(APIError) -> Selection {
-    let named = query.filter { $0.name == "adapter" }.map(\.value)
-    guard named.count <= 1 else {
-      throw .invalid("'adapter' is given more than once", param: "adapter", code: "invalid_value")
-    }
-    let isBase = model == nil || model == "base" || model == servedModelName
-    let fromModel = isBase ? nil : try AdapterSelector(model ?? "", param: "model")
-    guard let text = named.first else {
-      let selector = if let fromModel { fromModel } else { try AdapterSelector("", param: "model") }
-      let name = selector.terms.isEmpty ? nil : model
-      return Selection(selector: selector, name: name ?? servedModelName, param: "model")
-    }
-    let selector = try AdapterSelector(text, param: "adapter")
-    if let fromModel, !fromModel.names(sameAs: selector) {
-      throw .invalid(
-        "'adapter' names '\(text)' and 'model' names '\(model ?? "")'", param: "adapter", code: "invalid_value")
-    }
-    return Selection(selector: selector, name: selector.terms.isEmpty ? servedModelName : text, param: "adapter")
-  }
-
   /// Gets the adapters that a request names, reading them where they are not in memory, and goes on with them on the
   /// loop; answers the request itself where one cannot be had. `then` is not called for a client that is gone.
   /// - Parameter then: gets the adapters and what the answer calls the model
   func withAdapters(
-    of exchange: HTTPExchange, model: String?, then: @escaping (AdapterSet, String) -> Void
+    of exchange: HTTPExchange, _ fields: ModelFields, then: @escaping (AdapterSet, String) -> Void
   ) throws(APIError) {
-    let selection = try selection(model: model, query: exchange.request.queryItems)
+    let selection = try selection(fields, query: exchange.request.queryItems)
     let loop = exchange.loop
     // Made and called on the loop; the loader's thread only carries it there.
-    nonisolated(unsafe) let goOn = { (result: Result<[Adapter], AdapterError>) in
+    nonisolated(unsafe) let goOn = { [self] (result: Result<[Adapter], AdapterError>) in
       guard !exchange.isClosed else { return }
       switch result {
       case .success(let adapters):
         let terms = zip(adapters, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }
         then(AdapterSet(terms), selection.name)
+      case .failure(let error) where error.kind == .unknownName:
+        var error = error.apiError(param: selection.param)
+        error.message += "; there are \(availableNames)"
+        exchange.respond(error)
       case .failure(let error): exchange.respond(error, param: selection.param)
       }
     }

@@ -3,6 +3,7 @@ import Model
 /// `POST /tokenize` and `POST /detokenize`, in vLLM's shapes.
 struct TokenizeRoutes: Sendable {
   let context: ServerContext
+  let prompts: PromptTokenizer
 
   /// Tokens of a prompt, or of a chat as the model's template renders it.
   func tokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
@@ -16,6 +17,7 @@ struct TokenizeRoutes: Sendable {
         throw .invalid("'prompt' is missing", param: "prompt", code: "missing_required_parameter")
       }
       let addsSpecial = try fields.bool("add_special_tokens") ?? true
+      try prompts.checkLength(prompt.utf8.count, field: "prompt")
       tokens = context.tokenizer.encode(prompt, parsingSpecialTokens: true, addingBOS: addsSpecial ? nil : false)
     }
     let showsTexts = try fields.bool("return_token_strs") ?? false

@@ -1,4 +1,4 @@
-import Foundation
+import Synchronization
 
 /// The parts of one kind of upload: what they have to be, and what becomes of them.
 ///
@@ -20,16 +20,51 @@ protocol UploadParts: AnyObject, SendableMetatype {
   func abandon()
 }
 
+/// What all uploads share: the threads that write them, and how many may be under way.
+final class UploadService: Sendable {
+  /// A place among the uploads under way, given back when nobody holds it any more.
+  final class Slot: Sendable {
+    private let service: UploadService
+
+    fileprivate init(_ service: UploadService) { self.service = service }
+
+    deinit { service.active.subtract(1, ordering: .relaxed) }
+  }
+
+  let limit: Int
+  fileprivate let pool: WorkerPool
+  private let active = Atomic<Int>(0)
+
+  init(limit: Int = 64, threads: Int = 4) {
+    self.limit = limit
+    pool = WorkerPool(label: "upload", threads: threads, niceness: 10)
+  }
+
+  /// - Returns: `nil` where too many uploads are under way
+  func begin() -> Slot? {
+    guard active.add(1, ordering: .relaxed).newValue <= limit else {
+      active.subtract(1, ordering: .relaxed)
+      return nil
+    }
+    return Slot(self)
+  }
+
+  var activeCount: Int { active.load(ordering: .relaxed) }
+}
+
 /// A multipart body on its way to the disk, no faster than the disk takes it.
 ///
-/// `@unchecked Sendable`: `parser`, `parts` and `failure` are touched on `queue` alone, `outstanding` and `completion`
-/// on the loop.
+/// `@unchecked Sendable`: `parser`, `parts` and `failure` are touched on `queue` alone, `slot`, `outstanding` and
+/// `completion` on the loop.
 final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
   typealias Outcome = Result<Parts.Received, APIError>
 
   private let exchange: HTTPExchange
+  private let service: UploadService
   /// Disks may be slow: files are written here, in the order of the pieces.
-  private let queue = BackgroundQueue(label: "upload", niceness: 10)
+  private let queue: SerialLane
+  /// Taken when the first byte comes, so that connections which send none take no place.
+  private var slot: UploadService.Slot?
   private let parts: Parts
   private var parser: MultipartParser
   private var failure: APIError?
@@ -45,12 +80,14 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
   private static var allowance: Int { 1 << 20 }
 
   /// - Throws: the answer to a body that is not multipart/form-data
-  init(_ exchange: HTTPExchange, _ parts: Parts) throws(APIError) {
+  init(_ exchange: HTTPExchange, _ parts: Parts, _ service: UploadService) throws(APIError) {
     do throws(MultipartError) {
       parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
     } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
     self.exchange = exchange
     self.parts = parts
+    self.service = service
+    queue = SerialLane(service.pool)
   }
 
   /// Reads the body. `then` is called once, on the loop, unless the client goes away before the body's end.
@@ -77,6 +114,14 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
 
   private func take(_ bytes: UnsafeRawBufferPointer) {
     guard completion != nil else { return }
+    if slot == nil {
+      guard let free = service.begin() else {
+        var error = APIError.plain(status: 503, message: "\(service.limit) uploads are under way; try again later")
+        error.retryAfter = 1
+        return end(.failure(error))
+      }
+      slot = free
+    }
     let piece = Array(bytes)
     outstanding += piece.count
     if outstanding >= Self.highWatermark { exchange.pauseBody() }

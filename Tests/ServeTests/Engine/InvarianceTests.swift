@@ -28,7 +28,7 @@ import Testing
         sampling: SamplingParameters(
           temperature: Bool.random(using: &random) ? 0 : 1, topP: 0.95, seed: UInt64(index % 5)),
         ignoresEndOfText: true, topLogprobs: Int.random(in: 0..<3, using: &random) == 0 ? nil : 2, echoesPrompt: echoes)
-      request.client = ["x", "y"].randomElement(using: &random) ?? ""
+      request.client = ClientIdentity(address: ["x", "y"].randomElement(using: &random) ?? "")
       return request
     }
   }
@@ -119,7 +119,7 @@ import Testing
     let system = EngineHarness.prompt(300, seed: 1)
     let requests = (0..<5).map { index in
       var request = request(system + EngineHarness.prompt(3, seed: UInt64(index)), echo: index == 4)
-      request.client = "\(index)"
+      request.client = ClientIdentity(address: "\(index)")
       return request
     }
     let outcomes = harness.run(requests)

@@ -39,7 +39,9 @@ struct SchedulerSimulation {
     var end: Int { promptLength + max(maxTokens - 1, 0) }
     var isPrompt: Bool { length - computed > 1 }
     var isScoring: Bool { scores && computed < promptLength }
-    var stream: StreamKey { StreamKey(client: client, adapters: PrefixKey(.none, group: adapter)) }
+    var stream: StreamKey {
+      StreamKey(client: ClientIdentity(address: client), adapters: PrefixKey(.none, group: adapter))
+    }
 
     /// How much of it can come from what another computes.
     func common(_ other: Request) -> Int {
@@ -80,14 +82,14 @@ struct SchedulerSimulation {
     scheduler.enqueue(
       .init(
         id: id, stream: request.stream, promptLength: request.promptLength, scoresPrompt: request.scores,
-        group: group, deadline: request.deadline))
+        group: group, deadline: request.deadline), now: now)
     return id
   }
 
   mutating func remove(_ id: GenerationID) {
     live[id] = nil
     running.removeAll { $0 == id }
-    scheduler.remove(id)
+    scheduler.remove(id, now: now)
   }
 
   /// Acts up to and with one pass, checked; returns its rows of each request.

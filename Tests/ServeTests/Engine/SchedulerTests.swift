@@ -264,7 +264,7 @@ import Testing
       let b = simulation.submit(Request(40, 4))
       simulation.step()
       #expect(simulation.scheduler.runningCount == 1)
-      simulation.scheduler.remove(a)
+      simulation.scheduler.remove(a, now: .zero)
       simulation.remove(a)
       simulation.remove(b)
     }

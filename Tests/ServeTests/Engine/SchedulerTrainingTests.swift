@@ -13,7 +13,8 @@ import Testing
 
   private func submission(_ id: UInt64, _ length: Int) -> Scheduler.Submission {
     .init(
-      id: GenerationID(value: id), stream: StreamKey(client: "a", adapters: PrefixKey(.none, group: 0)),
+      id: GenerationID(value: id),
+      stream: StreamKey(client: ClientIdentity(address: "a"), adapters: PrefixKey(.none, group: 0)),
       promptLength: length)
   }
 
@@ -32,18 +33,18 @@ import Testing
       #expect(action == .train)
       scheduler.trained(for: .milliseconds(3))
     }
-    scheduler.enqueue(submission(1, 5))
+    scheduler.enqueue(submission(1, 5), now: .zero)
     action = next(&scheduler)
     #expect(action == .admit(GenerationID(value: 1)), "a request waits for no more")
     scheduler.hasTraining = false
-    scheduler.remove(GenerationID(value: 1))
+    scheduler.remove(GenerationID(value: 1), now: .zero)
     action = next(&scheduler)
     #expect(action == .idle)
   }
 
   /// Seconds of training among passes of 20 ms that leave no time over.
   private func underLoad(_ scheduler: inout Scheduler, seconds: Double) -> Double {
-    scheduler.enqueue(submission(7, 4))
+    scheduler.enqueue(submission(7, 4), now: .zero)
     var (elapsed, trained) = (0.0, 0.0)
     var longest = 0
     var inARow = 0
@@ -82,7 +83,7 @@ import Testing
     let target = Duration.milliseconds(40)
     var scheduler = make(share: share, target: target)
     scheduler.hasTraining = true
-    for id in 1...3 { scheduler.enqueue(submission(UInt64(id), id == 1 ? 2 : 20_000)) }
+    for id in 1...3 { scheduler.enqueue(submission(UInt64(id), id == 1 ? 2 : 20_000), now: .zero) }
     var (elapsed, trained, last) = (Duration.zero, Duration.zero, Duration.zero)
     var gaps: [Duration] = []
     while elapsed < .seconds(20) {
@@ -120,7 +121,7 @@ import Testing
     while elapsed < .seconds(300) {
       while scheduler.runningCount + scheduler.waitingCount < 4 {
         id += 1
-        scheduler.enqueue(submission(id, Int.random(in: 1...60, using: &random)))
+        scheduler.enqueue(submission(id, Int.random(in: 1...60, using: &random)), now: .zero)
       }
       switch scheduler.next(now: elapsed, freeBlocks: 100_000) {
       case .train:
@@ -133,7 +134,7 @@ import Testing
         elapsed += time
         scheduler.completed(rows: slices.count, in: time)
         longest = max(longest, elapsed - since)
-        for slice in slices where Int.random(in: 0..<20, using: &random) == 0 { scheduler.remove(slice.id) }
+        for slice in slices where Int.random(in: 0..<20, using: &random) == 0 { scheduler.remove(slice.id, now: .zero) }
       case .admit(let id): scheduler.found(id, computed: 0, blocks: 0)
       default: Issue.record("neither passes nor training")
       }
@@ -152,14 +153,14 @@ import Testing
         #expect(action == .train)
         scheduler.trained(for: .milliseconds(2))
       }
-      scheduler.enqueue(submission(UInt64(id), 4))
+      scheduler.enqueue(submission(UInt64(id), 4), now: .zero)
       let admission = next(&scheduler)
       #expect(admission == .admit(GenerationID(value: UInt64(id))))
       scheduler.found(GenerationID(value: UInt64(id)), computed: 0, blocks: 0)
       let pass = next(&scheduler)
       #expect(pass == .step([.init(id: GenerationID(value: UInt64(id)), positions: 0..<4)]))
       scheduler.completed(rows: 4, in: .milliseconds(5))
-      scheduler.remove(GenerationID(value: UInt64(id)))
+      scheduler.remove(GenerationID(value: UInt64(id)), now: .zero)
     }
   }
 

@@ -51,6 +51,24 @@ import Testing
     }
   }
 
+  /// However many names there are, they are refused before anything is made of them.
+  @Test func moreThanEightTermsAreRefused() throws {
+    let eight = (0..<8).map { "a\($0):0.1" }.joined(separator: ",")
+    #expect(try terms(eight).count == 8)
+    for text in [eight + ",b", String(repeating: "a,", count: 5_000_000), String(repeating: ",", count: 9)] {
+      let error = #expect(throws: APIError.self) { try terms(text) }
+      #expect(error?.status == 400 && error?.param == "adapter" && (error?.message.utf8.count ?? 0) < 400)
+    }
+  }
+
+  @Test func metricsHaveALabelForEachAdapterAndOneForAllSums() throws {
+    #expect(try AdapterSelector("", param: "adapter").label == "base")
+    #expect(try AdapterSelector("a:0.5", param: "adapter").label == "a")
+    #expect(try AdapterSelector("a@2", param: "adapter").label == "a")
+    let sums = try ["a,b", "b:0.1,a", "a:0.5,b:0.25,c"].map { try AdapterSelector($0, param: "adapter").label }
+    #expect(sums == Array(repeating: AdapterSelector.sumLabel, count: 3))
+  }
+
   // MARK: requests
 
   /// A server's context with the adapters "a", "b" and "org/c".
@@ -81,7 +99,8 @@ import Testing
     }
 
     func select(_ model: String?, _ adapters: [String]) throws(APIError) -> (adapters: AdapterSet, name: String) {
-      let selection = try context.selection(model: model, query: adapters.map { (name: "adapter", value: $0) })
+      let selection = try context.selection(
+        ModelFields(model: model.map(JSONValue.string)), query: adapters.map { (name: "adapter", value: $0) })
       do throws(AdapterError) {
         let found = try context.adapters.acquireWaiting(selection.selector.references)
         let terms = zip(found, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }
@@ -92,7 +111,7 @@ import Testing
 
   @Test func aRequestSelectsByQueryOrModel() throws {
     let setting = try Setting()
-    for model in [nil, "base", "tiny", ""] {
+    for model in [nil, "base", "tiny"] {
       let (adapters, name) = try setting.select(model, [])
       #expect(adapters.terms.isEmpty && name == "tiny", "\(model ?? "none")")
     }
@@ -103,6 +122,43 @@ import Testing
     #expect(try setting.select("tiny", ["a"]).name == "a")
     #expect(try setting.select("a", ["a"]).adapters == setting.select("a", []).adapters)
     #expect(try setting.select(nil, ["a"]).adapters != setting.select(nil, ["a:0.5"]).adapters)
+  }
+
+  @Test func theBodysAdapterIsLikeTheQuerys() throws {
+    let setting = try Setting()
+    func select(_ json: String, _ query: String...) throws(APIError) -> ModelSelection {
+      let fields = try RequestFields(Array(json.utf8), JSONLimits())
+      return try setting.context.selection(
+        try ModelFields(fields), query: query.map { (name: "adapter", value: $0) })
+    }
+    #expect(try select(#"{"adapter": "a:0.5"}"#).selector == AdapterSelector("a:0.5", param: "adapter"))
+    #expect(try select(#"{"adapter": "a", "model": "tiny"}"#, "a").name == "a")
+    #expect(try select(#"{"adapter": "a,b", "model": "b,a"}"#).selector.terms.count == 2)
+    for empty in [#"{"adapter": null}"#, #"{"adapter": ""}"#, #"{"adapter": "base"}"#, "{}"] {
+      #expect(try select(empty).selector.terms.isEmpty, "\(empty)")
+    }
+    for (json, query) in [
+      (#"{"adapter": "a"}"#, "b"), (#"{"adapter": "a"}"#, "a:0.5"), (#"{"adapter": "a"}"#, ""),
+      (#"{"adapter": ""}"#, "a"), (#"{"adapter": "a", "model": "b"}"#, "a"), (#"{"adapter": 5}"#, "a"),
+    ] {
+      let error = #expect(throws: APIError.self, "\(json) \(query)") { try select(json, query) }
+      #expect(error?.status == 400 && error?.param == "adapter", "\(json) \(query)")
+    }
+  }
+
+  /// Null and "" are slips that must not be answered by the bare base.
+  @Test func aModelThatIsNullOrEmptyIsRefusedWithTheNames() throws {
+    let setting = try Setting()
+    for json in [#"{"model": null}"#, #"{"model": ""}"#] {
+      let fields = try RequestFields(Array(json.utf8), JSONLimits())
+      let error = #expect(throws: APIError.self) {
+        try setting.context.selection(try ModelFields(fields), query: [(name: "adapter", value: "a")])
+      }
+      #expect(error?.status == 400 && error?.param == "model", "\(json)")
+      for name in ["'base'", "'tiny'", "'a'", "'b'", "'org/c'"] {
+        #expect(error?.message.contains(name) == true, "\(json): \(name)")
+      }
+    }
   }
 
   @Test func whatIsNotThereOrContradictsIsRefused() throws {

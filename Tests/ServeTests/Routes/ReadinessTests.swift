@@ -23,6 +23,21 @@ import Testing
     #expect(try client.get("/ready").status == 503, "there is no way back")
   }
 
+  @Test func aHungEngineIsNotReady() throws {
+    let readiness = Readiness()
+    let server = try HTTPTestServer(handler: readiness.handler)
+    let reason = Box<String?>(nil)
+    readiness.open(standardHandler) { reason.value }
+    let client = try server.client()
+    #expect(try client.get("/ready").status == 200)
+    reason.value = "it hangs"
+    let response = try client.get("/ready")
+    #expect(response.status == 503 && response.text.contains("it hangs"))
+    #expect(try client.get("/hello").status == 200)
+    reason.value = nil
+    #expect(try client.get("/ready").status == 200)
+  }
+
   @Test func oneThatStopsWhileItStartsLetsNobodyIn() throws {
     let readiness = Readiness()
     readiness.stop()

@@ -1,3 +1,4 @@
+import Logging
 import Testing
 
 @testable import Serve
@@ -5,16 +6,21 @@ import Testing
 @Suite(.serialized) struct RouterTests {
   /// A server whose routes answer with their name and what they captured.
   private func server(apiKey: String? = nil) throws -> HTTPTestServer {
-    var router = Router(apiKey: apiKey)
+    var router = Router(apiKey: apiKey, unknownNames: UnknownNameLog(Logger(label: "test")))
     func on(_ method: String, _ pattern: String, isOpen: Bool = false) {
       router.on(method, pattern, isOpen: isOpen) { request in
         let captures = request.captures.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
         request.exchange.respond(
-          status: 200, body: Array(([method, pattern] + captures).joined(separator: " ").utf8))
+          status: 200, headers: ["client": "\(request.client.key ?? "none") \(request.client.address)"],
+          body: Array(([method, pattern] + captures).joined(separator: " ").utf8))
       }
     }
     on("GET", "health", isOpen: true)
-    on("GET", "v1/models")
+    router.on("GET", "v1/models", query: ["adapter", "limit", "metadata"]) { request in
+      request.exchange.respond(
+        status: 200, headers: ["client": "\(request.client.key ?? "none") \(request.client.address)"],
+        body: Array("GET v1/models".utf8))
+    }
     on("GET", "v1/models/{id...}")
     on("DELETE", "v1/models/{id...}")
     on("POST", "v1/jobs/{job}/cancel")
@@ -72,7 +78,27 @@ import Testing
         #expect(response.status == 401 && response.headers["www-authenticate"] == "Bearer", "\(target) \(header)")
       }
     }
+    for value in ["Bearer secret", "bearer secret", "BEARER secret"] {
+      let response = try client.get("/v1/models", headers: "Authorization: \(value)\r\n")
+      #expect(response.headers["client"] == "api-key 127.0.0.1", "one client, however the header is spelt")
+    }
     #expect(try client.get("/v1/models", headers: "authorization: bearer secret\r\n").status == 200)
     #expect(try client.get("/nowhere", headers: "Authorization: Bearer secret\r\n").status == 404)
+  }
+
+  /// A misspelt key would change the answer without a word.
+  @Test func misspeltQueryKeysAreAskedAbout() throws {
+    let server = try server()
+    let client = try server.client()
+    for (query, meant) in [
+      ("adapters=x", "adapter"), ("adaptor=x", "adapter"), ("Adapter=x", "adapter"), ("a=1&limits=2", "limit"),
+      ("lmit=2", "limit"), ("%61dapte=x", "adapter"), ("metadat=x", "metadata"),
+    ] {
+      let response = try client.get("/v1/models?\(query)")
+      #expect(response.status == 400 && response.text.contains("did you mean '\(meant)'"), "\(query)")
+    }
+    for query in ["", "adapter=x&adapter=y", "limit=1", "metadata[k]=v", "utm_source=x", "a", "v=2"] {
+      #expect(try client.get("/v1/models?\(query)").status == 200, "\(query)")
+    }
   }
 }

@@ -1,0 +1,159 @@
+import Model
+
+/// The fields of a route's body, of which nothing that changes the answer is passed over without a word.
+///
+/// A field is honoured; or accepted, since it changes no answer; or known from OpenAI, vLLM or llama.cpp and refused,
+/// unless it carries the value that changes nothing; or unknown, and refused only if it is probably misspelt.
+struct FieldCatalog: Sendable {
+  /// Whether a value of a refused field changes nothing.
+  typealias Neutral = @Sendable (JSONValue) -> Bool
+
+  var honoured: Set<String>
+  var accepted: Set<String> = []
+  var refused: [String: Neutral] = [:]
+
+  private static let maximumFields = 256
+
+  /// - Throws: `APIError`, 400, that names the field
+  func check(_ fields: RequestFields, log: UnknownNameLog, path: String) throws(APIError) {
+    let names = fields.names
+    guard names.count <= Self.maximumFields else {
+      throw .invalid("The body has \(names.count) fields, more than \(Self.maximumFields)")
+    }
+    for name in names where !honoured.contains(name) && !accepted.contains(name) {
+      if let isNeutral = refused[name] {
+        guard let value = fields[name], !isNeutral(value) else { continue }
+        throw .invalid("'\(name)' is not supported by this server", param: name, code: "unsupported_parameter")
+      }
+      if let meant = nearest(name) {
+        throw .invalid(
+          "Unknown field '\(name.prefix(80))': did you mean '\(meant)'?", param: String(name.prefix(80)),
+          code: "unknown_parameter")
+      }
+      log.note("field", name, path: path)
+    }
+  }
+
+  private func nearest(_ name: String) -> String? {
+    NearNames.nearest(name, among: honoured.sorted())
+      ?? NearNames.nearest(name, among: accepted.sorted() + refused.keys.sorted())
+  }
+
+  func adding(
+    honoured more: Set<String> = [], accepted: Set<String> = [], refused: [String: Neutral] = [:]
+  ) -> FieldCatalog {
+    FieldCatalog(
+      honoured: honoured.union(more), accepted: self.accepted.union(accepted),
+      refused: self.refused.merging(refused) { _, new in new })
+  }
+}
+
+extension FieldCatalog {
+  /// Nothing but null changes nothing.
+  private static let never: Neutral = { _ in false }
+  private static let isFalse: Neutral = { $0.bool == false }
+  private static let isTrue: Neutral = { $0.bool == true }
+  private static let isEmpty: Neutral = { $0.array?.isEmpty == true || $0.object?.isEmpty == true || $0.string == "" }
+
+  private static func equals(_ values: Double...) -> Neutral {
+    { value in value.double.map(values.contains) ?? false }
+  }
+
+  /// What completions and chats share.
+  private static let generation = FieldCatalog(
+    honoured: [
+      "model", "adapter", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+      "frequency_penalty", "logit_bias", "seed", "n", "stop", "stop_token_ids", "timeout", "ignore_eos", "stream",
+      "stream_options", "max_tokens", "logprobs",
+    ],
+    accepted: [
+      // OpenAI's, for its own accounts and machines.
+      "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+      // vLLM's.
+      "request_id", "priority", "cache_salt", "guided_decoding_backend", "guided_whitespace_pattern",
+      // llama.cpp's: when it computes, not what.
+      "cache_prompt", "id_slot", "slot_id", "n_keep", "n_discard", "timings_per_token", "return_progress",
+    ],
+    refused: [
+      // vLLM (SamplingParams and its protocol's extra parameters).
+      "use_beam_search": isFalse, "length_penalty": equals(1), "early_stopping": isFalse,
+      "include_stop_str_in_output": isFalse, "min_tokens": equals(0), "skip_special_tokens": isTrue,
+      "spaces_between_special_tokens": isTrue, "truncate_prompt_tokens": never, "prompt_logprobs": never,
+      "allowed_token_ids": never, "bad_words": isEmpty, "logits_processors": isEmpty,
+      "return_tokens_as_token_ids": isFalse, "return_token_ids": isFalse, "logprob_token_ids": isEmpty,
+      "guided_json": never, "guided_regex": never, "guided_choice": never, "guided_grammar": never,
+      "structured_outputs": never, "structural_tag": never, "kv_transfer_params": isEmpty, "vllm_xargs": isEmpty,
+      "prompt_embeds": never, "thinking_token_budget": never, "repetition_detection": never,
+      // llama.cpp's server.
+      "n_predict": never, "n_indent": equals(0), "dynatemp_range": equals(0), "dynatemp_exponent": equals(1),
+      "typical_p": equals(1), "typ_p": equals(1), "tfs_z": equals(1), "top_n_sigma": { ($0.double ?? 1) <= 0 },
+      "repeat_penalty": equals(1), "repeat_last_n": equals(0, 64), "penalize_nl": isFalse,
+      "dry_multiplier": equals(0), "dry_base": equals(1.75), "dry_allowed_length": equals(2),
+      "dry_penalty_last_n": equals(-1, 0), "dry_sequence_breakers": { $0 == ["\n", ":", "\"", "*"] },
+      "xtc_probability": equals(0), "xtc_threshold": equals(0.1), "mirostat": equals(0), "mirostat_tau": equals(5),
+      "mirostat_eta": equals(0.1), "grammar": isEmpty, "grammar_lazy": isFalse, "grammar_triggers": isEmpty,
+      "json_schema": never, "n_probs": equals(0), "min_keep": equals(0, 1), "samplers": never,
+      "post_sampling_probs": isFalse, "return_tokens": isFalse, "response_fields": isEmpty,
+      "t_max_predict_ms": { ($0.double ?? 1) <= 0 }, "image_data": isEmpty, "n_cmpl": equals(1),
+      // Names of adapters in other servers' words: '?adapter=', 'adapter' or 'model' name them here.
+      "lora": isEmpty, "lora_path": never, "lora_name": never, "lora_request": never, "adapter_id": never,
+      "adapter_name": never, "adapter_source": never,
+      // TGI's and SGLang's.
+      "max_new_tokens": never, "min_new_tokens": equals(0), "do_sample": isTrue, "no_repeat_ngram_size": equals(0),
+      "regex": never, "ebnf": never, "stop_regex": never, "no_stop_trim": isFalse,
+    ])
+
+  /// `POST /v1/completions`.
+  static let completions = generation.adding(
+    honoured: ["prompt", "echo", "best_of"],
+    refused: [
+      "suffix": { $0.string == "" }, "add_special_tokens": isTrue,
+      "response_format": { $0.object?["type"]?.string == "text" },
+      // A chat's fields.
+      "messages": never, "max_completion_tokens": never, "top_logprobs": equals(0), "tools": isEmpty,
+      "tool_choice": { $0 == "none" }, "chat_template": never, "chat_template_kwargs": isEmpty,
+    ])
+
+  /// `POST /v1/chat/completions`.
+  static let chat = generation.adding(
+    honoured: [
+      "messages", "top_logprobs", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls",
+      "response_format", "continue_final_message", "add_generation_prompt", "chat_template_kwargs",
+    ],
+    refused: [
+      "prompt": never, "suffix": { $0.string == "" },
+      "audio": { $0 == "none" }, "prediction": never, "web_search_options": never, "function_call": { $0 == "none" },
+      "functions": isEmpty, "modalities": { $0 == ["text"] },
+      "reasoning_effort": { ["none", "medium"].contains($0.string) }, "verbosity": { $0 == "medium" },
+      "chat_template": never, "documents": isEmpty, "echo": isFalse, "best_of": equals(1),
+      "add_special_tokens": isFalse, "mm_processor_kwargs": isEmpty, "media_io_kwargs": isEmpty,
+      "include_reasoning": isTrue, "reasoning_format": { ["none", "auto"].contains($0.string) },
+      "reasoning_in_content": isFalse, "thinking_forced_open": isFalse, "parse_tool_calls": isTrue,
+    ])
+
+  /// `POST /tokenize`.
+  static let tokenize = FieldCatalog(
+    honoured: [
+      "model", "adapter", "prompt", "messages", "tools", "add_special_tokens", "return_token_strs",
+      "add_generation_prompt", "continue_final_message", "chat_template_kwargs",
+    ],
+    refused: ["chat_template": never, "mm_processor_kwargs": isEmpty, "media_io_kwargs": isEmpty])
+
+  /// `POST /detokenize`.
+  static let detokenize = FieldCatalog(honoured: ["model", "adapter", "tokens"])
+
+  /// `POST /v1/load_lora_adapter`.
+  static let loadAdapter = FieldCatalog(
+    honoured: ["lora_name", "lora_path", "pinned"],
+    refused: ["base_model_name": never, "load_inplace": isTrue, "is_3d_lora_weight": isFalse])
+
+  /// `POST /v1/unload_lora_adapter`.
+  static let unloadAdapter = FieldCatalog(honoured: ["lora_name"], accepted: ["lora_int_id"])
+
+  /// `POST /v1/fine_tuning/jobs`.
+  static let fineTuningJob = FieldCatalog(
+    honoured: [
+      "model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "hyperparameters",
+    ],
+    accepted: ["user", "store"], refused: ["integrations": isEmpty])
+}

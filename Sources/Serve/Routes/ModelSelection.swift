@@ -1,0 +1,81 @@
+import Model
+
+/// What a request's body says of its model and its adapters.
+struct ModelFields: Sendable {
+  /// `nil` where there is no such field.
+  var model: JSONValue?
+  var adapter: String?
+
+  init(model: JSONValue? = nil, adapter: String? = nil) {
+    self.model = model
+    self.adapter = adapter
+  }
+
+  init(_ fields: RequestFields) throws(APIError) {
+    adapter = try fields.string("adapter")
+    model = fields.contains("model") ? fields["model"] ?? .null : nil
+  }
+}
+
+/// The adapters that a request names in its query, in its body or as its model.
+struct ModelSelection {
+  var selector: AdapterSelector
+  /// What the answer calls the model.
+  var name: String
+  /// The field that errors name.
+  var param: String
+}
+
+extension ServerContext {
+  private static let listedNames = 20
+
+  /// - Throws: `APIError`, 400: a name that is no name, or names that differ
+  func selection(
+    _ fields: ModelFields, query: [(name: String, value: String)]
+  ) throws(APIError) -> ModelSelection {
+    let inQuery = query.filter { $0.name == "adapter" }.map(\.value)
+    guard inQuery.count <= 1 else {
+      throw .invalid("'adapter' is given more than once", param: "adapter", code: "invalid_value")
+    }
+    let model = try modelName(fields.model)
+    let isBase = model == nil || model == "base" || model == servedModelName
+    var found = ModelSelection(
+      selector: try AdapterSelector(isBase ? "" : model ?? "", param: "model"),
+      name: isBase ? servedModelName : model ?? servedModelName, param: "model")
+    for text in [fields.adapter, inQuery.first].compactMap(\.self) {
+      let selector = try AdapterSelector(text, param: "adapter")
+      let isFirst = found.param == "model" && found.selector.terms.isEmpty
+      guard isFirst || found.selector.names(sameAs: selector) else {
+        let other = found.param == "model" ? "'model'" : "the body's 'adapter'"
+        throw .invalid(
+          "'adapter' names '\(text.prefix(200))' and \(other) names '\(found.name.prefix(200))'", param: "adapter",
+          code: "invalid_value")
+      }
+      let name = selector.terms.isEmpty ? servedModelName : text
+      found = ModelSelection(selector: selector, name: name, param: "adapter")
+    }
+    return found
+  }
+
+  /// - Returns: `nil` where there is no such field
+  private func modelName(_ value: JSONValue?) throws(APIError) -> String? {
+    switch value {
+    case nil: return nil
+    case .string(let name) where !name.isEmpty: return name
+    case .string, .null:
+      throw .invalid(
+        "'model' is \(value == .null ? "null" : "empty"); leave it out for the base, or name one of \(availableNames)",
+        param: "model", code: "invalid_value")
+    default: throw .invalid("'model' must be a string", param: "model", code: "invalid_type")
+    }
+  }
+
+  /// The names that requests can give, for messages: not all of very many.
+  var availableNames: String {
+    let adapters = self.adapters.served
+    var names = ["base"] + (servedModelName == "base" ? [] : [servedModelName])
+    names += adapters.prefix(Self.listedNames).map(\.name)
+    let more = adapters.count - Self.listedNames
+    return names.map { "'\($0)'" }.joined(separator: ", ") + (more > 0 ? " and \(more) more (GET /v1/models)" : "")
+  }
+}

@@ -1,0 +1,116 @@
+import Model
+import Synchronization
+
+/// What a route's JSON body may be.
+struct BodyLimits: Sendable {
+  /// `nil`: the HTTP layer's limit for all bodies.
+  var bytes: Int?
+  var json: JSONLimits
+
+  /// A route's settings: names, paths, numbers.
+  static let settings = BodyLimits(bytes: 64 << 10, json: JSONLimits(values: 10_000))
+  /// A fine-tuning job's settings, which may have a rank for each module.
+  static let jobSettings = BodyLimits(bytes: 1 << 20, json: JSONLimits(values: 100_000))
+  /// Messages and tools.
+  static let chat = BodyLimits(json: JSONLimits(values: 400_000))
+  /// Prompts, which may be 128 lists of token ids.
+  static let prompts = BodyLimits(json: JSONLimits(values: 2_000_000))
+}
+
+/// Whether a request's client has left, so that work for it can be dropped. Set on the loop, asked from any thread.
+final class Abandonment: Sendable {
+  private let flag = Atomic(false)
+
+  var isSet: Bool { flag.load(ordering: .relaxed) }
+  func set() { flag.store(true, ordering: .relaxed) }
+}
+
+/// Where requests' bodies are parsed, rendered and tokenised when that may take long: a few threads beside the loop, so
+/// that neither a long prompt nor an expensive chat template holds up anyone else's tokens.
+final class RequestPreparation: Sendable {
+  private let pool: WorkerPool
+  let capacity: Int
+
+  /// - Parameter capacity: requests that may wait for a thread
+  init(threads: Int = 2, capacity: Int = 256) {
+    self.capacity = capacity
+    pool = WorkerPool(label: "preparation", threads: threads, capacity: capacity)
+  }
+
+  /// Makes a value of `exchange`'s request off the loop, and hands it on or answers the error on the loop. The work is
+  /// dropped when the client leaves.
+  func make<Value: Sendable>(
+    _ exchange: HTTPExchange, _ make: @escaping @Sendable (Abandonment) throws(APIError) -> Value,
+    then: @escaping (Value) throws(APIError) -> Void
+  ) {
+    let abandonment = Abandonment()
+    exchange.onClose { abandonment.set() }
+    // Called on the loop alone; the pool's thread only carries it there.
+    nonisolated(unsafe) let then = then
+    let isTaken = pool.async {
+      guard !abandonment.isSet else { return }
+      let result = Result { () throws(APIError) in try make(abandonment) }
+      exchange.loop.execute {
+        guard !exchange.isClosed else { return }
+        do throws(APIError) { try then(try result.get()) } catch { exchange.respond(error) }
+      }
+    }
+    guard !isTaken else { return }
+    var error = APIError.plain(
+      status: 503, message: "\(capacity) requests wait to be read already; try again in a moment")
+    error.retryAfter = 1
+    exchange.respond(error)
+  }
+}
+
+extension HTTPExchange {
+  /// Bodies up to this many bytes are parsed on the loop.
+  private static var shortBody: Int { 32 << 10 }
+
+  /// Reads a JSON object, makes a value of it and hands that on, on the loop; answers what is wrong with it otherwise.
+  /// - Parameters:
+  ///   - isCheap: `make` takes no longer than parsing, so that it may run on the loop where the body is short
+  ///   - make: checks the fields; called on the loop or on `preparation`'s threads
+  func collectJSON<Value: Sendable>(
+    _ limits: BodyLimits, _ preparation: RequestPreparation, isCheap: Bool = false,
+    make: @escaping @Sendable (RequestFields, Abandonment) throws(APIError) -> Value,
+    then: @escaping (Value) throws(APIError) -> Void
+  ) {
+    if let error = unsupportedBody() { return respond(error) }
+    collectBody(limit: limits.bytes) { [self] result in
+      switch result {
+      case .success(let body):
+        guard !isCheap || body.bytes.count > Self.shortBody else {
+          do throws(APIError) { try then(try make(try RequestFields(body.bytes, limits.json), Abandonment())) } catch {
+            respond(error)
+          }
+          return
+        }
+        preparation.make(self) { (abandonment) throws(APIError) in
+          // Held to the end, since what was parsed shares the body's strings' size.
+          defer { withExtendedLifetime(body) {} }
+          return try make(try RequestFields(body.bytes, limits.json), abandonment)
+        } then: { (value) throws(APIError) in
+          try then(value)
+        }
+      case .failure(.tooLarge(let limit)):
+        respond(.plain(status: 413, message: "The request body is over \(limit) bytes"))
+      case .failure(.malformed), .failure(.timedOut), .failure(.disconnected), .failure(.outOfMemory):
+        break  // answered, or nobody to answer
+      }
+    }
+  }
+
+  /// Why a body is not taken for JSON. A page of another origin can send text/plain without asking first, so it is no
+  /// JSON; curl calls what it sends a form unless told otherwise, and is no browser, which names its origin.
+  private func unsupportedBody() -> APIError? {
+    if let coding = request.headers["content-encoding"], !equalIgnoringCase(coding, "identity") {
+      return .plain(status: 415, message: "The content encoding '\(coding.prefix(40))' is not supported")
+    }
+    guard let value = request.headers["content-type"] else { return nil }
+    let type = trimmedOptionalSpace(value.split(separator: ";").first.map(String.init) ?? "").lowercased()
+    if type.isEmpty || type == "application/json" { return nil }
+    if type == "application/x-www-form-urlencoded", request.headers["origin"] == nil { return nil }
+    return .plain(status: 415, message: "The content type '\(type.prefix(80))' is not supported; send application/json")
+  }
+}
