@@ -68,12 +68,9 @@ public struct Rendering: Equatable, Sendable {
     var tools: [Range<Int>] = []
     var data: [Range<Int>] = []
     var byBlock: [Source: [Range<Int>]] = [:]
-    for mark in rendered.marks {
+    for mark in rendered.blocks.all { byBlock[mark.source, default: []].append(mark.start..<mark.end) }
+    for mark in rendered.marks.all {
       let range = mark.start..<mark.end
-      guard mark.source >= 0 else {
-        byBlock[mark.source, default: []].append(range)
-        continue
-      }
       data.append(range)
       if mark.source == toolSource { tools.append(range) } else { byMessage[mark.source, default: []].append(range) }
     }

@@ -34,6 +34,50 @@ import Testing
     #expect(kind("{{ 1" + String(repeating: " + 1", count: 100_000) + " }}") == nil)
   }
 
+  /// Limits of a chat hold whatever a template does with a text of many parts; counted, so that no clock is needed.
+  @Test(arguments: [
+    "{% set t = (m[:1] ~ '<') * 30000 %}{% for i in range(99) %}{% set y = t | escape %}{% endfor %}",
+    "{% set t = (m[:1] ~ '<') * 30000 %}{% for i in range(99) %}{% set y = t | striptags %}{% endfor %}",
+    "{% set t = (m[:1] ~ 'x') * 30000 %}{% for i in range(999) %}{% set y = t.split('x') | join('y') %}{% endfor %}",
+    "{% set t = (m ~ 'x') * 100000 %}{% for i in range(999) %}{% set y = t.replace('x', 'yy') %}{% endfor %}",
+    "{% set t = (m[:1] ~ 'x') * 30000 %}{% for i in range(99) %}{% set y = t | upper %}{% endfor %}",
+    "{% set l = [1] * 50000 %}{% for i in range(99999) %}{% for x in l %}{% break %}{% endfor %}{% endfor %}",
+    "{% set t = 'A' * 2000000 %}{% for i in range(99) %}{% set y = t | wordcount %}{% endfor %}",
+    "{% for i in range(99999) %}{{ 1e300 | round(300) }}{% endfor %}",
+  ])
+  func whatAChatMayUse(_ source: String) {
+    let limits = TemplateLimits.chat(inputBytes: 1000, depth: 200)
+    let variables: [String: TemplateValue] = ["messages": [["role": "user", "content": "ab ab"]]]
+    let error = #expect(throws: TemplateError.self) {
+      try ChatTemplate(source: "{% set m = messages[0].content %}" + source).render(
+        variables, now: Fixtures.now, limits: limits)
+    }
+    #expect(error?.kind == .limit)
+  }
+
+  /// Every published template renders long chats within a chat's limits.
+  @Test(arguments: [(1, 10), (100, 200), (200, 200), (10, 20_000)])
+  func publishedTemplatesStayWithinAChatsLimits(_ turns: Int, _ length: Int) throws {
+    var messages: [TemplateValue] = []
+    for turn in 0..<turns {
+      messages.append(["role": "user", "content": .string(String(repeating: "word ", count: length / 5) + "\(turn)")])
+      messages.append(["role": "assistant", "content": .string(String(repeating: "text ", count: length / 5))])
+    }
+    messages.append(["role": "user", "content": "end"])
+    let variables: [String: TemplateValue] = [
+      "messages": .array(messages), "add_generation_prompt": true, "bos_token": "<s>", "eos_token": "</s>",
+    ]
+    let limits = TemplateLimits.chat(inputBytes: 2 * turns * (length + 200), depth: 200)
+    var count = 0
+    for (name, source) in try Fixtures.templates() {
+      let template = try ChatTemplate(source: source)
+      guard (try? template.render(variables, now: Fixtures.now)) != nil else { continue }
+      #expect(throws: Never.self, "\(name)") { try template.render(variables, now: Fixtures.now, limits: limits) }
+      count += 1
+    }
+    #expect(count > 60)
+  }
+
   @Test func longChainsAreFreed() {
     let source = """
       {% set ns = namespace() %}{% for i in range(20000) %}{% set p = ns.m %}{% macro m() %}{{ p }}{% endmacro %}\

@@ -39,39 +39,49 @@ extension ChatFormat {
     return labelled
   }
 
-  /// Where each token's bytes end in the text.
+  /// Where each token's bytes end in the text. Between two special tokens a run of others stands for the text, some
+  /// tokenizers put a space before it, and some special tokens take the space around them in.
   func ends(of tokens: [Int32], in text: [UInt8]) throws(ChatFormatError) -> [Int] {
     var ends: [Int] = []
     ends.reserveCapacity(tokens.count)
     var position = 0
-    var isBehindSpecial = true
-    for token in tokens {
-      let isSpecial = tokenizer.isSpecial(token)
-      var bytes = (tokenizer.tokenBytes(token) ?? [])[...]
-      func fits() -> Bool {
-        bytes.count <= text.count - position && text[position..<position + bytes.count].elementsEqual(bytes)
-      }
-      // Some special tokens take the space around them in.
-      if isSpecial || isBehindSpecial, !fits() {
-        let start = position
-        while position < text.count, text[position] == 0x20 || (0x09...0x0D).contains(text[position]), !fits() {
-          position += 1
-        }
-        if !fits() { position = start }
-      }
-      // Some tokenizers put a space before a text, and before what stands behind a special token.
-      if isBehindSpecial, bytes.first == 0x20, !fits() { bytes = bytes.dropFirst() }
-      guard fits() else {
+    while ends.count < tokens.count {
+      let start = ends.count
+      let isSpecial = tokenizer.isSpecial(tokens[start])
+      let end = isSpecial ? start + 1 : tokens[start...].firstIndex(where: tokenizer.isSpecial) ?? tokens.count
+      let bytes = tokens[start..<end].map { tokenizer.tokenBytes($0) ?? [] }
+      let run = Array(bytes.joined())
+      guard let place = place(of: run, mayDropSpace: !isSpecial, in: text, from: position) else {
+        position += zip(text[position...], run).prefix { $0 == $1 }.count
         throw .failed("the tokenizer changes the text at byte \(position), so an answer cannot be located in it")
       }
-      position += bytes.count
-      ends.append(position)
-      isBehindSpecial = isSpecial
+      // The first token is shorter where its space is not in the text.
+      position = place.start - place.dropped
+      for token in bytes {
+        position += token.count
+        ends.append(max(position, place.start))
+      }
     }
-    while isBehindSpecial, position < text.count, text[position] == 0x20 || (0x09...0x0D).contains(text[position]) {
-      position += 1
+    guard text[position...].allSatisfy(Self.isSpace) else {
+      throw .failed("the tokenizer drops text from byte \(position) on")
     }
-    guard position == text.count else { throw .failed("the tokenizer drops text from byte \(position) on") }
     return ends
   }
+
+  private func place(
+    of run: [UInt8], mayDropSpace: Bool, in text: [UInt8], from position: Int
+  ) -> (start: Int, dropped: Int)? {
+    func fits(_ bytes: ArraySlice<UInt8>, at start: Int) -> Bool {
+      bytes.count <= text.count - start && text[start..<start + bytes.count].elementsEqual(bytes)
+    }
+    var start = position
+    while true {
+      if fits(run[...], at: start) { return (start, 0) }
+      if mayDropSpace, run.first == 0x20, fits(run.dropFirst(), at: start) { return (start, 1) }
+      guard start < text.count, Self.isSpace(text[start]) else { return nil }
+      start += 1
+    }
+  }
+
+  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 }

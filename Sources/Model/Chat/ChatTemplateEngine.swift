@@ -5,7 +5,7 @@ import Template
 struct ChatTemplateEngine: Sendable {
   private let template: ChatTemplate
   /// Half of the engine's depth: chats are also rendered on queues, whose threads have small stacks.
-  private static let limits = TemplateLimits(depth: 200)
+  private static let depth = 200
 
   /// - Throws: `ModelError` that names `name` and the template's line
   init(_ source: String, name: String) throws(ModelError) {
@@ -20,8 +20,23 @@ struct ChatTemplateEngine: Sendable {
     let values = Dictionary(uniqueKeysWithValues: variables.pairs.map { ($0.key, TemplateValue($0.value)) })
     let seconds = Date().timeIntervalSince1970
     let now = TemplateTime(unixSeconds: Int(seconds), utcOffset: TimeZone.current.secondsFromGMT())
-    do throws(TemplateError) { return try template.render(values, now: now, limits: Self.limits) } catch {
+    do throws(TemplateError) {
+      let size = variables.pairs.reduce(0) { $0 + $1.value.templateSize }
+      return try template.render(values, now: now, limits: .chat(inputBytes: size, depth: Self.depth))
+    } catch {
       throw error.kind == .refused ? .refused(error.reason) : .failed(error.description)
+    }
+  }
+}
+
+extension JSONValue {
+  /// The bytes of its strings, and 64 for each value.
+  fileprivate var templateSize: Int {
+    switch self {
+    case .string(let text): 64 + text.utf8.count
+    case .array(let values): values.reduce(64) { $0 + $1.templateSize }
+    case .object(let object): object.pairs.reduce(64) { $0 + $1.key.utf8.count + $1.value.templateSize }
+    default: 64
     }
   }
 }

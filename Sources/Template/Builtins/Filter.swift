@@ -64,7 +64,9 @@ extension Interpreter {
     default: break
     }
     var text = try text(of: value)
-    try allocate(text.bytes.count)
+    try allocate(text)
+    // Each character's properties are looked up.
+    if filter != .safe, filter != .string { try charge(2 * text.bytes.count) }
     switch filter {
     case .safe: text.isMarkup = true
     case .escape, .e: return .string(text.isMarkup ? text : try escaped(text))
@@ -106,8 +108,7 @@ extension Interpreter {
       let text = try text(of: value)
       var set: Text?
       if let chars = given[0] { if case .none = chars {} else { set = try string(chars, in: name) } }
-      try allocate(text.bytes.count + (set?.bytes.count ?? 0) * 16)
-      return .string(text.stripped(set))
+      return .string(try stripped(text, set))
     case .join:
       let given = try bound("d", "attribute")
       var items = try iterate(value)
@@ -159,7 +160,10 @@ extension Interpreter {
     if filter == .float {
       let given = try bind(arguments, ["default"], required: 0, in: "float")
       if let number = Number(value) { return .double(number.double) }
-      if case .string(let text) = value, let number = pythonFloat(text) { return .double(number) }
+      if case .string(let text) = value {
+        try read(text.bytes.count)
+        if isShort(text), let number = pythonFloat(text) { return .double(number) }
+      }
       return given[0] ?? .double(0)
     }
     let given = try bind(arguments, ["default", "base"], required: 0, in: "int")
@@ -171,7 +175,8 @@ extension Interpreter {
       guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw fail("an integer beyond 64 bits") }
       return .int(whole)
     case .string(let text):
-      try allocate(text.bytes.count)
+      try read(text.bytes.count)
+      guard isShort(text) else { break }
       if let whole = pythonInt(text, base: base) { return .int(whole) }
       if let number = pythonFloat(text), number.isFinite {
         guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw fail("an integer beyond 64 bits") }
@@ -181,6 +186,9 @@ extension Interpreter {
     }
     return given[0] ?? .int(0)
   }
+
+  /// Whether a text may be a number; no number that can be held takes more.
+  private func isShort(_ text: Text) -> Bool { text.bytes.count <= 4096 }
 
   private func pythonInt(_ text: Text, base: Int) -> Int? {
     var digits = Substring(text.stripped(nil).string)
@@ -237,7 +245,7 @@ extension Interpreter {
       return try isUp ? apply(.add, .int(lower), .int(scale)) : .int(lower)
     case .double(let double):
       guard double.isFinite else { return value }
-      try charge(64)
+      try charge(400)
       var decimal = Decimal(double)
       let digits = precision >= 0 ? precision : 0
       if precision < 0 {

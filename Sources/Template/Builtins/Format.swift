@@ -376,7 +376,7 @@ extension Interpreter {
       text = value.isNaN ? "nan" : "inf"
       if layout.type == UInt8(ascii: "%") { text += "%" }
     } else {
-      try charge(64)
+      try charge(400)
       let scaled = layout.type == UInt8(ascii: "%") ? value * 100 : value
       let decimal = Decimal(scaled.isFinite ? scaled : value)
       switch layout.type | 0x20 {

@@ -118,7 +118,8 @@ extension Interpreter {
   private func write(
     _ text: Text, _ options: JSONOptions, covered: Source, into result: inout Text
   ) throws(TemplateError) {
-    try allocate(text.bytes.count)
+    try allocate(text)
+    try charge(text.bytes.count / 4)
     let start = result.bytes.count
     let source = text.wholeSource
     result.append("\"")

@@ -20,7 +20,7 @@ extension Interpreter {
       var seen: Set<Key> = []
       var kept: [Value] = []
       for item in try iterate(value) {
-        try charge()
+        try charge(4)
         let key = try caseless(
           given[1].map { value throws(TemplateError) in try lookUp(value, in: item) } ?? item,
           unless: given[0]?.isTrue ?? false)

@@ -22,8 +22,7 @@ extension Interpreter {
       try count(0...1)
       var set: Text?
       if let value = given.first { if case .none = value {} else { set = try string(value, in: name) } }
-      try allocate(text.bytes.count + (set?.bytes.count ?? 0) * 16)
-      return .string(text.stripped(set, left: method != .rstrip, right: method != .lstrip))
+      return .string(try stripped(text, set, left: method != .rstrip, right: method != .lstrip))
     case .startswith, .endswith:
       try count(1...3)
       return .bool(try hasAffix(text, given, isPrefix: method == .startswith))
@@ -74,7 +73,9 @@ extension Interpreter {
   }
 
   private func converted(_ text: Text, _ method: Method) throws(TemplateError) -> Value {
-    try allocate(text.bytes.count)
+    try allocate(text)
+    // Each character's properties are looked up.
+    try charge(text.bytes.count)
     switch method {
     case .upper: return .string(text.uppercased())
     case .lower: return .string(text.lowercased())
@@ -92,6 +93,14 @@ extension Interpreter {
         })
     default: return .bool(text.satisfies(method))
     }
+  }
+
+  /// Without the characters of `set`, or white space, at the sides asked for.
+  func stripped(_ text: Text, _ set: Text?, left: Bool = true, right: Bool = true) throws(TemplateError) -> Text {
+    try allocate(text.bytes.count + (set?.bytes.count ?? 0) * 16)
+    let result = text.stripped(set, left: left, right: right)
+    try charge(text.bytes.count - result.bytes.count)
+    return result
   }
 
   private func hasAffix(_ text: Text, _ given: [Value], isPrefix: Bool) throws(TemplateError) -> Bool {
@@ -174,12 +183,12 @@ extension Interpreter {
     case let other: throw fail("must be str or None, not \(other.typeName)")
     }
     try allocate(elements: ranges.count)
-    try allocate(text.bytes.count)
+    try allocate(text)
     return .list(List(ranges.map { .string(text[$0]) }))
   }
 
   func lines(_ text: Text, keepsEnds: Bool) throws(TemplateError) -> Value {
-    try allocate(text.bytes.count)
+    try allocate(text)
     let ranges = text.lines(keepsEnds: keepsEnds)
     try allocate(elements: ranges.count)
     return .list(List(ranges.map { .string(text[$0]) }))
@@ -234,7 +243,8 @@ extension Interpreter {
         throw fail("sequence item \(place): expected str instance, \(item.typeName) found")
       }
       part.isMarkup = false
-      try allocate(part.bytes.count + separator.bytes.count)
+      try allocate(part)
+      try allocate(separator)
       if place > 0 { result.append(separator) }
       result.append(part)
     }
@@ -277,7 +287,7 @@ extension Interpreter {
       case 9:
         let width = size > 0 ? size - column % size : 0
         try allocate(width)
-        for _ in 0..<width { result.append(" ") }
+        result.bytes.append(contentsOf: repeatElement(UInt8(ascii: " "), count: width))
         column += width
       case 10, 13:
         column = 0

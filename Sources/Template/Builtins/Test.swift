@@ -41,7 +41,7 @@ extension Interpreter {
     case .mapping: if case .mapping = value { return true }
     case .lower, .upper:
       let text = try text(of: value)
-      try read(text.bytes.count)
+      try charge(text.bytes.count)
       return text.satisfies(test == .lower ? .islower : .isupper)
     case .sequence:
       switch value {

@@ -55,16 +55,24 @@ extension Interpreter {
     let bytes = text.bytes
     let comment = Text("<!--")
     let commentEnd = Text("-->")
+    // Behind here there is no end of a tag, or of a comment.
+    var (lastTag, lastComment) = (bytes.count, bytes.count)
     while index < bytes.count {
       try charge()
       if bytes[index] == UInt8(ascii: "<") {
-        if text.hasPrefix(comment, in: index..<bytes.count), let end = text.find(commentEnd, from: index) {
-          index = end + 3
-          continue
+        if index < lastComment, text.hasPrefix(comment, in: index..<bytes.count) {
+          if let end = text.find(commentEnd, from: index) {
+            index = end + 3
+            continue
+          }
+          lastComment = index
         }
-        if let end = bytes[index...].firstIndex(of: UInt8(ascii: ">")) {
-          index = end + 1
-          continue
+        if index < lastTag {
+          if let end = bytes[index...].firstIndex(of: UInt8(ascii: ">")) {
+            index = end + 1
+            continue
+          }
+          lastTag = index
         }
       }
       result.append(text, index..<(index + 1))

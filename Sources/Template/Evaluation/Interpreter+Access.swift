@@ -211,8 +211,9 @@ extension Interpreter {
       try allocate(elements: step == 1 ? 0 : places.count)
       guard let first = places.first, let last = places.last else { return .string(Text()) }
       if step == 1 {
-        try allocate(ends[last + 1] - ends[first])
-        return .string(text[ends[first]..<ends[last + 1]])
+        let part = text[ends[first]..<ends[last + 1]]
+        try allocate(part)
+        return .string(part)
       }
       var result = Text()
       result.isMarkup = text.isMarkup

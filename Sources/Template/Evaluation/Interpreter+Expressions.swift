@@ -142,9 +142,9 @@ extension Interpreter {
       let value = try evaluate(part, scope)
       self.line = line
       texts.append(try text(of: value))
+      try allocate(texts[texts.count - 1])
       count += texts[texts.count - 1].bytes.count
     }
-    try allocate(count)
     var result = Text()
     result.bytes.reserveCapacity(count)
     for text in texts { result.append(text) }

@@ -52,7 +52,8 @@ extension Interpreter {
   }
 
   func joined(_ first: Text, _ second: Text) throws(TemplateError) -> Text {
-    try allocate(first.bytes.count + second.bytes.count)
+    try allocate(first)
+    try allocate(second)
     guard first.isMarkup || second.isMarkup else {
       var result = first
       result.append(second)
@@ -75,7 +76,7 @@ extension Interpreter {
     case .string(let text):
       if text.isEmpty { return value }
       try allocate(try total(text.bytes.count))
-      try allocate(elements: try total(text.marks.count))
+      try allocate(elements: try total(text.markCount))
       var result = Text()
       result.isMarkup = text.isMarkup
       result.bytes.reserveCapacity(text.bytes.count * times)

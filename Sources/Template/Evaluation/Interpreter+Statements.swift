@@ -72,6 +72,7 @@ extension Interpreter {
     guard text.bytes.count <= limits.outputBytes - output.bytes.count else {
       throw limit("the rendering has more than \(limits.outputBytes) bytes")
     }
+    if text.markCount > 0 { try allocate(24 * text.markCount) }
     output.append(text)
   }
 
@@ -82,7 +83,7 @@ extension Interpreter {
     let flow = try execute(body, scope)
     let text = output
     output = outer
-    try allocate(text.bytes.count)
+    try allocate(text)
     return (text, flow)
   }
 
@@ -172,6 +173,7 @@ extension Interpreter {
       _ = try execute(definition.otherwise, Scope(parent: scope))
       return
     }
+    try charge(items.count / 8)
     let loop = Loop(items: items, depth0: depth0, recursion: definition.isRecursive ? (definition, scope) : nil)
     var inner = Scope(parent: scope)
     for (index, item) in items.enumerated() {

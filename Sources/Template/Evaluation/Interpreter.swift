@@ -72,6 +72,9 @@ final class Interpreter {
     try charge(1 + bytes / 64)
   }
 
+  /// Counts the bytes and marks of a text that is about to be copied.
+  func allocate(_ text: Text) throws(TemplateError) { try allocate(text.bytes.count + 24 * text.markCount) }
+
   /// Counts `count` elements of a list that is about to be made.
   func allocate(elements count: Int) throws(TemplateError) {
     let (bytes, overflow) = max(count, 0).multipliedReportingOverflow(by: 64)
@@ -154,13 +157,13 @@ final class Interpreter {
       try read(value.utf8.count)
       return .string(Text(value, source: source))
     case .array(let values):
-      try charge(values.count)
+      try allocate(elements: values.count)
       var items: [Value] = []
       items.reserveCapacity(values.count)
       for item in values { items.append(try value(of: item, source: source, depth: depth + 1)) }
       return .list(List(items, source: source))
     case .object(let object):
-      try charge(object.members.count)
+      try allocate(elements: 2 * object.members.count)
       var pairs: [(Value, Value)] = []
       pairs.reserveCapacity(object.members.count)
       for member in object.members {

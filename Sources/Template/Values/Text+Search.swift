@@ -6,7 +6,7 @@ extension Text {
     guard bytes.count - start >= pattern.count else { return nil }
     return bytes.withUnsafeBufferPointer { text in
       pattern.withUnsafeBufferPointer { pattern in
-        pattern.count <= 16
+        pattern.count <= 3
           ? Self.findShort(pattern, in: text, from: start) : Self.findLong(pattern, in: text, from: start)
       }
     }

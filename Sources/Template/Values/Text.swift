@@ -1,70 +1,38 @@
-/// Where a part of a text came from: the index of a message, `toolSource`, or -2 - n for the n-th generation block.
-typealias Source = Int32
-
-/// The template's own text.
-let noSource: Source = -1
-/// The definitions of tools.
-let toolSource = Source.max
-
-/// A part of a text's bytes and its source. Parts of different sources may overlap.
-struct Mark: Sendable {
-  var start: Int
-  var end: Int
-  var source: Source
-}
-
 /// A Python string: UTF-8, compared by code points (whose order is that of the bytes), with the marks of its provenance.
 struct Text: Sendable {
   var bytes: [UInt8]
-  /// In order of their starts; none is empty.
-  var marks: [Mark]
+  /// What came from messages and tools.
+  private(set) var marks = Marks()
+  /// What generation blocks rendered; a block within another one counts to that.
+  private(set) var blocks = Marks()
   /// Marked as safe (`|safe`, `|escape`): joined with `+`, the other side is HTML-escaped, as MarkupSafe does.
   var isMarkup = false
 
-  init(bytes: [UInt8] = [], marks: [Mark] = []) {
-    self.bytes = bytes
-    self.marks = marks
-  }
+  init(bytes: [UInt8] = []) { self.bytes = bytes }
 
-  init(_ string: String, source: Source = noSource) {
-    bytes = Array(string.utf8)
-    marks = source == noSource || bytes.isEmpty ? [] : [Mark(start: 0, end: bytes.count, source: source)]
-  }
+  init(_ string: String, source: Source = noSource) { self.init(bytes: Array(string.utf8), source: source) }
 
   init(bytes: [UInt8], source: Source) {
     self.bytes = bytes
-    marks = source == noSource || bytes.isEmpty ? [] : [Mark(start: 0, end: bytes.count, source: source)]
+    if source != noSource, !bytes.isEmpty { marks.append(Mark(start: 0, end: bytes.count, source: source)) }
   }
 
   var isEmpty: Bool { bytes.isEmpty }
   var string: String { String(decoding: bytes, as: UTF8.self) }
+  var markCount: Int { marks.count + blocks.count }
 
-  /// The source that the whole text came from, if it is one message's.
-  var wholeSource: Source {
-    if let mark = marks.first(where: { $0.source >= 0 }), mark.start == 0, mark.end == bytes.count {
-      return mark.source
-    }
-    return noSource
-  }
+  /// The source that the whole text came from, if it is one message's, or the tools'.
+  var wholeSource: Source { isEmpty ? noSource : source(of: 0..<bytes.count) }
 
-  /// The message that the whole of these bytes came from.
-  func source(of range: Range<Int>) -> Source {
-    for mark in marks where mark.source >= 0 && mark.start <= range.lowerBound && mark.end >= range.upperBound {
-      return mark.source
-    }
-    return noSource
-  }
+  /// The message, or the tools, that the whole of these bytes came from.
+  func source(of range: Range<Int>) -> Source { marks.source(of: range) }
 
   subscript(range: Range<Int>) -> Text {
     if range.lowerBound == 0, range.upperBound == bytes.count { return self }
     var result = Text(bytes: Array(bytes[range]))
     result.isMarkup = isMarkup
-    for mark in marks where mark.start < range.upperBound && mark.end > range.lowerBound {
-      result.marks.append(
-        Mark(
-          start: max(mark.start, range.lowerBound) - range.lowerBound,
-          end: min(mark.end, range.upperBound) - range.lowerBound, source: mark.source))
-    }
+    result.marks.append(marks, over: range, at: 0)
+    result.blocks.append(blocks, over: range, at: 0)
     return result
   }
 
@@ -81,11 +49,13 @@ struct Text: Sendable {
   /// Appends bytes that stand for bytes `range` of `origin`, such as their escaped form.
   mutating func append(_ replacement: [UInt8], for origin: Text, _ range: Range<Int>) {
     guard !replacement.isEmpty else { return }
-    if !origin.marks.isEmpty {
-      for mark in origin.marks where mark.start <= range.lowerBound && mark.end >= range.upperBound {
-        join(Mark(start: bytes.count, end: bytes.count + replacement.count, source: mark.source))
-      }
+    func mark(_ source: Source) -> Mark {
+      Mark(start: bytes.count, end: bytes.count + replacement.count, source: source)
     }
+    let source = origin.marks.source(of: range)
+    if source != noSource { marks.append(mark(source)) }
+    let block = origin.blocks.source(of: range)
+    if block != noSource { blocks.append(mark(block)) }
     bytes.append(contentsOf: replacement)
   }
 
@@ -112,31 +82,18 @@ struct Text: Sendable {
   mutating func append(_ string: String) { bytes.append(contentsOf: string.utf8) }
 
   private mutating func appendMarks(of other: Text, over range: Range<Int>) {
-    guard !other.marks.isEmpty else { return }
-    let shift = bytes.count - range.lowerBound
-    for mark in other.marks where mark.start < range.upperBound && mark.end > range.lowerBound {
-      join(
-        Mark(
-          start: max(mark.start, range.lowerBound) + shift, end: min(mark.end, range.upperBound) + shift,
-          source: mark.source))
-    }
+    if !other.marks.isEmpty { marks.append(other.marks, over: range, at: bytes.count) }
+    if !other.blocks.isEmpty { blocks.append(other.blocks, over: range, at: bytes.count) }
   }
 
-  /// Adds a mark behind the others; one that continues an earlier one goes into it.
-  private mutating func join(_ mark: Mark) {
-    for index in marks.indices.suffix(4) where marks[index].source == mark.source && marks[index].end == mark.start {
-      marks[index].end = mark.end
-      return
-    }
-    marks.append(mark)
-  }
-
-  /// Marks everything from `start` on as `source`'s, besides what marks there are.
+  /// Marks everything from `start` on as a message's or the tools', or as a generation block's.
   mutating func mark(from start: Int, source: Source) {
     guard start < bytes.count else { return }
-    let mark = Mark(start: start, end: bytes.count, source: source)
-    let place = marks.firstIndex { $0.start > start } ?? marks.count
-    marks.insert(mark, at: place)
+    if source >= 0 {
+      marks.cover(from: start, to: bytes.count, source: source)
+    } else {
+      blocks.cover(from: start, to: bytes.count, source: source)
+    }
   }
 }
 

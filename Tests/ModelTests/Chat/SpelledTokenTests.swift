@@ -24,6 +24,13 @@ import Testing
             let isEqual =
               try format.tokens(chat) == tokenizer.encode(text, parsingSpecialTokens: true, addingBOS: false)
             #expect(isEqual, "\(template.name), \(name)")
+            // An answer can be located in the tokens, whatever the tokenizer puts before a text.
+            if name == "turns", !asks, !text.contains("\u{2581}") {
+              #expect(throws: Never.self, "\(template.name), \(tokenizer.vocabularySize) tokens, \(text.prefix(20))") {
+                let learnt = try format.labelled(chat, learnt: [3])
+                #expect(learnt.messages.contains(3) && learnt.tokens.count > 10, "\(template.name)")
+              }
+            }
             count += 1
           }
         }
