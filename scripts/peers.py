@@ -18,7 +18,6 @@ PACKAGES = ["transformers==5.23.0", "peft==0.21.2", "bitsandbytes==0.50.2", "acc
 PURE = ["filelock", "sympy", "networkx", "jinja2", "fsspec", "typing-extensions", "numpy", "safetensors", "tokenizers",
         "huggingface_hub", "packaging", "regex", "pyyaml", "tqdm", "psutil", "requests", "gguf"]
 CPU_TORCH = "torch==2.13.0+cpu"
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def run(*command, **options):
@@ -40,7 +39,7 @@ def build_peft():
         run(sys.executable, "-m", "venv", VENV)
     pip = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     run(*pip, *PURE)
-    for torch in [["--no-deps", CPU_TORCH], ["--no-deps", CPU_TORCH, "--index-url", CPU_INDEX], ["torch"]]:
+    for torch in [["--no-deps", CPU_TORCH], ["torch"]]:
         if subprocess.run([str(c) for c in pip + torch], stderr=subprocess.DEVNULL).returncode == 0:
             break
     run(*pip, "--no-deps", *PACKAGES)

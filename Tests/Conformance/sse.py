@@ -27,7 +27,7 @@ def post(server, path: str, body: dict, pieces: int | None = None) -> socket.soc
     """A raw connection with a request sent on it, if asked for in pieces of so many bytes."""
     content = json.dumps(body).encode()
     request = (
-        b"POST %s HTTP/1.1\r\nHost: graft\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
         b"Connection: close\r\n\r\n%s" % (path.encode(), len(content), content)
     )
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=120)

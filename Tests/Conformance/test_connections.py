@@ -19,7 +19,7 @@ def open_stream(server, **fields) -> socket.socket:
     body = json.dumps(ENDLESS | fields).encode()
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     connection.sendall(
-        b"POST /v1/completions HTTP/1.1\r\nHost: graft\r\nContent-Type: application/json\r\n"
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
     )
     received = b""
@@ -59,7 +59,7 @@ def test_vanished_client_makes_room(small, manner):
 def test_half_a_request_hurts_nobody(server):
     connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
     for index, connection in enumerate(connections):
-        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"[: 5 + 4 * index])
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"[: 5 + 4 * index])
     assert server.complete("Hi", max_tokens=2)["usage"]["completion_tokens"] == 2
     for connection in connections:
         connection.close()
@@ -68,8 +68,8 @@ def test_half_a_request_hurts_nobody(server):
 
 def test_two_requests_on_one_connection(server):
     body = b'{"prompt": "Hi", "max_tokens": 1}'
-    one = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    last = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    one = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    last = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(one + last)
         received = b""

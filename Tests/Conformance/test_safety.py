@@ -1,0 +1,216 @@
+"""Requests that would stop the server, drive it from elsewhere, or be answered by another model than they meant."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import httpx
+import pytest
+
+from graft_server import BINARY, MODEL, PATIENCE, Server, run
+from test_errors import check
+
+COMPLETIONS = "/v1/completions"
+CHAT = "/v1/chat/completions"
+HI = {"prompt": "Hi", "max_tokens": 1, "temperature": 0}
+
+
+# MARK: one request stops nobody
+
+
+@pytest.mark.parametrize("terms", [9, 6000, 80000])
+def test_sums_have_at_most_eight_terms(server, terms):
+    names = ",".join(f"r8-all:0.{index}" for index in range(terms))
+    error = check(server.http.post(COMPLETIONS, json=HI | {"model": names}), 400, param="model", code="invalid_value")
+    assert "more than 8" in error["message"] and len(error["message"]) < 400
+
+
+def test_sums_are_one_label(server):
+    for scale in range(1, 6):
+        server.complete("Hi", query={"adapter": f"r8-all:0.{scale},r4-pattern:0.{scale}"}, max_tokens=1)
+    labels = {line.split('adapter="')[1].split('"')[0] for line in server.http.get("/metrics").text.splitlines()
+              if 'adapter="' in line}
+    assert "(several)" in labels and not [label for label in labels if "," in label]
+
+
+def hold(server, body: bytes, path: str = COMPLETIONS) -> float:
+    """The longest that /health took while the body was read and answered."""
+    answered = threading.Event()
+
+    def post():
+        httpx.post(server.url + path, content=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE)
+        answered.set()
+
+    threading.Thread(target=post).start()
+    longest = 0.0
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        while not answered.is_set():
+            begin = time.monotonic()
+            assert http.get("/health").status_code == 200
+            longest = max(longest, time.monotonic() - begin)
+            time.sleep(0.01)
+    return longest
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, CHAT, "/tokenize", "/v1/fine_tuning/jobs"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt": [' + b'{"":0},' * 2_300_000 + b"0]}",
+        b'{"prompt": "' + b"word " * 3_000_000 + b'"}',
+        b'{"messages": [{"role": "user", "content": "' + b"a" * 15_000_000 + b'"}]}',
+    ],
+    ids=["objects", "words", "letters"],
+)
+def test_large_bodies_hold_up_nobody(server, path, body):
+    # Without the threads beside the loop it is seconds; a busy machine makes it tenths of one.
+    assert hold(server, body, path) < 2
+
+
+def test_a_job_needs_no_megabytes(server):
+    body = json.dumps({"model": "base", "training_file": "x" * (2 << 20)}).encode()
+    reply = server.http.post("/v1/fine_tuning/jobs", content=body, headers={"Content-Type": "application/json"})
+    check(reply, 413)
+
+
+def test_unfinished_uploads_take_no_threads(server):
+    def threads() -> int:
+        status = open(f"/proc/{server.process.pid}/status").read()
+        return int(status.split("Threads:")[1].split()[0])
+
+    before = threads()
+    connections = []
+    for _ in range(300):
+        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+            b"Content-Length: 1000\r\n\r\n--B\r\n")
+        connections.append(connection)
+    time.sleep(0.3)
+    assert threads() <= before + 2
+    assert server.http.get("/health").status_code == 200
+    for connection in connections:
+        connection.close()
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        reply = server.http.post("/v1/files", files={"file": ("a.jsonl", b'{"text": "a"}\n')}, data={"purpose": "fine-tune"})
+        if reply.status_code == 200:
+            break
+    assert reply.status_code == 200, "the places come back"
+
+
+# MARK: the base does not answer in another's place
+
+
+@pytest.mark.parametrize("key", ["adapters", "adaptor", "Adapter", "adapte"])
+def test_misspelt_query_keys(server, key):
+    error = check(server.http.post(COMPLETIONS, params={key: "r8-all"}, json=HI), 400, param=key)
+    assert "'adapter'" in error["message"]
+
+
+def test_other_query_keys_are_logged_once(server):
+    for _ in range(3):
+        assert server.http.post(COMPLETIONS, params={"utm": "x"}, json=HI).status_code == 200
+    assert len([line for line in server.log if "unknown query key" in line and "utm" in line]) == 1
+
+
+def test_the_bodys_adapter(server):
+    by_query = server.complete("Once upon a time", query={"adapter": "r8-all"}, max_tokens=8)
+    by_body = server.complete("Once upon a time", adapter="r8-all", max_tokens=8)
+    assert by_body["choices"] == by_query["choices"] and by_body["model"] == by_query["model"] == "r8-all"
+    for path, body in ((COMPLETIONS, HI), (CHAT, {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})):
+        reply = server.http.post(path, params={"adapter": "r4-pattern"}, json=body | {"adapter": "r8-all"})
+        check(reply, 400, param="adapter")
+        check(server.http.post(path, json=body | {"adapters": "r8-all"}), 400, param="adapters")
+        check(server.http.post(path, json=body | {"lora_name": "r8-all"}), 400, param="lora_name")
+        check(server.http.post(path, json=body | {"adapter": "nobody"}), 404, param="adapter", code="model_not_found")
+
+
+@pytest.mark.parametrize("model", [None, ""])
+def test_models_that_are_nothing(server, model):
+    error = check(server.http.post(COMPLETIONS, json=HI | {"model": model}), 400, param="model")
+    assert "'base'" in error["message"] and "'r8-all'" in error["message"]
+
+
+def test_unknown_models_are_told_what_there_is(server):
+    error = check(server.http.post(COMPLETIONS, json=HI | {"model": "gpt-4o"}), 404, param="model")
+    assert "'gpt-4o'" in error["message"] and "'r8-all'" in error["message"] and "'base'" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("temprature", 0.1), ("max_token", 5), ("repeat_penalty", 1.2), ("guided_json", {}), ("min_tokens", 5),
+     ("n_predict", 4), ("mirostat", 2), ("grammar", "root ::= x"), ("stream_option", {})],
+)
+def test_fields_that_would_vanish(server, field, value):
+    check(server.http.post(COMPLETIONS, json=HI | {field: value}), 400, param=field)
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    check(server.http.post(CHAT, json=body | {field: value}), 400, param=field)
+
+
+# MARK: who may
+
+
+def test_pages_of_other_origins(server):
+    for headers in (
+        {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:1"},
+        {"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"},
+    ):
+        check(server.http.post(COMPLETIONS, json=HI, headers=headers), 403)
+        check(server.http.get("/v1/models", headers=headers), 403)
+    own = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
+    assert server.http.post(COMPLETIONS, json=HI, headers=own).status_code == 200
+    for kind in ("text/plain", "text/plain;charset=UTF-8", "application/octet-stream"):
+        check(server.http.post(COMPLETIONS, content=json.dumps(HI), headers={"Content-Type": kind}), 415)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert server.http.post(COMPLETIONS, content=json.dumps(HI), headers=form).status_code == 200
+    check(server.http.post(COMPLETIONS, content=json.dumps(HI), headers=form | own), 415)
+
+
+def test_an_allowed_page(data_dir):
+    page = "https://app.example"
+    with Server("--allowed-origins", page, "--allowed-host", "box.lan", data_dir=data_dir) as server:
+        asked = {"Origin": page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        reply = server.http.options(COMPLETIONS, headers=asked)
+        assert reply.status_code == 204 and reply.headers["access-control-allow-origin"] == page
+        reply = server.http.post(COMPLETIONS, json=HI, headers={"Origin": page, "Host": "box.lan:80"})
+        assert reply.status_code == 200 and reply.headers["access-control-allow-origin"] == page
+        check(server.http.post(COMPLETIONS, json=HI, headers={"Origin": "https://other.example"}), 403)
+
+
+def test_listening_for_everybody_is_said_aloud(data_dir):
+    found = run("serve", "--model", MODEL, "--host", "0.0.0.0", "--data-dir", data_dir / "open")
+    assert found.returncode == 2 and b"--api-key" in found.stderr and b"--insecure" in found.stderr
+    with Server("--host", "0.0.0.0", "--insecure", data_dir=data_dir) as server:
+        assert server.http.get("/v1/models", headers={"Host": "192.0.2.1:8080"}).status_code == 200
+        check(server.http.get("/v1/models", headers={"Host": "evil.example"}), 403)
+
+
+# MARK: the end
+
+
+def test_a_second_signal_ends_at_once(data_dir):
+    with Server(data_dir=data_dir) as server:
+        # A reader that takes nothing keeps its connection while the server waits for it to.
+        stalled = socket.create_connection(("127.0.0.1", server.port))
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        begin = time.monotonic()
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+        code = server.process.wait(timeout=30)
+        assert code in (0, 128 + signal.SIGTERM)
+        assert time.monotonic() - begin < 2
+        stalled.close()
+
+
+def test_versions(server):
+    printed = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=PATIENCE)
+    assert printed.returncode == 0 and printed.stdout.strip()
+    assert server.http.get("/version").json()["version"] in printed.stdout
