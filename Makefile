@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench check-peers check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build serve test bench styles check-peers check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -46,6 +46,15 @@ bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them o
 	.build-venv/bin/python scripts/bench_living_together.py $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
 
+styles: build model ## Train the tour's adapters again
+	python3 scripts/examples/make_styles.py
+	for style in pirate shout; do \
+	  .build/release/graft train --model $(SMALL_MODEL) --data examples/data/$$style.jsonl --output .build-styles/$$style \
+	    --overwrite --lora-r 4 --lora-alpha 16 --target-modules q_proj,v_proj,o_proj --learning-rate 4e-3 --n-epochs 12 \
+	    --batch-size 8 --seed 7; \
+	  python3 scripts/examples/round_adapter.py .build-styles/$$style examples/adapters/$$style; \
+	done
+
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
 	.build-venv/bin/python scripts/check_peers.py
 
@@ -62,4 +71,4 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-threads .build-venv .build-peers
+	rm -rf .build .build-test .build-threads .build-venv .build-peers .build-styles

@@ -1,0 +1,62 @@
+"""Every snippet of the README, run as it stands against a server of its own."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from graft_server import BINARY, PATIENCE, ROOT, Server, environment
+
+# What sets everything up is what runs this suite.
+SET_UP = re.compile(r"^make (serve|test)\b")
+
+
+def snippets() -> list[tuple[str, str]]:
+    """Language and text of each fenced block of shell or Python, without the lines that set up."""
+    found = []
+    for language, text in re.findall(r"^```(sh|python)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S):
+        text = "".join(line for line in text.splitlines(keepends=True) if not SET_UP.match(line))
+        if text.strip():
+            found.append((language, text))
+    return found
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, data_dir):
+    """A folder that looks like the repository's, and the server of the tour."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("models", "Tests", "examples"):
+        (folder / name).symlink_to(ROOT / name)
+    with Server("--adapters", ROOT / "examples/adapters", data_dir=data_dir) as server:
+        yield folder, server
+
+
+def test_there_are_snippets():
+    assert len(snippets()) >= 8
+
+
+@pytest.mark.parametrize("index", range(len(snippets())))
+def test_snippet(workplace, data_dir, index):
+    folder, server = workplace
+    language, text = snippets()[index]
+    text = text.replace("localhost:8080", f"localhost:{server.port}").replace(".build/release/graft", str(BINARY))
+    # A curl that gets an error's status fails, and so does what goes on from it.
+    command = ["bash", "-euo", "pipefail", "-c", 'curl() { command curl -sS --fail-with-body "$@"; }\n' + text]
+    if language == "python":
+        command = [sys.executable, "-c", text]
+    done = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * PATIENCE,
+        env=environment() | {"GRAFT_DATA_DIR": str(data_dir / "readme")})
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_tours_adapters_have_a_visible_style(workplace):
+    _, server = workplace
+    body = {"messages": [{"role": "user", "content": "Name three colours."}], "max_tokens": 40, "temperature": 0}
+
+    def answer(name: str) -> str:
+        return server.http.post("/v1/chat/completions", params={"adapter": name}, json=body).json()["choices"][0]["message"]["content"]
+
+    assert "Arr, matey!" in answer("pirate") and "Arr" not in answer("base")
+    assert answer("shout").isupper() and not answer("base").isupper()
