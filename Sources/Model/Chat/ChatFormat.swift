@@ -63,12 +63,18 @@ public struct ChatFormat: Sendable {
   }
 
   /// As `tokens`, with what the template left out.
-  public func prompt(_ chat: Conversation, addingBOS: Bool = false) throws(ChatFormatError) -> Prompt {
+  /// - Parameters:
+  ///   - limit: with so many tokens or more, the rest is left out.
+  ///   - isCancelled: asked often; once it is true, the rest is left out.
+  public func prompt(
+    _ chat: Conversation, addingBOS: Bool = false, limit: Int = .max, isCancelled: (() -> Bool)? = nil
+  ) throws(ChatFormatError) -> Prompt {
     let rendering = try rendering(chat)
     let text = try Self.text(chat, rendering)
     let end = text.utf8.count
     let data = rendering.dataSpans.filter { $0.lowerBound < end }.map { $0.lowerBound..<min($0.upperBound, end) }
-    let tokens = tokenizer.encode(text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS)
+    let tokens = tokenizer.encode(
+      text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS, limit: limit, isCancelled: isCancelled)
     return Prompt(tokens: tokens, warnings: Self.warnings(chat, rendering))
   }
 

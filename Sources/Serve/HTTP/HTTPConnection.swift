@@ -52,6 +52,8 @@ final class HTTPConnection {
   var bodyPace = BodyPace()
 
   private static let lingerTimeout = Duration.seconds(3)
+  /// A peer that has its answer and never closes its half must not hold up the end of the process.
+  private static let stoppingLingerTimeout = Duration.milliseconds(300)
   private static let readBytes = 64 << 10
   private static let inputWatermark = 256 << 10
 
@@ -264,7 +266,7 @@ final class HTTPConnection {
     case .first, .header: timer?.arm(after: configuration.headerTimeout)
     case .idle: timer?.arm(after: configuration.idleTimeout)
     case .body: timer?.arm(after: configuration.stallTimeout)
-    case .linger: timer?.arm(after: Self.lingerTimeout)
+    case .linger: timer?.arm(after: server.isStopping ? Self.stoppingLingerTimeout : Self.lingerTimeout)
     }
   }
 
@@ -289,7 +291,11 @@ final class HTTPConnection {
   // MARK: The end
 
   func serverIsStopping() {
-    if phase == .head, evbuffer_get_length(output) == 0 { close() } else { advance() }
+    switch phase {
+    case .head where evbuffer_get_length(output) == 0: close()
+    case .lingering: timer?.arm(after: Self.stoppingLingerTimeout)
+    default: advance()
+    }
   }
 
   /// No more requests from here on; what is buffered still goes out.

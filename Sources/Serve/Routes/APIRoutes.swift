@@ -121,7 +121,7 @@ public struct APIRoutes: Sendable {
   private func tokenize(_ request: RoutedRequest) {
     request.exchange.collectJSON(.chat, preparation) { [self] (fields, abandonment) throws(APIError) in
       try FieldCatalog.tokenize.check(fields, log: unknownNames, path: "/tokenize")
-      return try TokenizeRoutes(context: context, prompts: prompts(abandonment)).tokenize(fields)
+      return try TokenizeRoutes(context: context, abandonment: abandonment).tokenize(fields)
     } then: {
       request.exchange.respond(json: $0)
     }
@@ -130,7 +130,7 @@ public struct APIRoutes: Sendable {
   private func detokenize(_ request: RoutedRequest) {
     request.exchange.collectJSON(.prompts, preparation) { [self] (fields, abandonment) throws(APIError) in
       try FieldCatalog.detokenize.check(fields, log: unknownNames, path: "/detokenize")
-      return try TokenizeRoutes(context: context, prompts: prompts(abandonment)).detokenize(fields)
+      return try TokenizeRoutes(context: context, abandonment: abandonment).detokenize(fields)
     } then: {
       request.exchange.respond(json: $0)
     }

@@ -17,12 +17,11 @@ struct ChatRequest {
     plan.logprobs = try Self.logprobCount(fields)
     try Self.checkFormat(fields)
     let chat = try Self.conversation(fields)
-    try prompts.checkLength(chat.textBytes, field: "messages")
     toolNames = Set(chat.tools.compactMap { $0.object?["function"]?.object?["name"]?.string })
     let format = try context.chatFormat()
     toolCallForm = format.toolCallForm
     plan.endTokens.formUnion(format.endTokens)
-    let prompt = try format.checkedPrompt(chat)
+    let prompt = try prompts.encode(chat, format)
     warnings = prompt.warnings
     plan.prompts = [prompt.tokens]
     plan.maxTokens = try Self.maxTokens(fields, prompt: prompt.tokens.count, context: context)
@@ -132,18 +131,14 @@ extension ServerContext {
   }
 }
 
-extension ChatFormat {
-  /// The prompt of a chat; what the template refuses is a 400 with its words.
-  func checkedPrompt(_ chat: Conversation, addingBOS: Bool = false) throws(APIError) -> Prompt {
-    do throws(ChatFormatError) { return try prompt(chat, addingBOS: addingBOS) } catch {
-      throw .invalid(error.message, param: "messages", code: "invalid_chat")
-    }
-  }
+extension ChatFormatError {
+  /// What the template refuses is a 400 with its words.
+  var apiError: APIError { .invalid(message, param: "messages", code: "invalid_chat") }
 }
 
 extension Conversation {
   /// Of the messages' texts and calls, which the prompt is at least as long as.
-  fileprivate var textBytes: Int {
+  var textBytes: Int {
     func bytes(_ value: JSONValue?) -> Int {
       switch value {
       case .string(let text): text.utf8.count

@@ -39,6 +39,21 @@ struct PromptTokenizer: Sendable {
     return tokens
   }
 
+  /// The prompt of a chat as the model's template renders it.
+  /// - Throws: `APIError`, 400, for one of more than `contextLength` tokens, or one that the template refuses
+  func encode(_ chat: Conversation, _ format: ChatFormat) throws(APIError) -> ChatFormat.Prompt {
+    try checkLength(chat.textBytes, field: "messages")
+    let prompt: ChatFormat.Prompt
+    do throws(ChatFormatError) {
+      prompt = try format.prompt(chat, limit: contextLength + 1) { [abandonment] in abandonment.isSet }
+    } catch { throw error.apiError }
+    guard prompt.tokens.count <= contextLength else {
+      throw .exceedsContext(
+        contextLength, prompt: prompt.tokens.count, completion: 0, param: "messages", isMinimum: true)
+    }
+    return prompt
+  }
+
   /// A list of ids that the tokenizer knows.
   func tokens(_ values: [JSONValue], field: String) throws(APIError) -> [Int32] {
     guard values.count <= contextLength else {

@@ -3,7 +3,20 @@ import Model
 /// `POST /tokenize` and `POST /detokenize`, in vLLM's shapes.
 struct TokenizeRoutes: Sendable {
   let context: ServerContext
-  let prompts: PromptTokenizer
+  let abandonment: Abandonment
+
+  /// Text may be longer than the context here, since it may be asked for its length alone.
+  private static let maximumBytes = 4 << 20
+
+  private var isAbandoned: () -> Bool { { [abandonment] in abandonment.isSet } }
+
+  private static func checkLength(_ bytes: Int, field: String) throws(APIError) {
+    guard bytes <= maximumBytes else {
+      throw .invalid(
+        "'\(field)' has \(bytes) bytes of text, of which at most \(maximumBytes) are tokenised", param: field,
+        code: "request_too_large", status: 413)
+    }
+  }
 
   /// Tokens of a prompt, or of a chat as the model's template renders it.
   func tokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
@@ -11,14 +24,19 @@ struct TokenizeRoutes: Sendable {
     if fields["messages"] != nil {
       let chat = try ChatRequest.conversation(fields)
       let addsBOS = try fields.bool("add_special_tokens") ?? false
-      tokens = try context.chatFormat().checkedPrompt(chat, addingBOS: addsBOS).tokens
+      try Self.checkLength(chat.textBytes, field: "messages")
+      let format = try context.chatFormat()
+      do throws(ChatFormatError) {
+        tokens = try format.prompt(chat, addingBOS: addsBOS, isCancelled: isAbandoned).tokens
+      } catch { throw error.apiError }
     } else {
       guard let prompt = try fields.string("prompt") else {
         throw .invalid("'prompt' is missing", param: "prompt", code: "missing_required_parameter")
       }
       let addsSpecial = try fields.bool("add_special_tokens") ?? true
-      try prompts.checkLength(prompt.utf8.count, field: "prompt")
-      tokens = context.tokenizer.encode(prompt, parsingSpecialTokens: true, addingBOS: addsSpecial ? nil : false)
+      try Self.checkLength(prompt.utf8.count, field: "prompt")
+      tokens = context.tokenizer.encode(
+        prompt, parsingSpecialTokens: true, addingBOS: addsSpecial ? nil : false, isCancelled: isAbandoned)
     }
     let showsTexts = try fields.bool("return_token_strs") ?? false
     let texts = tokens.map { JSONValue.string(context.tokenizer.tokenText($0) ?? "") }
