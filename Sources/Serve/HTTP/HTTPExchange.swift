@@ -26,6 +26,8 @@ public final class HTTPExchange: @unchecked Sendable {
   private var response = ResponseState.none
   private var framing = HTTPResponseHead.Framing.chunked
   private var sendsBody = true
+  /// What is still to be written of a body whose length was said.
+  private var bytesLeft: Int?
   /// Room for what `write` sends, kept so that a stream's every event does not ask for memory.
   private var chunk: [UInt8] = []
   private var awaitsContinue: Bool
@@ -159,11 +161,15 @@ public final class HTTPExchange: @unchecked Sendable {
     respond(status: status, headers: ["Content-Type": contentType], body: bytes)
   }
 
-  /// Begins a response whose length is not known: chunked, or for HTTP/1.0 ended by the connection's end.
-  public func startStreaming(status: Int, headers: HTTPHeaders = [:]) {
+  /// Begins a response that is sent in pieces.
+  /// - Parameter length: the bytes that `write` will be given in all, if that is known; without it the response is
+  ///   chunked, or for HTTP/1.0 ended by the connection's end
+  public func startStreaming(status: Int, headers: HTTPHeaders = [:], length: Int? = nil) {
     loop.preconditionInLoop()
     guard response == .none, connection != nil else { return }
-    let framing: HTTPResponseHead.Framing = request.version == .http1_0 ? .untilClose : .chunked
+    let unknown: HTTPResponseHead.Framing = request.version == .http1_0 ? .untilClose : .chunked
+    let framing = length.map { .length($0) } ?? unknown
+    bytesLeft = length
     sendHead(status: status, headers: headers, framing: framing, mayKeepBody: true)
     response = .streaming
   }
@@ -177,6 +183,14 @@ public final class HTTPExchange: @unchecked Sendable {
     guard let connection, response == .streaming else { return false }
     guard sendsBody, bytes.count > 0 else { return true }
     let buffered: Int?
+    if let left = bytesLeft {
+      // More would be taken for the next response.
+      guard bytes.count <= left else {
+        abort()
+        return false
+      }
+      bytesLeft = left - bytes.count
+    }
     if framing == .chunked {
       chunk.removeAll(keepingCapacity: true)
       chunk.appendChunk(bytes)
@@ -205,10 +219,18 @@ public final class HTTPExchange: @unchecked Sendable {
     if connection != nil, response != .ended { drainHandler = handler }
   }
 
-  /// Ends a streaming response.
+  /// Breaks a streaming response off: the connection is dropped, so that no client takes what it has for all there is.
+  public func abort() {
+    loop.preconditionInLoop()
+    guard let connection, response == .streaming else { return }
+    connection.close()
+  }
+
+  /// Ends a streaming response; one that is shorter than was said is broken off.
   public func end() {
     loop.preconditionInLoop()
     guard let connection, response == .streaming else { return }
+    if sendsBody, let bytesLeft, bytesLeft > 0 { return abort() }
     if sendsBody, framing == .chunked { connection.send(Array("0\r\n\r\n".utf8)) }
     finish()
   }

@@ -75,16 +75,30 @@ struct FileRoutes: Sendable {
     let id = request.captures["id"] ?? ""
     queue.async {
       let result = Result { () throws(APIError) in
-        _ = try find(id)
-        do { return try FileHandle(forReadingFrom: store.location(id)) } catch {
+        let file = try find(id)
+        do {
+          let handle = try FileHandle(forReadingFrom: store.location(id))
+          // A file that was cut off is told now, while there still is a status for it.
+          guard try handle.seekToEnd() == UInt64(file.bytes) else {
+            throw FileStoreError.storage("the contents of \(id) are not the \(file.bytes) bytes that were stored")
+          }
+          try handle.seek(toOffset: 0)
+          return (handle: handle, length: file.bytes)
+        } catch let error as FileStoreError {
+          throw Self.apiError(error)
+        } catch {
           throw Self.apiError(.storage("the contents of \(id) cannot be read"))
         }
       }
       exchange.loop.execute {
         switch result {
         case .failure(let error): exchange.respond(error)
-        case .success(let handle):
-          FileDownload(handle, exchange, queue).start()
+        case .success(let file):
+          FileDownload(length: file.length, exchange, queue) { count in
+            try file.handle.read(upToCount: count).map { [UInt8]($0) } ?? []
+          } onFailure: { reason in
+            logger.error("a download was broken off", metadata: ["id": .string(id), "reason": .string(reason)])
+          }.start()
         }
       }
     }
@@ -117,41 +131,6 @@ struct FileRoutes: Sendable {
     case .unknown: .invalid("\(error)", param: "id", code: "not_found", status: 404)
     case .storage:
       APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")
-    }
-  }
-}
-
-/// Sends a file, a piece whenever the client has taken the last.
-///
-/// `@unchecked Sendable`: everything happens on the loop but the reading of a piece, during which nothing else does.
-private final class FileDownload: @unchecked Sendable {
-  private let handle: FileHandle
-  private let exchange: HTTPExchange
-  private let queue: DispatchQueue
-  private static let piece = 256 << 10
-
-  init(_ handle: FileHandle, _ exchange: HTTPExchange, _ queue: DispatchQueue) {
-    self.handle = handle
-    self.exchange = exchange
-    self.queue = queue
-  }
-
-  func start() {
-    exchange.startStreaming(status: 200, headers: ["Content-Type": "application/octet-stream"])
-    exchange.onDrain { [self] in next() }
-    next()
-  }
-
-  private func next() {
-    queue.async { [self] in
-      let bytes = (try? handle.read(upToCount: Self.piece)).map { [UInt8]($0) } ?? []
-      exchange.loop.execute { [self] in
-        guard !exchange.isClosed, !exchange.isEnded, !bytes.isEmpty else {
-          try? handle.close()
-          return exchange.end()
-        }
-        if exchange.write(bytes) { next() }
-      }
     }
   }
 }
