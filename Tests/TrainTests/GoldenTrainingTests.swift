@@ -9,8 +9,8 @@ import Testing
 private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .deletingLastPathComponent().appending(path: "models/SmolLM2-135M-Instruct.Q4_1.gguf")
 
-/// Twenty steps of transformers, PEFT and torch on the small real model (Fixtures/golden). Skipped where it is missing.
-@Suite(.enabled(if: FileManager.default.fileExists(atPath: smallModel.path))) struct GoldenTrainingTests {
+/// Twenty steps of transformers, PEFT and torch on the small real model (Fixtures/golden).
+@Suite struct GoldenTrainingTests {
   private struct Golden: Decodable {
     struct Row: Decodable {
       var ids: [Int32]
@@ -33,6 +33,8 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
   private static var fixtures: URL? { Bundle.module.resourceURL?.appending(path: "Fixtures/golden") }
 
   @Test func twentySteps() throws {
+    try #require(
+      FileManager.default.fileExists(atPath: smallModel.path), "the small model is missing: make model fetches it")
     let fixtures = try #require(Self.fixtures)
     let golden = try JSONDecoder().decode(
       Golden.self, from: Data(contentsOf: fixtures.appending(path: "train.json")))

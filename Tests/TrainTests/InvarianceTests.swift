@@ -99,7 +99,10 @@ import Testing
     let adapter = try Adapter(peft: folder, base: setting.base, mode: .f32)
     let transformer = Transformer(base: setting.base, compute: Compute(pool: ThreadPool(threads: 1)))
     let cache = try KeyValueCache(config: setting.base.config, bytes: 4 << 20, element: .f32)
-    guard case .row(let row) = examples[0] else { return }
+    guard case .row(let row) = examples[0] else {
+      Issue.record("the first example is no row")
+      return
+    }
     var table = BlockTable()
     #expect(cache.extend(&table, to: row.tokens.count))
     var (total, count) = (0.0, 0)
