@@ -70,6 +70,12 @@ def test_large_bodies_hold_up_nobody(server, path, body):
     assert hold(server, body, path) < 2
 
 
+def test_log_probabilities_have_a_bound(server):
+    """An answer of a million positions with twenty log-probabilities each would be held in memory."""
+    body = {"prompt": [[504] * 8000] * 128, "max_tokens": 0, "echo": True, "logprobs": 20}
+    check(server.http.post(COMPLETIONS, json=body), 400, param="logprobs")
+
+
 def test_a_job_needs_no_megabytes(server):
     body = json.dumps({"model": "base", "training_file": "x" * (2 << 20)}).encode()
     reply = server.http.post("/v1/fine_tuning/jobs", content=body, headers={"Content-Type": "application/json"})

@@ -25,6 +25,8 @@ struct GenerationPlan {
 
   static let maxChoices = 128
   static let maxEndTokens = 64
+  /// Log-probabilities of an answer that is held whole: about half a gigabyte with their texts.
+  static let maxLogprobs = 8 << 20
 
   /// The fields that completions and chats share.
   /// - Throws: `APIError`, 400, that names the field
@@ -59,6 +61,7 @@ struct GenerationPlan {
         "\(prompts.count) prompts with \(candidatesPerPrompt) choices each are more than \(Self.maxChoices) "
           + "completions", param: candidatesPerPrompt > choicesPerPrompt ? "best_of" : "n", code: "invalid_value")
     }
+    try checkLogprobs()
     for (index, prompt) in prompts.enumerated() {
       guard !prompt.isEmpty else {
         throw .invalid(
@@ -69,6 +72,18 @@ struct GenerationPlan {
         throw .exceedsContext(
           contextLength, prompt: prompt.count, completion: maxTokens, param: promptField)
       }
+    }
+  }
+
+  /// An answer that is not streamed is held in memory until its end, with all its log-probabilities.
+  private func checkLogprobs() throws(APIError) {
+    guard let logprobs, !stream else { return }
+    let positions = prompts.reduce(0) { $0 + (echo ? $1.count : 0) + maxTokens } * candidatesPerPrompt
+    guard positions * (logprobs + 1) <= Self.maxLogprobs else {
+      throw .invalid(
+        "The answer could have \(positions) tokens with \(logprobs + 1) log-probabilities each, and at most "
+          + "\(Self.maxLogprobs) are held at once; ask for fewer tokens, choices or prompts, or stream",
+        param: "logprobs", code: "invalid_value")
     }
   }
 
