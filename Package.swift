@@ -68,7 +68,7 @@ let package = Package(
     .testTarget(
       name: "ServeTests",
       dependencies: [
-        "Serve", "Model", "Kernels", "CLibevent", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+        "Serve", "Train", "Model", "Kernels", "CLibevent", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: swiftSettings),

@@ -7,17 +7,22 @@ struct ChatLine {
   private(set) var messages: [JSONValue] = []
   /// Messages that are learnt.
   private(set) var trained: Set<Int> = []
-  private(set) var tools: [JSONValue] = []
+  var tools: [JSONValue] = []
 
   private static let roles: Set<String> = ["system", "developer", "user", "assistant", "tool"]
   private static let keys: Set<String> = [
     "role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "reasoning_content",
   ]
 
-  private struct Reading {
-    var errors: [LineError] = []
+  /// What is wrong with a line, as far as it was read.
+  struct Reading {
+    private var errors: [LineError] = []
 
     mutating func refuse(_ name: String, _ detail: String) { errors.append(LineError(name, detail)) }
+
+    var count: Int { errors.count }
+
+    func end() throws(LineErrors) { if !errors.isEmpty { throw LineErrors(errors: errors) } }
   }
 
   // MARK: reading
@@ -28,10 +33,8 @@ struct ChatLine {
     var chat = ChatLine()
     chat.takeTools(line, "", &reading)
     chat.take(line["messages"], "messages", isTrained: true, &reading)
-    if !chat.messages.isEmpty, !chat.hasAssistant {
-      reading.refuse("example_missing_assistant_message", "no message has the role 'assistant'")
-    }
-    guard reading.errors.isEmpty else { throw LineErrors(errors: reading.errors) }
+    chat.checkAssistant(&reading)
+    try reading.end()
     return chat
   }
 
@@ -43,22 +46,30 @@ struct ChatLine {
     if input == nil { reading.refuse("data_type", "'input' is no object") }
     if let input { chat.takeTools(input, "input.", &reading) }
     chat.take(input?["messages"], "input.messages", isTrained: false, &reading)
-    func answer(_ key: String) -> ChatLine {
-      var answered = chat
-      answered.take(line[key], key, isTrained: true, &reading)
-      if answered.messages.count > chat.messages.count, answered.trained.isEmpty {
-        reading.refuse("example_missing_assistant_message", "'\(key)' has no assistant message")
-      }
-      return answered
-    }
-    let (chosen, rejected) = (answer("preferred_output"), answer("non_preferred_output"))
-    guard reading.errors.isEmpty else { throw LineErrors(errors: reading.errors) }
+    let chosen = chat.answered(line["preferred_output"], "preferred_output", &reading)
+    let rejected = chat.answered(line["non_preferred_output"], "non_preferred_output", &reading)
+    try reading.end()
     return (chosen, rejected)
   }
 
-  private var hasAssistant: Bool { messages.contains { $0.object?["role"]?.string == "assistant" } }
+  func checkAssistant(_ reading: inout Reading) {
+    if !messages.isEmpty, !messages.contains(where: { $0.object?["role"]?.string == "assistant" }) {
+      reading.refuse("example_missing_assistant_message", "no message has the role 'assistant'")
+    }
+  }
 
-  private mutating func takeTools(_ line: JSONObject, _ prefix: String, _ reading: inout Reading) {
+  /// The chat with an answer behind it, which is learnt.
+  /// - Parameter path: what errors call the answer
+  func answered(_ answer: JSONValue?, _ path: String, _ reading: inout Reading) -> ChatLine {
+    var answered = self
+    answered.take(answer, path, isTrained: true, &reading)
+    if answered.messages.count > messages.count, answered.trained.isEmpty {
+      reading.refuse("example_missing_assistant_message", "'\(path)' has no assistant message")
+    }
+    return answered
+  }
+
+  mutating func takeTools(_ line: JSONObject, _ prefix: String, _ reading: inout Reading) {
     switch line["tools"] {
     case nil, .null: break
     case .array(let list) where list.allSatisfy({ $0.object?["function"]?.object?["name"]?.string != nil }):
@@ -70,7 +81,11 @@ struct ChatLine {
     }
   }
 
-  private mutating func take(_ value: JSONValue?, _ path: String, isTrained: Bool, _ reading: inout Reading) {
+  /// Reads a list of messages behind those that are there.
+  /// - Parameters:
+  ///   - path: what errors call it
+  ///   - isTrained: whether the assistant's messages are learnt, where their weight says nothing else
+  mutating func take(_ value: JSONValue?, _ path: String, isTrained: Bool, _ reading: inout Reading) {
     guard let list = value?.array, !list.isEmpty else {
       return reading.refuse("missing_messages_list", "'\(path)' is no list with messages")
     }
@@ -80,10 +95,10 @@ struct ChatLine {
         reading.refuse("data_type", "\(path) is no object")
         continue
       }
-      let before = reading.errors.count
+      let before = reading.count
       let message = Self.message(object, path, &reading)
       let weight = Self.weight(object, path, &reading)
-      if reading.errors.count > before { continue }
+      if reading.count > before { continue }
       if isTrained, weight, object["role"]?.string == "assistant" { trained.insert(messages.count) }
       messages.append(message)
     }
@@ -105,7 +120,8 @@ struct ChatLine {
   /// As templates read it.
   private static func message(_ object: JSONObject, _ path: String, _ reading: inout Reading) -> JSONValue {
     var pairs: [(key: String, value: JSONValue)] = []
-    for key in object.keys where !keys.contains(key) {
+    // Sets that were made from tables have every field in every row.
+    for key in object.keys where !keys.contains(key) && object[key]?.isNull == false {
       let known = key == "function_call" ? " is not supported; use 'tool_calls'" : " is not known"
       reading.refuse("message_unrecognized_key", "\(path).\(key)\(known)")
     }

@@ -51,8 +51,7 @@ struct CheckpointFolder {
       try files.createDirectory(at: partial, withIntermediateDirectories: true)
       try adapter.write(to: partial)
       try adapter.writeMoments(to: partial.appending(path: Self.momentsFile))
-      let state: JSONValue = ["format": .integer(Self.format), "identity": identity, "progress": progress.json]
-      try writeFile(state.encoded, to: partial.appending(path: Self.stateFile))
+      try writeFile(Self.state(progress, identity), to: partial.appending(path: Self.stateFile))
       try? files.removeItem(at: target)
       guard rename(partial.path, target.path) == 0 else {
         throw ModelError(target.path, reason: "cannot be written: \(String(cString: strerror(errno)))")
@@ -71,6 +70,19 @@ struct CheckpointFolder {
       if !staying.contains(step) { try? files.removeItem(at: location(step)) }
     }
     return target
+  }
+
+  private static func state(_ progress: TrainerProgress, _ identity: JSONValue) -> [UInt8] {
+    let state: JSONValue = ["format": .integer(format), "identity": identity, "progress": progress.json]
+    return state.encoded
+  }
+
+  /// Replaces the state of a checkpoint that is there: the adapter is the same, but more is done of what was due.
+  /// - Throws: `ModelError` naming the file; what was there before stays
+  func writeState(_ progress: TrainerProgress, identity: JSONValue) throws -> URL {
+    let folder = location(progress.step)
+    try writeFile(Self.state(progress, identity), to: folder.appending(path: Self.stateFile))
+    return folder
   }
 
   /// Reads a checkpoint into an adapter of the same run.
@@ -92,14 +104,19 @@ struct CheckpointFolder {
   }
 
   private static func checkIdentity(_ stored: JSONObject?, _ wanted: JSONObject?, _ subject: String) throws {
+    func check(_ field: String, _ stored: JSONValue?, _ wanted: JSONValue?) throws {
+      guard stored?.encoded != wanted?.encoded else { return }
+      func text(_ value: JSONValue?) -> String {
+        value.map { $0.string ?? String(decoding: $0.encoded, as: UTF8.self) } ?? "not set"
+      }
+      throw ModelError(
+        subject, field, reason: "the run has \(text(stored)), this command \(text(wanted)): both must be the same")
+    }
     for (key, value) in wanted?.pairs ?? [] {
       if let inner = value.object, let other = stored?[key]?.object {
-        for field in Set(inner.keys).union(other.keys).sorted()
-        where inner[field]?.encoded != other[field]?.encoded {
-          throw ModelError(subject, field, reason: "differs from that of the run to be resumed")
-        }
-      } else if stored?[key]?.encoded != value.encoded {
-        throw ModelError(subject, key, reason: "differs from that of the run to be resumed")
+        for field in Set(inner.keys).union(other.keys).sorted() { try check(field, other[field], inner[field]) }
+      } else {
+        try check(key, stored?[key], value)
       }
     }
   }

@@ -7,15 +7,16 @@ import Synchronization
 ///
 /// `@unchecked Sendable`: the adapter's buffers are only read until `result` is there; the rest is a mutex and constants.
 final class CheckpointWriting: @unchecked Sendable {
-  let step: Int
+  /// What it holds.
+  let progress: TrainerProgress
   private let state = Mutex<Result<URL, any Error>?>(nil)
   private let finished = DispatchSemaphore(value: 0)
 
   private static let queue = DispatchQueue(label: "checkpoints")
 
   /// - Parameter then: called on the queue when the checkpoint is durable, or cannot be written
-  init(step: Int, _ write: @escaping () throws -> URL, then: @escaping @Sendable () -> Void) {
-    self.step = step
+  init(_ progress: TrainerProgress, _ write: @escaping () throws -> URL, then: @escaping @Sendable () -> Void) {
+    self.progress = progress
     // Runs once, and nothing else calls it.
     nonisolated(unsafe) let write = write
     Self.queue.async { [self] in

@@ -4,7 +4,8 @@ public struct DataProblem: Sendable, Equatable, CustomStringConvertible {
   public var line: Int
   /// As OpenAI's data validator names it where it knows the like: `missing_messages_list`, `message_missing_key`,
   /// `message_unrecognized_key`, `unrecognized_role`, `missing_content`, `example_missing_assistant_message`,
-  /// `data_type`; beyond these `invalid_json`, `invalid_weight`, `invalid_value`, `wrong_method`, `template_error`.
+  /// `data_type`; beyond these `invalid_json`, `invalid_weight`, `invalid_value`, `wrong_method`, `template_error`,
+  /// `unsupported_field`.
   public var name: String
   public var detail: String
 
@@ -25,27 +26,48 @@ public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible 
   public private(set) var problems: [DataProblem] = []
   /// How many there are.
   public private(set) var count = 0
+  /// How many there are of each name.
+  private var counts: [String: Int] = [:]
 
-  /// Problems that are kept: a file may have millions.
-  public static let limit = 1000
+  /// Problems that are listed: a file may have millions.
+  public static let limit = 20
 
   public init(file: String) { self.file = file }
 
   public mutating func add(_ problem: DataProblem) {
     count += 1
+    counts[problem.name, default: 0] += 1
     if problems.count < Self.limit { problems.append(problem) }
   }
 
   /// How often each name comes, in the order of the names.
   public var byName: [(name: String, count: Int)] {
-    Dictionary(grouping: problems, by: \.name).map { (name: $0.key, count: $0.value.count) }
-      .sorted { $0.name < $1.name }
+    counts.map { (name: $0.key, count: $0.value) }.sorted { $0.name < $1.name }
   }
 
   public var description: String {
     let more = count > problems.count ? "\n… and \(count - problems.count) more" : ""
     return "\(file) has \(count) \(count == 1 ? "error" : "errors"):\n"
       + problems.map(\.description).joined(separator: "\n") + more
+  }
+}
+
+/// A file that is no JSONL at all: what it is, and what makes JSONL of it.
+public struct DataFileError: Error, Sendable, Equatable, CustomStringConvertible {
+  public var file: String
+  public var reason: String
+
+  public var description: String { "\(file): \(reason)" }
+}
+
+/// Rows that would take more memory than there is.
+public struct DataSizeError: Error, Sendable, Equatable, CustomStringConvertible {
+  public var file: String
+  /// Bytes that all rows may take.
+  public var limit: Int
+
+  public var description: String {
+    "\(file): the rows take more than the \(limit >> 20) MiB of memory that there are for a job; use fewer rows"
   }
 }
 

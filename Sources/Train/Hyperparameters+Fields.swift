@@ -100,7 +100,9 @@ extension Hyperparameters {
       guard isList || value.string?.isEmpty == false else {
         throw HyperparameterError(name, "is neither a string nor a list of strings")
       }
-      target[keyPath: key] = value
+      // As a pattern, a module's name alone would match no whole name.
+      let isName = value.string.map { name in LinearModule.allCases.contains { $0.shortName == name } } ?? false
+      target[keyPath: key] = isName ? [value] : value
     } write: {
       $0[keyPath: key].isNull ? nil : $0[keyPath: key]
     }

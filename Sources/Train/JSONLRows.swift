@@ -8,26 +8,36 @@ public import Model
 /// - `{"tokens": […], "labels": […]}`: labels of −100 carry no loss; without labels every token does
 /// - `{"text": "…"}`: loss on everything, and on the end token that is put behind it
 /// - `{"prompt": "…", "completion": "…"}`: loss on the completion and the end token
-/// - `{"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}`
+/// - `{"input": {"messages": …}, "preferred_output": […], "non_preferred_output": […]}`
 /// - `{"prompt": "…", "chosen": "…", "rejected": "…"}`
+///
+/// Other programs' forms are read as chats; which were is told by `Reading.mappings`.
 public struct JSONLRows: RowSource {
+  /// What a file holds.
+  public struct Reading: Sendable, Equatable {
+    /// In the file's order.
+    public var examples: [TrainingExample] = []
+    /// Forms of other programs that were read as chats.
+    public var mappings: Set<RowMapping> = []
+  }
+
   private let file: URL
   private let name: String
   private let tokenizer: Tokenizer
   private let endToken: Int32?
   private let chat: Result<ChatFormat, ModelError>?
   private let method: Hyperparameters.Method?
-
-  private static let fileLimit = 4 << 30
+  private let memoryLimit: Int?
 
   /// - Parameters:
   ///   - name: what errors call the file; `nil` for its own name
   ///   - endToken: what ends a text; none is put where it is missing
   ///   - chat: how chats become tokens; lines that are chats are refused without it
   ///   - method: lines that it has no use for are refused
+  ///   - memoryLimit: bytes that all rows may take; `nil` for any number
   public init(
     file: URL, name: String? = nil, tokenizer: Tokenizer, endToken: Int32?,
-    chat: Result<ChatFormat, ModelError>? = nil, method: Hyperparameters.Method? = nil
+    chat: Result<ChatFormat, ModelError>? = nil, method: Hyperparameters.Method? = nil, memoryLimit: Int? = nil
   ) {
     self.file = file
     self.name = name ?? file.lastPathComponent
@@ -35,34 +45,59 @@ public struct JSONLRows: RowSource {
     self.endToken = endToken
     self.chat = chat
     self.method = method
+    self.memoryLimit = memoryLimit
   }
 
-  /// - Throws: `DataProblems` with everything that is wrong with the lines; `ModelError` where the file cannot be read
-  public func examples() throws -> [TrainingExample] {
+  /// The examples alone; see `read`.
+  public func examples() throws -> [TrainingExample] { try read().examples }
+
+  /// - Parameter shouldStop: asked before each line
+  /// - Throws: `DataFileError` for a file that is no JSONL; `DataProblems` with what is wrong with the lines;
+  ///   `DataSizeError` where they take too much memory; `ModelError` where the file cannot be read; `CancellationError`
+  ///   where `shouldStop` says so
+  public func read(shouldStop: () -> Bool = { false }) throws -> Reading {
     let mapped = try MappedFile(file)
-    guard mapped.count <= Self.fileLimit else { throw ModelError(name, reason: "has \(mapped.count) bytes") }
-    let bytes = try mapped.read(offset: 0, count: mapped.count)
-    var examples: [TrainingExample] = []
+    var lines = LineReader(mapped, from: try TrainingFileKind.firstLine(mapped, name: name), name: name)
+    var reading = Reading()
     var problems = DataProblems(file: name)
-    for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+    var bytes = 0
+    while let line = try lines.next() {
+      if shouldStop() { throw CancellationError() }
       if line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) { continue }
-      do throws(LineErrors) { examples.append(try example(line)) } catch {
+      do throws(LineErrors) {
+        let (example, mapping) = try example(line)
+        if let mapping { reading.mappings.insert(mapping) }
+        // Of a file with errors, nothing is kept.
+        if problems.count > 0 { continue }
+        bytes += example.bytes
+        reading.examples.append(example)
+      } catch {
+        reading.examples = []
         for error in error.errors {
-          problems.add(DataProblem(line: index + 1, name: error.name, detail: error.detail))
+          problems.add(DataProblem(line: lines.number, name: error.name, detail: error.detail))
         }
       }
+      if let memoryLimit, bytes > memoryLimit { throw DataSizeError(file: name, limit: memoryLimit) }
     }
     guard problems.count == 0 else { throw problems }
-    return examples
+    return reading
   }
 
-  private func example(_ line: ArraySlice<UInt8>) throws(LineErrors) -> TrainingExample {
+  private func example(
+    _ line: ArraySlice<UInt8>
+  ) throws(LineErrors) -> (example: TrainingExample, mapping: RowMapping?) {
     let value: JSONValue
     do { value = try JSONValue.parse(line, subject: name) } catch {
       throw refusal("invalid_json", (error as? ModelError)?.reason ?? "\(error)")
     }
     guard let object = value.object else { throw refusal("data_type", "the line is no JSON object") }
-    let example = try example(object)
+    let refused = RefusedFields.first(in: object.keys) { key in
+      let value = object[key] ?? .null
+      return value.isNull || value.array?.isEmpty == true || value.object?.isEmpty == true
+        || (key == "weight" && value.double == 1)
+    }
+    if let refused { throw LineErrors(errors: [refused]) }
+    let (example, mapping) = try example(object)
     switch (example, method) {
     case (.row, .dpo): throw refusal("wrong_method", "the line is no pair, which dpo needs")
     case (.pair, .supervised): throw refusal("wrong_method", "the line is a pair, which only dpo can use")
@@ -71,40 +106,73 @@ public struct JSONLRows: RowSource {
     for row in example.rows {
       if let problem = row.check(vocabulary: tokenizer.vocabularySize) { throw refusal("invalid_value", problem) }
     }
-    return example
+    return (example, mapping)
   }
 
   private func refusal(_ name: String, _ detail: String) -> LineErrors {
     LineErrors(errors: [LineError(name, detail)])
   }
 
-  private func example(_ object: JSONObject) throws(LineErrors) -> TrainingExample {
-    if object["tokens"] != nil {
+  /// Finds a row's form by its fields, the more telling first.
+  private func example(
+    _ object: JSONObject
+  ) throws(LineErrors) -> (example: TrainingExample, mapping: RowMapping?) {
+    func has(_ keys: String...) -> Bool { keys.allSatisfy { object[$0].map { !$0.isNull } ?? false } }
+    if has("tokens") {
       let tokens = try integers(object, "tokens")
-      let labels = object["labels"] == nil ? tokens : try integers(object, "labels")
-      return .row(TrainingRow(tokens: tokens, labels: labels))
+      let labels = has("labels") ? try integers(object, "labels") : tokens
+      return (.row(TrainingRow(tokens: tokens, labels: labels)), nil)
     }
-    if object["input"] != nil || object["preferred_output"] != nil {
-      let (chosen, rejected) = try ChatLine.readPreference(object)
-      let format = try chatFormat()
-      return .pair(chosen: try chosen.row(format), rejected: try rejected.row(format))
-    }
-    if object["messages"] == nil {
-      if object["text"] != nil { return .row(row(prompt: "", completion: try text(object, "text"))) }
-      if object["completion"] != nil {
-        return .row(row(prompt: try text(object, "prompt"), completion: try text(object, "completion")))
+    // A set of preferences may have the preferred chat once more.
+    let isPreference = method == .dpo && has("chosen", "rejected")
+    if object["messages"] != nil, !isPreference { return (try row(try ChatLine.read(object)), nil) }
+    if has("conversations") {
+      guard has("chosen", "rejected") else {
+        let (line, mapping) = try ChatLine.readConversations(object)
+        return (try row(line), mapping)
       }
-      if object["chosen"] != nil {
-        let prompt = try text(object, "prompt")
-        return .pair(
-          chosen: row(prompt: prompt, completion: try text(object, "chosen")),
-          rejected: row(prompt: prompt, completion: try text(object, "rejected")))
-      }
-      throw refusal(
-        "missing_messages_list", "the line has neither messages, nor prompt and completion, nor text, nor tokens")
+      return (try pair(try ChatLine.readConversationsPreference(object)), .shareGPTPair)
     }
-    let line = try ChatLine.read(object)
-    return .row(try line.row(try chatFormat()))
+    if has("instruction") {
+      if has("chosen", "rejected") { return (try pair(try ChatLine.readAlpacaPreference(object)), .alpacaPair) }
+      if has("output") { return (try row(try ChatLine.readAlpaca(object)), .alpaca) }
+    }
+    if object["preferred_output"] != nil || object["input"]?.object != nil {
+      return (try pair(try ChatLine.readPreference(object)), nil)
+    }
+    if object["chosen"]?.array != nil || object["rejected"]?.array != nil {
+      let (chosen, rejected, mapping) = try ChatLine.readMessagePreference(object)
+      return (try pair((chosen, rejected)), mapping)
+    }
+    if has("chosen") || has("rejected") {
+      let prompt = try text(object, "prompt")
+      let chosen = row(prompt: prompt, completion: try text(object, "chosen"))
+      return (.pair(chosen: chosen, rejected: row(prompt: prompt, completion: try text(object, "rejected"))), nil)
+    }
+    if object["completion"]?.array != nil || (has("completion") && object["prompt"]?.array != nil) {
+      return (try row(try ChatLine.readPromptCompletion(object)), .promptCompletion)
+    }
+    if object["completion"] != nil {
+      return (.row(row(prompt: try text(object, "prompt"), completion: try text(object, "completion"))), nil)
+    }
+    if object["text"] != nil { return (.row(row(prompt: "", completion: try text(object, "text"))), nil) }
+    throw refusal("missing_messages_list", Self.unknownForm(object))
+  }
+
+  private static func unknownForm(_ object: JSONObject) -> String {
+    let keys = object.keys.prefix(8).map { "'\($0.prefix(40))'" }.joined(separator: ", ")
+    let found = object.isEmpty ? "no fields" : "the fields \(keys)\(object.keys.count > 8 ? " …" : "")"
+    return "the line has \(found); rows have 'messages', 'prompt' and 'completion', 'text', 'tokens', or for dpo "
+      + "'prompt', 'chosen' and 'rejected' or 'input', 'preferred_output' and 'non_preferred_output'"
+  }
+
+  private func row(_ line: ChatLine) throws(LineErrors) -> TrainingExample {
+    .row(try line.row(try chatFormat()))
+  }
+
+  private func pair(_ lines: (chosen: ChatLine, rejected: ChatLine)) throws(LineErrors) -> TrainingExample {
+    let format = try chatFormat()
+    return .pair(chosen: try lines.chosen.row(format), rejected: try lines.rejected.row(format))
   }
 
   private func chatFormat() throws(LineErrors) -> ChatFormat {

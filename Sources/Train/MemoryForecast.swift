@@ -1,41 +1,63 @@
+public import Foundation
 public import Model
 
-/// Bytes that a run will hold, known before it starts.
+/// Bytes that a run will hold, known before it starts. What it allocates depends on the data, the model and the
+/// adapter; neither on `batch_size` nor on `gradient_accumulation_steps`, since rows are packed when it is their turn.
 public struct MemoryForecast: Sendable, Equatable {
   /// The program with its libraries, and the tokenizer.
   public let program: Int
   /// The base's weights, mapped, as every step reads them.
   public let base: Int
-  /// The adapter's parameters, their gradients and both moments.
+  /// Token ids and labels, the epochs' orders, and what is remembered of pairs.
+  public let data: Int
+  /// The adapter's parameters, their gradients and both moments, DoRA's norms and factors; with an adapter to go on
+  /// from, that one while it is read.
   public let adapter: Int
-  /// What layers keep for the way back, and scratch.
+  /// What layers keep for the way back, scratch, and tables of positions.
   public let activations: Int
 
-  public var total: Int { program + base + adapter + activations }
+  public var total: Int { program + base + extra }
+  /// What comes on top of the base and the program.
+  public var extra: Int { data + adapter + activations }
 
   /// As measured: what a run has resident beside the rest, writing its checkpoint included.
   private static let program = 64 << 20
   private static let bytesOfToken = 512
+  /// What a slab knows of each token, the one before it still included.
+  private static let bytesOfSlabToken = 2 * 40
 
-  /// - Parameter longestExample: tokens of the longest example (both rows of a pair)
-  /// - Throws: `ModelError` naming the hyperparameter that does not fit the model
+  /// - Parameter initialAdapter: a PEFT folder that training goes on from
+  /// - Throws: `HyperparameterError` naming what does not fit the model, `ModelError` if that folder cannot be read
   public init(
-    base: Base, hyperparameters: Hyperparameters, longestExample: Int,
+    base: Base, hyperparameters: Hyperparameters, data: TrainingData, initialAdapter: URL? = nil,
     activationMemory: Int = TrainerConfiguration.defaultActivationMemory
   ) throws {
-    let configuration = hyperparameters.adapterConfiguration(baseName: "base")
-    let targets = try AdapterTargets(configuration: configuration, model: base.config).targets
-    let parameters = targets.reduce(0) { sum, target in
+    let initial = try initialAdapter.map(TrainableAdapter.configuration)
+    let targets =
+      try initial.map { try AdapterTargets(configuration: $0, model: base.config).targets }
+      ?? hyperparameters.targets(base.config)
+    let usesDoRA = initial.map { $0.object?["use_dora"]?.bool ?? false } ?? hyperparameters.useDoRA
+    let outputs = targets.reduce(0) { $0 + $1.linear.shape(base.config).output }
+    let parameters = targets.reduce(usesDoRA ? outputs : 0) { sum, target in
       let shape = target.linear.shape(base.config)
-      return sum + target.rank * (shape.input + shape.output) + (hyperparameters.useDoRA ? shape.output : 0)
+      return sum + target.rank * (shape.input + shape.output)
     }
-    let layout = ActivationLayout(config: base.config, targets: targets, usesDoRA: hyperparameters.useDoRA)
+    let layout = ActivationLayout(config: base.config, targets: targets, usesDoRA: usesDoRA)
+    let tokens = hyperparameters.slabTokens(longestExample: data.longestExample)
+    let pairs = hyperparameters.method == .dpo ? data.training.count + data.validation.count : 0
+
     program = Self.program + base.config.vocabularySize * Self.bytesOfToken
     self.base = base.bytesPerToken
-    adapter = parameters * 4 * 4
-    activations = Activations.bytes(
-      layout, tokens: hyperparameters.slabTokens(longestExample: longestExample), budget: activationMemory,
-      dropout: hyperparameters.loraDropout > 0)
+    self.data =
+      data.bytes + References.bytes(count: pairs)
+      + EpochOrder.bytes(count: data.training.count, shuffle: hyperparameters.shuffle)
+    // Norms of the base's rows are doubles, and there for whole stacks; factors are floats.
+    let doRA = usesDoRA ? layout.stackOutputs.reduce(0, +) * base.config.layerCount * (8 + 4) : 0
+    adapter = parameters * 4 * (4 + (initialAdapter == nil ? 0 : 1)) + doRA
+    activations =
+      Activations.bytes(
+        layout, tokens: tokens, budget: activationMemory, dropout: hyperparameters.loraDropout > 0)
+      + tokens * Self.bytesOfSlabToken + data.longestRow * base.config.headSize * 4
   }
 }
 

@@ -31,25 +31,25 @@ struct Slab {
     ordinals.append(ordinal)
   }
 
-  /// Packs examples in their order, never more than `limit` tokens or `rowLimit` examples together; an example (a
-  /// pair's two rows) stays whole.
+  /// Packs the examples that come next, in their order: never more than `limit` tokens or `rowLimit` examples
+  /// together, but always one. An example (a pair's two rows) stays whole.
+  /// - Parameters:
+  ///   - next: the ordinal of the first example; that of the next slab's first afterwards
+  ///   - count: how many ordinals there are, at least `next + 1`
+  ///   - example: looks an ordinal's example up
   static func pack(
-    _ examples: [(example: TrainingExample, ordinal: Int)], limit: Int, rowLimit: Int
-  ) -> [Slab] {
-    var slabs: [Slab] = []
-    var current = Slab()
-    var count = 0
-    for (example, ordinal) in examples {
-      let length = example.rows.reduce(0) { $0 + $1.tokens.count }
-      if count > 0, current.tokens.count + length > limit || count >= rowLimit {
-        slabs.append(current)
-        (current, count) = (Slab(), 0)
-      }
-      for (i, row) in example.rows.enumerated() { current.append(row, ordinal: 2 * ordinal + i) }
-      count += 1
+    _ next: inout Int, of count: Int, limit: Int, rowLimit: Int, _ example: (Int) -> TrainingExample
+  ) -> Slab {
+    var slab = Slab()
+    let first = next
+    while next < count, next - first < rowLimit {
+      let rows = example(next).rows
+      let length = rows.reduce(0) { $0 + $1.tokens.count }
+      if next > first, slab.tokens.count + length > limit { break }
+      for (i, row) in rows.enumerated() { slab.append(row, ordinal: 2 * next + i) }
+      next += 1
     }
-    if count > 0 { slabs.append(current) }
-    return slabs
+    return slab
   }
 
   /// The key of each token's row.

@@ -103,28 +103,28 @@ public final class TrainableAdapter: @unchecked Sendable {
 
   /// A new adapter as PEFT initialises it: A even within ±1/√inputs (Kaiming with a = √5), B zero. DoRA's magnitudes
   /// are set when the base's norms are known.
-  /// - Throws: `ModelError` naming the hyperparameter (in PEFT's spelling) that does not fit the model
+  /// - Throws: `HyperparameterError` naming what does not fit the model
   convenience init(_ hyperparameters: Hyperparameters, model: ModelConfig, baseName: String) throws {
     let configuration = hyperparameters.adapterConfiguration(baseName: baseName)
-    let targets = try AdapterTargets(configuration: configuration, model: model).targets
+    let targets = try hyperparameters.targets(model)
     self.init(targets: targets, configuration: configuration, usesDoRA: hyperparameters.useDoRA, model: model)
-    reset(seed: hyperparameters.seed)
+    draw(seed: hyperparameters.seed)
   }
 
   /// An adapter that training goes on from: its tensors, with fresh moments.
   /// - Throws: `ModelError` naming what is wrong with it, `HyperparameterError` where a `lora_…` contradicts it
   convenience init(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
-    let url = folder.appending(path: "adapter_config.json")
-    guard let text = try? Data(contentsOf: url), text.count <= 4 << 20 else {
-      throw ModelError(url.path, reason: "cannot be read")
-    }
+    let configuration = try Self.configuration(of: folder)
     let adapter = try PEFTAdapter.read(folder: folder, config: model)
-    try hyperparameters.checkAgreement(with: adapter)
-    let configuration = try JSONValue.parse(text, subject: "adapter_config.json")
+    try hyperparameters.checkAgreement(with: adapter, configuration, model: model)
     let targets = try AdapterTargets(configuration: configuration, model: model).targets
     self.init(
       targets: targets, configuration: configuration.replacing("lora_dropout", .number(hyperparameters.loraDropout)),
       usesDoRA: adapter.usesDoRA, model: model)
+    take(adapter)
+  }
+
+  private func take(_ adapter: PEFTAdapter) {
     let byPlace = Dictionary(adapter.modules.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { a, _ in a }
     for module in modules {
       guard let source = byPlace[Place(layer: module.layer, linear: module.linear)] else { continue }
@@ -137,7 +137,18 @@ public final class TrainableAdapter: @unchecked Sendable {
   /// Whether training can go on from an adapter with these settings, found out without making anything.
   /// - Throws: `ModelError` or `HyperparameterError` naming what is wrong
   public static func check(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
-    try hyperparameters.checkAgreement(with: try PEFTAdapter.read(folder: folder, config: model))
+    let adapter = try PEFTAdapter.read(folder: folder, config: model)
+    try hyperparameters.checkAgreement(with: adapter, try configuration(of: folder), model: model)
+  }
+
+  /// A PEFT folder's adapter_config.json.
+  /// - Throws: `ModelError` if it cannot be read
+  static func configuration(of folder: URL) throws -> JSONValue {
+    let url = folder.appending(path: "adapter_config.json")
+    guard let text = try? Data(contentsOf: url), text.count <= 4 << 20 else {
+      throw ModelError(url.path, reason: "cannot be read")
+    }
+    return try JSONValue.parse(text, subject: "adapter_config.json")
   }
 
   private struct Place: Hashable {
@@ -152,8 +163,8 @@ public final class TrainableAdapter: @unchecked Sendable {
     }
   }
 
-  /// Draws A anew and clears everything else.
-  private func reset(seed: Int) {
+  /// Draws A; everything else is clear.
+  private func draw(seed: Int) {
     for module in modules {
       let key = CounterKey(
         UInt64(bitPattern: Int64(seed)), EpochOrder.Stream.initialization.rawValue, UInt64(module.index))
@@ -165,11 +176,22 @@ public final class TrainableAdapter: @unchecked Sendable {
     }
   }
 
-  /// Begins again with another adapter's parameters and cleared moments.
-  func takeParameters(of other: TrainableAdapter) {
-    parameters.pointer.update(from: other.parameters.pointer, count: count)
-    mean.pointer.update(repeating: 0, count: count)
-    variance.pointer.update(repeating: 0, count: count)
+  /// Begins again as a new adapter, in the same memory.
+  func restart(seed: Int) {
+    clear()
+    draw(seed: seed)
+  }
+
+  /// Begins again with the values of the adapter that it was made from.
+  /// - Throws: `ModelError` naming the file that cannot be read
+  func restart(peft folder: URL, model: ModelConfig) throws {
+    let adapter = try PEFTAdapter.read(folder: folder, config: model)
+    clear()
+    take(adapter)
+  }
+
+  private func clear() {
+    for buffer in [parameters, mean, variance] { buffer.pointer.update(repeating: 0, count: count) }
   }
 
   func parameter(_ offset: Int) -> UnsafeMutablePointer<Float> { parameters.pointer + offset }
@@ -214,47 +236,5 @@ public final class TrainableAdapter: @unchecked Sendable {
       }
       return list
     }
-  }
-}
-
-extension Hyperparameters {
-  /// adapter_config.json as PEFT 0.21 reads it.
-  func adapterConfiguration(baseName: String) -> JSONValue {
-    let allLinear = targetModules.string?.lowercased() == "all-linear"
-    let names = JSONValue.array(LinearModule.allCases.map { .string($0.shortName) })
-    return [
-      "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": .string(baseName), "bias": "none",
-      "r": .integer(loraR), "lora_alpha": .number(loraAlpha), "lora_dropout": .number(loraDropout),
-      "use_rslora": .bool(useRSLoRA), "use_dora": .bool(useDoRA), "fan_in_fan_out": false, "inference_mode": true,
-      "init_lora_weights": true, "target_modules": allLinear ? names : targetModules,
-      "exclude_modules": excludeModules, "layers_to_transform": layersToTransform, "layers_pattern": .null,
-      "rank_pattern": rankPattern, "alpha_pattern": alphaPattern, "modules_to_save": .null,
-    ]
-  }
-
-  /// What was set explicitly must be what the adapter has.
-  fileprivate func checkAgreement(with adapter: PEFTAdapter) throws(HyperparameterError) {
-    func check(_ field: String, _ agrees: Bool, _ value: String) throws(HyperparameterError) {
-      guard agrees || !explicit.contains(field) else {
-        throw HyperparameterError(field, "contradicts init_adapter, which has \(value)")
-      }
-    }
-    try check("lora_r", loraR == adapter.rank, "\(adapter.rank)")
-    try check("lora_alpha", loraAlpha == adapter.alpha, "\(adapter.alpha)")
-    try check("use_rslora", useRSLoRA == adapter.usesRSLoRA, "\(adapter.usesRSLoRA)")
-    try check("use_dora", useDoRA == adapter.usesDoRA, "\(adapter.usesDoRA)")
-    for field in ["target_modules", "exclude_modules", "layers_to_transform", "rank_pattern", "alpha_pattern"] {
-      try check(field, false, "its own")
-    }
-  }
-}
-
-extension JSONValue {
-  /// An object with one of its values replaced or added.
-  fileprivate func replacing(_ key: String, _ value: JSONValue) -> JSONValue {
-    guard let object else { return self }
-    var pairs = object.pairs.map { $0.key == key ? (key: key, value: value) : $0 }
-    if object[key] == nil { pairs.append((key: key, value: value)) }
-    return .object(JSONObject(keepingFirst: pairs))
   }
 }

@@ -2,21 +2,41 @@ public import Foundation
 import Model
 
 extension Trainer {
-  /// Makes the last finished step durable, completing an update that has begun; a step that was not finished will be
-  /// done again. What it reports comes with the next `advance`.
+  /// Makes the last finished step durable, completing an update that has begun; a step that was not finished, and a
+  /// validation, will be done again.
+  /// - Parameter onEvent: called with what the trainer reports meanwhile
   /// - Returns: the checkpoint's folder; `nil` before the first step or without a folder
-  /// - Throws: `ModelError` naming the file that cannot be written
+  /// - Throws: `ModelError` naming the file that cannot be written, or saying why the run failed
   @discardableResult
-  public func saveCheckpoint() throws -> URL? {
+  public func saveCheckpoint(onEvent: (TrainerEvent) -> Void = { _ in }) throws -> URL? {
+    completeUpdate(onEvent: onEvent)
     if let writing { report(writing.wait()) }
-    while isUpdating, state == .running { work() }
+    defer { takeEvents().forEach(onEvent) }
+    if case .failed(let reason) = state { throw ModelError("training", reason: reason) }
     guard let checkpoints, progress.step > 0 else { return nil }
-    let existing = checkpoints.location(progress.step)
-    if checkpoints.resumableSteps.contains(progress.step) { return existing }
-    return try write(to: checkpoints, progress)
+    let isNews = saved != progress
+    let folder = isNews ? try write(to: checkpoints, progress, saved: saved) : checkpoints.location(progress.step)
+    saved = progress
+    // That it is there is told once, when all that was due before it is done.
+    if isNews, isCheckpointDue(progress.step), !isConclusionDue {
+      events.append(.checkpoint(step: progress.step, folder: folder))
+    }
+    return folder
   }
 
-  private func write(to checkpoints: CheckpointFolder, _ progress: TrainerProgress) throws -> URL {
+  /// Works until the parameters are between two steps, so that `saveCheckpoint` has nothing to compute.
+  public func completeUpdate(onEvent: (TrainerEvent) -> Void) {
+    while isUpdating, state == .running {
+      advance().forEach(onEvent)
+      if isWaiting { _ = writing?.wait() }
+    }
+  }
+
+  /// - Parameter saved: what the newest checkpoint holds: of one at the same step only the state is written again
+  private func write(
+    to checkpoints: CheckpointFolder, _ progress: TrainerProgress, saved: TrainerProgress?
+  ) throws -> URL {
+    if let saved, saved.step == progress.step { return try checkpoints.writeState(progress, identity: identity) }
     let best = hyperparameters.earlyStoppingPatience > 0 ? progress.bestStep : 0
     return try checkpoints.write(
       adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints
@@ -29,22 +49,16 @@ extension Trainer {
 
   /// Writes what is due after a step, at once or beside what follows.
   func checkpoint() {
-    if let checkpoints {
-      let progress = progress
-      let write = { [self] () throws -> URL in
-        configuration.willWrite?()
-        return try self.write(to: checkpoints, progress)
-      }
-      if let onWritten = configuration.onWritten {
-        writing = CheckpointWriting(step: progress.step, write, then: onWritten)
-      } else {
-        report(Result { try write() })
-      }
+    guard let checkpoints, saved != progress else { return }
+    let (progress, saved) = (progress, saved)
+    let write = { [self] () throws -> URL in
+      configuration.willWrite?()
+      return try self.write(to: checkpoints, progress, saved: saved)
     }
-    let patience = hyperparameters.earlyStoppingPatience
-    if state == .running, patience > 0, progress.stalled >= patience, progress.step < totalSteps {
-      events.append(.stoppedEarly(step: progress.step, bestStep: progress.bestStep))
-      isStoppedEarly = true
+    if let onWritten = configuration.onWritten {
+      writing = CheckpointWriting(progress, write, then: onWritten)
+    } else {
+      report(Result { try write() }, of: progress)
     }
   }
 
@@ -60,13 +74,19 @@ extension Trainer {
     return []
   }
 
-  /// Tells of a checkpoint that was written just now, or fails.
+  /// Tells of the checkpoint that was being written, or fails.
   func report(_ result: Result<URL, any Error>?) {
-    let step = writing?.step ?? progress.step
+    guard let written = writing else { return }
     writing = nil
     isWaiting = false
+    report(result, of: written.progress)
+  }
+
+  private func report(_ result: Result<URL, any Error>?, of progress: TrainerProgress) {
     switch result {
-    case .success(let folder): events.append(.checkpoint(step: step, folder: folder))
+    case .success(let folder):
+      saved = progress
+      events.append(.checkpoint(step: progress.step, folder: folder))
     case .failure(let error): fail("the checkpoint cannot be written: \(error)")
     case nil: break
     }

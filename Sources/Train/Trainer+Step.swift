@@ -15,45 +15,105 @@ struct StepAccount {
 }
 
 extension Trainer {
-  /// One optimiser step: batch, forward, cross-entropy, backward, AdamW, and what is due after it.
+  /// One optimiser step: slab after slab of its rows (forward, cross-entropy, backward), then AdamW.
+  ///
+  /// Rows are looked up when it is their slab's turn, so a step of any number of rows takes no more memory than a slab.
   func planStep() {
     let first = progress.step * hyperparameters.rowsPerStep
     var count = hyperparameters.rowsPerStep
     if hyperparameters.maxSteps == nil {
       count = min(count, data.training.count * hyperparameters.nEpochs - first)
     }
-    let chosen = (first..<first + count).map { order.example(at: $0) }
-    let examples = chosen.enumerated().map { (example: data.training[$1], ordinal: $0) }
-    let slabs = pack(examples)
+    let positions = first..<first + count
     current = StepAccount()
-    current.divisor =
-      hyperparameters.method == .dpo
-      ? count : examples.reduce(0) { $0 + $1.example.rows.reduce(0) { $0 + $1.lossCount } }
-    current.tokens = slabs.reduce(0) { $0 + $1.tokens.count }
-    current.lossTokens = slabs.reduce(0) { $0 + $1.targets.count }
-
-    var phases: [() -> [Slice]] = [
-      { [unowned self] in adapter.pieces.map { piece in { [unowned self] in adapter.clearGradients(piece) } } }
-    ]
-    for slab in slabs {
-      switch hyperparameters.method {
-      case .supervised: phases += supervised(slab)
-      case .dpo: phases += preference(slab, pairs: slab.ordinals.map { chosen[$0 / 2] })
-      }
-    }
-    // What is being written must be written before it changes.
-    phases.append { [unowned self] in settle() }
-    phases.append { [unowned self] in squares(of: adapter.gradients) { [unowned self] in takeGradient($0) } }
-    phases.append { [unowned self] in update() }
-    phases.append { [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: false) }
-    phases.append { [unowned self] in squares(of: adapter.parameters) { [unowned self] in completeStep($0) } }
-    push(phases)
+    push(
+      [{ [unowned self] in adapter.pieces.map { piece in { [unowned self] in adapter.clearGradients(piece) } } }]
+        + countDivisor(positions)
+        + [{ [unowned self] in planSlab(positions, from: 0) }])
   }
 
-  func pack(_ examples: [(example: TrainingExample, ordinal: Int)]) -> [Slab] {
-    Slab.pack(
-      examples, limit: hyperparameters.slabTokens(longestExample: data.longestExample),
-      rowLimit: hyperparameters.packing ? .max : 1)
+  /// Phases that find what the step's loss is divided by: its pairs, or the labelled tokens of all its rows.
+  private func countDivisor(_ positions: Range<Int>) -> [() -> [Slice]] {
+    guard hyperparameters.method == .supervised else {
+      return [{ [unowned self] in [{ [unowned self] in current.divisor = positions.count }] }]
+    }
+    let size = data.training.count
+    var phases: [() -> [Slice]] = []
+    var wholeEpochs = 0
+    for epoch in Set([positions.lowerBound / size, (positions.upperBound - 1) / size]).sorted() {
+      let part = positions.clamped(to: epoch * size..<(epoch + 1) * size)
+      if part.count == size {
+        wholeEpochs += 1
+      } else {
+        phases += [{ [unowned self] in order.slices(epoch: epoch) }, { [unowned self] in sumLossCounts(part) }]
+      }
+    }
+    // Between the first and the last there are only whole ones.
+    wholeEpochs += max((positions.upperBound - 1) / size - positions.lowerBound / size - 1, 0)
+    phases.append { [unowned self] in [{ [unowned self] in current.divisor += wholeEpochs * data.lossTotal }] }
+    return phases
+  }
+
+  private func sumLossCounts(_ positions: Range<Int>) -> [Slice] {
+    stride(from: positions.lowerBound, to: positions.upperBound, by: EpochOrder.pieceSize).map { first in
+      let part = first..<min(first + EpochOrder.pieceSize, positions.upperBound)
+      return { [unowned self] in
+        current.divisor += part.reduce(0) { $0 + Int(data.lossCounts[order.example(at: $1)]) }
+      }
+    }
+  }
+
+  /// Packs the slab that begins with the step's row `ordinal`, and plans what is done with it and what follows.
+  private func planSlab(_ positions: Range<Int>, from ordinal: Int) -> [Slice] {
+    guard ordinal < positions.count else {
+      planUpdate()
+      return []
+    }
+    let first = positions.lowerBound + ordinal
+    let last = min(first + slabRows, positions.upperBound) - 1
+    let size = data.training.count
+    // Orders of few examples are made as they are needed; of many, a slab's rows lie in at most two epochs.
+    let ordering = size > EpochOrder.pieceSize ? Set([first / size, last / size]).sorted() : []
+    push(
+      ordering.map { epoch in { [unowned self] in order.slices(epoch: epoch) } } + [
+        { [unowned self] in
+          var next = ordinal
+          let slab = pack(&next, of: positions.count) { data.training[order.example(at: positions.lowerBound + $0)] }
+          let following = next
+          current.tokens += slab.tokens.count
+          current.lossTokens += slab.targets.count
+          let phases =
+            switch hyperparameters.method {
+            case .supervised: supervised(slab)
+            case .dpo:
+              preference(slab, pairs: slab.ordinals.map { order.example(at: positions.lowerBound + $0 / 2) })
+            }
+          push(phases + [{ [unowned self] in planSlab(positions, from: following) }])
+          return []
+        }
+      ])
+    return []
+  }
+
+  private func planUpdate() {
+    push([
+      // What is being written must be written before it changes.
+      { [unowned self] in settle() },
+      { [unowned self] in squares(of: adapter.gradients) { [unowned self] in takeGradient($0) } },
+      { [unowned self] in update() },
+      { [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: false) },
+      { [unowned self] in squares(of: adapter.parameters) { [unowned self] in completeStep($0) } },
+    ])
+  }
+
+  /// The most tokens of a slab.
+  var slabLimit: Int { hyperparameters.slabTokens(longestExample: data.longestExample) }
+
+  /// The most examples of a slab.
+  private var slabRows: Int { hyperparameters.packing ? EpochOrder.pieceSize : 1 }
+
+  func pack(_ next: inout Int, of count: Int, _ example: (Int) -> TrainingExample) -> Slab {
+    Slab.pack(&next, of: count, limit: slabLimit, rowLimit: slabRows, example)
   }
 
   // MARK: one slab
@@ -98,7 +158,7 @@ extension Trainer {
 
   /// The bare base's log-likelihoods of a slab's rows, unless they are known.
   func reference(_ slab: Slab, pairs: [Int], offset: Int) -> [() -> [Slice]] {
-    guard !pairs.allSatisfy({ references[offset + $0] != nil }) else { return [] }
+    guard !pairs.allSatisfy({ references.knows(offset + $0) }) else { return [] }
     let loss = SlabLoss(slab)
     return [{ [unowned self] in [{ [unowned self] in pass.usesAdapter = false }] }] + forward(slab, training: false) + [
       { [unowned self] in pass.head(adding: loss, weights: nil) },
@@ -107,7 +167,7 @@ extension Trainer {
           { [unowned self] in
             pass.usesAdapter = true
             for (row, pair) in pairs.enumerated() where row % 2 == 0 {
-              references[offset + pair] = [loss.rows[row], loss.rows[row + 1]]
+              references[offset + pair] = (loss.rows[row], loss.rows[row + 1])
             }
           }
         ]
@@ -122,8 +182,8 @@ extension Trainer {
     var (total, correct) = (0.0, 0)
     var weights = [Double](repeating: 0, count: score.rows.count)
     for row in stride(from: 0, to: score.rows.count, by: 2) {
-      let base = references[offset + pairs[row]] ?? [0, 0]
-      let margin = hyperparameters.beta * ((base[0] - score.rows[row]) - (base[1] - score.rows[row + 1]))
+      let base = references[offset + pairs[row]]
+      let margin = hyperparameters.beta * ((base.chosen - score.rows[row]) - (base.rejected - score.rows[row + 1]))
       // log(1 + e^−x) without overflow.
       total += max(-margin, 0) + log1p(exp(-abs(margin)))
       correct += margin > 0 ? 1 : 0
@@ -166,7 +226,8 @@ extension Trainer {
   private func takeGradient(_ squares: Double) {
     current.gradientNorm = squares.squareRoot()
     guard current.loss.isFinite, current.gradientNorm.isFinite else {
-      return rollBack(current.loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
+      return rollBack(
+        current.loss.isFinite ? "the gradient is not finite" : "the loss is not finite", in: progress.step + 1)
     }
     isUpdating = true
   }
@@ -209,11 +270,11 @@ extension Trainer {
 
   /// - Parameter squares: of the parameters, summed
   private func completeStep(_ squares: Double) {
+    guard squares.isFinite else { return rollBack("the adapter is not finite", in: progress.step + 1) }
     progress.step += 1
-    guard squares.isFinite else { return rollBack("the adapter is not finite") }
     isUpdating = false
     progress.tokens += current.tokens
-    progress.losses.append(current.loss)
+    progress.history.append(current.loss)
     events.append(
       .metrics(
         StepMetrics(
@@ -222,8 +283,5 @@ extension Trainer {
           trainLoss: current.loss, accuracy: Double(current.correct) / Double(max(current.scored, 1)),
           gradNorm: current.gradientNorm, learningRate: schedule.rate(step: progress.step - 1),
           tokens: current.tokens, lossTokens: current.lossTokens)))
-    if isCheckpointDue(progress.step) {
-      push(validation() + [{ [unowned self] in [{ [unowned self] in checkpoint() }] }])
-    }
   }
 }

@@ -28,13 +28,16 @@ public final class Trainer: @unchecked Sendable {
   /// Steps whose checkpoint was due and is there, ascending, with its folder.
   public var checkpointFolders: [(step: Int, folder: URL)] {
     guard let checkpoints else { return [] }
-    return checkpoints.steps.filter { $0 <= progress.step && isCheckpointDue($0) }
+    let last = isConclusionDue ? progress.step - 1 : progress.step
+    return checkpoints.steps.filter { $0 <= last && isCheckpointDue($0) }
       .map { (step: $0, folder: checkpoints.location($0)) }
   }
 
   func isCheckpointDue(_ step: Int) -> Bool { step % checkpointInterval == 0 || step == totalSteps }
-  /// The loss of every step made.
-  public var losses: [Double] { progress.losses }
+  /// The losses of the steps made; each step's own, unless there are thousands.
+  public var losses: [Double] { progress.history.means }
+  /// The same with those of validations, for a plot.
+  public var history: LossHistory { progress.history }
 
   let data: TrainingData
   let pass: TrainingPass
@@ -44,7 +47,9 @@ public final class Trainer: @unchecked Sendable {
   let checkpointInterval: Int
   let norms = DoRANorms()
   var progress = TrainerProgress()
-  var order: EpochOrder
+  /// What the newest checkpoint that this run wrote or began with holds.
+  var saved: TrainerProgress?
+  let order: EpochOrder
   /// Phases still to come, last first; each makes its slices when its turn comes.
   var plan: [() -> [Slice]] = []
   var slices: [Slice] = []
@@ -54,8 +59,6 @@ public final class Trainer: @unchecked Sendable {
   var writing: CheckpointWriting?
   /// `advance` has nothing to do until a checkpoint is written; see `TrainerConfiguration.onWritten`.
   public internal(set) var isWaiting = false
-  /// Validation says that more steps are of no use.
-  var isStoppedEarly = false
   /// Parameters are between two steps: `saveCheckpoint` would first have to compute.
   public internal(set) var isUpdating = false
   /// DoRA's factors do not belong to the parameters.
@@ -65,12 +68,13 @@ public final class Trainer: @unchecked Sendable {
   /// The step at which something was not finite.
   var failedStep: Int?
   /// The bare base's −log-likelihoods of the chosen and the rejected answer of DPO's pairs.
-  var references: [Int: [Double]] = [:]
+  var references: References
   var current = StepAccount()
 
   /// - Parameters:
   ///   - base: as the compute's mode keeps it
-  ///   - resume: goes on from the newest checkpoint in the configuration's folder, if there is one
+  ///   - resume: goes on from the newest checkpoint in the configuration's folder, if there is one; without it there
+  ///     must be none
   /// - Throws: `ModelError` or `HyperparameterError` naming what does not fit
   public init(
     base: Base, compute: Compute, data: TrainingData, hyperparameters: Hyperparameters,
@@ -91,6 +95,8 @@ public final class Trainer: @unchecked Sendable {
     schedule = LearningRateSchedule(hyperparameters, totalSteps: totalSteps)
     checkpointInterval = hyperparameters.checkpointInterval(totalSteps: totalSteps)
     checkpoints = configuration.folder.map(CheckpointFolder.init)
+    references = References(
+      count: hyperparameters.method == .dpo ? data.training.count + data.validation.count : 0)
     order = EpochOrder(count: data.training.count, seed: hyperparameters.seed, shuffle: hyperparameters.shuffle)
     factorsAreStale = adapter.usesDoRA
     setsMagnitudes = adapter.usesDoRA && configuration.initialAdapter == nil
@@ -106,7 +112,13 @@ public final class Trainer: @unchecked Sendable {
         throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
       }
     }
-    if resume, let newest = checkpoints?.resumableSteps.last { try restore(newest) }
+    if let checkpoints {
+      if resume {
+        if let newest = checkpoints.resumableSteps.last { try restore(newest) }
+      } else if let newest = checkpoints.steps.last {
+        throw ModelError(checkpoints.location(newest).path, reason: "is a checkpoint of another run")
+      }
+    }
   }
 
   private static func makeAdapter(
@@ -118,11 +130,28 @@ public final class Trainer: @unchecked Sendable {
     return try TrainableAdapter(hyperparameters, model: model, baseName: configuration.baseName)
   }
 
+  /// Gives an adapter the values that it began with.
+  private static func restart(
+    _ adapter: TrainableAdapter, _ hyperparameters: Hyperparameters, _ configuration: TrainerConfiguration,
+    _ model: ModelConfig
+  ) throws {
+    if let folder = configuration.initialAdapter {
+      try adapter.restart(peft: folder, model: model)
+    } else {
+      adapter.restart(seed: hyperparameters.seed)
+    }
+  }
+
   /// Does one slice of work. Does nothing once the run has ended.
   /// - Returns: what there is to report, in its order
   public func advance() -> [TrainerEvent] {
     isWaiting = false
     work()
+    return takeEvents()
+  }
+
+  /// What there is to report, once.
+  func takeEvents() -> [TrainerEvent] {
     defer { events = [] }
     return events
   }
@@ -155,7 +184,9 @@ public final class Trainer: @unchecked Sendable {
     if factorsAreStale {
       factorsAreStale = false
       push([{ [unowned self] in pass.refreshFactors(norms: norms, settingMagnitudes: setsMagnitudes) }])
-    } else if progress.step < totalSteps, !isStoppedEarly {
+    } else if isConclusionDue {
+      planConclusion()
+    } else if progress.step < totalSteps, !hasStalled {
       setsMagnitudes = false
       planStep()
     } else if writing != nil {
@@ -174,8 +205,8 @@ public final class Trainer: @unchecked Sendable {
       var folder = configuration.folder
       let usesBest =
         hyperparameters.earlyStoppingPatience > 0 && progress.bestStep > 0 && progress.bestStep != progress.step
-      if usesBest, let checkpoints { try adapter.readParameters(from: checkpoints.location(progress.bestStep)) }
       if configuration.onWritten == nil {
+        if usesBest, let checkpoints { try adapter.readParameters(from: checkpoints.location(progress.bestStep)) }
         if let folder { try adapter.write(to: folder) }
       } else {
         folder = checkpoints?.location(usesBest ? progress.bestStep : progress.step)
@@ -201,36 +232,41 @@ public final class Trainer: @unchecked Sendable {
   private func restore(_ step: Int) throws {
     guard let checkpoints else { return }
     progress = try checkpoints.read(step, into: adapter, identity: identity)
-    let patience = hyperparameters.earlyStoppingPatience
-    isStoppedEarly = patience > 0 && progress.stalled >= patience
+    saved = progress
     factorsAreStale = adapter.usesDoRA
     setsMagnitudes = false
   }
 
-  /// Goes back to the newest checkpoint, or to the beginning; fails if that has not helped before.
-  func rollBack(_ reason: String) {
-    let from = progress.step + (isUpdating ? 0 : 1)
-    guard failedStep != from else { return fail("\(reason) in step \(from), again after going back") }
-    failedStep = from
-    if let writing { report(writing.wait()) }
-    guard state == .running else { return }
+  /// Goes back to this run's newest checkpoint, or to the beginning; fails if that has not helped before.
+  /// - Parameter step: the one that failed
+  func rollBack(_ reason: String, in step: Int) {
+    guard failedStep != step else { return fail("\(reason) in step \(step), again after going back") }
+    failedStep = step
     plan = []
     slices = []
     nextSlice = 0
+    // Until then, the parameters are not to be saved.
+    isUpdating = true
+    push([
+      { [unowned self] in settle() },
+      { [unowned self] in [{ [unowned self] in goBack(reason, from: step) }] },
+    ])
+  }
+
+  private func goBack(_ reason: String, from step: Int) {
     isUpdating = false
     do {
-      if let newest = checkpoints?.resumableSteps.last {
-        try restore(newest)
+      if let saved {
+        try restore(saved.step)
       } else {
-        let fresh = try Self.makeAdapter(hyperparameters, configuration, pass.config)
-        adapter.takeParameters(of: fresh)
+        try Self.restart(adapter, hyperparameters, configuration, pass.config)
         progress = TrainerProgress()
         factorsAreStale = adapter.usesDoRA
         setsMagnitudes = adapter.usesDoRA && configuration.initialAdapter == nil
       }
-      events.append(.rolledBack(from: from, to: progress.step, reason: reason))
+      events.append(.rolledBack(from: step, to: progress.step, reason: reason))
     } catch {
-      fail("\(reason) in step \(from), and going back failed: \(error)")
+      fail("\(reason) in step \(step), and going back failed: \(error)")
     }
   }
 }

@@ -5,20 +5,26 @@ import Model
 struct TrainerProgress: Equatable {
   /// Optimiser steps made.
   var step = 0
+  /// The last step after which all that was due is done: validation, and the decision to stop early. Where a checkpoint
+  /// is due after `step` and this is less, that is what training goes on with.
+  var concludedStep = 0
   /// Tokens of rows that were trained on.
   var tokens = 0
   var bestLoss: Double?
   var bestStep = 0
   /// Validations since the best.
   var stalled = 0
-  /// Loss of every step, for the plot.
-  var losses: [Double] = []
+  /// For the plot.
+  var history = LossHistory()
 
   var json: JSONValue {
-    [
-      "step": .integer(step), "tokens": .integer(tokens), "best_loss": bestLoss.map { .number($0) } ?? .null,
-      "best_step": .integer(bestStep), "stalled": .integer(stalled), "losses": .array(losses.map { .number($0) }),
-    ]
+    .object(
+      JSONObject(
+        keepingFirst: [
+          ("step", .integer(step)), ("concluded_step", .integer(concludedStep)), ("tokens", .integer(tokens)),
+          ("best_loss", bestLoss.map { .number($0) } ?? .null), ("best_step", .integer(bestStep)),
+          ("stalled", .integer(stalled)),
+        ] + history.json))
   }
 
   init() {}
@@ -26,14 +32,16 @@ struct TrainerProgress: Equatable {
   /// `nil` where something is missing or of a wrong type.
   init?(_ json: JSONValue) {
     guard let object = json.object, let step = object["step"]?.integer, let tokens = object["tokens"]?.integer,
-      let bestStep = object["best_step"]?.integer, let stalled = object["stalled"]?.integer,
-      let losses = object["losses"]?.array?.compactMap(\.double), step > 0, losses.count == step
+      let bestStep = object["best_step"]?.integer, let stalled = object["stalled"]?.integer, step > 0,
+      let history = LossHistory(object, count: step)
     else { return nil }
     self.step = step
+    // Earlier builds wrote no checkpoint that had something due.
+    concludedStep = object["concluded_step"]?.integer ?? step
     self.tokens = tokens
     self.bestStep = bestStep
     self.stalled = stalled
-    self.losses = losses
+    self.history = history
     bestLoss = object["best_loss"]?.double
   }
 }

@@ -17,8 +17,10 @@ public struct TrainingRow: Sendable, Equatable {
   /// Tokens that carry loss; the first never does.
   public var lossCount: Int { labels.dropFirst().count { $0 != Self.ignored } }
 
+  /// Shares the memory of a row that is short enough.
   fileprivate func cut(to length: Int) -> TrainingRow {
-    TrainingRow(tokens: Array(tokens.prefix(length)), labels: Array(labels.prefix(length)))
+    if tokens.count <= length { return self }
+    return TrainingRow(tokens: Array(tokens.prefix(length)), labels: Array(labels.prefix(length)))
   }
 
   func check(vocabulary: Int) -> String? {
@@ -44,6 +46,13 @@ public enum TrainingExample: Sendable, Equatable {
     case .pair(let chosen, let rejected): [chosen, rejected]
     }
   }
+
+  /// Bytes that it takes: token ids and labels, and what each array has besides.
+  var bytes: Int {
+    rows.reduce(MemoryLayout<TrainingExample>.stride) { $0 + 2 * (4 * $1.tokens.count + Self.arrayOverhead) }
+  }
+
+  private static let arrayOverhead = 48
 }
 
 /// Where rows come from: a file's lines through a chat template, say.
@@ -60,12 +69,26 @@ public struct TrainingData: Sendable {
   public let cutCount: Int
   /// Rows left out because nothing of them carries loss.
   public let lossless: Int
+  /// Forms of other programs in which rows were, and what became of them.
+  public let mappings: [RowMapping]
+  /// Tokens of the longest row.
+  let longestRow: Int
+  /// The most tokens of one example: pairs stay together.
+  public let longestExample: Int
+  /// Tokens that carry loss, of each training example.
+  let lossCounts: [Int32]
+  /// The sum of `lossCounts`.
+  let lossTotal: Int
+  /// Bytes that all of this takes.
+  let bytes: Int
 
-  /// - Parameter validation: `nil` holds out `validation_split` of the examples, drawn by the seed
+  /// - Parameters:
+  ///   - validation: `nil` holds out `validation_split` of the examples, drawn by the seed
+  ///   - mappings: forms that the examples were read from
   /// - Throws: `ModelError` naming the example whose tokens are wrong, or if nothing is left
   public init(
-    _ examples: [TrainingExample], validation: [TrainingExample]? = nil, hyperparameters: Hyperparameters,
-    model: ModelConfig
+    _ examples: [TrainingExample], validation: [TrainingExample]? = nil, mappings: Set<RowMapping> = [],
+    hyperparameters: Hyperparameters, model: ModelConfig
   ) throws {
     let limit = hyperparameters.sequenceLength(model)
     var (cut, lossless) = (0, 0)
@@ -113,17 +136,15 @@ public struct TrainingData: Sendable {
     }
     self.training = training
     self.validation = heldOut
+    self.mappings = RowMapping.allCases.filter(mappings.contains)
     cutCount = cut
     self.lossless = lossless
-  }
-
-  var longestRow: Int {
-    (training + validation).reduce(0) { longest, example in example.rows.reduce(longest) { max($0, $1.tokens.count) } }
-  }
-
-  /// The most tokens of one example: pairs stay together.
-  public var longestExample: Int {
-    (training + validation).reduce(0) { max($0, $1.rows.reduce(0) { $0 + $1.tokens.count }) }
+    lossCounts = training.map { example in Int32(example.rows.reduce(0) { $0 + $1.lossCount }) }
+    lossTotal = lossCounts.reduce(0) { $0 + Int($1) }
+    let all = [training, heldOut].joined()
+    longestRow = all.reduce(0) { longest, example in example.rows.reduce(longest) { max($0, $1.tokens.count) } }
+    longestExample = all.reduce(0) { max($0, $1.rows.reduce(0) { $0 + $1.tokens.count }) }
+    bytes = all.reduce(training.count * 4) { $0 + $1.bytes }
   }
 
   /// Tells other data from these, for resuming: FNV-1a over tokens and labels.

@@ -64,6 +64,8 @@ private struct LoadAdapter: ParsableCommand {
   @Argument(help: "The folder with adapter_config.json and adapter_model.safetensors.")
   var path: String
 
+  func validate() throws { try options.requireModel() }
+
   func run() throws {
     let folder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(folder)

@@ -29,6 +29,7 @@ struct ChatCommand: ParsableCommand {
   @OptionGroup var template: ChatTemplateOptions
 
   func validate() throws {
+    try options.requireModel()
     guard maxTokens >= 0 else { throw ValidationError("--max-tokens must not be negative") }
   }
 

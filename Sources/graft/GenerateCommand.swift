@@ -24,6 +24,7 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup var sampling: SamplingOptions
 
   func validate() throws {
+    try options.requireModel()
     guard maxTokens > 0 else { throw ValidationError("--max-tokens must be positive") }
   }
 

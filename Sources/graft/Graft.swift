@@ -23,10 +23,17 @@ struct Graft: ParsableCommand {
 
   static func main() {
     MappedFile.exitOnBusError()
+    var parsed: (any ParsableCommand)?
     do {
       var command = try parseAsRoot()
+      parsed = command
       try command.run()
     } catch {
+      // Of an error that comes while a command runs, only the command is known here.
+      if let command = parsed, let usage = error as? ValidationError {
+        writeError("Error: \(usage.message)\n\(usageString(for: type(of: command)))")
+        Foundation.exit(2)
+      }
       let code = exitCode(for: error)
       if code == .success {
         print(fullMessage(for: error))

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import Model
 import Train
 
@@ -40,8 +41,12 @@ struct HyperparameterOptions: ParsableArguments {
   @Option(help: "A PEFT folder to go on from.") var initAdapter: String?
   @Option(help: "DPO's temperature (default: 0.1).") var beta: String?
 
-  /// What was given, by the wire's names.
-  private var given: [(name: String, text: String?)] {
+  /// What was given, by the wire's names, as the wire has it.
+  var given: [(key: String, value: JSONValue)] {
+    texts.compactMap { name, text in text.map { (key: name, value: Self.value(name, $0)) } }
+  }
+
+  private var texts: [(name: String, text: String?)] {
     [
       ("n_epochs", nEpochs), ("max_steps", maxSteps), ("batch_size", batchSize),
       ("gradient_accumulation_steps", gradientAccumulationSteps), ("learning_rate", learningRate),
@@ -58,18 +63,13 @@ struct HyperparameterOptions: ParsableArguments {
   }
 
   private static let lists: Set<String> = ["target_modules", "exclude_modules", "layers_to_transform"]
-  private static let names: Set<String> = ["init_adapter", "scheduler"]
-
-  /// - Throws: `HyperparameterError` naming what is wrong
-  func hyperparameters(method: Hyperparameters.Method, seed: Int) throws -> Hyperparameters {
-    let pairs = given.compactMap { name, text in text.map { (key: name, value: Self.value(name, $0)) } }
-    return try Hyperparameters(json: JSONObject(keepingFirst: pairs), method: method, seed: seed)
-  }
 
   private static func value(_ name: String, _ text: String) -> JSONValue {
-    if names.contains(name) { return .string(text) }
+    // Found again wherever the run is resumed from.
+    if name == "init_adapter", text != "auto" { return .string(URL(filePath: text).standardizedFileURL.path) }
+    if name == "scheduler" { return .string(text) }
     if lists.contains(name), text.contains(","), !text.hasPrefix("["), !text.contains("(") {
-      return .array(text.split(separator: ",").map { scalar(String($0)) })
+      return .array(text.split(separator: ",").map { scalar($0.trimmingCharacters(in: .whitespaces)) })
     }
     return scalar(text)
   }

@@ -44,8 +44,12 @@ struct ModelOptions: ParsableArguments {
 
   @OptionGroup var keyValue: KeyValueOptions
 
-  func validate() throws {
+  /// Called by every command that cannot do without `--model`.
+  func requireModel() throws {
     guard !model.isEmpty else { throw ValidationError("--model is missing: give a GGUF file or a model folder") }
+  }
+
+  func validate() throws {
     guard (1...1024).contains(threads) else { throw ValidationError("--threads must be between 1 and 1024") }
     guard context == 0 || (1...(1 << 22)).contains(context) else {
       throw ValidationError("--context must be a positive number of tokens")

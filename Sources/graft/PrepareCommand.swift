@@ -14,6 +14,8 @@ struct PrepareCommand: ParsableCommand {
 
   @OptionGroup var options: ModelOptions
 
+  func validate() throws { try options.requireModel() }
+
   func run() throws {
     let source = try openCheckpoint(at: options.modelURL)
     // What could not be served is not worth the time.

@@ -77,7 +77,7 @@ struct ServeCommand: ParsableCommand {
   var trainingTurn: Int = environment("TRAINING_TURN") ?? 60
 
   @Option(help: "How many of a job's checkpoints can be named; older ones go.")
-  var keepCheckpoints: Int = environment("KEEP_CHECKPOINTS") ?? 10
+  var keepCheckpoints: Int = environment("KEEP_CHECKPOINTS") ?? 3
 
   @Option(help: "Days after which uploaded and result files go; 0 keeps them.")
   var keepFiles: Int = environment("KEEP_FILES") ?? 0
@@ -92,6 +92,7 @@ struct ServeCommand: ParsableCommand {
   var tlsKey: String = environment("TLS_KEY") ?? ""
 
   func validate() throws {
+    try options.requireModel()
     guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }

@@ -13,18 +13,20 @@ struct TrainCommand: ParsableCommand {
       --data is a JSONL file: OpenAI's {"messages"}, {"prompt","completion"}, {"text"}, {"tokens","labels"}, or for
       --method dpo {"input","preferred_output","non_preferred_output"} or {"prompt","chosen","rejected"}. --preview
       shows what of it is learnt. The adapter is written to --output as PEFT reads it, with a plot of its loss.
-      Ctrl-C saves; --resume goes on where a run ended, whatever ended it, to the same bytes.
+      Ctrl-C saves; --resume goes on where a run ended, whatever ended it, to the same bytes, and needs no flag again
+      but --output. A folder that is not empty is refused without --resume or --overwrite.
+      Rows of Alpaca, ShareGPT and TRL are read as chats; what became of them is told.
       """)
 
   @OptionGroup var options: ModelOptions
 
   @Option(help: "The training data, a JSONL file.")
-  var data: String
+  var data: String?
 
   @Option(help: "Validation data of the same form.")
   var validation: String?
 
-  @Option(help: "The adapter's folder.")
+  @Option(help: "The adapter's folder: new or empty.")
   var output: String?
 
   @Flag(help: "Only print the rows, with what is learnt in colour (on a terminal) or in brackets.")
@@ -32,62 +34,141 @@ struct TrainCommand: ParsableCommand {
 
   @OptionGroup var template: ChatTemplateOptions
 
-  @Option(help: "supervised or dpo.")
-  var method: String = "supervised"
+  @Option(help: "supervised or dpo (default: supervised).")
+  var method: String?
 
-  @Option(help: "Draws order, dropout and initial values.")
-  var seed = 42
+  @Option(help: "Draws order, dropout and initial values (default: 42).")
+  var seed: Int?
 
   @Flag(help: "Go on from the newest checkpoint in --output.")
   var resume = false
 
+  @Flag(help: "Begin anew in a folder that is not empty: the run that is there is removed.")
+  var overwrite = false
+
   @OptionGroup(title: "Hyperparameters") var hyperparameters: HyperparameterOptions
 
   func validate() throws {
-    guard Hyperparameters.Method(rawValue: method) != nil else {
+    if let method, Hyperparameters.Method(rawValue: method) == nil {
       throw ValidationError("--method must be supervised or dpo")
     }
     guard preview || output != nil else { throw ValidationError("--output is missing: the adapter's folder") }
+    guard !resume || !overwrite else { throw ValidationError("--resume and --overwrite do not go together") }
+    guard !resume || !preview else { throw ValidationError("--resume and --preview do not go together") }
+    if !resume {
+      try options.requireModel()
+      guard data != nil else { throw ValidationError("--data is missing: a JSONL file") }
+      // On its own: what a run to be resumed was told comes to it later.
+      do { _ = try settings(JSONObject(keepingFirst: [])) } catch let error as HyperparameterError {
+        throw ValidationError(error.asFlag)
+      }
+    }
   }
 
-  func run() throws {
-    let settings: Hyperparameters
-    do {
-      settings = try hyperparameters.hyperparameters(method: .init(rawValue: method) ?? .supervised, seed: seed)
-    } catch let error as HyperparameterError {
-      let flag = error.field.replacingOccurrences(of: "_", with: "-")
-      throw ValidationError("--\(flag): \(error.reason)")
+  mutating func run() throws {
+    do { try train() } catch let error as HyperparameterError {
+      writeError("graft: \(error.asFlag)")
+      throw ExitCode(2)
     }
+  }
+
+  private mutating func train() throws {
+    let place = output.map { TrainOutput(folder: URL(filePath: $0).standardizedFileURL) }
+    if !preview { try place?.check(resume: resume, overwrite: overwrite) }
+    let recorded = resume ? try place?.record() : nil
+    try takeMissing(from: recorded, place)
+    let settings = try settings(recorded?.hyperparameters ?? JSONObject(keepingFirst: []))
+    let initial = settings.initAdapter.map { URL(filePath: $0) }
+    if let place, let initial, overwrite, place.contains(initial) {
+      throw ModelError("--init-adapter", reason: "\(initial.path) is in --output, which --overwrite clears")
+    }
+
     let source = try openCheckpoint(at: options.modelURL)
-    let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
-    let chat = try template.format(tokenizer, name: options.modelStem)
+    // What is wrong with the data is told before a base is quantised.
+    let training = try read(source, settings)
+    guard !preview, let place else { return }
+    if initial == nil { _ = try settings.targets(source.config) }
     let pool = ThreadPool(threads: options.threads)
     let base = try openBase(source, options, pool)
-    func rows(_ path: String) throws -> [TrainingExample] {
-      try JSONLRows(
-        file: URL(filePath: path), tokenizer: tokenizer, endToken: base.config.eosTokens.first, chat: chat,
-        method: settings.method
-      ).examples()
-    }
-    let training = try TrainingData(
-      rows(data), validation: validation.map(rows), hyperparameters: settings, model: base.config)
-    guard !preview, let output else {
-      return TrainingPreview(tokenizer: tokenizer, usesColour: isatty(1) == 1).show(training)
-    }
-    let folder = URL(filePath: output)
+    let forecast = try MemoryForecast(
+      base: base, hyperparameters: settings, data: training, initialAdapter: initial)
+    if let initial { try TrainableAdapter.check(peft: initial, settings, model: base.config) }
+    // All that was given is right.
+    if overwrite { try place.clear() }
     let trainer = try Trainer(
       base: base, compute: Compute(pool: pool, mode: options.compute), data: training, hyperparameters: settings,
       configuration: TrainerConfiguration(
-        folder: folder, baseName: options.modelStem, initialAdapter: settings.initAdapter.map { URL(filePath: $0) }),
+        folder: place.folder, baseName: options.modelStem, initialAdapter: initial),
       resume: resume)
-    let forecast = try MemoryForecast(
-      base: base, hyperparameters: settings, longestExample: training.longestExample)
+    if recorded == nil { try place.write(record(settings)) }
     writeError(
       "\(training.training.count) examples (\(training.cutCount) cut, \(training.lossless) without loss left out), "
         + "\(training.validation.count) held out; \(trainer.adapter.parameterCount) parameters; "
         + "\(trainer.totalSteps) steps\(trainer.step > 0 ? ", from step \(trainer.step)" : ""); "
         + "about \(forecast.total >> 20) MiB")
-    try train(trainer, folder)
+    try train(trainer, place.folder)
+  }
+
+  /// Takes over what a run to be resumed was told and this command was not.
+  private mutating func takeMissing(from recorded: TrainOutput.Record?, _ place: TrainOutput?) throws {
+    if let recorded {
+      if options.model.isEmpty { options.model = recorded.model }
+      if template.chatTemplate.isEmpty { template.chatTemplate = recorded.chatTemplate }
+      if !CommandLine.gives("compute"), let mode = ComputeMode(rawValue: recorded.compute) { options.compute = mode }
+      if !CommandLine.gives("data-dir"), let folder = recorded.dataDir { options.dataDir = folder }
+      data = data ?? recorded.data
+      validation = validation ?? recorded.validation
+      method = method ?? recorded.method
+      seed = seed ?? recorded.seed
+    }
+    guard !options.model.isEmpty, data != nil else {
+      throw ModelError(
+        place?.folder.path ?? "", reason: "an earlier build kept no record of the run: give --model and --data again")
+    }
+  }
+
+  /// - Parameter recorded: those of the run to be resumed; what is given goes before them
+  private func settings(_ recorded: JSONObject) throws -> Hyperparameters {
+    let given = hyperparameters.given
+    let rates: Set<String> = ["learning_rate", "learning_rate_multiplier"]
+    // The two are one setting.
+    let givesRate = given.contains { rates.contains($0.key) }
+    let taken = recorded.pairs.filter { !givesRate || !rates.contains($0.key) }
+    return try Hyperparameters(
+      json: JSONObject(keepingFirst: given + taken), method: method.flatMap { .init(rawValue: $0) } ?? .supervised,
+      seed: seed ?? 42)
+  }
+
+  private func record(_ settings: Hyperparameters) -> TrainOutput.Record {
+    func absolute(_ path: String) -> String { URL(filePath: path).standardizedFileURL.path }
+    return TrainOutput.Record(
+      model: options.modelURL.path, data: absolute(data ?? ""), validation: validation.map(absolute),
+      chatTemplate: template.chatTemplate.isEmpty ? "" : absolute(template.chatTemplate),
+      method: settings.method.rawValue, seed: settings.seed, compute: options.compute.rawValue,
+      dataDir: absolute(options.dataDir), hyperparameters: JSONObject(keepingFirst: hyperparameters.given))
+  }
+
+  /// Reads the data; tells how rows of other programs' forms are read, and shows the rows if that is all that is wanted.
+  private func read(_ source: any TensorSource, _ settings: Hyperparameters) throws -> TrainingData {
+    let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
+    let chat = try template.format(tokenizer, name: options.modelStem)
+    func rows(_ path: String) throws -> JSONLRows.Reading {
+      try JSONLRows(
+        file: URL(filePath: path), tokenizer: tokenizer, endToken: source.config.eosTokens.first, chat: chat,
+        method: settings.method
+      ).read()
+    }
+    let training = try rows(data ?? "")
+    let heldOut = try validation.map(rows)
+    let read = try TrainingData(
+      training.examples, validation: heldOut?.examples,
+      mappings: training.mappings.union(heldOut?.mappings ?? []), hyperparameters: settings, model: source.config)
+    if preview {
+      TrainingPreview(tokenizer: tokenizer, usesColour: isatty(1) == 1).show(read)
+    } else {
+      for mapping in read.mappings { writeError(mapping.description) }
+    }
+    return read
   }
 
   private func train(_ trainer: Trainer, _ folder: URL) throws {
@@ -100,15 +181,29 @@ struct TrainCommand: ParsableCommand {
     var line = TrainingLine(steps: trainer.totalSteps, done: trainer.step)
     trainer.run(shouldStop: { flag.isRaised }, onEvent: { line.show($0) })
     line.finish()
-    try Data(LossPlot(losses: trainer.losses, title: folder.lastPathComponent).svg.utf8)
+    try Data(LossPlot(history: trainer.history, title: folder.lastPathComponent).svg.utf8)
       .write(to: folder.appending(path: "loss.svg"), options: .atomic)
     if case .failed(let reason) = trainer.state { throw ModelError("training", reason: reason) }
     if flag.isRaised, trainer.state == .running {
-      let saved = try trainer.saveCheckpoint()
+      let saved = try trainer.saveCheckpoint { line.show($0) }
       writeError(saved.map { "saved \($0.path); --resume goes on from there" } ?? "stopped before the first step")
       throw ExitCode.interrupted
     }
     print(folder.path)
+  }
+}
+
+extension HyperparameterError {
+  /// "--lora-dropout: 1.5 is not between 0 and 0.99"
+  fileprivate var asFlag: String { "--\(field.replacingOccurrences(of: "_", with: "-")): \(reason)" }
+}
+
+extension CommandLine {
+  /// Whether a flag, or its environment variable, is given.
+  fileprivate static func gives(_ flag: String) -> Bool {
+    let variable = "GRAFT_" + flag.uppercased().replacingOccurrences(of: "-", with: "_")
+    return arguments.contains { $0 == "--\(flag)" || $0.hasPrefix("--\(flag)=") }
+      || ProcessInfo.processInfo.environment[variable] != nil
   }
 }
 
@@ -117,53 +212,4 @@ private final class InterruptFlag: Sendable {
   private let raised = Atomic<Bool>(false)
   var isRaised: Bool { raised.load(ordering: .relaxed) }
   func raise() { raised.store(true, ordering: .relaxed) }
-}
-
-/// The run's state on standard error: one line that is redrawn on a terminal, else a line for every event.
-private struct TrainingLine {
-  let steps: Int
-  private let first: Int
-  private let started = ContinuousClock.now
-  private let isTerminal = isatty(2) == 1
-  private var tokens = 0
-
-  init(steps: Int, done: Int) {
-    self.steps = steps
-    first = done
-  }
-
-  mutating func show(_ event: TrainerEvent) {
-    switch event {
-    case .metrics(let step):
-      tokens += step.tokens
-      let seconds = started.duration(to: .now) / .seconds(1)
-      let left = seconds / Double(step.step - first) * Double(steps - step.step)
-      let text = String(
-        format: "step %d/%d  loss %.4f  norm %.3f  rate %.2e  %.0f tokens/s  %@ left", step.step, steps,
-        step.trainLoss, step.gradNorm, step.learningRate, Double(tokens) / seconds, Self.time(left))
-      write(isTerminal ? "\r\u{1B}[K\(Self.bar(step.step, steps)) \(text)" : text + "\n")
-    case .validation(let metrics):
-      note(String(format: "validation loss %.4f%@", metrics.loss, metrics.isBest ? ", the best so far" : ""))
-    case .checkpoint(_, let folder): note("checkpoint \(folder.path)")
-    case .rolledBack(let from, let to, let reason): note("\(reason) in step \(from): back to step \(to)")
-    case .stoppedEarly(let step, let best): note("stopped after step \(step); step \(best) was the best")
-    case .finished, .failed: break
-    }
-  }
-
-  func finish() { if isTerminal { write("\n") } }
-
-  private func note(_ text: String) { write((isTerminal ? "\r\u{1B}[K" : "") + text + "\n") }
-  private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
-
-  private static func bar(_ done: Int, _ all: Int) -> String {
-    let filled = done * 20 / max(all, 1)
-    return String(repeating: "█", count: filled) + String(repeating: "░", count: 20 - filled)
-  }
-
-  private static func time(_ seconds: Double) -> String {
-    let whole = Int(min(seconds, 1e7).rounded(.up))
-    if whole < 120 { return "\(whole) s" }
-    return whole < 7200 ? "\(whole / 60) min" : "\(whole / 3600) h \(whole / 60 % 60) min"
-  }
 }

@@ -7,6 +7,7 @@ struct TrainingPreview {
   let usesColour: Bool
 
   func show(_ data: TrainingData) {
+    for mapping in data.mappings { print("=== \(mapping.description)") }
     for (name, examples) in [("row", data.training), ("validation row", data.validation)] {
       for (index, example) in examples.enumerated() {
         let rows = example.rows

@@ -96,10 +96,50 @@ import Testing
     }
     #expect(try make([:]).adapter.modules.count == 4)
     #expect(try make(["lora_alpha": 8]).adapter.modules.allSatisfy { $0.scale == 2 })
-    for (field, value) in [("lora_r", 4), ("use_dora", true), ("target_modules", ["q_proj"])] as [(String, JSONValue)] {
-      let error = #expect(throws: HyperparameterError.self) { try make([field: value]) }
-      #expect(error?.field == field)
+    // The same in other words, and what only together is the same.
+    let same: [[(String, JSONValue)]] = [
+      [("use_dora", false)], [("target_modules", ["v_proj", "q_proj"])],
+      [("target_modules", ["self_attn.q_proj", "v_proj"])], [("exclude_modules", ["k_proj"])],
+      [("layers_to_transform", [0, 1])], [("target_modules", #".*\.(q|v)_proj"#)],
+      [("target_modules", "all-linear"), ("exclude_modules", #".*\.([ko]_proj|mlp\..*)"#)],
+    ]
+    for settings in same {
+      let pairs = settings.map { (key: $0.0, value: $0.1) }
+      let hyperparameters = try Hyperparameters(json: JSONObject(keepingFirst: pairs))
+      let trainer = try setting.trainer(setting.rows([9]), hyperparameters, initial: adapter.folder)
+      #expect(trainer.adapter.modules.count == 4, "\(settings)")
     }
+    let different: [(String, JSONValue)] = [
+      ("lora_r", 4), ("use_dora", true), ("target_modules", ["q_proj"]), ("exclude_modules", ["v_proj"]),
+      ("layers_to_transform", [0]), ("rank_pattern", ["q_proj": 2]), ("alpha_pattern", ["v_proj": 3]),
+    ]
+    for (field, value) in different {
+      let error = #expect(throws: HyperparameterError.self) { try make([field: value]) }
+      #expect(error?.field == field && error?.reason.contains("contradicts init_adapter, which has") == true)
+    }
+  }
+
+  @Test(
+    arguments: [
+      ("target_modules", ["q_proj", "foo"], "'foo'"), ("target_modules", "foo", "'foo'"),
+      ("exclude_modules", ["bar"], "'bar'"), ("layers_to_transform", [0, 2], "layer 2"),
+      ("rank_pattern", ["foo": 2], "'foo'"), ("alpha_pattern", ["foo": 2], "'foo'"),
+      ("exclude_modules", ".*", "leaves no module"), ("lora_r", 600, "600"),
+    ] as [(String, JSONValue, String)])
+  func whatMatchesNothingIsNamed(field: String, value: JSONValue, culprit: String) throws {
+    let setting = try TrainSetting()
+    let error = #expect(throws: HyperparameterError.self) {
+      try TrainSetting.hyperparameters([field: value]).targets(setting.base.config)
+    }
+    #expect(error?.field == field && error?.reason.contains(culprit) == true)
+    if field == "target_modules" { #expect(error?.reason.contains("q_proj, k_proj") == true) }
+  }
+
+  /// A pattern that is a module's name alone would match nothing.
+  @Test func oneNameIsAList() throws {
+    let setting = try TrainSetting()
+    let targets = try TrainSetting.hyperparameters(["target_modules": "v_proj"]).targets(setting.base.config)
+    #expect(targets.map(\.linear) == [.v, .v])
   }
 
   @Test func dataIsCutCheckedAndSplit() throws {
@@ -127,13 +167,28 @@ import Testing
   }
 
   @Test func epochsAreShuffledAndWhole() {
-    var order = EpochOrder(count: 7, seed: 3, shuffle: true)
+    let order = EpochOrder(count: 7, seed: 3, shuffle: true)
     let taken = (0..<21).map { order.example(at: $0) }
     for epoch in 0..<3 { #expect(Set(taken[epoch * 7..<epoch * 7 + 7]) == Set(0..<7)) }
     #expect(taken[0..<7] != taken[7..<14])
-    var again = EpochOrder(count: 7, seed: 3, shuffle: true)
+    let again = EpochOrder(count: 7, seed: 3, shuffle: true)
     #expect(again.example(at: 16) == taken[16])
-    var plain = EpochOrder(count: 7, seed: 3, shuffle: false)
+    let plain = EpochOrder(count: 7, seed: 3, shuffle: false)
     #expect((0..<9).map { plain.example(at: $0) } == [0, 1, 2, 3, 4, 5, 6, 0, 1])
+  }
+
+  /// However it is made in pieces, an order is that of the draws, ties by index.
+  @Test(arguments: [1, 2, 63, 64, 65, 1000, 40_000])
+  func anOrderIsThatOfItsDraws(count: Int) {
+    let keys = [0, 1].map { CounterKey(11, EpochOrder.Stream.shuffle.rawValue, 2, $0) }
+    let draws = (0..<UInt32(count)).map { UInt64(keys[0][$0]) << 32 | UInt64(keys[1][$0]) }
+    let sorted = (0..<count).sorted { (draws[$0], $0) < (draws[$1], $1) }
+    #expect(EpochOrder.permutation(count: count, seed: 11, stream: .shuffle, epoch: 2) == sorted)
+    let order = EpochOrder(count: count, seed: 11, shuffle: true)
+    let slices = order.slices(epoch: 2)
+    slices.forEach { $0() }
+    #expect((0..<count).map { order.example(at: 2 * count + $0) } == sorted)
+    #expect(order.slices(epoch: 2).isEmpty, "it is known now")
+    #expect(slices.count >= 3 * (count / EpochOrder.pieceSize))
   }
 }

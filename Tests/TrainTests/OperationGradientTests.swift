@@ -190,8 +190,9 @@ import Testing
     }
     let trainer = try setting.trainer(
       pairs, TrainSetting.hyperparameters(["lora_r": 2, "beta": .number(0.4), "batch_size": 2], method: .dpo))
-    trainer.references = [0: [9, 11], 1: [14, 8]]
-    let score = SlabLoss(Slab.pack(pairs.enumerated().map { ($1, $0) }, limit: .max, rowLimit: .max)[0])
+    trainer.references[0] = (9, 11)
+    trainer.references[1] = (14, 8)
+    let score = SlabLoss(Slab.pack(pairs))
     let point = [8.5, 12.5, 13, 9]
     func outcome(_ rows: [Double]) -> (loss: Double, correct: Int, weights: [Double]) {
       score.rows = rows
@@ -224,7 +225,7 @@ import Testing
       }
       pass.refreshFactors(norms: trainer.norms, settingMagnitudes: false).forEach { $0() }
     }
-    pass.slab = Slab.pack(setting.rows([5, 9]).enumerated().map { ($1, $0) }, limit: .max, rowLimit: .max)[0]
+    pass.slab = Slab.pack(setting.rows([5, 9]))
     pass.step = 3
     let (tokens, weights) = (14, pass.stackWeights(0, 0))
     var random = TinyRandom(seed: 6)

@@ -79,6 +79,14 @@ extension Trainer {
   var parameterBits: [UInt32] { adapter.parameters.buffer.map(\.bitPattern) }
 }
 
+extension Slab {
+  /// All of the examples in one slab.
+  static func pack(_ examples: [TrainingExample]) -> Slab {
+    var next = 0
+    return pack(&next, of: examples.count, limit: .max, rowLimit: .max) { examples[$0] }
+  }
+}
+
 /// ‖a − b‖ / ‖b‖
 func relativeDistance(_ a: some Sequence<Float>, _ b: some Sequence<Double>) -> Double {
   var (difference, size) = (0.0, 0.0)

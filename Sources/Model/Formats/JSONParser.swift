@@ -49,7 +49,9 @@ struct JSONParser<Document: JSONDocument> {
     depthLimit = limits.depth
   }
 
+  /// A byte order mark before the document is skipped, as RFC 8259 allows.
   mutating func document() throws(JSONSyntaxError) -> Document {
+    if bytes.dropFirst(position).starts(with: [0xEF, 0xBB, 0xBF]) { position += 3 }
     skipSpace()
     let value = try value(depth: 0)
     skipSpace()

@@ -71,62 +71,77 @@ struct FineTuningData: Sendable {
   let chat: Result<ChatFormat, ModelError>
 
   /// - Parameters:
-  ///   - names: what errors call the files
-  /// - Throws: `FineTuningError` with every line that is wrong
+  ///   - room: bytes that rows may take; `nil` for any number
+  ///   - stop: raised when the data is not wanted any more
+  /// - Throws: `FineTuningError` with what is wrong with the lines
   func read(
-    training: URL, validation: URL?, _ settings: Hyperparameters
+    training: URL, validation: URL?, _ settings: Hyperparameters, room: Int? = nil, stop: StopFlag
   ) throws(FineTuningError) -> TrainingData {
-    let examples = try rows(training, "training_file", settings)
-    var heldOut: [TrainingExample]?
-    if let validation { heldOut = try rows(validation, "validation_file", settings) }
+    let rows = try rows(training, "training_file", settings, room, stop)
+    var heldOut: JSONLRows.Reading?
+    if let validation { heldOut = try self.rows(validation, "validation_file", settings, room, stop) }
     do {
-      return try TrainingData(examples, validation: heldOut, hyperparameters: settings, model: base.config)
+      return try TrainingData(
+        rows.examples, validation: heldOut?.examples, mappings: rows.mappings.union(heldOut?.mappings ?? []),
+        hyperparameters: settings, model: base.config)
     } catch {
       throw FineTuningError(.invalid, "\(error)", param: "training_file", code: "invalid_training_file")
     }
   }
 
   private func rows(
-    _ file: URL, _ param: String, _ settings: Hyperparameters
-  ) throws(FineTuningError) -> [TrainingExample] {
+    _ file: URL, _ param: String, _ settings: Hyperparameters, _ room: Int?, _ stop: StopFlag
+  ) throws(FineTuningError) -> JSONLRows.Reading {
     let source = JSONLRows(
       file: file, name: param, tokenizer: tokenizer, endToken: base.config.eosTokens.first, chat: chat,
-      method: settings.method)
-    do { return try source.examples() } catch let problems as DataProblems {
+      method: settings.method, memoryLimit: room)
+    do { return try source.read(shouldStop: { stop.isRaised }) } catch let problems as DataProblems {
       let names = problems.byName.map { "\($0.name) (\($0.count))" }.joined(separator: ", ")
       throw FineTuningError(
         .invalid, "Invalid file format. \(names). \(problems)", param: param, code: "invalid_\(param)")
+    } catch let error as DataFileError {
+      throw FineTuningError(.invalid, "Invalid file format. \(error)", param: param, code: "invalid_\(param)")
+    } catch let error as DataSizeError {
+      throw FineTuningError(.tooLarge, "\(error)", param: param, code: "insufficient_memory")
+    } catch is CancellationError {
+      throw FineTuningError(.stopping, "the server is stopping, or the job was cancelled")
     } catch {
       throw FineTuningError(.storage, "\(error)")
     }
   }
 
-  /// - Parameter freed: bytes that will be there when the job starts
+  /// Bytes that a job may take beside the base; `nil` where nothing tells.
+  /// - Parameters:
+  ///   - limit: the most that is allowed
+  ///   - freed: what will be there besides when the job starts
+  static func room(limit: Int?, freed: Int) -> Int? {
+    [limit, MemoryBudget.available.map { $0 + freed }].compactMap(\.self).min()
+  }
+
+  /// - Parameters:
+  ///   - initial: the adapter that training goes on from
+  ///   - limit: the most that is allowed
+  ///   - freed: bytes that will be there when the job starts
   /// - Throws: `FineTuningError` with the numbers if the job cannot fit
   func checkMemory(
-    _ data: TrainingData, _ settings: Hyperparameters, limit: Int?, freed: Int
+    _ data: TrainingData, _ settings: Hyperparameters, initial: URL?, limit: Int?, freed: Int
   ) throws(FineTuningError) -> MemoryForecast {
     let forecast: MemoryForecast
     do {
-      forecast = try MemoryForecast(base: base, hyperparameters: settings, longestExample: data.longestExample)
+      forecast = try MemoryForecast(
+        base: base, hyperparameters: settings, data: data, initialAdapter: initial)
     } catch {
       throw FineTuningError(.invalid, "\(error)", param: "hyperparameters", code: "invalid_value")
     }
-    let available = MemoryBudget.available.map { $0 + freed }
-    guard let room = [limit, available].compactMap(\.self).min(), forecast.extra > room else { return forecast }
+    guard let room = Self.room(limit: limit, freed: freed), forecast.extra > room else { return forecast }
     throw FineTuningError(
       .tooLarge,
       "The job would need \(Self.mebibytes(forecast.extra)) beside the model: \(Self.mebibytes(forecast.adapter)) for "
         + "the adapter with its gradients and moments, \(Self.mebibytes(forecast.activations)) for activations of "
-        + "examples of up to \(data.longestExample) tokens. There are \(Self.mebibytes(room)). A lower lora_r, fewer "
-        + "target_modules or a lower max_seq_length need less.",
+        + "examples of up to \(data.longestExample) tokens, \(Self.mebibytes(forecast.data)) for the data. There are "
+        + "\(Self.mebibytes(room)). A lower lora_r, fewer target_modules, a lower max_seq_length or fewer rows need less.",
       param: "hyperparameters", code: "insufficient_memory")
   }
 
   private static func mebibytes(_ bytes: Int) -> String { "\((bytes + 0xFFFFF) >> 20) MiB" }
-}
-
-extension MemoryForecast {
-  /// What comes on top of the base.
-  var extra: Int { adapter + activations }
 }

@@ -6,7 +6,7 @@ import Train
 extension FineTuningService {
   // MARK: making a job
 
-  /// Checks everything about a job, and queues it. On `preparation`, since it reads the data.
+  /// Checks everything about a job, and queues it. On `validation`, since it reads the data.
   /// - Throws: `FineTuningError`: all errors of the data at once
   func create(_ request: FineTuningRequest) throws(FineTuningError) -> FineTuningJob {
     let settings: Hyperparameters
@@ -20,7 +20,7 @@ extension FineTuningService {
     var validation: URL?
     if let id = request.validationFile { validation = try upload(id, "validation_file") }
     let initial = try request.initial.map { initial throws(FineTuningError) in try contents(initial) }
-    if let initial { try checkInitial(initial, settings) }
+    try checkTargets(settings, initial: initial)
 
     let id = RandomName.make("ftjob-", length: 24)
     var job = FineTuningJob(
@@ -31,28 +31,35 @@ extension FineTuningService {
       seed: request.seed, requested: request.hyperparameters, trainingFile: request.trainingFile,
       validationFile: request.validationFile, metadata: request.metadata)
     job.status = .validatingFiles
+    let stop = StopFlag()
     do {
       try queue.sync { [job] in
+        guard !isStopping else { throw FineTuningError(.stopping, "the server is stopping") }
         let message = "Validating training file: \(request.trainingFile)"
         try database.save(job, events: [event("Created fine-tuning job: \(id)"), event(message)])
+        checking[id] = stop
       }
-      let rows = try data.read(training: training, validation: validation, settings)
+      defer { queue.sync { checking[id] = nil } }
       let freed = queue.sync { current?.memory ?? 0 }
-      let forecast = try data.checkMemory(rows, settings, limit: environment.limits.memory, freed: freed)
+      let room = FineTuningData.room(limit: environment.limits.memory, freed: freed)
+      let rows = try data.read(training: training, validation: validation, settings, room: room, stop: stop)
+      let forecast = try data.checkMemory(
+        rows, settings, initial: initial, limit: environment.limits.memory, freed: freed)
       try folder(id).create(training: training, validation: validation, initial: initial)
       job.cutRows = rows.cutCount
       job.losslessRows = rows.lossless
       return try queue.sync { [job] in try accept(job, accepted(job, rows, forecast)) }
     } catch {
-      // A job that was not accepted leaves nothing.
       folder(id).remove()
+      if let stored = try? queue.sync(execute: { try database.job(id) }), stored.status == .cancelled { return stored }
+      // A job that was not accepted leaves nothing.
       try? queue.sync { try database.deleteJob(id) }
       throw error as? FineTuningError ?? FineTuningError(.storage, "\(error)", code: "storage_failed")
     }
   }
 
   /// Queues a job whose data is right, unless it was cancelled meanwhile. On the queue.
-  private func accept(_ job: FineTuningJob, _ told: FineTuningEvent) throws -> FineTuningJob {
+  private func accept(_ job: FineTuningJob, _ told: [FineTuningEvent]) throws -> FineTuningJob {
     if let stored = try database.job(job.id), stored.status == .cancelled {
       folder(job.id).remove()
       return stored
@@ -60,25 +67,29 @@ extension FineTuningService {
     var job = job
     job.status = .queued
     job.usedSeconds = FineTuningTurns.start(of: 0, among: try competitors(of: job.id))
-    try database.save(job, events: [told, event("Files validated, moving job to queued state")])
+    try database.save(job, events: told + [event("Files validated, moving job to queued state")])
     notify(job.id)
     queue.async { [self] in pump() }
     return job
   }
 
-  private func accepted(_ job: FineTuningJob, _ rows: TrainingData, _ forecast: MemoryForecast) -> FineTuningEvent {
+  /// What there is to tell of data that is right.
+  private func accepted(
+    _ job: FineTuningJob, _ rows: TrainingData, _ forecast: MemoryForecast
+  ) -> [FineTuningEvent] {
     let count = rows.training.count
     var message = "\(count) examples, \(rows.validation.count) for validation"
     if job.cutRows > 0 { message += "; \(job.cutRows) cut to the length limit" }
     if job.losslessRows > 0 { message += "; \(job.losslessRows) without loss left out" }
     message += "; about \((forecast.extra + 0xFFFFF) >> 20) MiB beside the model"
-    return event(
+    let summary = event(
       message, level: job.cutRows + job.losslessRows > 0 ? .warn : .info,
       data: [
         "examples": .integer(count), "validation_examples": .integer(rows.validation.count),
         "cut_rows": .integer(job.cutRows), "lossless_rows": .integer(job.losslessRows),
         "memory_bytes": .integer(forecast.extra),
       ])
+    return rows.mappings.map { event($0.description, data: ["mapping": .string($0.rawValue)]) } + [summary]
   }
 
   private func upload(_ id: String, _ param: String) throws(FineTuningError) -> URL {
@@ -92,7 +103,13 @@ extension FineTuningService {
         .invalid, "the file \(id) has the purpose '\(file.purpose)', not 'fine-tune'", param: param,
         code: "invalid_file_purpose")
     }
-    return environment.files.location(id)
+    let url = environment.files.location(id)
+    let size = (try? FileManager.default.attributesOfItem(atPath: url.path)[.size] as? Int) ?? nil
+    guard size == file.bytes else {
+      throw FineTuningError(
+        .storage, "the contents of \(id) are \(size ?? 0) bytes, not the \(file.bytes) that were stored", param: param)
+    }
+    return url
   }
 
   private func contents(_ initial: FineTuningRequest.Initial) throws(FineTuningError) -> URL {
@@ -108,9 +125,15 @@ extension FineTuningService {
     return store.contents.location(version.contentHash)
   }
 
-  /// What contradicts the adapter is found out before the job is accepted.
-  private func checkInitial(_ folder: URL, _ settings: Hyperparameters) throws(FineTuningError) {
-    do { try TrainableAdapter.check(peft: folder, settings, model: environment.base.config) } catch {
+  /// What contradicts the adapter to go on from, or does not fit the model, is found out before the data is read.
+  private func checkTargets(_ settings: Hyperparameters, initial folder: URL?) throws(FineTuningError) {
+    do {
+      if let folder {
+        try TrainableAdapter.check(peft: folder, settings, model: environment.base.config)
+      } else {
+        _ = try settings.targets(environment.base.config)
+      }
+    } catch {
       let field = (error as? HyperparameterError)?.field ?? "init_adapter"
       throw FineTuningError(
         .invalid, "\(error)", param: "method.\(settings.method.rawValue).hyperparameters.\(field)",
@@ -189,7 +212,10 @@ extension FineTuningService {
       do { try database.save(job, events: [event(message)]) } catch {
         throw FineTuningError(.storage, "\(error)")
       }
-      if job.status.isOver { folder(id).remove() }
+      if job.status.isOver {
+        checking[id]?.raise()
+        folder(id).remove()
+      }
       notify(id)
       then(.success(job))
     } catch {

@@ -17,15 +17,19 @@ extension FineTuningService {
   // MARK: the beginning
 
   /// Reads the data and makes the trainer, at the newest checkpoint if there is one. On `preparation`.
-  func prepare(_ job: FineTuningJob) throws(FineTuningError) -> Prepared {
+  /// - Parameter stop: raised when the job is not to run after all
+  func prepare(_ job: FineTuningJob, stop: StopFlag) throws(FineTuningError) -> Prepared {
     let folder = folder(job.id)
     do {
       let settings = try job.hyperparameters()
       let rows = try data.read(
-        training: folder.training, validation: folder.hasValidation ? folder.validation : nil, settings)
-      let forecast = try data.checkMemory(rows, settings, limit: environment.limits.memory, freed: 0)
+        training: folder.training, validation: folder.hasValidation ? folder.validation : nil, settings,
+        stop: stop)
+      let initial = folder.hasInitial ? folder.initial : nil
+      let forecast = try data.checkMemory(
+        rows, settings, initial: initial, limit: environment.limits.memory, freed: 0)
       let configuration = TrainerConfiguration(
-        folder: folder.run, baseName: environment.baseName, initialAdapter: folder.hasInitial ? folder.initial : nil,
+        folder: folder.run, baseName: environment.baseName, initialAdapter: initial,
         // Those that are still to be published are among the newest.
         checkpointsKept: environment.limits.checkpointsKept + 2,
         // What was told of steps is written before the checkpoint that makes them lasting.
@@ -68,14 +72,18 @@ extension FineTuningService {
     current?.job.totalSteps = trainer.totalSteps
     current?.job.trainedTokens = trainer.tokens
     let message = isFresh ? "Fine-tuning job started" : "Fine-tuning job goes on from step \(trainer.step)"
-    guard record([event(message)], forgettingAfter: trainer.step) else {
+    guard
+      record(
+        [event(message)], forgetting: RepeatedEvents(after: trainer.step, concludesStep: trainer.isConclusionDue))
+    else {
       return settle(current?.wish ?? .shutDown, saving: nil)
     }
     if let job = current?.job {
+      current?.lastMetrics = metrics(of: job.id, step: trainer.step)
       let known = (try? database.checkpointSteps(of: job.id)) ?? []
       for (step, folder) in prepared.checkpoints.suffix(environment.limits.checkpointsKept)
       where !known.contains(step) {
-        publish(step, folder, loss: trainer.losses.indices.contains(step - 1) ? trainer.losses[step - 1] : nil)
+        publish(step, folder, metrics(of: job.id, step: step))
       }
       logger.info(
         "fine-tuning", metadata: ["job": .string(job.id), "step": "\(trainer.step)", "steps": "\(trainer.totalSteps)"])
@@ -103,12 +111,15 @@ extension FineTuningService {
           "Step \(validation.step): validation loss=\(Self.rounded(validation.loss))", step: validation.step,
           data: data)
       ])
-    case .checkpoint(let step, let folder): publish(step, folder, loss: nil)
+    case .checkpoint(let step, let folder): publish(step, folder, current?.lastMetrics)
     case .rolledBack(let from, let to, let reason):
       record(
-        [event("\(reason) in step \(from): going back to step \(to)", level: .warn)], forgettingAfter: to)
+        [event("\(reason) in step \(from): going back to step \(to)", level: .warn)],
+        forgetting: RepeatedEvents(after: to, concludesStep: false))
     case .stoppedEarly(let step, let best):
-      record([event("Stopped after step \(step), since validation no longer improves; step \(best) was the best")])
+      record([
+        event("Stopped after step \(step), since validation no longer improves; step \(best) was the best", step: step)
+      ])
     case .finished(_, let folder): finish(job, folder)
     // `ended` sees to it.
     case .failed: break
@@ -141,17 +152,23 @@ extension FineTuningService {
 
   private static func rounded(_ loss: Double) -> String { String(format: "%.2f", loss) }
 
+  /// What was told of a step.
+  private func metrics(of job: String, step: Int) -> JSONObject? {
+    let told = (try? database.stepEvents(of: job, step: step)) ?? []
+    let pairs = told.compactMap { $0.object?["data"]?.object?.pairs }
+    return pairs.isEmpty ? nil : JSONObject(keepingFirst: Array(pairs.reversed().joined()))
+  }
+
   /// Makes a checkpoint an adapter that requests can name, and lists it.
-  private func publish(_ step: Int, _ folder: URL, loss: Double?) {
+  /// - Parameter known: figures of its step
+  private func publish(_ step: Int, _ folder: URL, _ known: JSONObject?) {
     guard let job = current?.job else { return }
     let name = FineTuningNames.checkpoint(job.resultName, step: step)
     var metrics: [(key: String, value: JSONValue)] = [("step", .integer(step))]
-    let last = current?.lastMetrics
     for key in ["train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean_token_accuracy"]
-    where last?["step"]?.integer == step {
-      if let value = last?[key] { metrics.append((key, value)) }
+    where known?["step"]?.integer == step {
+      if let value = known?[key] { metrics.append((key, value)) }
     }
-    if let loss, metrics.count == 1 { metrics.append(("train_loss", .number(loss))) }
     let checkpoint = FineTuningCheckpoint(
       job: job.id, step: step, createdAt: Self.now, model: name,
       metrics: .object(JSONObject(keepingFirst: metrics)))
@@ -196,7 +213,8 @@ extension FineTuningService {
     case .running:
       let wish = current?.wish ?? .shutDown
       if wish == .pause || wish == .giveWay || wish == .shutDown {
-        preparation.async { [self] in
+        saving.async { [self] in
+          // What it reports is found out again when the job goes on.
           let saved = Result { _ = try task.trainer.saveCheckpoint() }
           queue.async { [self] in settle(wish, saving: saved) }
         }
@@ -210,30 +228,37 @@ extension FineTuningService {
   private func finish(_ job: FineTuningJob, _ folder: URL?) {
     guard let folder else { return }
     publishing.async { [self] in
-      let result = Result { () throws(AdapterError) in
-        try environment.adapters.load(name: job.resultName, folder: folder, origin: nil)
+      let result = Result {
+        do throws(AdapterError) {
+          _ = try environment.adapters.load(name: job.resultName, folder: folder, origin: nil)
+        } catch {
+          throw FineTuningError(.invalid, "\(error)", code: "adapter_refused")
+        }
+        return try writeResults(of: job)
       }
       queue.async { [self] in
         guard current?.job.id == job.id else { return }
         switch result {
-        case .success: succeed()
+        case .success(let file): succeed(file)
         case .failure(let error):
-          settle(.fail(.init(code: "adapter_refused", message: "\(error)")), saving: nil)
+          let code = (error as? FineTuningError)?.code ?? "storage_failed"
+          settle(.fail(.init(code: code, message: "\(error)")), saving: nil)
         }
       }
     }
   }
 
-  private func succeed() {
+  /// Makes a file of the job's figures, which were all written down by now.
+  private func writeResults(of job: FineTuningJob) throws -> StoredFile {
+    var table = ResultTable()
+    try database.forEachStepEvent(of: job.id) { table.add($0) }
+    return try environment.files.add(
+      Array(table.csv().utf8), filename: "step_metrics.csv", purpose: "fine-tune-results", createdAt: Self.now)
+  }
+
+  private func succeed(_ results: StoredFile) {
     guard var job = current?.job else { return }
-    do {
-      let table = ResultTable(try database.stepEvents(of: job.id))
-      let file = try environment.files.add(
-        Array(table.csv.utf8), filename: "step_metrics.csv", purpose: "fine-tune-results", createdAt: Self.now)
-      job.resultFiles = [file.id]
-    } catch {
-      return settle(.fail(.init(code: "storage_failed", message: "\(error)")), saving: nil)
-    }
+    job.resultFiles = [results.id]
     job.status = .succeeded
     job.fineTunedModel = job.resultName
     job.trainedTokens = current?.task?.trainer.tokens

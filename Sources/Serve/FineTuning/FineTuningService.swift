@@ -53,7 +53,7 @@ public final class FineTuningService: @unchecked Sendable {
     /// reading the data anew, a second or two.
     public var turn: Duration
 
-    public init(memory: Int? = nil, checkpointsKept: Int = 10, turn: Duration = .seconds(60)) {
+    public init(memory: Int? = nil, checkpointsKept: Int = 3, turn: Duration = .seconds(60)) {
       self.memory = memory
       self.checkpointsKept = checkpointsKept
       self.turn = turn
@@ -66,6 +66,8 @@ public final class FineTuningService: @unchecked Sendable {
   struct Current {
     var job: FineTuningJob
     var task: TrainingTask?
+    /// Ends the reading of its data.
+    let stop = StopFlag()
     /// Bytes that will come back.
     var memory = 0
     var wish: Wish?
@@ -74,6 +76,9 @@ public final class FineTuningService: @unchecked Sendable {
     /// The job's `usedSeconds` when it began to run.
     var usedBefore = 0.0
     var step = 0
+    /// When it was last asked whose turn it is.
+    var askedForTurn = ContinuousClock.now
+    /// What is known of the newest step.
     var lastMetrics: JSONObject?
     /// Called when the job no longer runs.
     var whenStopped: [(FineTuningJob) -> Void] = []
@@ -83,14 +88,20 @@ public final class FineTuningService: @unchecked Sendable {
   let root: URL
   /// Owns the state, and writes what is told of jobs.
   let queue = DispatchQueue(label: "fine-tuning")
-  /// Reads data and makes trainers.
+  /// Reads and checks the data of jobs that are being made.
+  let validation = DispatchQueue(label: "fine-tuning validation")
+  /// Reads the data of the job that is to run, and makes its trainer.
   let preparation = DispatchQueue(label: "fine-tuning preparation")
+  /// Writes the state of a job that stops: behind nothing that may take long.
+  let saving = DispatchQueue(label: "fine-tuning saving")
   /// Registers adapters.
   let publishing = DispatchQueue(label: "fine-tuning publishing")
   var current: Current?
   /// Jobs whose state could not be written down, on a full disk say: it is tried again.
   var unsaved: [String: FineTuningJob] = [:]
-  private var isStopping = false
+  /// Jobs whose data is being checked, by id.
+  var checking: [String: StopFlag] = [:]
+  var isStopping = false
   private let stopped = DispatchSemaphore(value: 0)
   private var observers: [String: [UInt64: @Sendable () -> Void]] = [:]
   private var observerCount: UInt64 = 0
@@ -144,6 +155,8 @@ public final class FineTuningService: @unchecked Sendable {
       isStopping = true
       if current == nil { stopped.signal() }
       if current?.wish == nil { current?.wish = .shutDown }
+      current?.stop.raise()
+      checking.values.forEach { $0.raise() }
     }
   }
 
@@ -166,9 +179,10 @@ public final class FineTuningService: @unchecked Sendable {
     }
     let possible = waiting.filter { $0.base == environment.base.fingerprint && unsaved[$0.id] == nil }
     guard let job = FineTuningTurns.next(possible) else { return }
-    current = Current(job: job)
-    preparation.async { [self] in
-      let result = Result { () throws(FineTuningError) in try prepare(job) }
+    let next = Current(job: job)
+    current = next
+    preparation.async { [self, stop = next.stop] in
+      let result = Result { () throws(FineTuningError) in try prepare(job, stop: stop) }
       queue.async { [self] in begin(result) }
     }
   }
@@ -189,11 +203,11 @@ public final class FineTuningService: @unchecked Sendable {
   /// - Returns: whether that succeeded; if not, the job is made to fail
   @discardableResult
   func record(
-    _ events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil, forgettingAfter step: Int? = nil
+    _ events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil, forgetting: RepeatedEvents? = nil
   ) -> Bool {
     guard let job = current?.job else { return false }
     do {
-      try database.save(job, events: events, checkpoint: checkpoint, forgettingAfter: step)
+      try database.save(job, events: events, checkpoint: checkpoint, forgetting: forgetting)
       notify(job.id)
       return true
     } catch {
@@ -207,6 +221,7 @@ public final class FineTuningService: @unchecked Sendable {
   }
 
   func stopTask() {
+    current?.stop.raise()
     current?.task?.stop()
     environment.engine.resumeWork()
   }

@@ -35,7 +35,11 @@ extension FineTuningService {
     guard var running = current, let task = running.task else { return }
     running.job.usedSeconds = running.usedBefore + task.seconds
     current = running
-    guard step < total, running.wish == nil, let others = try? competitors(of: running.job.id),
+    // Quick steps need not look through all jobs each time.
+    let pause = min(environment.limits.turn / 4, .milliseconds(250))
+    guard step < total, running.wish == nil, running.askedForTurn.duration(to: .now) >= pause else { return }
+    current?.askedForTurn = .now
+    guard let others = try? competitors(of: running.job.id),
       FineTuningTurns.givesWay(running.job.usedSeconds, turn: environment.limits.turn, to: others)
     else { return }
     current?.wish = .giveWay

@@ -1,6 +1,14 @@
 import Synchronization
 import Train
 
+/// Raised once, looked at by whoever reads data that may no longer be wanted.
+final class StopFlag: Sendable {
+  private let isRaisedNow = Atomic<Bool>(false)
+
+  var isRaised: Bool { isRaisedNow.load(ordering: .relaxed) }
+  func raise() { isRaisedNow.store(true, ordering: .relaxed) }
+}
+
 /// A trainer as the engine drives it.
 ///
 /// `@unchecked Sendable`: the trainer belongs to the engine's thread from `Engine.perform` until `onEnd` is called, and
@@ -47,7 +55,9 @@ final class TrainingTask: SlicedWork, @unchecked Sendable {
   }
 
   func engineStops() {
-    while trainer.isUpdating, trainer.state == .running { report(trainer.advance()) }
+    var events: [TrainerEvent] = []
+    trainer.completeUpdate { events.append($0) }
+    report(events)
     onEnd()
   }
 

@@ -20,10 +20,13 @@ extension FineTuningRequest {
     var initial = isBase ? nil : try Self.initial(model, param: "model")
     if let name = hyperparameters["init_adapter"]?.string, name != "auto" {
       let param = "method.\(method.rawValue).hyperparameters.init_adapter"
-      guard initial == nil else {
-        throw .invalid("'init_adapter' cannot go with a fine-tuned 'model'", param: param, code: "invalid_value")
+      let named = try Self.initial(name, param: param)
+      guard initial == nil || initial?.reference == named.reference else {
+        throw .invalid(
+          "'init_adapter' is '\(name)', but 'model' names another adapter to go on from, '\(model)'", param: param,
+          code: "invalid_value")
       }
-      initial = try Self.initial(name, param: param)
+      initial = named
     }
     let suffix = try fields.string("suffix")
     if let suffix, suffix.count > Self.longestSuffix {

@@ -38,7 +38,7 @@ struct FineTuningRoutes: Sendable {
       return try FineTuningRequest(fields, servedModelName: servedModelName)
     } then: { wanted in
       let service = service
-      service.preparation.async {
+      service.validation.async {
         let result = Result { () throws(FineTuningError) in try service.create(wanted) }
         exchange.loop.execute { exchange.respond(result.map(\.json).mapError(\.apiError)) }
       }
@@ -213,7 +213,7 @@ private final class FineTuningEventStream: @unchecked Sendable {
     isReading = false
     guard observation != nil else { return }
     guard case .success(let page) = result else {
-      if !hasBegun, case .failure(let error) = result { exchange.respond(apiError(error)) } else { exchange.end() }
+      if !hasBegun, case .failure(let error) = result { exchange.respond(apiError(error)) } else { exchange.abort() }
       return finish()
     }
     if !hasBegun {

@@ -40,6 +40,14 @@ enum FineTuningTables {
   }
 }
 
+/// Events of a job that will come again, since it goes on from an earlier state.
+struct RepeatedEvents: Sendable {
+  /// All events of later steps.
+  var after: Int
+  /// What was due after that step is done again too: the figures of its validation, say, but not those of the step.
+  var concludesStep: Bool
+}
+
 /// A page of a list.
 struct Page<Element: Sendable>: Sendable {
   var elements: [Element]
@@ -102,10 +110,10 @@ extension MetadataDatabase {
   // MARK: jobs
 
   /// Puts a job in the place of the one of its id, with events and checkpoints that belong to the change.
-  /// - Parameter forgettingAfter: steps whose events are forgotten, since they will be made again
+  /// - Parameter forgetting: events that are forgotten, since they will come again
   func save(
     _ job: FineTuningJob, events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil,
-    forgettingAfter step: Int? = nil
+    forgetting: RepeatedEvents? = nil
   ) throws {
     try write { db in
       try db.execute(
@@ -114,8 +122,16 @@ extension MetadataDatabase {
           ON CONFLICT (id) DO UPDATE SET status = excluded.status, record = excluded.record
           """,
         arguments: [job.id, job.status.rawValue, text(job.record)])
-      if let step {
-        try db.execute(sql: "DELETE FROM fineTuningEvent WHERE job = ? AND step > ?", arguments: [job.id, step])
+      if let forgetting {
+        try db.execute(
+          sql: "DELETE FROM fineTuningEvent WHERE job = ? AND step > ?", arguments: [job.id, forgetting.after])
+        if forgetting.concludesStep {
+          try db.execute(
+            sql: """
+              DELETE FROM fineTuningEvent
+              WHERE job = ? AND step = ? AND json_extract(record, '$.type') <> 'metrics'
+              """, arguments: [job.id, forgetting.after])
+        }
       }
       if let checkpoint {
         try db.execute(
@@ -184,12 +200,31 @@ extension MetadataDatabase {
     }
   }
 
-  /// Events that have a step, in their order: what the results are made of.
-  func stepEvents(of job: String) throws -> [JSONValue] {
+  /// Calls `body` with each event that has a step, in their order: what the results are made of. However many there
+  /// are, only some are in memory, and others may use the database in between.
+  func forEachStepEvent(of job: String, _ body: (JSONValue) -> Void) throws {
+    var last = 0
+    while true {
+      let rows = try read { db in
+        try Row.fetchAll(
+          db,
+          sql: """
+            SELECT number, record FROM fineTuningEvent
+            WHERE job = ? AND number > ? AND step IS NOT NULL ORDER BY number LIMIT 1000
+            """, arguments: [job, last])
+      }
+      guard let final = rows.last else { return }
+      last = final["number"]
+      rows.compactMap(Self.record).forEach(body)
+    }
+  }
+
+  /// Events of one step, in their order.
+  func stepEvents(of job: String, step: Int) throws -> [JSONValue] {
     try read { db in
       try Row.fetchAll(
-        db, sql: "SELECT record FROM fineTuningEvent WHERE job = ? AND step IS NOT NULL ORDER BY number",
-        arguments: [job]
+        db, sql: "SELECT record FROM fineTuningEvent WHERE job = ? AND step = ? ORDER BY number",
+        arguments: [job, step]
       ).compactMap(Self.record)
     }
   }

@@ -1,0 +1,121 @@
+public import Model
+
+/// What hyperparameters mean for a model: the modules that are adapted, and whether they say the same as an adapter.
+extension Hyperparameters {
+  /// adapter_config.json as PEFT 0.21 reads it.
+  func adapterConfiguration(baseName: String) -> JSONValue {
+    let allLinear = targetModules.string?.lowercased() == "all-linear"
+    let names = JSONValue.array(LinearModule.allCases.map { .string($0.shortName) })
+    return [
+      "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": .string(baseName), "bias": "none",
+      "r": .integer(loraR), "lora_alpha": .number(loraAlpha), "lora_dropout": .number(loraDropout),
+      "use_rslora": .bool(useRSLoRA), "use_dora": .bool(useDoRA), "fan_in_fan_out": false, "inference_mode": true,
+      "init_lora_weights": true, "target_modules": allLinear ? names : targetModules,
+      "exclude_modules": excludeModules, "layers_to_transform": layersToTransform, "layers_pattern": .null,
+      "rank_pattern": rankPattern, "alpha_pattern": alphaPattern, "modules_to_save": .null,
+    ]
+  }
+
+  /// The modules of a new adapter, with their ranks and scales.
+  /// - Throws: `HyperparameterError` naming what matches no module or layer of the model, and what there is
+  public func targets(_ model: ModelConfig) throws(HyperparameterError) -> [AdapterTargets.Target] {
+    let modules = LinearModule.allCases.map(\.shortName).joined(separator: ", ")
+    for (field, value) in [("target_modules", targetModules), ("exclude_modules", excludeModules)] {
+      for name in (value.array ?? []).compactMap(\.string) where !Self.names(name, model) {
+        throw HyperparameterError(
+          field, "'\(name)' is no module of the model, which has \(modules); all-linear stands for all of them")
+      }
+    }
+    let layers = layersToTransform.integer.map { [$0] } ?? (layersToTransform.array ?? []).compactMap(\.integer)
+    for layer in layers where !(0..<model.layerCount).contains(layer) {
+      throw HyperparameterError(
+        "layers_to_transform", "there is no layer \(layer): the model has 0 to \(model.layerCount - 1)")
+    }
+    for (field, value) in [("rank_pattern", rankPattern), ("alpha_pattern", alphaPattern)] {
+      for (key, _) in value.object?.pairs ?? [] where !Self.matches("(.*\\.)?(\(key))", model) {
+        throw HyperparameterError(field, "'\(key)' matches no module of the model, which has \(modules)")
+      }
+    }
+    do {
+      return try AdapterTargets(configuration: adapterConfiguration(baseName: "base"), model: model).targets
+    } catch {
+      throw translated(error, modules)
+    }
+  }
+
+  /// Whether a list's entry names a linear module: by its short name, the end of its name, or all of it.
+  private static func names(_ name: String, _ model: ModelConfig) -> Bool {
+    (0..<model.layerCount).contains { layer in
+      LinearModule.allCases.contains { linear in
+        let full = linear.fullName(layer: layer)
+        return full == name || full.hasSuffix("." + name)
+      }
+    }
+  }
+
+  /// Whether a pattern matches the whole name of a linear module.
+  private static func matches(_ pattern: String, _ model: ModelConfig) -> Bool {
+    let configuration: JSONValue = ["peft_type": "LORA", "target_modules": .string(pattern)]
+    return (try? AdapterTargets(configuration: configuration, model: model)) != nil
+  }
+
+  /// The error of an adapter's configuration as one of the hyperparameter that it comes from.
+  private func translated(_ error: any Error, _ modules: String) -> HyperparameterError {
+    guard let error = error as? ModelError, let field = error.subject.last else {
+      return HyperparameterError("target_modules", "\(error)")
+    }
+    if field == "target_modules", error.reason.contains("no module is targeted") {
+      if !excludeModules.isNull {
+        return HyperparameterError("exclude_modules", "leaves no module of those that target_modules names")
+      }
+      let given = targetModules.string ?? String(decoding: targetModules.encoded, as: UTF8.self)
+      return HyperparameterError(
+        field, "'\(given)' matches no module of the model, which has \(modules); all-linear stands for all of them")
+    }
+    return HyperparameterError(field == "r" ? "lora_r" : field, error.reason)
+  }
+
+  // MARK: agreement with an adapter
+
+  /// What was set explicitly must say the same as the adapter that training goes on from, in whatever words.
+  /// - Parameter configuration: the adapter's adapter_config.json
+  /// - Throws: `HyperparameterError` naming what contradicts it, and what it has
+  func checkAgreement(
+    with adapter: PEFTAdapter, _ configuration: JSONValue, model: ModelConfig
+  ) throws(HyperparameterError) {
+    func check(_ field: String, _ agrees: Bool, _ value: String) throws(HyperparameterError) {
+      guard agrees || !explicit.contains(field) else {
+        throw HyperparameterError(field, "contradicts init_adapter, which has \(value)")
+      }
+    }
+    try check("lora_r", loraR == adapter.rank, "\(adapter.rank)")
+    try check("lora_alpha", loraAlpha == adapter.alpha, "\(adapter.alpha)")
+    try check("use_rslora", useRSLoRA == adapter.usesRSLoRA, "\(adapter.usesRSLoRA)")
+    try check("use_dora", useDoRA == adapter.usesDoRA, "\(adapter.usesDoRA)")
+
+    let own = try? AdapterTargets(configuration: configuration, model: model).targets
+    let asked = adapterConfiguration(baseName: "base").object
+    /// The modules where these fields are as they were asked for, and everything else is the adapter's.
+    func targets(_ fields: [String]) -> [AdapterTargets.Target]? {
+      let changed = fields.reduce(configuration) { $0.replacing($1, asked?[$1] ?? .null) }
+      return try? AdapterTargets(configuration: changed, model: model).targets
+    }
+    let fields = ["target_modules", "exclude_modules", "layers_to_transform", "rank_pattern", "alpha_pattern"]
+      .filter(explicit.contains)
+    // Settings that only together come to the same do not contradict it either.
+    if fields.isEmpty || targets(fields) == own { return }
+    let culprit = fields.first { targets([$0]) != own } ?? fields[0]
+    let value = configuration.object?[culprit] ?? .null
+    try check(culprit, false, value.isNull ? "none" : String(decoding: value.encoded, as: UTF8.self))
+  }
+}
+
+extension JSONValue {
+  /// An object with one of its values replaced or added.
+  func replacing(_ key: String, _ value: JSONValue) -> JSONValue {
+    guard let object else { return self }
+    var pairs = object.pairs.map { $0.key == key ? (key: key, value: value) : $0 }
+    if object[key] == nil { pairs.append((key: key, value: value)) }
+    return .object(JSONObject(keepingFirst: pairs))
+  }
+}

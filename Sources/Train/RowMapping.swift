@@ -1,0 +1,60 @@
+/// How rows of a form that is another program's become chats or pairs: told to whoever trains on them.
+public enum RowMapping: String, Sendable, Hashable, CaseIterable {
+  case alpaca
+  case alpacaPair
+  case shareGPT
+  case shareGPTPair
+  case conversations
+  case promptCompletion
+  case explicitPair
+  case implicitPair
+
+  /// "Alpaca rows: 'instruction' and …"
+  public var description: String {
+    switch self {
+    case .alpaca:
+      "Alpaca rows: 'instruction', and 'input' behind an empty line, are the user's message, 'output' is the "
+        + "assistant's and is learnt; 'system' and 'history' come before them; 'text' is not used"
+    case .alpacaPair:
+      "Alpaca rows with 'chosen' and 'rejected': 'instruction', and 'input' behind an empty line, are the user's "
+        + "message, which both answer"
+    case .shareGPT:
+      "ShareGPT rows: in 'conversations', 'human' is the user and 'gpt' the assistant, which is learnt"
+    case .shareGPTPair:
+      "ShareGPT rows with 'chosen' and 'rejected': both answer 'conversations', where 'human' is the user and 'gpt' "
+        + "the assistant"
+    case .conversations: "'conversations' are read as 'messages'"
+    case .promptCompletion: "'prompt' and 'completion' are messages of one chat, of which 'completion' is learnt"
+    case .explicitPair: "'chosen' and 'rejected' are messages that both answer 'prompt'"
+    case .implicitPair: "'chosen' and 'rejected' are whole chats; the messages that both begin with are the prompt"
+    }
+  }
+}
+
+/// Fields of a row that would change what is learnt, and are not honoured.
+enum RefusedFields {
+  private static let reasons: [String: String] = [
+    "label": "KTO's label, or a class, cannot be learnt from; keep the rows that are wanted, and remove the field",
+    "kto_tag": "KTO's label cannot be learnt from; keep the rows that are wanted, and remove the field",
+    "weight": "whole rows have no weight; an assistant's message can have the weight 0 or 1",
+    "sample_weight": "rows have no weight", "loss_weight": "rows have no weight",
+    "margin": "pairs have no margin",
+    "completion_mask": "use 'labels', where -100 carries no loss",
+    "assistant_masks": "use 'labels', where -100 carries no loss",
+    "attention_mask": "use 'tokens' without padding",
+    "chat_template_kwargs": "templates get no values of their own for each row",
+    "image": "models of text see no images", "images": "models of text see no images",
+    "audio": "models of text hear no audio", "audios": "models of text hear no audio",
+    "video": "models of text see no videos", "videos": "models of text see no videos",
+  ]
+
+  /// - Parameter isNothing: whether a field's value says nothing
+  static func first(in keys: [String], isNothing: (String) -> Bool) -> LineError? {
+    for key in keys {
+      if let reason = reasons[key], !isNothing(key) {
+        return LineError("unsupported_field", "'\(key)' is not supported: \(reason)")
+      }
+    }
+    return nil
+  }
+}
