@@ -15,7 +15,7 @@ struct AdapterConverter {
 
   /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
   init(peft folder: URL, base: Base, element: LowRank.Element) throws {
-    let reader = try PEFTReader(folder: folder, config: base.config)
+    let reader = try PEFTReader(folder: folder, config: base.config, base: base)
     let modules = try reader.targets.map {
       AdapterLayout.Module(layer: $0.layer, linear: $0.linear, rank: $0.rank, scale: try reader.scale($0))
     }
@@ -29,12 +29,27 @@ struct AdapterConverter {
   /// - Throws: `ModelError` naming the tensor that is wrong
   func convert(_ stack: AdapterLayout.Stack, into memory: UnsafeMutableRawPointer) throws {
     for place in stack.places {
-      let module = try reader.module(reader.targets[place.index])
+      let target = reader.targets[place.index]
+      let module = try reader.module(target)
+      try checkRange(module, target)
       place.factors.putA(module.a, into: memory + place.a)
       place.factors.putB(module.b, into: memory + place.b)
       if let offset = place.rowFactors, let magnitude = module.magnitude {
-        place.factors.putRowFactors(rowFactors(module, magnitude), into: memory + offset)
+        let factors = rowFactors(module, magnitude)
+        guard Compute.areWithin(.greatestFiniteMagnitude, factors, count: factors.count) else {
+          throw reader.failure(target, "its magnitudes are too large for the base's rows")
+        }
+        place.factors.putRowFactors(factors, into: memory + offset)
       }
+    }
+  }
+
+  /// Rounded to bf16, the largest numbers of f32 become infinite.
+  private func checkRange(_ module: PEFTAdapter.Module, _ target: PEFTModules.Target) throws {
+    guard layout.element == .bf16 else { return }
+    let largest = Float(bitPattern: 0x7F7F_7FFF)
+    for values in [module.a, module.b] where !Compute.areWithin(largest, values, count: values.count) {
+      throw reader.failure(target, "its values are too large for bf16")
     }
   }
 

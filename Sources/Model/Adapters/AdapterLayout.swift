@@ -64,6 +64,7 @@ struct AdapterLayout {
     }
   }
 
+  let element: LowRank.Element
   let modules: [Module]
   let stacks: [Stack]
   /// Of all stacks, in bytes.
@@ -88,6 +89,7 @@ struct AdapterLayout {
       stacks.append(Stack(Array(stack), offset: offset, usesDoRA: usesDoRA))
       rest = rest.dropFirst(stack.count)
     }
+    self.element = element
     self.modules = modules
     self.stacks = stacks
   }

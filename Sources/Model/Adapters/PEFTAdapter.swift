@@ -51,20 +51,19 @@ struct PEFTReader {
 
   private static let configLimit = 4 << 20
 
-  init(folder: URL, config: ModelConfig) throws {
+  /// - Parameter base: what saved copies of its embedding and head are compared with; without it they are refused
+  init(folder: URL, config: ModelConfig, base: Base? = nil) throws {
+    try PEFTFolder.check(folder)
     let text = try MappedFile.contents(
       of: folder.appendingPathComponent("adapter_config.json"), limit: Self.configLimit)
     peft = try PEFTConfig(text, file: "adapter_config.json")
     targets = try PEFTModules(peft, config: config).targets
     self.config = config
-    let file = folder.appendingPathComponent("adapter_model.safetensors")
-    if !FileManager.default.fileExists(atPath: file.path),
-      FileManager.default.fileExists(atPath: folder.appendingPathComponent("adapter_model.bin").path)
-    {
-      throw ModelError("adapter_model.bin", reason: "pickle files are not read; convert to safetensors")
-    }
-    weights = PEFTWeights(file: try SafetensorsFile(file), usesDoRA: peft.usesDoRA)
+    try PEFTFolder.checkWeights(folder)
+    let file = try SafetensorsFile(folder.appendingPathComponent("adapter_model.safetensors"))
+    weights = try PEFTWeights(file, usesDoRA: peft.usesDoRA)
     try weights.checkNames(targets)
+    try weights.checkCopies(of: base)
   }
 
   /// α / rank, or α / √rank for rsLoRA.
@@ -77,6 +76,11 @@ struct PEFTReader {
     return scale
   }
 
+  /// What is wrong with a module's tensors.
+  func failure(_ target: PEFTModules.Target, _ reason: String) -> ModelError {
+    ModelError(weights.subject, target.linear.fullName(layer: target.layer), reason: reason)
+  }
+
   func module(_ target: PEFTModules.Target) throws -> PEFTAdapter.Module {
     let shape = target.linear.shape(config)
     return PEFTAdapter.Module(
@@ -84,52 +88,5 @@ struct PEFTReader {
       a: try weights.read(target, .a, shape: [target.rank, shape.input]),
       b: try weights.read(target, .b, shape: [shape.output, target.rank]),
       magnitude: peft.usesDoRA ? try weights.read(target, .magnitude, shape: [shape.output]) : nil)
-  }
-}
-
-/// The tensors of an adapter_model.safetensors.
-private struct PEFTWeights {
-  enum Part: String, CaseIterable {
-    case a = "lora_A.weight"
-    case b = "lora_B.weight"
-    case magnitude = "lora_magnitude_vector"
-  }
-
-  let file: SafetensorsFile
-  let usesDoRA: Bool
-
-  private var subject: String { file.url.lastPathComponent }
-  private var parts: [Part] { usesDoRA ? Part.allCases : [.a, .b] }
-
-  private func name(_ target: PEFTModules.Target, _ part: Part) -> String {
-    "base_model.model.\(target.linear.fullName(layer: target.layer)).\(part.rawValue)"
-  }
-
-  /// What is there must be exactly what the configuration targets.
-  func checkNames(_ targets: [PEFTModules.Target]) throws {
-    var wanted: Set<String> = []
-    for target in targets {
-      for part in parts { wanted.insert(name(target, part)) }
-    }
-    // A missing tensor usually has an unknown one for its cause, which says more.
-    for name in file.tensors.keys.sorted() where !wanted.contains(name) {
-      throw ModelError(subject, name, reason: "unexpected: the configuration does not target it")
-    }
-    for name in wanted.sorted() where file.tensors[name] == nil {
-      throw ModelError(subject, name, reason: "missing, although the configuration targets its module")
-    }
-  }
-
-  func read(_ target: PEFTModules.Target, _ part: Part, shape: [Int]) throws -> [Float] {
-    let name = name(target, part)
-    let tensor = try file.tensor(name)
-    guard tensor.shape == shape else {
-      throw ModelError(subject, name, reason: "shape \(tensor.shape) instead of \(shape)")
-    }
-    let values = try file.floats(name)
-    guard FloatConversion.areFinite(values) else {
-      throw ModelError(subject, name, reason: "has values that are not finite")
-    }
-    return values
   }
 }

@@ -24,34 +24,49 @@ struct PEFTConfig {
   let alphaPattern: [(key: String, value: Double)]
   let baseModel: String?
 
+  /// A module of the base that an adapter may have a copy of, and `modules_to_save` may name, as long as it is unchanged.
+  enum BaseCopy: String, CaseIterable {
+    case embedding = "model.embed_tokens"
+    case head = "lm_head"
+  }
+
   static let maximumRank = 512
   private static let patternLimit = 1024
 
   /// Fields that do not change what a finished adapter computes, or only together with one that is refused.
   private static let ignoredFields: Set<String> = [
     "auto_mapping", "inference_mode", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision",
-    "task_type",
+    "runtime_config", "task_type",
+    // How training begins; `init_lora_weights` says whether the base is changed by it.
+    "corda_config", "eva_config", "loftq_config", "lora_ga_config",
+    // Of saved and trained embeddings, which are refused where they change anything.
+    "ensure_weight_tying",
   ]
 
   private static let honouredFields: Set<String> = [
     "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights",
-    "layers_pattern", "layers_to_transform", "lora_alpha", "peft_type", "r", "rank_pattern", "target_modules",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "modules_to_save", "peft_type", "r", "rank_pattern",
+    "target_modules",
     "use_dora", "use_rslora",
   ]
 
   /// Initialisations that leave the base as it is, so that a trained adapter is like any other.
-  private static let initializations: Set<String> = ["gaussian", "orthogonal"]
+  private static let initializations: Set<String> = ["eva", "gaussian", "orthogonal"]
 
   /// Throws `ModelError` naming the field.
   init(_ text: [UInt8], file: String) throws {
     let fields = try HuggingFaceFields(text, file: file)
+    if fields.object["peft_type"] == nil, fields.isFromMLX {
+      throw ModelError(
+        file, reason: "is of an MLX-LM adapter, which has other names and shapes; convert the adapter to PEFT's form")
+    }
     guard let type = try fields.string("peft_type") else { throw ModelError(file, "peft_type", reason: "missing") }
     guard type.uppercased() == "LORA" else {
       throw ModelError(file, "peft_type", reason: "\(type) is not supported, only LORA")
     }
     for (key, value) in fields.object.pairs
     where !Self.ignoredFields.contains(key) && !Self.honouredFields.contains(key) {
-      guard value.isNull || value == .bool(false) || value == .array([]) || value.object?.isEmpty == true else {
+      guard value.saysNothing else {
         throw ModelError(file, key, reason: "is not supported")
       }
     }
@@ -75,11 +90,17 @@ struct PEFTConfig {
 
   private static func checkFixedFields(_ fields: HuggingFaceFields) throws {
     let file = fields.file
-    if let bias = try fields.string("bias"), bias != "none" {
-      throw ModelError(file, "bias", reason: "\(bias) is not supported, only none")
+    // Which biases are trained: none, whatever it says, since the base has none.
+    if let bias = try fields.string("bias"), !["none", "lora_only", "all"].contains(bias) {
+      throw ModelError(file, "bias", reason: "\(bias) is not none, lora_only or all")
     }
     if try fields.bool("fan_in_fan_out") == true {
       throw ModelError(file, "fan_in_fan_out", reason: "is not supported")
+    }
+    for name in try fields.strings("modules_to_save") {
+      guard BaseCopy.allCases.contains(where: { $0.rawValue == name || $0.rawValue.hasSuffix("." + name) }) else {
+        throw ModelError(file, "modules_to_save", reason: "\(name) is not supported")
+      }
     }
     switch fields.object["init_lora_weights"] {
     case nil, .null, .bool: break
@@ -115,6 +136,11 @@ struct PEFTConfig {
 
 /// The kinds of fields that only an adapter_config.json has.
 extension HuggingFaceFields {
+  /// Fields that MLX-LM writes.
+  fileprivate var isFromMLX: Bool {
+    ["fine_tune_type", "lora_parameters", "lora_layers", "adapter_path"].contains { object[$0] != nil }
+  }
+
   private func list(_ value: JSONValue) -> [String]? {
     guard let array = value.array, array.count <= 100_000 else { return nil }
     let strings = array.compactMap(\.string)

@@ -61,13 +61,16 @@ public struct JSONObject: Sendable, Equatable {
 }
 
 extension JSONValue {
-  /// Parses untrusted text, in one pass and with bounds on depth and on the number of values.
+  /// Parses untrusted text, in one pass and with bounds on depth and on the number of values. A byte order mark, which some
+  /// editors put before UTF-8, is skipped.
   /// Throws `ModelError` with the byte offset; `subject` is what it names as the culprit.
   public static func parse(
     _ text: some Collection<UInt8>, subject: String, limits: JSONLimits = JSONLimits()
   ) throws -> JSONValue {
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
     do throws(JSONSyntaxError) {
-      return try Array(text).withUnsafeBufferPointer { (bytes) throws(JSONSyntaxError) in
+      return try Array(text.starts(with: mark) ? text.dropFirst(mark.count) : text[...]).withUnsafeBufferPointer {
+        (bytes) throws(JSONSyntaxError) in
         var parser = JSONParser<JSONValue>(bytes, limits: limits)
         return try parser.document()
       }

@@ -25,7 +25,9 @@ extension Base {
     self.init(
       config: config, fingerprint: header.fingerprint, layers: layers,
       finalNorm: try reader.floats(PreparedLayout.finalNorm), embedding: embedding,
-      head: try reader.head(embedding: embedding), owner: file)
+      head: try reader.head(embedding: embedding),
+      exactHead: config.tiedHead ? embedding : try reader.exact(PreparedLayout.head, isVerified: mode == .f32),
+      owner: file)
   }
 }
 
@@ -80,13 +82,16 @@ private struct PreparedReader {
     sections = Dictionary(header.sections.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
-  private func section(_ name: String, count: Int) throws -> UnsafeRawPointer {
+  /// - Parameter isVerified: its checksum is compared, which touches every page
+  private func section(_ name: String, count: Int, isVerified: Bool = true) throws -> UnsafeRawPointer {
     guard let section = sections[name] else { throw failure(name, "missing") }
     guard section.length == count, section.offset >= 0, section.offset % 64 == 0, section.offset <= file.count,
       section.length <= file.count - section.offset
     else { throw failure(name, "not where or as large as it should be") }
     let bytes = try file.bytes(offset: section.offset, count: count)
-    guard Checksum.of(bytes) == section.checksum else { throw failure(name, "damaged (its checksum differs)") }
+    guard !isVerified || Checksum.of(bytes) == section.checksum else {
+      throw failure(name, "damaged (its checksum differs)")
+    }
     return bytes.baseAddress!
   }
 
@@ -125,9 +130,9 @@ private struct PreparedReader {
     return Matrix(int8: bytes, scale: scale, outputs: outputs, columns: columns, block: block, owner: file)
   }
 
-  func exact(_ name: String) throws -> Matrix {
+  func exact(_ name: String, isVerified: Bool = true) throws -> Matrix {
     let count = TileLayout.denseCount(outputs: config.vocabularySize, columns: config.hiddenSize)
-    let data = try section(name, count: count * 4)
+    let data = try section(name, count: count * 4, isVerified: isVerified)
     return Matrix(
       dense: data.assumingMemoryBound(to: Float.self), outputs: config.vocabularySize, columns: config.hiddenSize,
       owner: file)

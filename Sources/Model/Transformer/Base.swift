@@ -76,11 +76,13 @@ public final class Base: @unchecked Sendable {
   let finalNorm: UnsafePointer<Float>
   let embedding: Matrix
   let head: Matrix
+  /// The head as published, to be compared with; nothing is computed with it where `head` is rounded.
+  let exactHead: Matrix?
   private let owner: any AnyObject & Sendable
 
   init(
     config: ModelConfig, fingerprint: String, layers: [Layer], finalNorm: UnsafePointer<Float>,
-    embedding: Matrix, head: Matrix, owner: any AnyObject & Sendable
+    embedding: Matrix, head: Matrix, exactHead: Matrix? = nil, owner: any AnyObject & Sendable
   ) {
     self.config = config
     self.fingerprint = fingerprint
@@ -88,6 +90,7 @@ public final class Base: @unchecked Sendable {
     self.finalNorm = finalNorm
     self.embedding = embedding
     self.head = head
+    self.exactHead = exactHead
     self.owner = owner
   }
 }

@@ -77,7 +77,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("\"bias\": \"all\"", "bias"), ("\"modules_to_save\": [\"lm_head\"]", "modules_to_save"),
+    ("\"bias\": \"some\"", "bias"), ("\"modules_to_save\": [\"norm\"]", "modules_to_save"),
     ("\"trainable_token_indices\": [1]", "trainable_token_indices"),
     ("\"layer_replication\": [[0, 1]]", "layer_replication"),
     ("\"lora_bias\": true", "lora_bias"), ("\"use_qalora\": true", "use_qalora"),
@@ -87,7 +87,7 @@ import Testing
     ("\"init_lora_weights\": \"pissa\"", "init_lora_weights"),
     ("\"init_lora_weights\": \"olora\"", "init_lora_weights"),
     ("\"init_lora_weights\": \"loftq\"", "init_lora_weights"), ("\"init_lora_weights\": \"mica\"", "init_lora_weights"),
-    ("\"loftq_config\": {\"loftq_bits\": 4}", "loftq_config"), ("\"kasa_config\": {\"beta\": 1}", "kasa_config"),
+    ("\"init_lora_weights\": \"corda\"", "init_lora_weights"), ("\"kasa_config\": {\"beta\": 1}", "kasa_config"),
     ("\"from_the_future\": 0", "from_the_future"), ("\"lora_dropout_\": \"x\"", "lora_dropout_"),
     ("\"use_rslora\": 1", "use_rslora"), ("\"rank_pattern\": {\"q_proj\": 0}", "rank_pattern"),
     ("\"rank_pattern\": {\"q_proj\": 513}", "rank_pattern"), ("\"rank_pattern\": {\"(\": 2}", "rank_pattern"),
@@ -185,7 +185,8 @@ import Testing
     let q = "base_model.model.model.layers.0.self_attn.q_proj"
     let cases: [(String, (inout Tensors) -> Void)] = [
       ("\(q).lora_B.weight: missing", { $0.remove(at: 1) }),
-      ("\(q).lora_A.default.weight: unexpected", { $0[0].name = "\(q).lora_A.default.weight" }),
+      ("\(q).lora_A.other.weight: unexpected", { $0[0].name = "\(q).lora_A.other.weight" }),
+      ("\(q).lora_A.weight: comes twice", { $0.append(("\(q).lora_A.default.weight", [2, 32], $0[0].values)) }),
       ("\(q).lora_B.bias: unexpected", { $0.append(("\(q).lora_B.bias", [1], [0])) }),
       (
         "\(q).lora_magnitude_vector: unexpected",

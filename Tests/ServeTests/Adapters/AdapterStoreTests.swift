@@ -40,6 +40,41 @@ import Testing
     #expect(store.served.map(\.name) == ["org/one", "two"])
   }
 
+  @Test func whatIsNoPEFTAdapterIsNamedWhenItIsRegistered() throws {
+    let folder = setting.model.adaptersFolder
+    func put(_ name: String, _ files: [String: String]) throws {
+      let url = try setting.write(name)
+      for (file, text) in files { try Data(text.utf8).write(to: url.appending(path: file)) }
+    }
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    try put("pointer", ["adapter_model.safetensors": pointer])
+    try put(
+      "mlx", ["adapter_config.json": #"{"fine_tune_type": "lora", "num_layers": 16}"#, "adapters.safetensors": ""])
+    try FileManager.default.removeItem(at: folder.appending(path: "mlx/adapter_model.safetensors"))
+    try FileManager.default.createDirectory(at: folder.appending(path: "gguf"), withIntermediateDirectories: true)
+    try Data("GGUF".utf8).write(to: folder.appending(path: "gguf/lora.gguf"))
+    let store = try setting.open()
+    let reasons = Dictionary(uniqueKeysWithValues: try store.scan().map { ($0.name, $0.reason) })
+    #expect(reasons["pointer"]?.contains("adapter_model.safetensors: is a Git LFS pointer") == true)
+    #expect(reasons["mlx"]?.contains("is of an MLX-LM adapter") == true)
+    #expect(reasons["gguf"]?.contains("lora.gguf: GGUF adapters are not read") == true)
+    let file = failure { try store.load(name: "x", path: "gguf/lora.gguf") }
+    #expect(file?.kind == .refused && file?.description.contains("GGUF adapters are not read") == true)
+  }
+
+  @Test func weightsThatAreNoNumbersAreRefusedWhenTheyAreRegistered() throws {
+    let url = try setting.write("bad").appending(path: "adapter_model.safetensors")
+    let read = try SafetensorsFile(url)
+    let tensors = try read.tensors.values.map { tensor in
+      var values = try read.floats(tensor.name)
+      if tensor.name.contains("lora_B") { values[5] = .infinity }
+      return (name: tensor.name, shape: tensor.shape, values: values)
+    }
+    try SafetensorsWriter.write(tensors, to: url)
+    let error = failure { try self.setting.open().load(name: "bad", path: "bad") }
+    #expect(error?.kind == .refused && error?.description.contains("not finite") == true)
+  }
+
   @Test func versionsCountUpAndStay() throws {
     for seed in 1...3 { try setting.write("s\(seed)", rank: 2 + seed, seed: UInt64(seed)) }
     var store: AdapterStore? = try setting.open()

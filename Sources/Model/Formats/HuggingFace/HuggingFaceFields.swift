@@ -15,9 +15,6 @@ struct HuggingFaceFields {
   }
 
   init(_ text: some Collection<UInt8>, file: String) throws {
-    // Some editors put a byte order mark before UTF-8.
-    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
-    let text = text.starts(with: mark) ? text.dropFirst(mark.count) : text[...]
     guard let object = try JSONValue.parse(text, subject: file, limits: JSONLimits(values: 400_000)).object else {
       throw ModelError(file, reason: "not a JSON object")
     }

@@ -1,0 +1,44 @@
+import Foundation
+
+/// Says what somebody gave in the place of a PEFT folder.
+enum PEFTFolder {
+  /// Throws `ModelError` for a file, and for a folder whose adapter is of another program.
+  static func check(_ url: URL) throws {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) else { return }
+    let name = url.lastPathComponent
+    guard isFolder.boolValue else {
+      if name.hasSuffix(".gguf") { throw gguf(name) }
+      throw ModelError(name, reason: "is a file; an adapter is a folder with adapter_config.json and its safetensors")
+    }
+    let names = try self.names(in: url)
+    if !names.contains("adapter_config.json"), let file = names.first(where: { $0.hasSuffix(".gguf") }) {
+      throw gguf(file)
+    }
+  }
+
+  /// Throws `ModelError` where the weights are not there, but others are.
+  static func checkWeights(_ folder: URL) throws {
+    let names = try self.names(in: folder)
+    guard !names.contains("adapter_model.safetensors") else { return }
+    if names.contains("adapter_model.bin") {
+      throw ModelError("adapter_model.bin", reason: "pickle files are not read; convert to safetensors")
+    }
+    if names.contains("adapters.safetensors") || names.contains("adapters.npz") {
+      throw ModelError(
+        folder.lastPathComponent,
+        reason: "holds an MLX-LM adapter, which has other names and shapes; convert the adapter to PEFT's form")
+    }
+    if let file = names.first(where: { $0.hasSuffix(".gguf") }) { throw gguf(file) }
+  }
+
+  private static func names(in folder: URL) throws -> [String] {
+    do { return try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() } catch {
+      throw ModelError(folder.path, reason: "cannot be read: \(error.localizedDescription)")
+    }
+  }
+
+  private static func gguf(_ name: String) -> ModelError {
+    ModelError(name, reason: "GGUF adapters are not read; give the PEFT folder that it was converted from")
+  }
+}
