@@ -58,9 +58,17 @@ static void dense_product(const graft_matrix *w, const float *x, size_t ldx, siz
 }
 
 
+// Compared as integers: what is no number is above all numbers.
 static float largest_magnitude(const float *x, size_t n) {
-  float highest = 0;
-  for (size_t i = 0; i < n; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
+  uint32_t most = 0;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, x + i, 4);
+    bits &= 0x7FFFFFFF;
+    most = bits > most ? bits : most;
+  }
+  float highest;
+  memcpy(&highest, &most, 4);
   return highest;
 }
 

@@ -64,6 +64,43 @@ import Testing
     }
   }
 
+  /// One bad value makes a row's outputs bad, and no other row's.
+  @Test(arguments: [Float.infinity, -.infinity, .nan], ComputeMode.allCases)
+  func whatIsNotFiniteStaysSo(value: Float, mode: ComputeMode) throws {
+    for product in [
+      Product.nf4(outputs: 40, columns: 192, block: 64, rows: 5, seed: 1),
+      Product.int8(outputs: 40, columns: 192, block: 64, rows: 5, seed: 2),
+    ] {
+      var x = product.x
+      x[2 * 192 + 100] = value
+      let odd = Product(matrix: product.matrix, x: x, columns: 192)
+      for set in InstructionSet.allCases where KernelSet(set) != nil {
+        let compute = try compute(set, mode: mode)
+        let (plain, y) = (product.run(compute, rows: 5), odd.run(compute, rows: 5))
+        let width = product.matrix.paddedOutputs
+        for row in [0, 1, 3, 4] {
+          #expect(
+            bits(Array(y[row * width..<(row + 1) * width])) == bits(Array(plain[row * width..<(row + 1) * width])))
+        }
+        #expect(y[2 * width..<2 * width + 40].allSatisfy { !$0.isFinite }, "\(set)")
+      }
+    }
+  }
+
+  @Test func magnitudesAreFoundWherever() {
+    for count in [1, 15, 16, 17, 40] {
+      for place in 0..<count {
+        var x = [Float](repeating: -1, count: count)
+        #expect(Compute.areWithin(1, x, count: count))
+        for value in [Float.nan, -.nan, .infinity, -.infinity, 1.5, -1.5] {
+          x[place] = value
+          #expect(!Compute.areWithin(1, x, count: count))
+          #expect(Compute.areWithin(2, x, count: count) == (abs(value) == 1.5))
+        }
+      }
+    }
+  }
+
   /// Bytes with their scales are within half a step of the values they round.
   @Test func bytesAreNearestToTheirValues() {
     var random = TinyRandom(seed: 8)

@@ -28,6 +28,11 @@ public struct LogitRow {
     self.compute = compute
   }
 
+  /// Whether every logit is a finite number.
+  public var isFinite: Bool {
+    values.baseAddress.map { Compute.areWithin(.greatestFiniteMagnitude, $0, count: values.count) } ?? true
+  }
+
   /// The lowest id among the greatest logits; 0 where none is a number.
   public var argmax: Int32 {
     values.baseAddress.map { Int32(VectorScan.argmax($0, count: values.count)) } ?? 0

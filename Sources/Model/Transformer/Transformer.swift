@@ -31,18 +31,33 @@ public final class Transformer: @unchecked Sendable {
   public func forward(
     _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int) -> Void
   ) {
+    forward(batch, cache: cache) { logits, ld, _ in body(logits, ld) }
+  }
+
+  /// As above, for whoever can do without the segments whose numbers have left f32's range, as they do with adapters of
+  /// enormous weights. Other segments are not touched by them.
+  /// - Parameter body: gets besides, for each segment, whether a key, a value or a hidden state of it is not finite
+  public func forward(
+    _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int, [Bool]) -> Void
+  ) {
     let config = base.config
     let rows = batch.rowCount
     precondition(rows <= maxRows, "a batch of \(rows) rows, workspace for \(maxRows)")
     let x = workspace.hidden.pointer
     embed(batch, into: x)
+    var overflowed = [Bool](repeating: false, count: rows)
     let runs = batch.adapterRuns
     let rowsShareSequences = batch.segments.contains { $0.tokens.count > 1 }
     withAttentionRows(batch) { attentionRows in
       for index in base.layers.indices {
-        attentionBlock(index, runs, attentionRows, rowsShareSequences, cache.layout, x)
+        attentionBlock(index, runs, attentionRows, rowsShareSequences, cache.layout, x, &overflowed)
         feedForwardBlock(index, runs, rows, x)
       }
+    }
+
+    // Additions never bring a hidden state back that has left the numbers, so the last layer's tell of all.
+    for row in 0..<rows where !compute.hasFiniteSquares(x + row * config.hiddenSize, count: config.hiddenSize) {
+      overflowed[row] = true
     }
 
     let wanted = gatherLogitRows(batch, x)
@@ -53,7 +68,7 @@ public final class Transformer: @unchecked Sendable {
     workspace.reserveLogits(wanted * base.head.paddedOutputs)
     let logits = workspace.logits.pointer
     compute.product(base.head, normed, rows: wanted, scratch: &workspace.scratch, into: logits)
-    body(logits, base.head.paddedOutputs)
+    body(logits, base.head.paddedOutputs, batch.segmentsWithAny(of: overflowed))
   }
 
   private func embed(_ batch: ForwardBatch, into x: UnsafeMutablePointer<Float>) {
@@ -82,7 +97,7 @@ public final class Transformer: @unchecked Sendable {
 
   private func attentionBlock(
     _ index: Int, _ runs: [ForwardBatch.AdapterRun], _ rows: [AttentionRow], _ rowsShareSequences: Bool,
-    _ layout: KeyValueLayout, _ x: UnsafeMutablePointer<Float>
+    _ layout: KeyValueLayout, _ x: UnsafeMutablePointer<Float>, _ overflowed: inout [Bool]
   ) {
     let (config, layer) = (base.config, base.layers[index])
     let normed = workspace.normed.pointer
@@ -92,6 +107,13 @@ public final class Transformer: @unchecked Sendable {
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
     linear(stack, index, runs, normed, rows.count, into: qkv)
+    // What the cache cannot keep would be kept as another number.
+    for row in rows.indices {
+      for module in [LinearModule.k, .v] {
+        let values = qkv + row * stack.matrix.paddedOutputs + stack.offset(module)
+        if !Compute.areWithin(layout.element.limit, values, count: config.keyValueSize) { overflowed[row] = true }
+      }
+    }
     let attended = workspace.attended.pointer
     compute.attention(
       layout, layer: index, rows: rows, rowsShareSequences: rowsShareSequences, queries: qkv + stack.offset(.q),
@@ -160,6 +182,15 @@ extension ForwardBatch {
     var adapters: AdapterSet
     /// Of the batch.
     var rows: Range<Int>
+  }
+
+  /// Of each segment, whether one of its rows is marked.
+  func segmentsWithAny(of rows: [Bool]) -> [Bool] {
+    var row = 0
+    return segments.map { segment in
+      defer { row += segment.tokens.count }
+      return rows[row..<row + segment.tokens.count].contains(true)
+    }
   }
 
   var adapterRuns: [AdapterRun] {

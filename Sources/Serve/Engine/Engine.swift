@@ -358,6 +358,7 @@ public final class Engine: @unchecked Sendable {
     var positions: Range<Int>
     var wanted: Range<Int>
     var isOver = false
+    var hasFailed = false
     var madeToken = false
   }
 
@@ -371,21 +372,29 @@ public final class Engine: @unchecked Sendable {
           tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
           table: generation.table, adapters: generation.request.adapters, logits: item.wanted)
       })
-    var records: [TokenRecord] = []
-    transformer.forward(batch, cache: cache) { logits, ld in records = read(work, logits, ld) }
-    var row = 0
-    for index in work.indices {
-      let (generation, count) = (work[index].generation, work[index].wanted.count)
-      let before = generation.usage.completionTokens
-      work[index].isOver = generation.advance(work[index].positions, records: records[row..<row + count])
-      work[index].madeToken = generation.usage.completionTokens > before
-      row += count
+    // Of each of the pass's segments; nil where the numbers are not finite.
+    var records: [[TokenRecord]?] = []
+    transformer.forward(batch, cache: cache) { logits, ld, overflowed in
+      records = read(work, logits, ld, skipping: overflowed)
     }
-    for item in work { settle(item) }
+    for (index, records) in records.enumerated() {
+      let generation = work[index].generation
+      guard let records else {
+        generation.fail(.notFinite(hasAdapters: !generation.request.adapters.terms.isEmpty))
+        work[index].hasFailed = true
+        continue
+      }
+      let before = generation.usage.completionTokens
+      work[index].isOver = generation.advance(work[index].positions, records: records[...])
+      work[index].madeToken = generation.usage.completionTokens > before
+    }
+    // What a failed one has computed in this pass is not to be found by others.
+    for item in work where !item.hasFailed { settle(item) }
     let ended = ContinuousClock.now
     for item in work where item.isOver {
       remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
     }
+    for item in work where item.hasFailed { remove(item.generation.id, .failed) }
     for id in scheduler.prompts { generations[id].map(takeOver) }
     record(work, rows: batch.rowCount, started, ended)
     // All at once, so that the loop's thread is woken once.
@@ -420,25 +429,36 @@ public final class Engine: @unchecked Sendable {
     publish(generation, partial: completesPrompt)
   }
 
-  /// What the wanted rows say, read by all the pool's threads.
-  /// - Parameter logits: [wanted rows][ld]
-  private func read(_ work: [Work], _ logits: UnsafeMutablePointer<Float>, _ ld: Int) -> [TokenRecord] {
-    let rows = work.flatMap { item in
-      item.wanted.map { (generation: item.generation, position: item.positions.lowerBound + $0) }
-    }
-    guard !rows.isEmpty else { return [] }
+  /// What the wanted rows say, read by all the pool's threads: for each item of work a record for each of its rows, `nil`
+  /// for one whose logits are not all finite.
+  /// - Parameters:
+  ///   - logits: [wanted rows][ld]
+  ///   - skipped: the items that are not read either, and get `nil`
+  private func read(
+    _ work: [Work], _ logits: UnsafeMutablePointer<Float>, _ ld: Int, skipping skipped: [Bool]
+  ) -> [[TokenRecord]?] {
+    let rows = work.indices.flatMap { index in work[index].wanted.map { (item: index, row: $0) } }
     let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
-    return Array(unsafeUninitializedCapacity: rows.count) { records, count in
+    let read = [TokenRecord?](unsafeUninitializedCapacity: rows.count) { records, count in
       count = rows.count
       guard let records = records.baseAddress else { return }
-      compute.pool.run(parts: rows.count) { row in
-        let logits = LogitRow(UnsafeBufferPointer(start: logits + row * ld, count: vocabulary), compute: compute)
-        let (generation, position) = rows[row]
+      compute.pool.run(parts: rows.count) { part in
+        let (item, row) = rows[part]
+        let logits = LogitRow(UnsafeBufferPointer(start: logits + part * ld, count: vocabulary), compute: compute)
+        guard !skipped[item], logits.isFinite else { return (records + part).initialize(to: nil) }
         let workspace = samplingWorkspaces.take()
-        let record = generation.read(logits, at: position, compute: compute, workspace: workspace)
+        let record = work[item].generation.read(
+          logits, at: work[item].positions.lowerBound + row, compute: compute, workspace: workspace)
         samplingWorkspaces.giveBack(workspace)
-        (records + row).initialize(to: record)
+        (records + part).initialize(to: record)
       }
+    }
+    var first = 0
+    return work.indices.map { index in
+      let records = read[first..<first + work[index].wanted.count]
+      first += records.count
+      let found = records.compactMap(\.self)
+      return skipped[index] || found.count < records.count ? nil : found
     }
   }
 

@@ -92,6 +92,8 @@ public enum EngineError: Error, Equatable, Sendable {
   case overloaded(waiting: Int, retryAfter: Int)
   /// The request's own time was over before its first token.
   case timedOut
+  /// Hidden states or logits have left the range of f32; without adapters it is the base that does it.
+  case notFinite(hasAdapters: Bool)
 
   public var message: String {
     switch self {
@@ -104,6 +106,9 @@ public enum EngineError: Error, Equatable, Sendable {
       "the prompt has the token \(token), and the model knows those from 0 to \(vocabulary - 1)"
     case .overloaded(let waiting, let seconds):
       "\(waiting) requests are waiting already; try again in about \(seconds) s"
+    case .notFinite(hasAdapters: true):
+      "the model's numbers are not finite with these adapters at these scales: their weights or scales are too large"
+    case .notFinite(hasAdapters: false): "the model's numbers are not finite: its own weights are too large"
     case .timedOut: "the request's timeout was over before its first token"
     }
   }

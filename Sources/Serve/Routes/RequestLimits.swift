@@ -17,6 +17,8 @@ extension EngineError {
     case .shuttingDown: .plain(status: 503, message: message)
     case .exceedsContext, .exceedsCache: .invalid(message, code: "context_length_exceeded")
     case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
+    case .notFinite(let hasAdapters):
+      hasAdapters ? .invalid(message, param: "adapter", code: "not_finite") : .plain(status: 500, message: message)
     case .overloaded(_, let seconds):
       APIError(
         status: 429, type: "requests", message: message, param: nil, code: "rate_limit_exceeded", retryAfter: seconds)
