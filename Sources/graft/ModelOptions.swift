@@ -2,6 +2,7 @@ public import ArgumentParser
 import Foundation
 public import Kernels
 import Model
+import Serve
 
 extension ComputeMode: ExpressibleByArgument {}
 extension KeyValueLayout.Element: ExpressibleByArgument {}
@@ -40,7 +41,7 @@ struct ModelOptions: ParsableArguments {
   var context: Int = environment("CONTEXT") ?? 0
 
   @Option(help: "Memory for the key-value cache, in KiB, MiB or GiB.")
-  var kvMemory: ByteSize = environment("KV_MEMORY") ?? ByteSize(bytes: 2 << 30)
+  var kvMemory: ByteSize = environment("KV_MEMORY") ?? ByteSize(bytes: min(2 << 30, (MemoryBudget.total ?? .max) / 2))
 
   @OptionGroup var keyValue: KeyValueOptions
 
@@ -53,6 +54,10 @@ struct ModelOptions: ParsableArguments {
     guard (1...1024).contains(threads) else { throw ValidationError("--threads must be between 1 and 1024") }
     guard context == 0 || (1...(1 << 22)).contains(context) else {
       throw ValidationError("--context must be a positive number of tokens")
+    }
+    if let total = MemoryBudget.total, kvMemory.bytes > total {
+      throw ValidationError(
+        "--kv-memory is \(kvMemory.bytes >> 20) MiB, more than the \(total >> 20) MiB of memory that there are in all")
     }
   }
 

@@ -23,7 +23,7 @@ struct ServeCommand: ParsableCommand {
   var host: String = environment("HOST") ?? "127.0.0.1"
 
   @Option(help: "The port to listen on; 0 takes a free one.")
-  var port: UInt16 = environment("PORT") ?? 8080
+  var port: Int = environment("PORT") ?? 8080
 
   @Option(help: "A folder of PEFT adapters, each a folder named as requests name it.")
   var adapters: String = environment("ADAPTERS") ?? ""
@@ -93,6 +93,7 @@ struct ServeCommand: ParsableCommand {
 
   func validate() throws {
     try options.requireModel()
+    guard (0...65_535).contains(port) else { throw ValidationError("--port must be between 0 and 65,535") }
     guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
@@ -242,7 +243,7 @@ struct ServeCommand: ParsableCommand {
   private func configuration(_ logger: Logger) -> HTTPConfiguration {
     var configuration = HTTPConfiguration()
     configuration.host = host
-    configuration.port = port
+    configuration.port = UInt16(port)
     if !tlsKey.isEmpty { configuration.tls = .init(certificatePath: tlsCertificate, keyPath: tlsKey) }
     configuration.errorBody = APIRoutes.errorBody
     configuration.onEnd = { summary in

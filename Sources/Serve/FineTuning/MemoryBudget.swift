@@ -1,16 +1,26 @@
 import Foundation
 
 /// Memory that the system would give this process.
-enum MemoryBudget {
+public enum MemoryBudget {
+  /// Bytes of memory in all: the machine's, or the control group's where that is less; `nil` where the system does not
+  /// tell.
+  public static var total: Int? {
+    [machine("MemTotal:"), number("/sys/fs/cgroup/memory.max")].compactMap(\.self).min()
+  }
+
   /// Bytes that are free or can be freed: the machine's, and what the control group leaves where that is less; `nil`
   /// where the system does not tell.
   static var available: Int? {
-    let machine = text("/proc/meminfo")?.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
-      .flatMap { $0.split(separator: " ").dropFirst().first }.flatMap { Int($0) }.map { $0 << 10 }
     let group = number("/sys/fs/cgroup/memory.max").flatMap { limit in
       number("/sys/fs/cgroup/memory.current").map { max(limit - $0, 0) }
     }
-    return [machine, group].compactMap(\.self).min()
+    return [machine("MemAvailable:"), group].compactMap(\.self).min()
+  }
+
+  /// A line of /proc/meminfo, in bytes.
+  private static func machine(_ name: String) -> Int? {
+    text("/proc/meminfo")?.split(separator: "\n").first { $0.hasPrefix(name) }
+      .flatMap { $0.split(separator: " ").dropFirst().first }.flatMap { Int($0) }.map { $0 << 10 }
   }
 
   private static func text(_ path: String) -> String? { try? String(contentsOfFile: path, encoding: .utf8) }
