@@ -91,12 +91,7 @@ public struct JSONLRows: RowSource {
       throw refusal("invalid_json", (error as? ModelError)?.reason ?? "\(error)")
     }
     guard let object = value.object else { throw refusal("data_type", "the line is no JSON object") }
-    let refused = RefusedFields.first(in: object.keys) { key in
-      let value = object[key] ?? .null
-      return value.isNull || value.array?.isEmpty == true || value.object?.isEmpty == true
-        || (key == "weight" && value.double == 1)
-    }
-    if let refused { throw LineErrors(errors: [refused]) }
+    if let refused = RefusedFields.first(in: object) { throw LineErrors(errors: [refused]) }
     let (example, mapping) = try example(object)
     switch (example, method) {
     case (.row, .dpo): throw refusal("wrong_method", "the line is no pair, which dpo needs")
@@ -118,44 +113,64 @@ public struct JSONLRows: RowSource {
     _ object: JSONObject
   ) throws(LineErrors) -> (example: TrainingExample, mapping: RowMapping?) {
     func has(_ keys: String...) -> Bool { keys.allSatisfy { object[$0].map { !$0.isNull } ?? false } }
+    /// Refuses what would vanish: fields of chats beside those that the form has.
+    func reads(_ fields: String...) throws(LineErrors) {
+      if let lost = RefusedFields.lost(in: object, read: Set(fields)) { throw LineErrors(errors: [lost]) }
+    }
     if has("tokens") {
+      try reads()
       let tokens = try integers(object, "tokens")
       let labels = has("labels") ? try integers(object, "labels") : tokens
       return (.row(TrainingRow(tokens: tokens, labels: labels)), nil)
     }
     // A set of preferences may have the preferred chat once more.
     let isPreference = method == .dpo && has("chosen", "rejected")
-    if object["messages"] != nil, !isPreference { return (try row(try ChatLine.read(object)), nil) }
+    if object["messages"] != nil, !isPreference {
+      try reads("tools", "functions")
+      return (try row(try ChatLine.read(object)), nil)
+    }
     if has("conversations") {
+      try reads("system", "tools", "functions")
       guard has("chosen", "rejected") else {
         let (line, mapping) = try ChatLine.readConversations(object)
         return (try row(line), mapping)
       }
       return (try pair(try ChatLine.readConversationsPreference(object)), .shareGPTPair)
     }
-    if has("instruction") {
-      if has("chosen", "rejected") { return (try pair(try ChatLine.readAlpacaPreference(object)), .alpacaPair) }
-      if has("output") { return (try row(try ChatLine.readAlpaca(object)), .alpaca) }
+    if has("instruction"), has("chosen", "rejected") || has("output") {
+      try reads("system", "history")
+      if isPreference || !has("output") {
+        return (try pair(try ChatLine.readAlpacaPreference(object)), .alpacaPair)
+      }
+      return (try row(try ChatLine.readAlpaca(object)), .alpaca)
     }
     if object["preferred_output"] != nil || object["input"]?.object != nil {
+      try reads()
       return (try pair(try ChatLine.readPreference(object)), nil)
     }
     if object["chosen"]?.array != nil || object["rejected"]?.array != nil {
+      try reads("tools", "functions")
       let (chosen, rejected, mapping) = try ChatLine.readMessagePreference(object)
       return (try pair((chosen, rejected)), mapping)
     }
+    if object["completion"]?.array != nil || (has("completion") && object["prompt"]?.array != nil) {
+      try reads("tools", "functions")
+      return (try row(try ChatLine.readPromptCompletion(object)), .promptCompletion)
+    }
     if has("chosen") || has("rejected") {
+      try reads()
       let prompt = try text(object, "prompt")
       let chosen = row(prompt: prompt, completion: try text(object, "chosen"))
       return (.pair(chosen: chosen, rejected: row(prompt: prompt, completion: try text(object, "rejected"))), nil)
     }
-    if object["completion"]?.array != nil || (has("completion") && object["prompt"]?.array != nil) {
-      return (try row(try ChatLine.readPromptCompletion(object)), .promptCompletion)
-    }
     if object["completion"] != nil {
+      try reads()
       return (.row(row(prompt: try text(object, "prompt"), completion: try text(object, "completion"))), nil)
     }
-    if object["text"] != nil { return (.row(row(prompt: "", completion: try text(object, "text"))), nil) }
+    if object["text"] != nil {
+      try reads()
+      return (.row(row(prompt: "", completion: try text(object, "text"))), nil)
+    }
     throw refusal("missing_messages_list", Self.unknownForm(object))
   }
 

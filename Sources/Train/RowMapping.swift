@@ -1,3 +1,5 @@
+import Model
+
 /// How rows of a form that is another program's become chats or pairs: told to whoever trains on them.
 public enum RowMapping: String, Sendable, Hashable, CaseIterable {
   case alpaca
@@ -48,13 +50,30 @@ enum RefusedFields {
     "video": "models of text see no videos", "videos": "models of text see no videos",
   ]
 
-  /// - Parameter isNothing: whether a field's value says nothing
-  static func first(in keys: [String], isNothing: (String) -> Bool) -> LineError? {
-    for key in keys {
-      if let reason = reasons[key], !isNothing(key) {
-        return LineError("unsupported_field", "'\(key)' is not supported: \(reason)")
-      }
+  /// Fields that belong to a chat, and are read in some forms alone.
+  private static let ofChats: Set<String> = ["system", "history", "tools", "functions"]
+
+  /// The first field of a row that would be passed over although it means something.
+  static func first(in row: JSONObject) -> LineError? {
+    for (key, value) in row.pairs where !saysNothing(key, value) {
+      if let reason = reasons[key] { return LineError("unsupported_field", "'\(key)' is not supported: \(reason)") }
     }
     return nil
+  }
+
+  /// The first field of a chat that a row of this form would lose.
+  /// - Parameter read: those that the form has
+  static func lost(in row: JSONObject, read: Set<String>) -> LineError? {
+    for (key, value) in row.pairs where ofChats.contains(key) && !read.contains(key) && !saysNothing(key, value) {
+      let advice =
+        key == "tools" || key == "functions" ? "use the form with 'messages' and 'tools'" : "put it into the messages"
+      return LineError("unsupported_field", "'\(key)' is not read in rows of this form; \(advice)")
+    }
+    return nil
+  }
+
+  private static func saysNothing(_ key: String, _ value: JSONValue) -> Bool {
+    value.isNull || value.string?.isEmpty == true || value.array?.isEmpty == true || value.object?.isEmpty == true
+      || (key == "weight" && value.double == 1)
   }
 }

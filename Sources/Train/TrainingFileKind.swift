@@ -30,6 +30,12 @@ enum TrainingFileKind {
     "is \(name) text; convert it to UTF-8: iconv -f \(name) -t UTF-8 FILE > NEW.jsonl"
   }
 
+  /// By which a row is known.
+  private static let fieldsOfRows: Set<String> = [
+    "messages", "conversations", "prompt", "completion", "chosen", "rejected", "input", "preferred_output",
+    "non_preferred_output", "instruction", "output", "text", "tokens",
+  ]
+
   private static let rows = "JSONL has one JSON object on each line"
 
   /// - Parameter name: what errors call the file
@@ -60,6 +66,9 @@ enum TrainingFileKind {
     case UInt8(ascii: "["):
       return "is a JSON array, not JSONL; convert it: jq -c '.[]' FILE > NEW.jsonl"
     case UInt8(ascii: "{"):
+      if let key = rowsInside(text[first...]) {
+        return "is a JSON object with the rows in '\(key)', not JSONL; convert it: jq -c '.\(key)[]' FILE > NEW.jsonl"
+      }
       return isPrettyPrinted(text[first...])
         ? "is JSON over several lines, not JSONL; convert it: jq -c . FILE > NEW.jsonl" : nil
     default:
@@ -75,6 +84,22 @@ enum TrainingFileKind {
   }
 
   private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
+
+  /// The field of the file's first object that holds rows; `nil` where it is a row itself.
+  private static func rowsInside(_ text: ArraySlice<UInt8>) -> String? {
+    guard let end = objectEnd(text), let object = (try? JSONValue.parse(text[..<end], subject: "file"))?.object else {
+      return nil
+    }
+    if object.keys.contains(where: fieldsOfRows.contains) { return nil }
+    let fields = object.pairs.filter { pair in
+      guard let list = pair.value.array else { return false }
+      return !list.isEmpty && list.allSatisfy { $0.object != nil }
+    }
+    guard fields.count == 1, let key = fields.first?.key, key.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*/) != nil else {
+      return nil
+    }
+    return key
+  }
 
   /// Whether an object that begins here is not over at its line's end, but is at a later one's.
   private static func isPrettyPrinted(_ text: ArraySlice<UInt8>) -> Bool {

@@ -101,6 +101,7 @@ struct TrainCommand: ParsableCommand {
         folder: place.folder, baseName: options.modelStem, initialAdapter: initial),
       resume: resume)
     if recorded == nil { try place.write(record(settings)) }
+    if resume, trainer.step == 0 { writeError("no checkpoint was written yet: the run begins at its first step") }
     writeError(
       "\(training.training.count) examples (\(training.cutCount) cut, \(training.lossless) without loss left out), "
         + "\(training.validation.count) held out; \(trainer.adapter.parameterCount) parameters; "

@@ -25,6 +25,12 @@ struct TrainOutput {
       guard names.contains(Self.recordName) || names.contains(where: Self.isCheckpoint) else {
         throw ModelError(folder.path, reason: "has no run to resume: neither \(Self.recordName) nor a checkpoint")
       }
+      // To begin anew would replace it.
+      guard names.contains(where: Self.isCheckpoint) || !names.contains(Self.adapterNames[0]) else {
+        throw ModelError(
+          folder.path, reason: "has an adapter but no checkpoint to go on from; --overwrite trains another in its place"
+        )
+      }
     } else if !overwrite, !names.isEmpty {
       throw ModelError(
         folder.path,

@@ -53,6 +53,11 @@ import Testing
     ("array behind a mark", [0xEF, 0xBB, 0xBF] + Array("[\(line)]".utf8), ["JSON array", "jq"]),
     ("pretty-printed", Array("{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n".utf8), ["several lines", "jq"]),
     ("pretty-printed, first field on the first line", Array("{ \"text\": \"a\",\n  \"x\": {}\n}\n".utf8), ["jq"]),
+    ("rows in a field", Array("{\"data\": [\(line), \(line)]}".utf8), ["'data'", "jq -c '.data[]'"]),
+    (
+      "rows in a field, over lines", Array("{\n  \"data\": [\n    \(line)\n  ]\n}\n".utf8),
+      ["'data'", "jq -c '.data[]'"]
+    ),
     ("CSV", Array("instruction,input,output\nSay hi,,hi\nSay yo,,yo\n".utf8), ["CSV", "instruction,input,output"]),
     ("CSV with quotes", Array("\"prompt\";\"completion\"\r\n\"a\";\"b\"\r\n".utf8), ["CSV"]),
     ("TSV", Array("prompt\tcompletion\na\tb\n".utf8), ["CSV"]),

@@ -51,10 +51,21 @@ extension HTTPTests {
     }
 
     @Test(arguments: [0, 100])
-    func whatWasCutOffBeforeIsAnError(count: Int) throws {
+    func whatWasCutOffBeforeIsBrokenOff(count: Int) throws {
       let setting = try Setting()
       let id = try setting.add(1000)
       try setting.cut(id, to: count)
+      let client = try setting.server.client()
+      try client.send("GET /v1/files/\(id)/content HTTP/1.1\r\nHost: a\r\n\r\n")
+      #expect(try client.receiveHead().headers["content-length"] == "1000")
+      #expect(((try? client.receiveAll()) ?? []).count <= count)
+      #expect(setting.server.drains())
+    }
+
+    @Test func whatIsGoneIsAnError() throws {
+      let setting = try Setting()
+      let id = try setting.add(1000)
+      try FileManager.default.removeItem(at: setting.store.location(id))
       let response = try setting.server.client().get("/v1/files/\(id)/content")
       #expect(response.status == 500 && response.text.contains(id))
     }
