@@ -48,7 +48,7 @@ struct CheckpointFolder {
     let files = FileManager.default
     do {
       try? files.removeItem(at: partial)
-      try files.createDirectory(at: partial, withIntermediateDirectories: true)
+      try FolderAccess.create(partial)
       try adapter.write(to: partial)
       try adapter.writeMoments(to: partial.appending(path: Self.momentsFile))
       try writeFile(Self.state(progress, identity), to: partial.appending(path: Self.stateFile))

@@ -105,13 +105,7 @@ public final class Trainer: @unchecked Sendable {
       "hyperparameters": .object(hyperparameters.json), "base": .string(base.fingerprint),
       "compute": .string(compute.mode.rawValue), "data": .string(String(data.digest, radix: 16)),
     ]
-    if let folder = configuration.folder {
-      do {
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-      } catch {
-        throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
-      }
-    }
+    if let folder = configuration.folder { try FolderAccess.create(folder) }
     if let checkpoints {
       if resume {
         if let newest = checkpoints.resumableSteps.last { try restore(newest) }

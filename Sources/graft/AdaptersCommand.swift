@@ -29,7 +29,9 @@ private struct ListAdapters: ParsableCommand {
   @OptionGroup var options: DataOptions
 
   func run() throws {
-    for listing in try options.store().listings {
+    let folder = try DataFolder(URL(filePath: options.dataDir))
+    let database = try MetadataDatabase(folder)
+    for listing in try AdapterStore(dataFolder: folder, database: database, binding: .none).listings {
       for version in listing.record.versions {
         let isCurrent = version.number == listing.record.currentNumber
         let state = state(listing, version, isCurrent: isCurrent)
@@ -38,6 +40,11 @@ private struct ListAdapters: ParsableCommand {
             + "\t\(version.contentHash.prefix(12))\tbase \(version.base.prefix(12))\t"
             + version.targets.joined(separator: ","))
       }
+      if let warning = listing.warning { writeError("graft: '\(listing.record.name)': \(warning)") }
+    }
+    let unrecorded = try folder.unrecorded(in: database)
+    if !unrecorded.isEmpty {
+      writeError("graft: no record names \(unrecorded.summary); 'prune' deletes what none names")
     }
   }
 
@@ -55,6 +62,9 @@ private struct LoadAdapter: ParsableCommand {
 
   @OptionGroup var options: ModelOptions
 
+  @Option(help: "The id under which the server lists the base, which no adapter can have (default: the model's stem).")
+  var servedModelName: String = environment("SERVED_MODEL_NAME") ?? ""
+
   @Flag(help: "Keeps the adapter in a server's memory.")
   var pinned = false
 
@@ -69,13 +79,18 @@ private struct LoadAdapter: ParsableCommand {
   func run() throws {
     let folder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(folder)
+    // Before the base is prepared, which may take minutes.
+    let baseName = servedModelName.isEmpty ? options.modelStem : servedModelName
+    try AdapterStore(
+      dataFolder: folder, database: database, binding: .none, settings: .init(reservedNames: [baseName])
+    ).check(name: name)
     let source = try openCheckpoint(at: options.modelURL)
     let base = try openBase(source, options, ThreadPool(threads: options.threads))
     let store = try AdapterStore(
       dataFolder: folder, database: database,
       binding: .init(
         fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.compute)),
-      settings: .init(reservedNames: [options.modelStem]))
+      settings: .init(reservedNames: [baseName]))
     let url = URL(filePath: path).standardizedFileURL
     let record = try store.load(name: name, folder: url, origin: url.path, pinned: pinned ? true : nil)
     print("\(name)@\(record.currentNumber ?? 0)")
@@ -99,7 +114,12 @@ private struct RemoveAdapter: ParsableCommand {
 
 private struct PruneAdapters: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "prune", abstract: "Deletes old versions, and contents that nothing refers to; prints what went.")
+    commandName: "prune",
+    abstract: "Deletes old versions, and what no record of the database names; prints what went.",
+    discussion: """
+      Adapters, files and jobs that no record names stay until this command deletes them. It is also how to go on in a \
+      data folder whose database was lost: the adapters and files in it then go. --dry-run shows what would.
+      """)
 
   @OptionGroup var options: DataOptions
 
@@ -109,13 +129,27 @@ private struct PruneAdapters: ParsableCommand {
   @Flag(help: "Deletes names that are unloaded, too.")
   var unloaded = false
 
+  @Flag(help: "Only prints what would be deleted because no record names it.")
+  var dryRun = false
+
   func validate() throws {
     guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
   }
 
   func run() throws {
-    for dropped in try options.store().prune(keeping: keepVersions, unloaded: unloaded) {
+    let folder = try DataFolder(URL(filePath: options.dataDir))
+    if dryRun {
+      for contents in try MetadataDatabase.unrecorded(in: folder) { print("\(contents.kind) \(contents.name)") }
+      return
+    }
+    let database = try MetadataDatabase(folder, unknown: .takeOver)
+    let store = try AdapterStore(dataFolder: folder, database: database, binding: .none)
+    for dropped in try store.prune(keeping: keepVersions, unloaded: unloaded) {
       print("\(dropped.name)@\(dropped.version ?? 0)")
+    }
+    for contents in try folder.unrecorded(in: database) {
+      try folder.remove(contents)
+      print("\(contents.kind) \(contents.name)")
     }
   }
 }

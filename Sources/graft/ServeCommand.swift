@@ -125,6 +125,7 @@ struct ServeCommand: ParsableCommand {
     // Before anything is prepared: another server's folder is left alone.
     let dataFolder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(dataFolder)
+    try lookOver(dataFolder, database, logger)
     let loop = try EventLoop()
     let readiness = Readiness()
     let server = try HTTPServer(
@@ -163,6 +164,20 @@ struct ServeCommand: ParsableCommand {
     }
   }
 
+  /// Tells what is odd in the data folder, and was left as it is.
+  private func lookOver(_ folder: DataFolder, _ database: MetadataDatabase, _ logger: Logger) throws {
+    if let exposure = folder.exposure {
+      logger.warning(
+        "others may read the data folder", metadata: ["path": .string(folder.url.path), "reason": .string(exposure)])
+    }
+    let unrecorded = try folder.unrecorded(in: database)
+    if !unrecorded.isEmpty {
+      logger.warning(
+        "no record names some of what is stored; 'graft adapters prune' would delete it",
+        metadata: ["stored": .string(unrecorded.summary)])
+    }
+  }
+
   /// Loads the model and the adapters, and lets requests in.
   private func start(
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
@@ -184,6 +199,11 @@ struct ServeCommand: ParsableCommand {
       logger: logger)
     for (name, reason) in try store.scan() {
       logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
+    }
+    for listing in store.listings {
+      guard let warning = listing.warning else { continue }
+      logger.warning(
+        "adapter's name", metadata: ["name": .string(listing.record.name), "reason": .string(warning)])
     }
     let engine = Engine(
       transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,

@@ -26,11 +26,7 @@ public struct AdapterContents: Sendable {
   public init(dataFolder: URL, sizeLimit: Int) throws {
     folder = dataFolder.appending(path: "adapters")
     self.sizeLimit = sizeLimit
-    do {
-      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    } catch {
-      throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
-    }
+    try FolderAccess.create(folder)
   }
 
   public func location(_ hash: String) -> URL { folder.appending(path: hash) }
@@ -57,7 +53,7 @@ public struct AdapterContents: Sendable {
   /// An empty folder to put an adapter's files into.
   public func makeStaging() throws -> URL {
     let url = folder.appending(path: Self.stagingPrefix + UUID().uuidString)
-    guard mkdir(url.path, 0o755) == 0 else {
+    guard mkdir(url.path, 0o700) == 0 else {
       throw ModelError(url.path, reason: "cannot be created: \(MappedFile.describe(errno))")
     }
     return url
@@ -110,21 +106,22 @@ public struct AdapterContents: Sendable {
   /// Removes a folder that was staged, or is to go.
   public func discard(_ folder: URL) { try? FileManager.default.removeItem(at: folder) }
 
-  /// Removes unfinished folders, contents that are not in `hashes`, and what preparing the others has left; leaves what
-  /// was not made here.
-  public func removeOrphans(keeping hashes: Set<String>) {
-    remove(in: folder) { name in
-      name.hasPrefix(Self.stagingPrefix) || (Self.isHash(name) && !hashes.contains(name))
-    }
-    for hash in hashes { remove(in: location(hash), where: AdapterPreparer.isLeftover) }
+  /// Removes folders that a process which has ended was still filling. Contents stay, whoever knows of them.
+  public func removeUnfinished() {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    where name.hasPrefix(Self.stagingPrefix) { discard(folder.appending(path: name)) }
   }
 
-  private func remove(in folder: URL, where isOrphan: (String) -> Bool) {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    for name in names where isOrphan(name) { discard(folder.appending(path: name)) }
+  /// Removes what preparing an adapter has left beside its files.
+  /// - Returns: whether the contents are there at all
+  public func removeLeftovers(of hash: String) -> Bool {
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: location(hash).path) else { return false }
+    for name in names where AdapterPreparer.isLeftover(name) { discard(location(hash).appending(path: name)) }
+    return true
   }
 
-  private static func isHash(_ name: String) -> Bool {
+  /// Whether a name is that of contents.
+  public static func isHash(_ name: String) -> Bool {
     name.utf8.count == 64
       && name.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
   }

@@ -14,6 +14,10 @@ public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible 
     case damaged
     /// The memory for adapters is taken by requests that run, and by pinned ones.
     case overBudget
+    /// The request's own time was over.
+    case timedOut
+    /// Too many requests wait.
+    case queueFull
     /// The data folder cannot be read or written.
     case storage
   }

@@ -7,7 +7,8 @@ public import Foundation
 #endif
 
 /// A file that appears under its name whole or not at all, and then survives a power loss: it is written under a
-/// temporary name in the same folder, synced, renamed, and the folder synced.
+/// temporary name in the same folder, synced, renamed, and the folder synced. Others may read it where they may read its
+/// folder.
 public final class AtomicFile {
   public let url: URL
   private let temporary: String
@@ -23,7 +24,7 @@ public final class AtomicFile {
     temporary = template.withUnsafeBufferPointer { buffer in
       String(decoding: buffer.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
-    _ = fchmod(descriptor, 0o644)
+    _ = fchmod(descriptor, 0o600 | (0o044 & FolderAccess.bits(of: url.deletingLastPathComponent())))
   }
 
   deinit {

@@ -59,11 +59,8 @@ public struct BaseStore: Sendable {
   }
 
   private func createFolder() throws {
-    do {
-      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    } catch {
-      throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
-    }
+    try FolderAccess.createPrivate(folder.deletingLastPathComponent())
+    try FolderAccess.create(folder)
   }
 
   // MARK: the source's hash
@@ -110,7 +107,9 @@ public struct BaseStore: Sendable {
       file.prepared == prepared
         || [path, folder.appending(path: file.prepared).path].allSatisfy(FileManager.default.fileExists)
     }
-    try? JSONEncoder().encode(kept).write(to: index, options: .atomic)
+    guard let text = try? JSONEncoder().encode(kept), let file = try? AtomicFile(index) else { return }
+    guard (try? text.withUnsafeBytes({ try file.write($0) })) != nil else { return }
+    try? file.finish()
   }
 
   private static func hash(_ file: URL) throws -> String {
@@ -132,7 +131,7 @@ public struct BaseStore: Sendable {
 
 /// Runs `body` while this process holds an advisory lock on a file; waits for another that holds it.
 private func withFileLock<Value>(_ url: URL, _ body: () throws -> Value) throws -> Value {
-  let descriptor = open(url.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+  let descriptor = open(url.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
   guard descriptor >= 0 else { throw ModelError(url.path, reason: String(cString: strerror(errno))) }
   defer { close(descriptor) }
   while flock(descriptor, LOCK_EX) != 0 {

@@ -3,75 +3,142 @@ internal import Model
 /// The adapters in memory under a budget: a value without threads or files.
 ///
 /// An adapter counts for as long as anybody holds it. Taking one out of the cache therefore gives nothing back while a
-/// request runs with it, and such ones are left where they are.
+/// request runs with it, and such ones are left where they are. No operation takes longer the more adapters there are,
+/// but for those that are in use.
 struct AdapterCache {
-  private struct Slot {
-    /// `nil` once it was taken out while a request still held it.
-    var adapter: Adapter?
-    weak var living: Adapter?
+  private struct Loose {
+    weak var adapter: Adapter?
     let bytes: Int
-    var lastUse: UInt64
   }
 
   let budget: Int
-  private var slots: [String: Slot] = [:]
-  private var clock: UInt64 = 0
+  /// Those that stay when their users are done.
+  private var kept: [String: Adapter] = [:]
+  private var keptBytes = 0
+  /// Those that were taken out, or never kept, while a request still held them.
+  private var loose: [String: Loose] = [:]
+  /// Those that are kept and may leave.
+  private var order = RecencyList()
+  private var pinned: Set<String> = []
+  /// Bytes set aside for adapters that are being read.
+  private var reservations: [String: Int] = [:]
 
   init(budget: Int) { self.budget = budget }
 
   /// Bytes of all adapters that are alive.
-  var bytes: Int { slots.values.reduce(0) { $0 + ($1.living == nil ? 0 : $1.bytes) } }
+  var bytes: Int { loose.values.reduce(keptBytes) { $0 + ($1.adapter == nil ? 0 : $1.bytes) } }
 
   /// How many are alive.
-  var count: Int { slots.values.count { $0.living != nil } }
+  var count: Int { loose.values.reduce(kept.count) { $0 + ($1.adapter == nil ? 0 : 1) } }
 
-  func contains(_ hash: String) -> Bool { slots[hash]?.living != nil }
+  func contains(_ hash: String) -> Bool { living(hash) != nil }
+
+  private func living(_ hash: String) -> Adapter? { kept[hash] ?? loose[hash]?.adapter }
 
   /// The adapter if it is alive, as the most recently used from now on.
   /// - Parameter keeping: whether it is to stay here when its users are done
   mutating func use(_ hash: String, keeping: Bool = true) -> Adapter? {
-    guard let adapter = slots[hash]?.living else { return nil }
-    clock += 1
-    slots[hash]?.lastUse = clock
-    if keeping { slots[hash]?.adapter = adapter }
+    guard let adapter = living(hash) else { return nil }
+    if kept[hash] != nil {
+      if !pinned.contains(hash) { order.touch(hash) }
+    } else if keeping {
+      keep(adapter, hash)
+    }
     return adapter
   }
 
+  /// Takes in an adapter, in the place of its reservation.
   /// - Parameter keeping: false only counts it for as long as others hold it
   mutating func insert(_ adapter: Adapter, hash: String, keeping: Bool = true) {
-    clock += 1
-    slots[hash] = Slot(adapter: keeping ? adapter : nil, living: adapter, bytes: adapter.bytes, lastUse: clock)
+    reservations[hash] = nil
+    if keeping { keep(adapter, hash) } else { loose[hash] = Loose(adapter: adapter, bytes: adapter.bytes) }
+  }
+
+  private mutating func keep(_ adapter: Adapter, _ hash: String) {
+    loose[hash] = nil
+    keptBytes += adapter.bytes - (kept[hash]?.bytes ?? 0)
+    kept[hash] = adapter
+    if !pinned.contains(hash) { order.touch(hash) }
   }
 
   /// Takes an adapter out.
   /// - Returns: the adapter, so that the caller can let go of it where that disturbs nobody
   mutating func drop(_ hash: String) -> Adapter? {
-    guard let adapter = slots[hash]?.adapter else { return nil }
-    slots[hash]?.adapter = nil
+    guard let adapter = kept.removeValue(forKey: hash) else { return nil }
+    keptBytes -= adapter.bytes
+    order.remove(hash)
+    loose = loose.filter { $0.value.adapter != nil }
+    loose[hash] = Loose(adapter: adapter, bytes: adapter.bytes)
     return adapter
   }
 
-  /// Takes out least recently used adapters that nobody holds, until `bytes` more fit into the budget.
-  /// - Parameter pinned: hashes of those that stay
-  /// - Returns: what was taken out, for the caller to let go of, and whether `bytes` fit then
-  mutating func makeRoom(for bytes: Int, pinned: Set<String>) -> (evicted: [Adapter], fits: Bool) {
-    slots = slots.filter { $0.value.living != nil }
-    var used = self.bytes
-    if used <= budget - bytes { return ([], true) }
-    var evicted: [Adapter] = []
-    for hash in slots.keys.sorted(by: { lastUse($0) < lastUse($1) }) {
-      if used <= budget - bytes { break }
-      guard !pinned.contains(hash), isUnused(hash), let slot = slots.removeValue(forKey: hash) else { continue }
-      used -= slot.bytes
-      if let adapter = slot.adapter { evicted.append(adapter) }
+  /// Whether these contents stay here whatever else wants in.
+  mutating func pin(_ hash: String, _ isPinned: Bool) {
+    if isPinned {
+      pinned.insert(hash)
+      order.remove(hash)
+    } else if pinned.remove(hash) != nil, kept[hash] != nil {
+      order.touch(hash)
     }
-    return (evicted, used <= budget - bytes)
   }
 
-  private func lastUse(_ hash: String) -> UInt64 { slots[hash]?.lastUse ?? 0 }
+  /// Sets bytes aside until the adapter comes or the reservation is given up.
+  mutating func reserve(_ bytes: Int, for hash: String) { reservations[hash] = bytes }
+
+  mutating func giveUpReservation(of hash: String) { reservations[hash] = nil }
+
+  /// Takes out least recently used adapters that nobody holds, until `bytes` more fit into the budget; none if even all
+  /// of them would not be enough.
+  /// - Parameter spared: hashes of those that stay
+  /// - Returns: what was taken out, for the caller to let go of, and whether `bytes` fit now
+  mutating func makeRoom(for bytes: Int, sparing spared: Set<String> = []) -> (evicted: [Adapter], fits: Bool) {
+    loose = loose.filter { $0.value.adapter != nil }
+    var missing = excess(with: bytes)
+    if missing <= 0 { return ([], true) }
+    var leaving: [String] = []
+    var next = order.next(after: nil)
+    while missing > 0, let hash = next {
+      next = order.next(after: hash)
+      guard !spared.contains(hash), isUnused(hash), let adapter = kept[hash] else { continue }
+      leaving.append(hash)
+      missing -= adapter.bytes
+    }
+    guard missing <= 0 else { return ([], false) }
+    var evicted: [Adapter] = []
+    for hash in leaving {
+      guard let adapter = kept.removeValue(forKey: hash) else { continue }
+      keptBytes -= adapter.bytes
+      order.remove(hash)
+      evicted.append(adapter)
+    }
+    return (evicted, true)
+  }
+
+  /// Those in use that would have to leave, beside all that are not, for `bytes` more to fit: the least recently used.
+  mutating func obstacles(to bytes: Int, sparing spared: Set<String>) -> Set<String> {
+    var missing = excess(with: bytes)
+    var obstacles: Set<String> = []
+    var inUse: [String] = []
+    var next = order.next(after: nil)
+    while let hash = next {
+      next = order.next(after: hash)
+      if spared.contains(hash) { continue }
+      if isUnused(hash) { missing -= kept[hash]?.bytes ?? 0 } else { inUse.append(hash) }
+    }
+    for hash in inUse where missing > 0 {
+      obstacles.insert(hash)
+      missing -= kept[hash]?.bytes ?? 0
+    }
+    return obstacles
+  }
+
+  /// By how many bytes the budget would be exceeded with so many more.
+  private func excess(with bytes: Int) -> Int {
+    self.bytes + reservations.values.reduce(0, +) + bytes - budget
+  }
 
   private mutating func isUnused(_ hash: String) -> Bool {
-    guard slots[hash]?.adapter != nil else { return false }
-    return isKnownUniquelyReferenced(&slots[hash]!.adapter)
+    guard kept[hash] != nil else { return false }
+    return isKnownUniquelyReferenced(&kept[hash]!)
   }
 }

@@ -65,4 +65,6 @@ public struct AdapterListing: Sendable {
   /// The current version's.
   public var state: AdapterState
   public var versionStates: [Int: AdapterState]
+  /// What is wrong with the name though it can be used; `nil` for nothing.
+  public var warning: String?
 }

@@ -2,36 +2,61 @@ import Foundation
 public import Model
 import Synchronization
 
+/// A request's wait for its adapters.
+public struct AdapterWait: Sendable {
+  fileprivate let id: UInt64
+  fileprivate weak var store: AdapterStore?
+
+  /// Ends it without an answer, for a client that is gone.
+  public func cancel() { store?.cancel(id) }
+}
+
 extension AdapterStore {
   /// Gets the adapters that a request names, from the data folder where they are not in memory. Whoever wants the same
-  /// contents waits for one and the same reading.
-  /// - Parameter completion: called with the adapters in the order of `references`; before this returns and on the
-  ///   caller's thread if all are in memory or one cannot be had, else on the loader's thread
+  /// contents waits for one and the same reading. Where adapters in use leave no room, all wait side by side, in the
+  /// order in which they came, each for `settings.patience` from now at most.
+  /// - Parameters:
+  ///   - timeout: the request's own, from now
+  ///   - places: where it counts as waiting while it does
+  ///   - completion: called once, unless the wait is cancelled, with the adapters in the order of `references`; before
+  ///     this returns and on the caller's thread if all are in memory or one cannot be had, else on another
+  /// - Returns: `nil` if it was answered
+  @discardableResult
   public func acquire(
-    _ references: [AdapterReference], then completion: @Sendable @escaping (Result<[Adapter], AdapterError>) -> Void
-  ) {
-    let gathering = Gathering(count: references.count, completion)
-    var missing: [(index: Int, version: AdapterVersion, reading: Bool)] = []
+    _ references: [AdapterReference], timeout: Duration? = nil, places: (any WaitingPlaces)? = nil,
+    then completion: @Sendable @escaping (Result<[Adapter], AdapterError>) -> Void
+  ) -> AdapterWait? {
+    let now = ContinuousClock.now
+    let versions: [AdapterVersion]
     do throws(AdapterError) {
-      try state.withLock { state throws(AdapterError) in
+      let found = try state.withLock { state throws(AdapterError) in
         let versions = try references.map { reference throws(AdapterError) in try version(reference, state) }
-        for (index, version) in versions.enumerated() {
-          let hash = version.contentHash
-          if let adapter = state.cache.use(hash) {
-            gathering.set(index, adapter)
-          } else {
-            missing.append((index, version, state.waiting[hash] == nil))
-            state.waiting[hash, default: []].append { gathering.receive($0, at: index) }
-          }
-        }
+        return (versions, state.adapters(versions))
       }
+      if let adapters = found.1 {
+        completion(.success(adapters))
+        return nil
+      }
+      versions = found.0
     } catch {
-      return completion(.failure(error))
+      completion(.failure(error))
+      return nil
     }
-    for entry in missing where entry.reading {
-      loader.async { [self] in bring(entry.version) }
+    if let refusal = places?.takePlace() {
+      completion(.failure(AdapterError(.queueFull, refusal.message)))
+      return nil
     }
-    gathering.finishIfComplete()
+    let (id, step) = state.withLock { state in
+      state.waiterCount += 1
+      state.waiters.append(
+        AdapterWaiter(
+          id: state.waiterCount, versions: versions, hashes: Set(versions.map(\.contentHash)),
+          patience: now + settings.patience, deadline: timeout.map { now + $0 }, places: places,
+          completion: completion, held: Array(repeating: nil, count: versions.count)))
+      return (state.waiterCount, state.advance(now: now))
+    }
+    perform(step)
+    return step.answers.contains { $0.waiter.id == id } ? nil : AdapterWait(id: id, store: self)
   }
 
   /// `acquire`, waiting for the outcome. Not for the event loop.
@@ -49,7 +74,7 @@ extension AdapterStore {
 
   private func version(_ reference: AdapterReference, _ state: State) throws(AdapterError) -> AdapterVersion {
     let name = reference.name
-    guard let record = state.records[name], record.isLoaded, let current = record.current else {
+    guard let record = state.registry[name], record.isLoaded, let current = record.current else {
       throw AdapterError(.unknownName, "no adapter is called '\(name)'")
     }
     var version = current
@@ -65,52 +90,67 @@ extension AdapterStore {
     return version
   }
 
-  /// Reads contents into memory and hands them to all who wait for them. On the loader's thread.
-  private func bring(_ version: AdapterVersion) {
+  // MARK: waiting
+
+  fileprivate func cancel(_ id: UInt64) {
+    let (waiter, step) = state.withLock { state in (state.remove(waiter: id), state.advance(now: .now)) }
+    waiter?.places?.leavePlace()
+    perform(step)
+  }
+
+  /// Lets those who wait have what a change has made possible.
+  func advance() { perform(state.withLock { $0.advance(now: .now) }) }
+
+  private func perform(_ step: AdapterWaitingStep) {
+    for version in step.reads {
+      loader.async { [self] in read(version) }
+    }
+    step.answer()
+    if step.needsTick { tick() }
+  }
+
+  /// Nobody tells when a request lets go of an adapter, so it is looked at again after a moment.
+  private func tick() {
+    let isFirst = state.withLock { state in
+      defer { state.isTicking = true }
+      return !state.isTicking
+    }
+    guard isFirst else { return }
+    ticker.asyncAfter(deadline: .now() + .milliseconds(5)) { [weak self] in
+      guard let self else { return }
+      state.withLock { $0.isTicking = false }
+      advance()
+    }
+  }
+
+  /// Reads contents that somebody waits for into memory. On the loader's thread.
+  private func read(_ version: AdapterVersion) {
     let hash = version.contentHash
-    var outcome: Result<Adapter, AdapterError>
-    do throws(AdapterError) { outcome = .success(try read(version)) } catch { outcome = .failure(error) }
-    let waiting = state.withLock { state in
-      if case .success(let adapter) = outcome {
-        // Another reading may have ended meanwhile: registering reads too.
-        if let living = state.cache.use(hash) {
-          outcome = .success(living)
-        } else {
-          let isKnown = state.records.values.contains { record in
-            record.isLoaded && record.versions.contains { $0.contentHash == hash }
-          }
-          state.cache.insert(adapter, hash: hash, keeping: isKnown)
-        }
-        state.damages[hash] = nil
-      } else if case .failure(let error) = outcome, error.kind == .damaged {
-        state.damages[hash] = error.description
-      }
-      return state.waiting.removeValue(forKey: hash) ?? []
-    }
-    for callback in waiting { callback(outcome) }
-  }
-
-  private func read(_ version: AdapterVersion) throws(AdapterError) -> Adapter {
-    try makeRoom(for: version.memoryBytes, patience: settings.patience)
-    let adapter: Adapter
+    guard state.withLock({ $0.isReadingWanted(hash) }) else { return advance() }
     do {
-      let hash = version.contentHash
-      adapter = try open(contents.location(hash), hash: hash) { try contents.verify(hash) }
+      let adapter = try open(contents.location(hash), hash: hash) { try contents.verify(hash) }
+      perform(state.withLock { $0.received(adapter, hash, now: .now) })
     } catch {
-      throw AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)")
+      let failure = AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)")
+      perform(state.withLock { $0.failed(failure, hash, now: .now) })
     }
-    if adapter.bytes > version.memoryBytes { try makeRoom(for: adapter.bytes, patience: settings.patience) }
-    return adapter
   }
 
-  /// Evicts until so many bytes fit, and waits for requests to end where that is not enough. Not for the event loop.
-  /// - Parameter patience: how long to wait
-  func makeRoom(for bytes: Int, patience: Duration) throws(AdapterError) {
+  // MARK: registering
+
+  /// Evicts until so many bytes fit, sets them aside, and waits for requests to end where evicting is not enough. Not
+  /// for the event loop.
+  /// - Parameter patience: how long to wait; with none, requests that wait already come first
+  func makeRoom(for bytes: Int, of hash: String, patience: Duration) throws(AdapterError) {
     let deadline = ContinuousClock.now + patience
     while true {
       // What is evicted goes here, outside the lock; its memory is about to be used again.
       let (_, fits, used) = state.withLock { state in
-        let (evicted, fits) = state.cache.makeRoom(for: bytes, pinned: pinned(state))
+        guard patience > .zero || state.waiters.allSatisfy(\.hasMemory) else {
+          return ([Adapter](), false, state.cache.bytes)
+        }
+        let (evicted, fits) = state.cache.makeRoom(for: bytes)
+        if fits { state.cache.reserve(bytes, for: hash) }
         return (evicted, fits, state.cache.bytes)
       }
       if fits { return }
@@ -125,48 +165,13 @@ extension AdapterStore {
   }
 }
 
-/// The adapters of one request as they come in.
-private final class Gathering: Sendable {
-  private struct State {
-    var adapters: [Adapter?]
-    var isOver = false
-  }
-
-  private let state: Mutex<State>
-  private let completion: @Sendable (Result<[Adapter], AdapterError>) -> Void
-
-  init(count: Int, _ completion: @Sendable @escaping (Result<[Adapter], AdapterError>) -> Void) {
-    state = Mutex(State(adapters: Array(repeating: nil, count: count)))
-    self.completion = completion
-  }
-
-  func set(_ index: Int, _ adapter: Adapter) { state.withLock { $0.adapters[index] = adapter } }
-
-  func receive(_ result: Result<Adapter, AdapterError>, at index: Int) {
-    switch result {
-    case .success(let adapter):
-      state.withLock { if !$0.isOver { $0.adapters[index] = adapter } }
-      finishIfComplete()
-    case .failure(let error):
-      let isFirst = state.withLock { state in
-        defer {
-          state.isOver = true
-          state.adapters = []
-        }
-        return !state.isOver
-      }
-      if isFirst { completion(.failure(error)) }
+extension AdapterStore.State {
+  /// The adapters of these versions if all are in memory and none is what somebody waits for.
+  fileprivate mutating func adapters(_ versions: [AdapterVersion]) -> [Adapter]? {
+    guard versions.allSatisfy({ !obstacles.contains($0.contentHash) && cache.contains($0.contentHash) }) else {
+      return nil
     }
-  }
-
-  func finishIfComplete() {
-    let adapters: [Adapter]? = state.withLock { state in
-      let found = state.adapters.compactMap(\.self)
-      guard !state.isOver, found.count == state.adapters.count else { return nil }
-      state.isOver = true
-      state.adapters = []
-      return found
-    }
-    if let adapters { completion(.success(adapters)) }
+    let adapters = versions.compactMap { cache.use($0.contentHash) }
+    return adapters.count == versions.count ? adapters : nil
   }
 }

@@ -38,7 +38,7 @@ extension AdapterStore {
   /// Takes the name away until it is loaded again; requests that run with the adapter keep it.
   public func unload(name: String) throws(AdapterError) {
     try exclusively { () throws(AdapterError) in
-      guard var record = state.withLock({ $0.records[name] }), record.isLoaded else {
+      guard var record = state.withLock({ $0.registry[name] }), record.isLoaded else {
         throw AdapterError(.unknownName, "no adapter is called '\(name)'")
       }
       record.isLoaded = false
@@ -51,7 +51,7 @@ extension AdapterStore {
   /// the newest that is left takes its place. Numbers are not given again.
   public func remove(name: String, version number: Int? = nil) throws(AdapterError) {
     try exclusively { () throws(AdapterError) in
-      guard var record = state.withLock({ $0.records[name] }), !record.versions.isEmpty else {
+      guard var record = state.withLock({ $0.registry[name] }), !record.versions.isEmpty else {
         throw AdapterError(.unknownName, "no adapter is called '\(name)'")
       }
       guard number == nil || record.version(number ?? 0) != nil else {
@@ -74,7 +74,8 @@ extension AdapterStore {
   public func prune(keeping count: Int, unloaded: Bool = false) throws(AdapterError) -> [AdapterReference] {
     try exclusively { () throws(AdapterError) in
       var dropped: [AdapterReference] = []
-      for old in state.withLock({ Array($0.records.values) }).sorted(by: { $0.name < $1.name }) {
+      for name in state.withLock({ $0.registry.allNames }).sorted() {
+        guard let old = state.withLock({ $0.registry[name] }) else { continue }
         var record = old
         if unloaded, !record.isLoaded {
           record.versions = []
@@ -90,11 +91,10 @@ extension AdapterStore {
     }
   }
 
-  func check(name: String) throws(AdapterError) {
-    guard AdapterName.isValid(name) else {
-      throw AdapterError(
-        .badName,
-        "'\(name)' is no adapter name: letters, digits and . _ / : - are allowed, and no ':number' at its end")
+  /// - Throws: `AdapterError` for a name that no adapter can have
+  public func check(name: String) throws(AdapterError) {
+    if let problem = AdapterName.problem(name) {
+      throw AdapterError(.badName, "'\(name.prefix(AdapterName.maxLength))' is no adapter name: \(problem)")
     }
     guard !settings.reservedNames.contains(name) else { throw AdapterError(.badName, "'\(name)' is the base's name") }
   }
@@ -111,7 +111,7 @@ extension AdapterStore {
     _ name: String, _ source: URL, origin: String?, pinned: Bool? = nil, identity: String? = nil
   ) throws(AdapterError) -> AdapterRecord {
     let (adapter, hash, fileBytes) = try store(source, name: name)
-    let old = state.withLock { $0.records[name] }
+    let old = state.withLock { $0.registry[name] }
     var record =
       old
       ?? AdapterRecord(name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false)
@@ -130,10 +130,16 @@ extension AdapterStore {
     record.isPinned = pinned ?? record.isPinned
     Self.prune(&record, keeping: settings.versionsKept)
     let isKept = try admit(adapter, hash: hash, name: name, isPinned: record.isPinned)
-    try commit(record, mark: identity.map { AdapterFolderMark(identity: $0, contentHash: hash) }) { state in
-      if state.cache.use(hash, keeping: isKept) == nil { state.cache.insert(adapter, hash: hash, keeping: isKept) }
-      state.refusals[name] = nil
-      state.damages[hash] = nil
+    do {
+      try commit(record, mark: identity.map { AdapterFolderMark(identity: $0, contentHash: hash) }) { state in
+        if state.cache.use(hash, keeping: isKept) == nil { state.cache.insert(adapter, hash: hash, keeping: isKept) }
+        state.registry.refuse(name, reason: nil)
+        state.damages[hash] = nil
+        state.sizes[hash] = adapter.bytes
+      }
+    } catch {
+      state.withLock { $0.cache.giveUpReservation(of: hash) }
+      throw error
     }
     return record
   }
@@ -156,6 +162,11 @@ extension AdapterStore {
     (hash, bytes) = try storing { try contents.copy(from: source, to: staging) }
     let adapter: Adapter
     do { adapter = try open(staging, hash: hash) } catch { throw refused(error) }
+    if state.withLock({ $0.registry.isEmpty }) {
+      // So that a database without names beside contents is known to have lost them.
+      try commit(
+        AdapterRecord(name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false))
+    }
     try storing { try contents.adopt(staging, hash: hash) }
     return (adapter, hash, bytes)
   }
@@ -170,11 +181,7 @@ extension AdapterStore {
           + "for all (see --adapter-memory)")
     }
     if isPinned {
-      let others = state.withLock { state in
-        state.records.values.filter { $0.isPinned && isServed($0) && $0.name != name }
-          .reduce(into: [String: Int]()) { $0[$1.current?.contentHash ?? ""] = $1.current?.memoryBytes }
-      }
-      let sum = others.filter { $0.key != hash }.values.reduce(adapter.bytes, +)
+      let sum = adapter.bytes + state.withLock { $0.registry.pinnedBytes(besides: name, hash) }
       guard sum <= settings.memory else {
         throw AdapterError(
           .refused,
@@ -184,7 +191,7 @@ extension AdapterStore {
     }
     if state.withLock({ $0.cache.contains(hash) }) { return true }
     do throws(AdapterError) {
-      try makeRoom(for: adapter.bytes, patience: isPinned ? settings.patience : .zero)
+      try makeRoom(for: adapter.bytes, of: hash, patience: isPinned ? settings.patience : .zero)
       return true
     } catch {
       if isPinned { throw error }
@@ -196,18 +203,24 @@ extension AdapterStore {
   func commit(
     _ record: AdapterRecord, mark: AdapterFolderMark? = nil, _ change: (inout State) -> Void = { _ in }
   ) throws(AdapterError) {
-    let old = state.withLock { $0.records[record.name] }
+    let old = state.withLock { $0.registry[record.name] }
     if old != record || mark != nil { try storing { try database.save(record, mark: mark) } }
     // What is dropped goes here, outside the lock.
     let (_, orphans) = state.withLock { state in
-      state.records[record.name] = record
+      let orphans = state.registry.set(record)
       change(&state)
-      let hashes = Set((old?.versions ?? []).map(\.contentHash))
-      let dropped = hashes.filter { !Self.isWanted($0, state) }.compactMap { state.cache.drop($0) }
-      let kept = Set(state.records.values.flatMap { $0.versions.map(\.contentHash) })
-      return (dropped, hashes.subtracting(kept))
+      let former = Set((old?.versions ?? []).map(\.contentHash))
+      for hash in former.union(record.versions.map(\.contentHash)) {
+        state.cache.pin(hash, state.registry.isPinned(hash))
+      }
+      for hash in orphans {
+        state.damages[hash] = nil
+        state.sizes[hash] = nil
+      }
+      return (former.filter { !state.registry.isWanted($0) }.compactMap { state.cache.drop($0) }, orphans)
     }
     for hash in orphans { contents.remove(hash) }
+    advance()
   }
 
   private static func prune(_ record: inout AdapterRecord, keeping count: Int) {

@@ -17,11 +17,11 @@ extension AdapterStore {
           try exclusively { () throws(AdapterError) in try scan(name, in: folder, mark: marks[name]) }
         } catch {
           refused.append((name, error.description))
-          state.withLock { $0.refusals[name] = error.description }
+          state.withLock { $0.registry.refuse(name, reason: error.description) }
         }
       }
     }
-    for record in served where record.isPinned {
+    for record in served(after: nil, limit: nil).elements where record.isPinned {
       do throws(AdapterError) { _ = try acquireWaiting([AdapterReference(name: record.name)]) } catch {
         refused.append((record.name, error.description))
       }
@@ -30,11 +30,12 @@ extension AdapterStore {
   }
 
   private func scan(_ name: String, in folder: AdapterFolder, mark: AdapterFolderMark?) throws(AdapterError) {
-    try check(name: name)
+    let known = state.withLock { $0.registry[name] }
+    // A name that was given before the rules were as they are keeps what it has.
+    if known?.current == nil { try check(name: name) }
     let source = try folder.confined(name)
     let identity = AdapterFolder.identity(of: source)
     if let mark, !identity.isEmpty, mark.identity == identity { return }
-    let known = state.withLock { $0.records[name] }
     if let known, let hash = try? contents.hash(of: source).hash,
       !known.isLoaded || mark?.contentHash == hash || known.versions.contains(where: { $0.contentHash == hash })
     {
@@ -43,6 +44,7 @@ extension AdapterStore {
       }
       return
     }
+    try check(name: name)
     try register(name, source, origin: source.path, identity: identity)
   }
 }

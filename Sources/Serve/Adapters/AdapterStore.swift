@@ -56,13 +56,20 @@ public final class AdapterStore: Sendable {
   }
 
   struct State {
-    var records: [String: AdapterRecord]
+    var registry: AdapterRegistry
     var cache: AdapterCache
-    /// Why a folder under `--adapters`, or contents in the data folder, cannot be used; by name, or by hash.
-    var refusals: [String: String] = [:]
+    /// Why contents in the data folder cannot be used, by their hash.
     var damages: [String: String] = [:]
-    /// Who waits for contents that are being read.
-    var waiting: [String: [@Sendable (Result<Adapter, AdapterError>) -> Void]] = [:]
+    /// Who waits for adapters, in the order of coming.
+    var waiters: [AdapterWaiter] = []
+    var waiterCount: UInt64 = 0
+    /// Contents that are being read, or will be.
+    var reading: Set<String> = []
+    /// Bytes in memory of contents that were read, which may not be those recorded for another compute mode.
+    var sizes: [String: Int] = [:]
+    /// Adapters in use that take the memory that the first of those who wait needs: who asks for one comes after it.
+    var obstacles: Set<String> = []
+    var isTicking = false
   }
 
   /// Where adapters are read from when they are loaded by path.
@@ -76,10 +83,11 @@ public final class AdapterStore: Sendable {
   let writing = Mutex(())
   /// Reads contents that requests wait for, one after the other.
   let loader = BackgroundQueue(label: "adapter loader", niceness: 4)
+  let ticker = DispatchQueue(label: "adapters waited for")
   private let dataFolder: DataFolder
   private let logger: Logger
 
-  /// Reads what is known, and removes contents that nothing refers to. Nothing is loaded yet: `scan` does that.
+  /// Reads what is known. Nothing is loaded yet: `scan` does that.
   /// - Parameter logger: told of adapters that have to be prepared again, or cannot be
   /// - Throws: `ModelError` naming the file or folder that cannot be used
   public init(
@@ -94,88 +102,14 @@ public final class AdapterStore: Sendable {
     self.folder = folder.map(AdapterFolder.init)
     contents = try AdapterContents(dataFolder: dataFolder.url, sizeLimit: settings.sizeLimit)
     let records = try database.adapters()
-    let hashes = Set(records.flatMap { $0.versions.map(\.contentHash) })
-    contents.removeOrphans(keeping: hashes)
+    contents.removeUnfinished()
     var known = State(
-      records: Dictionary(uniqueKeysWithValues: records.map { ($0.name, $0) }),
-      cache: AdapterCache(budget: settings.memory))
-    for hash in hashes where !contents.exists(hash) { known.damages[hash] = "its stored contents are missing" }
+      registry: AdapterRegistry(records, binding: binding), cache: AdapterCache(budget: settings.memory))
+    for hash in known.registry.hashes {
+      if !contents.removeLeftovers(of: hash) { known.damages[hash] = "its stored contents are missing" }
+      if known.registry.isPinned(hash) { known.cache.pin(hash, true) }
+    }
     state = Mutex(known)
-  }
-
-  // MARK: lookups
-
-  /// The record that a request would find.
-  public subscript(name: String) -> AdapterRecord? {
-    state.withLock { state in
-      guard let record = state.records[name], isServed(record) else { return nil }
-      return record
-    }
-  }
-
-  /// What requests may name, in the order of the names.
-  public var served: [AdapterRecord] {
-    state.withLock { state in state.records.values.filter(isServed) }.sorted { $0.name < $1.name }
-  }
-
-  /// Every name that is known or was refused, in order.
-  public var listings: [AdapterListing] {
-    state.withLock { state in
-      let refused = state.refusals.keys.filter { (state.records[$0]?.versions ?? []).isEmpty }
-      let known = state.records.values.filter { !$0.versions.isEmpty }.map(\.name)
-      return (known + refused).compactMap { listing($0, state) }
-    }.sorted { $0.record.name < $1.record.name }
-  }
-
-  public func listing(_ name: String) -> AdapterListing? { state.withLock { listing(name, $0) } }
-
-  /// Bytes and number of the adapters in memory, those that requests alone still hold among them.
-  public var memoryInUse: (bytes: Int, count: Int) { state.withLock { ($0.cache.bytes, $0.cache.count) } }
-
-  func isServed(_ record: AdapterRecord) -> Bool {
-    record.isLoaded && record.current.map(binding.fits) == true
-  }
-
-  private func listing(_ name: String, _ state: State) -> AdapterListing? {
-    let refusal = state.refusals[name]
-    guard let record = state.records[name], let current = record.current else {
-      return refusal.map {
-        AdapterListing(
-          record: AdapterRecord(
-            name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false),
-          state: .refused(reason: $0), versionStates: [:])
-      }
-    }
-    var states: [Int: AdapterState] = [:]
-    for version in record.versions {
-      states[version.number] =
-        if let reason = state.damages[version.contentHash] {
-          .refused(reason: reason)
-        } else if !binding.fits(version) {
-          .incompatible(reason: Self.incompatibility(version))
-        } else if !record.isLoaded {
-          .unloaded
-        } else {
-          state.cache.contains(version.contentHash) ? .loaded : .onDisk
-        }
-    }
-    return AdapterListing(record: record, state: states[current.number] ?? .onDisk, versionStates: states)
-  }
-
-  static func incompatibility(_ version: AdapterVersion) -> String {
-    "it was registered for another base (\(version.base.prefix(16))…)"
-  }
-
-  // MARK: memory
-
-  /// The hashes of pinned names' current versions.
-  func pinned(_ state: State) -> Set<String> {
-    Set(state.records.values.compactMap { $0.isPinned && isServed($0) ? $0.current?.contentHash : nil })
-  }
-
-  /// Whether some name that is served means these contents.
-  static func isWanted(_ hash: String, _ state: State) -> Bool {
-    state.records.values.contains { $0.isLoaded && $0.current?.contentHash == hash }
   }
 
   /// Maps an adapter's folder; where that was not prepared, or is damaged, it is prepared after `verify` has found the

@@ -112,6 +112,13 @@ public final class Engine: @unchecked Sendable {
   /// it hangs.
   public var turnAge: Duration { inbox.turnAge }
 
+  /// Counts a request among those that wait, `Settings.maxQueue` at most, before it can be handed in: it waits for its
+  /// adapters. `leavePlace` ends that.
+  /// - Returns: why it may not wait
+  public func takePlace() -> EngineError? { inbox.takePlace() }
+
+  public func leavePlace() { inbox.leftQueue() }
+
   /// Ends a generation without another event, at the next pass at the latest.
   public func cancel(_ id: GenerationID) { inbox.cancel(id) }
 

@@ -60,10 +60,7 @@ final class EngineInbox: @unchecked Sendable {
       nextID += 1
       let id = GenerationID(value: nextID)
       if isClosed { return (id, .shuttingDown) }
-      guard waiting < capacity else {
-        let seconds = (Double(waiting) * secondsPerStart).rounded(.up)
-        return (id, .overloaded(waiting: waiting, retryAfter: Int(min(max(seconds, 1), 60))))
-      }
+      if let overload { return (id, overload) }
       waiting += 1
       append(.submit(Submission(id: id, request: request, sink: sink, time: time)))
       return (id, nil)
@@ -92,6 +89,24 @@ final class EngineInbox: @unchecked Sendable {
   /// How long the engine's thread has had work at hand without asking for more; zero while it waits for some. It grows
   /// beyond a pass's time only if the thread hangs.
   var turnAge: Duration { locked { turnBegan.map { $0.duration(to: .now) } ?? .zero } }
+
+  /// Counts a request among those that wait before it is handed in, unless too many do.
+  /// - Returns: why it may not wait
+  func takePlace() -> EngineError? {
+    locked {
+      if isClosed { return .shuttingDown }
+      if let refusal = overload { return refusal }
+      waiting += 1
+      return nil
+    }
+  }
+
+  /// Under the mutex.
+  private var overload: EngineError? {
+    guard waiting >= capacity else { return nil }
+    let seconds = (Double(waiting) * secondsPerStart).rounded(.up)
+    return .overloaded(waiting: waiting, retryAfter: Int(min(max(seconds, 1), 60)))
+  }
 
   /// A request waits no more.
   /// - Parameter secondsPerStart: about how long it takes until one of those that wait starts

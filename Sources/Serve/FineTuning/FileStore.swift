@@ -34,21 +34,19 @@ public final class FileStore: Sendable {
   let folder: URL
   let database: MetadataDatabase
 
-  /// Reads nothing, and removes files that were never finished, are no longer known, or are too old.
+  /// What the ids of files begin with.
+  static let prefix = "file-"
+
+  /// Reads nothing, and removes files that were never finished or are too old. One that no record names stays.
   /// - Throws: `ModelError` naming the folder that cannot be used
   public init(dataFolder: DataFolder, database: MetadataDatabase, sizeLimit: Int, daysKept: Int? = nil) throws {
     folder = dataFolder.url.appending(path: "files")
     self.database = database
     self.sizeLimit = sizeLimit
     self.daysKept = daysKept
-    do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
-      throw ModelError(folder.path, reason: "cannot be created: \(error.localizedDescription)")
-    }
-    let known = try database.fileIDs()
+    try FolderAccess.create(folder)
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    where name.hasPrefix(".file-") || (name.hasPrefix("file-") && !known.contains(name)) {
-      try? FileManager.default.removeItem(at: location(name))
-    }
+    where name.hasPrefix("." + Self.prefix) { try? FileManager.default.removeItem(at: location(name)) }
     removeOld()
   }
 
@@ -71,7 +69,7 @@ public final class FileStore: Sendable {
 
   func location(_ id: String) -> URL { folder.appending(path: id) }
 
-  static func makeID() -> String { RandomName.make("file-", length: 24) }
+  static func makeID() -> String { RandomName.make(prefix, length: 24) }
 
   /// Makes a file known whose contents are at `location(id)`, synced.
   func add(_ file: StoredFile) throws(FileStoreError) {

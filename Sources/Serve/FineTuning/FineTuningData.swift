@@ -26,6 +26,9 @@ struct FineTuningRequest: Sendable, Equatable {
 struct FineTuningFolder: Sendable {
   let url: URL
 
+  /// What the ids of jobs begin with.
+  static let prefix = "ftjob-"
+
   var training: URL { url.appending(path: "training.jsonl") }
   var validation: URL { url.appending(path: "validation.jsonl") }
   var initial: URL { url.appending(path: "initial") }
@@ -37,13 +40,12 @@ struct FineTuningFolder: Sendable {
   /// Makes the folder with links to the files, which never change.
   /// - Throws: `ModelError` naming what cannot be made
   func create(training: URL, validation: URL?, initial: URL?) throws {
-    let files = FileManager.default
     do {
-      try files.createDirectory(at: url, withIntermediateDirectories: true)
+      try FolderAccess.create(url)
       try Self.link(training, self.training)
       if let validation { try Self.link(validation, self.validation) }
       if let initial {
-        try files.createDirectory(at: self.initial, withIntermediateDirectories: true)
+        try FolderAccess.create(self.initial)
         for name in AdapterContents.fileNames {
           try Self.link(initial.appending(path: name), self.initial.appending(path: name))
         }

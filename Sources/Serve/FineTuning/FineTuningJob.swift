@@ -169,14 +169,26 @@ enum FineTuningNames {
     "ft:\(part(base, limit: 100)):\(organization):\(part(suffix ?? "", limit: 64)):\(id)"
   }
 
-  static func checkpoint(_ result: String, step: Int) -> String { "\(result):ckpt-step-\(step)" }
+  static func checkpoint(_ result: String, step: Int) -> String { "\(result)\(checkpointPart)\(step)" }
+
+  private static let checkpointPart = ":ckpt-step-"
+
+  /// Whether a name is one that `checkpoint` makes.
+  static func isCheckpoint(_ name: String) -> Bool {
+    guard name.hasPrefix("ft:"), let last = name.lastIndex(of: ":"), name[last...].hasPrefix(checkpointPart) else {
+      return false
+    }
+    return Int(name[last...].dropFirst(checkpointPart.count)) != nil
+  }
 
   private static func part(_ text: String, limit: Int) -> String {
     let characters = text.unicodeScalars.prefix(limit).map { scalar -> Character in
       let isPlain = scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar))
       return isPlain || "._-/".unicodeScalars.contains(scalar) ? Character(scalar) : "-"
     }
-    let name = String(characters)
+    var name = String(characters)
+    // Slashes stay where they make the parts of a name.
+    if AdapterName.problem("x/\(name)/x") != nil { name = String(name.map { $0 == "/" ? "-" : $0 }) }
     return Double(name) == nil ? name : "n" + name
   }
 }

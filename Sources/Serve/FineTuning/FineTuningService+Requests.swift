@@ -22,7 +22,7 @@ extension FineTuningService {
     let initial = try request.initial.map { initial throws(FineTuningError) in try contents(initial) }
     try checkTargets(settings, initial: initial)
 
-    let id = RandomName.make("ftjob-", length: 24)
+    let id = RandomName.make(FineTuningFolder.prefix, length: 24)
     var job = FineTuningJob(
       id: id,
       resultName: FineTuningNames.result(

@@ -116,9 +116,7 @@ public final class FineTuningService: @unchecked Sendable {
   public init(dataFolder: DataFolder, environment: Environment) throws {
     self.environment = environment
     root = dataFolder.url.appending(path: "jobs")
-    do { try FileManager.default.createDirectory(at: root, withIntermediateDirectories: true) } catch {
-      throw ModelError(root.path, reason: "cannot be created: \(error.localizedDescription)")
-    }
+    try FolderAccess.create(root)
   }
 
   func folder(_ id: String) -> FineTuningFolder { FineTuningFolder(url: root.appending(path: id)) }
@@ -131,22 +129,24 @@ public final class FineTuningService: @unchecked Sendable {
   public func start() {
     queue.async { [self] in
       removeUnaccepted()
-      removeOrphans()
+      removeFinished()
       pump()
     }
   }
 
   /// Jobs that nobody was told of: their data was being checked when the process ended.
   private func removeUnaccepted() {
-    for job in (try? database.jobs(in: [.validatingFiles])) ?? [] { try? database.deleteJob(job.id) }
+    for job in (try? database.jobs(in: [.validatingFiles])) ?? [] {
+      folder(job.id).remove()
+      try? database.deleteJob(job.id)
+    }
   }
 
-  /// Folders of jobs that are over or were never accepted.
-  private func removeOrphans() {
-    guard let jobs = try? database.jobs(in: [.queued, .running, .paused]) else { return }
-    let known = Set(jobs.map(\.id))
-    for name in (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
-    where name.hasPrefix("ftjob-") && !known.contains(name) { folder(name).remove() }
+  /// Folders of jobs of which a record says that they are over. One that no record names stays.
+  private func removeFinished() {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
+    let jobs = names.filter { $0.hasPrefix(FineTuningFolder.prefix) }
+    for id in (try? database.finishedJobs(among: jobs)) ?? [] { folder(id).remove() }
   }
 
   /// No further job begins; called before the engine is stopped, which stops the one that runs.

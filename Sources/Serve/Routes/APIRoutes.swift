@@ -36,8 +36,7 @@ public struct APIRoutes: Sendable {
     router.on("POST", "tokenize") { [self] in tokenize($0) }
     router.on("POST", "detokenize") { [self] in detokenize($0) }
     router.on("GET", "metrics") { [self] in metrics($0) }
-    router.on("GET", "v1/models") { [self] in listModels($0) }
-    router.on("GET", "v1/models/{id...}") { [self] (request) throws(APIError) in try showModel(request) }
+    ModelRoutes(context: context, logger: logger).add(to: &router)
     AdapterRoutes(
       store: context.adapters, preparation: preparation, uploads: uploads, unknownNames: unknownNames, logger: logger
     ).add(to: &router)
@@ -110,7 +109,9 @@ public struct APIRoutes: Sendable {
     _ plan: GenerationPlan, _ shape: any AnswerShape, _ model: ModelFields, _ request: RoutedRequest
   ) throws(APIError) {
     let exchange = request.exchange
-    try context.withAdapters(of: exchange, model) { [context] adapters, name in
+    try context.withAdapters(of: exchange, model, timeout: plan.timeout) { [context] adapters, name, timeLeft in
+      var plan = plan
+      plan.timeout = timeLeft
       AnswerRun(
         plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
         context: context
@@ -134,38 +135,6 @@ public struct APIRoutes: Sendable {
     } then: {
       request.exchange.respond(json: $0)
     }
-  }
-
-  // MARK: models
-
-  private func listModels(_ request: RoutedRequest) {
-    let list = [baseJSON] + context.adapters.served.map(modelJSON)
-    request.exchange.respond(json: ["object": "list", "data": .array(list)])
-  }
-
-  private func showModel(_ request: RoutedRequest) throws(APIError) {
-    let id = request.captures["id"] ?? ""
-    if id == context.servedModelName || id == "base" { return request.exchange.respond(json: baseJSON) }
-    guard let record = context.adapters[id] else { throw .modelNotFound(id, param: "model") }
-    request.exchange.respond(json: modelJSON(record))
-  }
-
-  private var baseJSON: JSONValue {
-    [
-      "id": .string(context.servedModelName), "object": "model", "created": .integer(context.startedAt),
-      "owned_by": "graft", "parent": .null, "root": .string(context.servedModelName),
-      "max_model_len": .integer(context.contextLength),
-    ]
-  }
-
-  private func modelJSON(_ record: AdapterRecord) -> JSONValue {
-    let contents = context.adapters.contents.location(record.current?.contentHash ?? "").path
-    return [
-      "id": .string(record.name), "object": "model", "created": .integer(record.current?.createdAt ?? 0),
-      "owned_by": "graft", "parent": .string(context.servedModelName),
-      "root": .string(record.current?.source ?? contents),
-      "max_model_len": .integer(context.contextLength),
-    ]
   }
 }
 

@@ -19,6 +19,7 @@ extension AdapterRoutes {
       ("version", record.currentNumber.map(JSONValue.integer) ?? .null),
     ]
     pairs += state(listing.state)
+    if let warning = listing.warning { pairs.append(("warning", .string(warning))) }
     pairs.append(("pinned", .bool(record.isPinned)))
     pairs += figures(record.current)
     pairs.append(
@@ -66,6 +67,10 @@ extension AdapterError {
     case .refused: return .invalid(description, param: param, code: "invalid_adapter")
     case .incompatible: return .invalid(description, param: param, code: "incompatible_adapter")
     case .damaged: return .server(500, description, param: param, code: "damaged_adapter")
+    case .timedOut: return EngineError.timedOut.apiError
+    case .queueFull:
+      return APIError(
+        status: 429, type: "requests", message: description, param: nil, code: "rate_limit_exceeded", retryAfter: 1)
     case .overBudget: return .server(503, description, param: param, code: "adapter_memory_exhausted")
     case .storage: return .server(500, description, param: nil, code: "storage_failed")
     }

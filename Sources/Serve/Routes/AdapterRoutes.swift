@@ -11,6 +11,10 @@ struct AdapterRoutes: Sendable {
   let logger: Logger
   /// Where adapters are registered, one after the other, so that neither the loop nor the engine waits for a disk.
   private let registering = BackgroundQueue(label: "adapter registering", niceness: 10)
+  /// Where lists are made, which may be long.
+  private let listing = DispatchQueue(label: "adapter lists")
+  /// Where adapters' files are read for clients.
+  let downloading = DispatchQueue(label: "adapter downloads")
 
   init(
     store: AdapterStore, preparation: RequestPreparation, uploads: UploadService, unknownNames: UnknownNameLog,
@@ -26,8 +30,8 @@ struct AdapterRoutes: Sendable {
   func add(to router: inout Router) {
     router.on("POST", "v1/load_lora_adapter") { load($0) }
     router.on("POST", "v1/unload_lora_adapter") { unload($0) }
-    router.on("GET", "v1/adapters") { list($0) }
-    router.on("GET", "v1/adapters/{name...}") { (request) throws(APIError) in try show(request) }
+    router.on("GET", "v1/adapters", query: ["limit", "after"]) { (request) throws(APIError) in try list(request) }
+    router.on("GET", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try show(request) }
     router.on("PUT", "v1/adapters/{name...}") { (request) throws(APIError) in try upload(request) }
     router.on("DELETE", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try remove(request)
     }
@@ -64,17 +68,21 @@ struct AdapterRoutes: Sendable {
     }
   }
 
-  private func list(_ request: RoutedRequest) {
+  private func list(_ request: RoutedRequest) throws(APIError) {
+    let list = try NameList(PageQuery(request.exchange))
+    if let after = list.after, !store.hasHeard(of: after) { throw .unknownCursor }
     let memory = store.memoryInUse
-    request.exchange.respond(json: [
-      "object": "list", "data": .array(store.listings.map(Self.json)),
-      "memory": [
-        "budget": .integer(store.settings.memory), "bytes": .integer(memory.bytes), "adapters": .integer(memory.count),
-      ],
-    ])
+    let figures: JSONValue = [
+      "budget": .integer(store.settings.memory), "bytes": .integer(memory.bytes), "adapters": .integer(memory.count),
+    ]
+    list.answer(request.exchange, on: listing, after: list.after, more: [("memory", figures)]) { after, limit in
+      let page = store.listings(after: after, limit: limit)
+      return Page(elements: page.elements.map { ($0.record.name, Self.json($0)) }, hasMore: page.hasMore)
+    }
   }
 
   private func show(_ request: RoutedRequest) throws(APIError) {
+    if let name = contentName(request) { return try download(request, name: name) }
     let name = request.captures["name"] ?? ""
     guard let listing = store.listing(name) else { throw .modelNotFound(name, param: "name") }
     request.exchange.respond(json: Self.json(listing))
@@ -82,11 +90,7 @@ struct AdapterRoutes: Sendable {
 
   private func remove(_ request: RoutedRequest) throws(APIError) {
     let name = request.captures["name"] ?? ""
-    let versions = request.exchange.request.queryItems.filter { $0.name == "version" }.map(\.value)
-    let number = versions.first.flatMap { Int($0) }
-    guard versions.count <= 1, versions.isEmpty || (number ?? 0) > 0 else {
-      throw .invalid("'version' must be one positive integer", param: "version", code: "invalid_value")
-    }
+    let number = try Self.version(request)
     work(request.exchange, param: number == nil ? "name" : "version") { () throws(AdapterError) in
       try store.remove(name: name, version: number)
       logger.info(

@@ -72,10 +72,9 @@ extension ServerContext {
 
   /// The names that requests can give, for messages: not all of very many.
   var availableNames: String {
-    let adapters = self.adapters.served
+    let adapters = self.adapters.served(after: nil, limit: Self.listedNames)
     var names = ["base"] + (servedModelName == "base" ? [] : [servedModelName])
-    names += adapters.prefix(Self.listedNames).map(\.name)
-    let more = adapters.count - Self.listedNames
-    return names.map { "'\($0)'" }.joined(separator: ", ") + (more > 0 ? " and \(more) more (GET /v1/models)" : "")
+    names += adapters.elements.map(\.name)
+    return names.map { "'\($0)'" }.joined(separator: ", ") + (adapters.hasMore ? " and more (GET /v1/models)" : "")
   }
 }

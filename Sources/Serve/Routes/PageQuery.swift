@@ -17,6 +17,15 @@ struct PageQuery: Sendable {
     return limit
   }
 
+  /// A switch: "true" or "false".
+  func bool(_ name: String) throws(APIError) -> Bool? {
+    guard let text = self[name] else { return nil }
+    guard text == "true" || text == "false" else {
+      throw .invalid("'\(name)' must be true or false", param: name, code: "invalid_value")
+    }
+    return text == "true"
+  }
+
   /// `metadata[key]=value`.
   var metadata: [(key: String, value: String)] {
     items.compactMap { name, value in
@@ -27,9 +36,7 @@ struct PageQuery: Sendable {
 
   /// Reads a page; a cursor that names nothing is a 400.
   func page<Element>(_ read: () throws -> Page<Element>) throws(APIError) -> Page<Element> {
-    do { return try read() } catch is UnknownCursor {
-      throw .invalid("'after' names nothing in this list", param: "after", code: "invalid_value")
-    } catch {
+    do { return try read() } catch is UnknownCursor { throw .unknownCursor } catch {
       throw APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")
     }
   }
@@ -39,5 +46,11 @@ struct PageQuery: Sendable {
       "object": "list", "data": .array(data), "has_more": .bool(hasMore),
       "first_id": data.first?.object?["id"] ?? .null, "last_id": data.last?.object?["id"] ?? .null,
     ]
+  }
+}
+
+extension APIError {
+  static var unknownCursor: APIError {
+    .invalid("'after' names nothing in this list", param: "after", code: "invalid_value")
   }
 }

@@ -31,20 +31,25 @@ public struct ServerContext: Sendable {
   }
 
   /// Gets the adapters that a request names, reading them where they are not in memory, and goes on with them on the
-  /// loop; answers the request itself where one cannot be had. `then` is not called for a client that is gone.
-  /// - Parameter then: gets the adapters and what the answer calls the model
+  /// loop; answers the request itself where one cannot be had. A request that waits for adapters counts as one that waits
+  /// for the engine. `then` is not called for a client that is gone.
+  /// - Parameters:
+  ///   - timeout: the request's own
+  ///   - then: gets the adapters, what the answer calls the model, and what is left of `timeout`
   func withAdapters(
-    of exchange: HTTPExchange, _ fields: ModelFields, then: @escaping (AdapterSet, String) -> Void
+    of exchange: HTTPExchange, _ fields: ModelFields, timeout: Duration?,
+    then: @escaping (AdapterSet, String, Duration?) -> Void
   ) throws(APIError) {
     let selection = try selection(fields, query: exchange.request.queryItems)
     let loop = exchange.loop
+    let began = ContinuousClock.now
     // Made and called on the loop; the loader's thread only carries it there.
     nonisolated(unsafe) let goOn = { [self] (result: Result<[Adapter], AdapterError>) in
       guard !exchange.isClosed else { return }
       switch result {
       case .success(let adapters):
         let terms = zip(adapters, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }
-        then(AdapterSet(terms), selection.name)
+        then(AdapterSet(terms), selection.name, timeout.map { max($0 - began.duration(to: .now), .zero) })
       case .failure(let error) where error.kind == .unknownName:
         var error = error.apiError(param: selection.param)
         error.message += "; there are \(availableNames)"
@@ -52,8 +57,9 @@ public struct ServerContext: Sendable {
       case .failure(let error): exchange.respond(error, param: selection.param)
       }
     }
-    adapters.acquire(selection.selector.references) { result in
+    let wait = adapters.acquire(selection.selector.references, timeout: timeout, places: engine) { result in
       if loop.isInLoop { goOn(result) } else { loop.execute { goOn(result) } }
     }
+    if let wait { exchange.onClose { wait.cancel() } }
   }
 }

@@ -54,12 +54,20 @@ extension MetadataDatabase {
             memoryBytes: row["memoryBytes"], fileBytes: row["fileBytes"], createdAt: row["createdAt"],
             source: row["source"]))
       }
-      return try Row.fetchAll(db, sql: "SELECT * FROM adapter ORDER BY name").map { row in
+      let records = try Row.fetchAll(db, sql: "SELECT * FROM adapter ORDER BY name").map { row in
         let name: String = row["name"]
         return AdapterRecord(
-          name: name, versions: versions[name] ?? [], currentNumber: row["currentVersion"],
+          name: name, versions: versions.removeValue(forKey: name) ?? [], currentNumber: row["currentVersion"],
           lastNumber: row["lastVersion"], isLoaded: row["isLoaded"], isPinned: row["isPinned"])
       }
+      // Versions whose name was lost are kept: unloaded, so that no request gets what nobody vouches for.
+      return records
+        + versions.map { name, versions in
+          let last = versions.last?.number
+          return AdapterRecord(
+            name: name, versions: versions, currentNumber: last, lastNumber: last ?? 0, isLoaded: false, isPinned: false
+          )
+        }
     }
   }
 

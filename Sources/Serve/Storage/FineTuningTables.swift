@@ -38,6 +38,15 @@ enum FineTuningTables {
         );
         """)
   }
+
+  /// Neither finding the jobs that wait nor the files that are too old grows with all there ever were.
+  static func index(_ db: Database) throws {
+    try db.execute(
+      sql: """
+        CREATE INDEX fineTuningJobInState ON fineTuningJob (status, number);
+        CREATE INDEX fileMadeAt ON file (createdAt);
+        """)
+  }
 }
 
 /// Events of a job that will come again, since it goes on from an earlier state.
@@ -70,10 +79,6 @@ extension MetadataDatabase {
 
   func file(_ id: String) throws -> StoredFile? {
     try read { try Row.fetchOne($0, sql: "SELECT * FROM file WHERE id = ?", arguments: [id]).map(Self.file) }
-  }
-
-  func fileIDs() throws -> Set<String> {
-    try read { Set(try String.fetchAll($0, sql: "SELECT id FROM file")) }
   }
 
   /// - Returns: whether it was there
@@ -149,6 +154,17 @@ extension MetadataDatabase {
   /// Forgets a job with its events and checkpoints.
   func deleteJob(_ id: String) throws {
     try write { try $0.execute(sql: "DELETE FROM fineTuningJob WHERE id = ?", arguments: [id]) }
+  }
+
+  /// The ids of all jobs that are over, whose folders are needed no more.
+  func finishedJobs(among ids: [String]) throws -> [String] {
+    let states = ["succeeded", "failed", "cancelled"]
+    return try read { db in
+      try ids.filter { id in
+        let status = try String.fetchOne(db, sql: "SELECT status FROM fineTuningJob WHERE id = ?", arguments: [id])
+        return status.map(states.contains) == true
+      }
+    }
   }
 
   func job(_ id: String) throws -> FineTuningJob? {

@@ -1,5 +1,6 @@
 internal import Foundation
 internal import GRDB
+internal import Glibc
 internal import Model
 
 /// `DATA/graft.sqlite`: what is known of adapters, and whatever else outlives the process. One connection; every
@@ -13,9 +14,12 @@ public final class MetadataDatabase: Sendable {
   public static let fileName = "graft.sqlite"
 
   /// Opens or makes the database, and brings it up to this build's tables.
-  /// - Throws: `ModelError` naming the file: if it is damaged, or was written by a newer graft
-  public init(_ folder: DataFolder) throws {
+  /// - Parameter unknown: what is done where the folder holds contents and this is not the database that knows them
+  /// - Throws: `ModelError` naming the file: if it is damaged, was written by a newer graft, or does not belong here
+  public init(_ folder: DataFolder, unknown: UnknownContents = .refuse) throws {
     path = folder.url.appending(path: Self.fileName).path
+    if unknown == .refuse { try Self.checkPresence(in: folder) }
+    try Self.createFile(path)
     do {
       var configuration = Configuration()
       configuration.journalMode = .wal
@@ -31,6 +35,14 @@ public final class MetadataDatabase: Sendable {
     } catch let error as DatabaseError {
       throw ModelError(path, reason: "the database cannot be opened: \(error.message ?? "\(error.resultCode)")")
     }
+    try join(folder, unknown)
+  }
+
+  /// Makes the file, if it is missing, for its owner alone. SQLite gives the files beside it the same rights.
+  private static func createFile(_ path: String) throws {
+    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw ModelError(path, reason: "cannot be opened: \(systemMessage(errno))") }
+    close(descriptor)
   }
 
   /// Applied in order, each once; never changed once released.
@@ -38,6 +50,10 @@ public final class MetadataDatabase: Sendable {
     var migrator = DatabaseMigrator()
     migrator.registerMigration("0001 adapters") { try AdapterTables.create($0) }
     migrator.registerMigration("0002 files and fine-tuning") { try FineTuningTables.create($0) }
+    migrator.registerMigration("0003 the folder's identity") { try FolderIdentityTable.create($0) }
+    migrator.registerMigration("0004 indexes for what is asked of all jobs and files") {
+      try FineTuningTables.index($0)
+    }
     return migrator
   }
 

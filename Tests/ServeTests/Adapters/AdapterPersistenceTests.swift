@@ -192,7 +192,7 @@ import Testing
     #expect(FileManager.default.fileExists(atPath: setting.preparedURL(hash).path))
   }
 
-  @Test func leftoversGoAtTheNextStart() throws {
+  @Test func whatACrashLeftGoesAndWhatNoRecordNamesStays() throws {
     try setting.write("x")
     var store: AdapterStore? = try setting.open()
     let hash = try #require(try store?.load(name: "x", path: "x").current?.contentHash)
@@ -208,7 +208,7 @@ import Testing
       try Data("x".utf8).write(to: contents.appending(path: name))
     }
     store = try setting.open()
-    #expect(setting.stored == [hash, "of-the-user"])
+    #expect(setting.stored == [hash, orphan, "of-the-user"])
     #expect(
       Set(try FileManager.default.contentsOfDirectory(atPath: contents.path))
         == Set(AdapterContents.fileNames + [setting.preparedURL(hash).lastPathComponent, "notes"]))

@@ -13,15 +13,18 @@ import Testing
 
   @Test func namesAreThoseThatARequestCanSay() throws {
     let longest = String(repeating: "n", count: 256)
-    for name in ["a", "A-z_9.x", "org/model", "ft:base:mine", "x:y", "1", "a:", "a:b.5c", longest] {
+    for name in ["a", "A-z_9.x", "org/model", "ft:base::mine", "x:y", "1", "a:b.5c", "a/b.c/..d", "a:1e99x", longest] {
       #expect(AdapterName.isValid(name), "\(name)")
     }
     for name in [
       "", "base", "a b", "a,b", "a@1", "é", "a\0", "a:1", "a:0.5", "a:-1e3", "a:.5", "a?b", "a\n",
-      longest + "n",
+      longest + "n", "a:", ":a", "/", "a/", "/a", "a//b", ".", "..", "../a", "a/..", "a/../b", "a/./b", "-a", "a-", "_",
+      "a.", ".a", "b:a:7",
     ] { #expect(!AdapterName.isValid(name), "\(name)") }
     let store = try setting.open()
-    for name in ["a:1", "tiny"] { #expect(failure { try store.load(name: name, path: "x") }?.kind == .badName) }
+    for name in ["a:1", "tiny", "..", "/", "a/"] {
+      #expect(failure { try store.load(name: name, path: "x") }?.kind == .badName)
+    }
   }
 
   @Test func loadsWithRankTargetsAndContents() throws {

@@ -25,17 +25,18 @@ final class StoreSetting {
     preparer = CountingPreparer(AdapterPreparer(base: try model.base(), mode: .f32))
   }
 
+  func open(_ folder: DataFolder, _ database: MetadataDatabase) throws -> AdapterStore {
+    try AdapterStore(
+      dataFolder: folder, database: database, binding: .init(fingerprint: "base-one", preparer: preparer),
+      folder: model.adaptersFolder)
+  }
+
   func open(
     memory: Int = 1 << 20, versionsKept: Int = 5, sizeLimit: Int = 1 << 20, fingerprint: String = "base-one",
-    hasFolder: Bool = true, gate: DispatchSemaphore? = nil
+    hasFolder: Bool = true, gate: DispatchSemaphore? = nil,
+    patience: Duration = .milliseconds(200)
   ) throws -> AdapterStore {
-    // The loader's thread may hold the store before for a moment longer.
-    var held: DataFolder?
-    _ = eventually {
-      held = try? DataFolder(dataURL)
-      return held != nil
-    }
-    let folder = if let held { held } else { try DataFolder(dataURL) }
+    let folder = try lockFolder()
     preparer.gate.withLock { $0 = gate }
     return try AdapterStore(
       dataFolder: folder, database: try MetadataDatabase(folder),
@@ -43,8 +44,18 @@ final class StoreSetting {
       folder: hasFolder ? model.adaptersFolder : nil,
       settings: .init(
         memory: memory, versionsKept: versionsKept, sizeLimit: sizeLimit, reservedNames: ["tiny"],
-        patience: .milliseconds(200)),
+        patience: patience),
       logger: Logger(label: "test") { [lines] _ in lines })
+  }
+
+  /// The data folder, once nobody else has it: the loader's thread may hold a store for a moment longer.
+  func lockFolder() throws -> DataFolder {
+    var held: DataFolder?
+    _ = eventually {
+      held = try? DataFolder(dataURL)
+      return held != nil
+    }
+    return if let held { held } else { try DataFolder(dataURL) }
   }
 
   @discardableResult

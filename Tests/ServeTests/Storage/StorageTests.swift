@@ -25,6 +25,20 @@ import Testing
     _ = try DataFolder(url)
   }
 
+  /// A descriptor that is closed twice may be another's by then.
+  @Test func aRefusedFolderClosesNobodysDescriptor() throws {
+    defer { try? FileManager.default.removeItem(at: url) }
+    let first = try DataFolder(url)
+    DispatchQueue.concurrentPerform(iterations: 8) { _ in
+      for _ in 0..<200 {
+        _ = try? DataFolder(url)
+        let descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        #expect(descriptor >= 0 && close(descriptor) == 0, "closed by someone else")
+      }
+    }
+    #expect(message { _ = try DataFolder(first.url) }.contains("in use"))
+  }
+
   @Test func transactionsAreSynced() throws {
     defer { try? FileManager.default.removeItem(at: url) }
     let database = try MetadataDatabase(DataFolder(url))

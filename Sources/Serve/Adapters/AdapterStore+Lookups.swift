@@ -1,0 +1,107 @@
+internal import Model
+internal import Synchronization
+
+extension AdapterStore {
+  /// The record that a request would find.
+  public subscript(name: String) -> AdapterRecord? {
+    state.withLock { state in
+      guard let record = state.registry[name], state.registry.isServed(record) else { return nil }
+      return record
+    }
+  }
+
+  /// What requests may name, in the order of the names. Not for the event loop: they may be many.
+  public var served: [AdapterRecord] { served(after: nil, limit: nil).elements }
+
+  /// A page of what requests may name, in the order of the names.
+  /// - Parameters:
+  ///   - after: a name behind which the page begins
+  ///   - limit: how many at most; `nil` for all, which are not for the event loop
+  ///   - filter: whether a name is wanted
+  func served(
+    after: String?, limit: Int?, where filter: (String) -> Bool = { _ in true }
+  ) -> Page<AdapterRecord> {
+    page(after: after, limit: limit) { name, state in
+      guard filter(name), let record = state.registry[name], state.registry.isServed(record) else { return nil }
+      return record
+    }
+  }
+
+  /// Every name that is known or was refused, in order. Not for the event loop: they may be many.
+  public var listings: [AdapterListing] { listings(after: nil, limit: nil).elements }
+
+  /// A page of every name that is known or was refused; see `served`.
+  func listings(after: String?, limit: Int?) -> Page<AdapterListing> {
+    page(after: after, limit: limit) { listing($0, $1) }
+  }
+
+  public func listing(_ name: String) -> AdapterListing? { state.withLock { listing(name, $0) } }
+
+  /// Whether a name is known, was refused, or was known before it was deleted.
+  func hasHeard(of name: String) -> Bool {
+    state.withLock { $0.registry[name] != nil || $0.registry.refusal(of: name) != nil }
+  }
+
+  /// Bytes and number of the adapters in memory, those that requests alone still hold among them.
+  public var memoryInUse: (bytes: Int, count: Int) { state.withLock { ($0.cache.bytes, $0.cache.count) } }
+
+  /// How many names are looked at before the lock is let go of for others.
+  private static let batch = 512
+
+  private func page<Element>(
+    after: String?, limit: Int?, _ make: (String, State) -> Element?
+  ) -> Page<Element> {
+    let limit = limit ?? .max
+    var (elements, cursor): ([Element], String?) = ([], after)
+    while true {
+      let names = state.withLock { state in
+        let names = state.registry.names.page(after: cursor, limit: Self.batch)
+        for name in names where elements.count <= limit {
+          if let element = make(name, state) { elements.append(element) }
+        }
+        return names
+      }
+      if elements.count > limit { return Page(elements: Array(elements.prefix(limit)), hasMore: true) }
+      guard names.count == Self.batch, let last = names.last else { return Page(elements: elements, hasMore: false) }
+      cursor = last
+    }
+  }
+
+  private func listing(_ name: String, _ state: State) -> AdapterListing? {
+    guard let record = state.registry[name], let current = record.current else {
+      return state.registry.refusal(of: name).map {
+        AdapterListing(
+          record: AdapterRecord(
+            name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false),
+          state: .refused(reason: $0), versionStates: [:], warning: nil)
+      }
+    }
+    var states: [Int: AdapterState] = [:]
+    for version in record.versions {
+      states[version.number] =
+        if let reason = state.damages[version.contentHash] {
+          .refused(reason: reason)
+        } else if !binding.fits(version) {
+          .incompatible(reason: Self.incompatibility(version))
+        } else if !record.isLoaded {
+          .unloaded
+        } else {
+          state.cache.contains(version.contentHash) ? .loaded : .onDisk
+        }
+    }
+    return AdapterListing(
+      record: record, state: states[current.number] ?? .onDisk, versionStates: states, warning: warning(name))
+  }
+
+  /// What is wrong with a name that was given before the rules for names were as they are.
+  private func warning(_ name: String) -> String? {
+    if settings.reservedNames.contains(name) { return "requests cannot use it: the name means the base" }
+    return AdapterName.problem(name).map {
+      "the name is not allowed any more (\($0)); it stays usable, and its contents can be loaded under another"
+    }
+  }
+
+  static func incompatibility(_ version: AdapterVersion) -> String {
+    "it was registered for another base (\(version.base.prefix(16))…)"
+  }
+}

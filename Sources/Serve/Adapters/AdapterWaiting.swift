@@ -1,0 +1,191 @@
+internal import Model
+
+/// Where requests that wait for adapters are counted, beside those that wait for other reasons.
+public protocol WaitingPlaces: Sendable {
+  /// - Returns: why it may not wait: too many do, say
+  func takePlace() -> EngineError?
+  func leavePlace()
+}
+
+extension Engine: WaitingPlaces {}
+
+/// A request that waits for adapters.
+struct AdapterWaiter: Sendable {
+  let id: UInt64
+  /// One for each reference, in their order.
+  let versions: [AdapterVersion]
+  let hashes: Set<String>
+  /// How long it waits for memory.
+  let patience: ContinuousClock.Instant
+  /// When it has to be answered; `nil` for no such time.
+  let deadline: ContinuousClock.Instant?
+  let places: (any WaitingPlaces)?
+  let completion: @Sendable (Result<[Adapter], AdapterError>) -> Void
+  /// Whether there is memory for all of its adapters. From then on it holds those that are there.
+  var hasMemory = false
+  var held: [Adapter?]
+
+  func answer(_ result: Result<[Adapter], AdapterError>) {
+    places?.leavePlace()
+    completion(result)
+  }
+}
+
+/// What is to be done after the lock was let go of.
+struct AdapterWaitingStep {
+  /// Goes with this value, where freeing memory holds up nobody.
+  var evicted: [Adapter] = []
+  /// Contents to be read, for which memory is set aside.
+  var reads: [AdapterVersion] = []
+  var answers: [(waiter: AdapterWaiter, result: Result<[Adapter], AdapterError>)] = []
+  /// Whether time alone may change something.
+  var needsTick = false
+
+  func answer() {
+    for (waiter, result) in answers { waiter.answer(result) }
+  }
+}
+
+extension AdapterStore.State {
+  /// Gives memory to the requests that wait for it, in the order in which they came, and ends the wait of those whose
+  /// time is over. Each request's time counts from when it came, whoever waits before it.
+  mutating func advance(now: ContinuousClock.Instant) -> AdapterWaitingStep {
+    var step = AdapterWaitingStep()
+    end(&step) { waiter in
+      waiter.deadline.map { $0 <= now } == true
+        ? AdapterError(.timedOut, "the request's timeout was over before its adapters were in memory") : nil
+    }
+    giveMemory(&step)
+    let (budget, used) = (cache.budget, cache.bytes)
+    let sizes = sizes
+    end(&step) { waiter in
+      if waiter.hasMemory { return nil }
+      let sizes = waiter.versions.reduce(into: [:]) { $0[$1.contentHash] = sizes[$1.contentHash] ?? $1.memoryBytes }
+      let bytes = sizes.values.reduce(0, +)
+      if bytes <= budget, waiter.patience > now { return nil }
+      return AdapterError(
+        .overBudget,
+        "the adapter needs \(bytes) bytes, and adapters that are in use or pinned take \(used) of the \(budget) that "
+          + "there are for all (see --adapter-memory)")
+    }
+    giveMemory(&step)
+    step.needsTick = waiters.contains { !$0.hasMemory || $0.deadline != nil }
+    return step
+  }
+
+  /// Takes a waiter out that nobody wants an answer for any more.
+  mutating func remove(waiter id: UInt64) -> AdapterWaiter? {
+    guard let index = waiters.firstIndex(where: { $0.id == id }) else { return nil }
+    return waiters.remove(at: index)
+  }
+
+  private mutating func end(_ step: inout AdapterWaitingStep, _ reason: (AdapterWaiter) -> AdapterError?) {
+    waiters.removeAll { waiter in
+      guard let error = reason(waiter) else { return false }
+      step.answers.append((waiter, .failure(error)))
+      return true
+    }
+  }
+
+  /// Where there is no room for a request, those behind it go first only if they need no memory and use none of the
+  /// adapters whose memory it waits for. So what others give back is for that request, and its turn comes.
+  private mutating func giveMemory(_ step: inout AdapterWaitingStep) {
+    obstacles = []
+    var isBlocked = false
+    for index in waiters.indices where !waiters[index].hasMemory {
+      let hashes = waiters[index].hashes
+      let missing = hashes.filter { !cache.contains($0) && !reading.contains($0) }
+      if isBlocked {
+        guard missing.isEmpty, obstacles.isDisjoint(with: hashes) else { continue }
+      } else if !missing.isEmpty {
+        let bytes = waiters[index].versions.reduce(into: [:]) { sizes, version in
+          if missing.contains(version.contentHash) { sizes[version.contentHash] = size(version) }
+        }.values.reduce(0, +)
+        let (evicted, fits) = cache.makeRoom(for: bytes, sparing: hashes)
+        step.evicted += evicted
+        guard fits else {
+          isBlocked = true
+          obstacles = cache.obstacles(to: bytes, sparing: hashes)
+          continue
+        }
+      }
+      waiters[index].hasMemory = true
+      for (place, version) in waiters[index].versions.enumerated() {
+        let hash = version.contentHash
+        waiters[index].held[place] = cache.use(hash)
+        if waiters[index].held[place] == nil, reading.insert(hash).inserted {
+          cache.reserve(size(version), for: hash)
+          step.reads.append(version)
+        }
+      }
+    }
+    answerComplete(&step)
+  }
+
+  private func size(_ version: AdapterVersion) -> Int { sizes[version.contentHash] ?? version.memoryBytes }
+
+  private mutating func answerComplete(_ step: inout AdapterWaitingStep) {
+    waiters.removeAll { waiter in
+      guard waiter.hasMemory else { return false }
+      let adapters = waiter.held.compactMap(\.self)
+      guard adapters.count == waiter.versions.count else { return false }
+      step.answers.append((waiter, .success(adapters)))
+      return true
+    }
+  }
+
+  // MARK: what was read
+
+  /// Whether anybody still wants contents that are about to be read; if not, their memory is given back.
+  mutating func isReadingWanted(_ hash: String) -> Bool {
+    if waiters.contains(where: { $0.hasMemory && $0.hashes.contains(hash) }) { return true }
+    reading.remove(hash)
+    cache.giveUpReservation(of: hash)
+    return false
+  }
+
+  /// Hands contents that were read to all who wait for them.
+  mutating func received(_ adapter: Adapter, _ hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
+    var step = AdapterWaitingStep()
+    reading.remove(hash)
+    cache.giveUpReservation(of: hash)
+    damages[hash] = nil
+    sizes[hash] = adapter.bytes
+    // Registering reads, too, and may have been quicker.
+    var taken = cache.use(hash)
+    if taken == nil {
+      let (evicted, fits) = cache.makeRoom(for: adapter.bytes)
+      step.evicted += evicted
+      if fits {
+        cache.insert(adapter, hash: hash, keeping: registry.isNameable(hash))
+        taken = adapter
+      }
+    }
+    for index in waiters.indices where waiters[index].hasMemory && waiters[index].hashes.contains(hash) {
+      for (place, version) in waiters[index].versions.enumerated() where version.contentHash == hash {
+        waiters[index].held[place] = taken
+      }
+      // It takes more memory than was recorded: they wait for that much from now on.
+      if taken == nil { waiters[index].hasMemory = false }
+      if !waiters[index].hasMemory { waiters[index].held = waiters[index].held.map { _ in nil } }
+    }
+    answerComplete(&step)
+    return joined(step, advance(now: now))
+  }
+
+  /// Tells all who wait for contents that they cannot be had.
+  mutating func failed(_ error: AdapterError, _ hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
+    var step = AdapterWaitingStep()
+    reading.remove(hash)
+    cache.giveUpReservation(of: hash)
+    if error.kind == .damaged { damages[hash] = error.description }
+    end(&step) { $0.hasMemory && $0.hashes.contains(hash) ? error : nil }
+    return joined(step, advance(now: now))
+  }
+
+  private func joined(_ first: AdapterWaitingStep, _ second: AdapterWaitingStep) -> AdapterWaitingStep {
+    AdapterWaitingStep(
+      evicted: first.evicted + second.evicted, reads: first.reads + second.reads,
+      answers: first.answers + second.answers, needsTick: second.needsTick)
+  }
+}

@@ -1,0 +1,31 @@
+/// Keys in the order of their last use; every change takes the same time however many there are.
+struct RecencyList {
+  private struct Links {
+    var older: String?
+    var newer: String?
+  }
+
+  private var links: [String: Links] = [:]
+  private var oldest: String?
+  private var newest: String?
+
+  /// Makes a key the most recently used, and adds it if it is not there.
+  mutating func touch(_ key: String) {
+    if newest == key { return }
+    remove(key)
+    links[key] = Links(older: newest, newer: nil)
+    if let newest { links[newest]?.newer = key } else { oldest = key }
+    newest = key
+  }
+
+  mutating func remove(_ key: String) {
+    guard let own = links.removeValue(forKey: key) else { return }
+    if let older = own.older { links[older]?.newer = own.newer } else { oldest = own.newer }
+    if let newer = own.newer { links[newer]?.older = own.older } else { newest = own.older }
+  }
+
+  /// The key that was used next after `key`, or the least recently used of all after `nil`.
+  func next(after key: String?) -> String? {
+    if let key { links[key]?.newer } else { oldest }
+  }
+}

@@ -1,0 +1,96 @@
+internal import Foundation
+internal import GRDB
+internal import Model
+
+/// What a database does where it does not belong to its folder.
+public enum UnknownContents: Sendable {
+  /// Refuses to be opened, so that nothing is served or written beside contents that it does not know.
+  case refuse
+  /// Takes the folder over, with the contents that it does not know.
+  case takeOver
+  /// Nothing, for whoever only looks.
+  case leave
+}
+
+enum FolderIdentityTable {
+  static func create(_ db: Database) throws {
+    try db.execute(sql: "CREATE TABLE dataFolder (identity TEXT NOT NULL)")
+  }
+}
+
+extension MetadataDatabase {
+  /// Refuses a folder with contents whose database is missing or was emptied, before a new one is made in its place.
+  static func checkPresence(in folder: DataFolder) throws {
+    let size = size(in: folder)
+    guard (size ?? 0) == 0 else { return }
+    let contents = folder.contents
+    if !contents.isEmpty { throw refusal(folder, contents, size == nil ? "is missing" : "is empty") }
+  }
+
+  /// Bytes of a folder's database; `nil` if there is none.
+  private static func size(in folder: DataFolder) -> Int? {
+    let path = folder.url.appending(path: fileName).path
+    return (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? nil
+  }
+
+  /// What lies in a folder and no record of its database names, which may be missing or another folder's. Changes
+  /// neither.
+  /// - Throws: `ModelError` if the database cannot be read
+  public static func unrecorded(in folder: DataFolder) throws -> [StoredContents] {
+    guard (size(in: folder) ?? 0) > 0 else { return folder.contents }
+    return try folder.unrecorded(in: MetadataDatabase(folder, unknown: .leave))
+  }
+
+  /// Sees to it that database and folder have the same identity.
+  /// - Throws: `ModelError` if the folder holds contents that are not this database's
+  func join(_ folder: DataFolder, _ unknown: UnknownContents) throws {
+    if unknown == .leave { return }
+    let own = try read { try String.fetchOne($0, sql: "SELECT identity FROM dataFolder") }
+    let identity = folder.identity
+    let contents = folder.contents
+    if let own, own == identity {
+      // A name is recorded before the first contents are stored, and never forgotten.
+      if unknown == .refuse, contents.contains(where: { $0.kind == .adapter }), try !hasAdapters {
+        throw Self.refusal(folder, contents, "knows nothing of the adapters")
+      }
+      return
+    }
+    if unknown == .refuse, !contents.isEmpty {
+      // Where one of them has no identity, it comes from an earlier version, and the records tell.
+      let isStrange = own != nil && identity != nil
+      if isStrange { throw Self.refusal(folder, contents, "belongs to another folder") }
+      guard try !recordedContents().isDisjoint(with: contents) else {
+        throw Self.refusal(folder, contents, "knows nothing of them")
+      }
+    }
+    let joined = own ?? identity ?? RandomName.make("", length: 32)
+    if own == nil { try write { try $0.execute(sql: "INSERT INTO dataFolder VALUES (?)", arguments: [joined]) } }
+    try folder.setIdentity(joined)
+  }
+
+  private var hasAdapters: Bool {
+    get throws { try read { try Bool.fetchOne($0, sql: "SELECT EXISTS (SELECT 1 FROM adapter)") ?? false } }
+  }
+
+  /// All contents that some record names, whether they are there or not.
+  func recordedContents() throws -> Set<StoredContents> {
+    try read { db in
+      func names(_ kind: StoredContents.Kind, _ sql: String) throws -> [StoredContents] {
+        try String.fetchAll(db, sql: sql).map { StoredContents(kind: kind, name: $0) }
+      }
+      return try Set(
+        names(.adapter, "SELECT DISTINCT contentHash FROM adapterVersion") + names(.file, "SELECT id FROM file")
+          + names(.job, "SELECT id FROM fineTuningJob"))
+    }
+  }
+
+  private static func refusal(_ folder: DataFolder, _ contents: [StoredContents], _ what: String) -> ModelError {
+    let path = folder.url.path
+    return ModelError(
+      path,
+      reason:
+        "the folder holds \(contents.summary), and its database \(fileName) \(what). Nothing was changed. Put the "
+        + "database back that belongs here, give another --data-dir, or run 'graft adapters prune --data-dir \(path)', "
+        + "which deletes for good what no record names")
+  }
+}
