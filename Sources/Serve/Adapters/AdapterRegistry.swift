@@ -22,6 +22,8 @@ struct AdapterRegistry {
   private var refusals: [String: String] = [:]
   /// Names that have versions, or were refused.
   private(set) var names = SortedNames()
+  /// Those that requests find.
+  private(set) var servedNames = SortedNames()
   /// Bytes in memory of all that is pinned, contents counted once.
   private var pinnedBytes = 0
 
@@ -82,6 +84,7 @@ struct AdapterRegistry {
   private mutating func index(_ name: String) {
     let isListed = records[name]?.versions.isEmpty == false || refusals[name] != nil
     if isListed { names.insert(name) } else { names.remove(name) }
+    if records[name].map(isServed) == true { servedNames.insert(name) } else { servedNames.remove(name) }
   }
 
   /// - Parameter change: 1 for a record that comes, -1 for one that goes

@@ -21,10 +21,7 @@ extension AdapterStore {
   func served(
     after: String?, limit: Int?, where filter: (String) -> Bool = { _ in true }
   ) -> Page<AdapterRecord> {
-    page(after: after, limit: limit) { name, state in
-      guard filter(name), let record = state.registry[name], state.registry.isServed(record) else { return nil }
-      return record
-    }
+    page(\.servedNames, after: after, limit: limit) { name, state in filter(name) ? state.registry[name] : nil }
   }
 
   /// Every name that is known or was refused, in order. Not for the event loop: they may be many.
@@ -32,7 +29,7 @@ extension AdapterStore {
 
   /// A page of every name that is known or was refused; see `served`.
   func listings(after: String?, limit: Int?) -> Page<AdapterListing> {
-    page(after: after, limit: limit) { listing($0, $1) }
+    page(\.names, after: after, limit: limit) { listing($0, $1) }
   }
 
   public func listing(_ name: String) -> AdapterListing? { state.withLock { listing(name, $0) } }
@@ -49,13 +46,13 @@ extension AdapterStore {
   private static let batch = 512
 
   private func page<Element>(
-    after: String?, limit: Int?, _ make: (String, State) -> Element?
+    _ list: KeyPath<AdapterRegistry, SortedNames>, after: String?, limit: Int?, _ make: (String, State) -> Element?
   ) -> Page<Element> {
     let limit = limit ?? .max
     var (elements, cursor): ([Element], String?) = ([], after)
     while true {
       let names = state.withLock { state in
-        let names = state.registry.names.page(after: cursor, limit: Self.batch)
+        let names = state.registry[keyPath: list].page(after: cursor, limit: Self.batch)
         for name in names where elements.count <= limit {
           if let element = make(name, state) { elements.append(element) }
         }

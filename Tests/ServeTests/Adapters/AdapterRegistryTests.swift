@@ -69,6 +69,9 @@ import Testing
       #expect(
         registry.names.page(after: nil, limit: .max)
           == records.values.filter { !$0.versions.isEmpty }.map(\.name).sorted())
+      #expect(
+        registry.servedNames.page(after: nil, limit: .max)
+          == records.values.filter { $0.isLoaded && $0.current != nil }.map(\.name).sorted())
     }
   }
 
