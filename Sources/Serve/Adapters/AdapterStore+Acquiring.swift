@@ -43,7 +43,7 @@ extension AdapterStore {
       return nil
     }
     if let refusal = places?.takePlace() {
-      completion(.failure(AdapterError(.queueFull, refusal.message)))
+      completion(.failure(Self.error(refusal)))
       return nil
     }
     let (id, step) = state.withLock { state in
@@ -57,6 +57,12 @@ extension AdapterStore {
     }
     perform(step)
     return step.answers.contains { $0.waiter.id == id } ? nil : AdapterWait(id: id, store: self)
+  }
+
+  private static func error(_ refusal: EngineError) -> AdapterError {
+    let kind: AdapterError.Kind =
+      if case .overloaded(_, let seconds) = refusal { .queueFull(retryAfter: seconds) } else { .shuttingDown }
+    return AdapterError(kind, refusal.message)
   }
 
   /// `acquire`, waiting for the outcome. Not for the event loop.

@@ -47,7 +47,7 @@ import Testing
 
     func takePlace() -> EngineError? {
       counts.withLock { counts in
-        guard counts.taken < limit else { return .overloaded(waiting: counts.taken, retryAfter: 1) }
+        guard counts.taken < limit else { return .overloaded(waiting: counts.taken, retryAfter: 7) }
         counts.taken += 1
         counts.most = max(counts.most, counts.taken)
         return nil
@@ -136,10 +136,10 @@ import Testing
     ask(store, "a", into: held, places: places)
     #expect(eventually { held.names == ["a"] && places.taken == 0 })
     for name in ["b", "c", "d"] { ask(store, name, into: answers, places: places) }
-    #expect(answers.failures == [.queueFull] && answers.names == ["d"] && places.taken == 2)
+    #expect(answers.failures == [.queueFull(retryAfter: 7)] && answers.names == ["d"] && places.taken == 2)
     // What is in memory and in nobody's way needs no place, but a is in the way.
     ask(store, "a", into: answers, places: places)
-    #expect(answers.failures == [.queueFull, .queueFull])
+    #expect(answers.failures == [.queueFull(retryAfter: 7), .queueFull(retryAfter: 7)])
     held.release("a")
     #expect(eventually { answers.names.contains("b") && places.taken == 1 })
   }
