@@ -35,6 +35,13 @@ public struct AdapterRecord: Sendable, Equatable {
 
   public var current: AdapterVersion? { currentNumber.flatMap(version) }
 
+  /// Whether the database has lost what the name stands for, or never had it. A name whose versions were deleted has
+  /// no current version either, and has lost nothing.
+  var hasLostItsCurrentVersion: Bool {
+    let isDeleted = versions.isEmpty && !isLoaded && lastNumber > 0
+    return current == nil && !isDeleted
+  }
+
   public func version(_ number: Int) -> AdapterVersion? { versions.first { $0.number == number } }
 }
 

@@ -80,15 +80,11 @@ extension AdapterStore {
 
   private func version(_ reference: AdapterReference, _ state: State) throws(AdapterError) -> AdapterVersion {
     let name = reference.name
-    guard let record = state.registry[name], record.isLoaded, let current = record.current else {
+    guard let record = state.registry[name], record.isLoaded, reference.version != nil || record.current != nil else {
       throw AdapterError(.unknownName, "no adapter is called '\(name)'")
     }
-    var version = current
-    if let number = reference.version {
-      guard let found = record.version(number) else {
-        throw AdapterError(.unknownName, "the adapter '\(name)' has no version \(number)")
-      }
-      version = found
+    guard let version = reference.version.map({ record.version($0) }) ?? record.current else {
+      throw AdapterError(.unknownName, "the adapter '\(name)' has no version \(reference.version ?? 0)")
     }
     guard binding.fits(version) else {
       throw AdapterError(.incompatible, "the adapter '\(name)' cannot be used: \(Self.incompatibility(version))")

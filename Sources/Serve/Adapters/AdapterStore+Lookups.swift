@@ -65,7 +65,7 @@ extension AdapterStore {
   }
 
   private func listing(_ name: String, _ state: State) -> AdapterListing? {
-    guard let record = state.registry[name], let current = record.current else {
+    guard let record = state.registry[name], !record.versions.isEmpty else {
       return state.registry.refusal(of: name).map {
         AdapterListing(
           record: AdapterRecord(
@@ -86,8 +86,11 @@ extension AdapterStore {
           state.cache.contains(version.contentHash) ? .loaded : .onDisk
         }
     }
+    let current = record.current.flatMap { states[$0.number] }
     return AdapterListing(
-      record: record, state: states[current.number] ?? .onDisk, versionStates: states, warning: warning(name))
+      record: record,
+      state: current ?? .refused(reason: "the record of its current version was lost; load it again"),
+      versionStates: states, warning: warning(name))
   }
 
   /// What is wrong with a name that was given before the rules for names were as they are.

@@ -224,7 +224,7 @@ extension AdapterStore {
   }
 
   private static func prune(_ record: inout AdapterRecord, keeping count: Int) {
-    let kept = Set(record.versions.suffix(max(count, 1)).map(\.number) + (record.currentNumber.map { [$0] } ?? []))
+    let kept = Set(record.versions.suffix(max(count, 1)).map(\.number) + (record.current.map { [$0.number] } ?? []))
     // The current one is among those that are kept.
     var surplus = kept.count - max(count, 1)
     record.versions.removeAll { version in

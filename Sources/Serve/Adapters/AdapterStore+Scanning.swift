@@ -30,12 +30,13 @@ extension AdapterStore {
   }
 
   private func scan(_ name: String, in folder: AdapterFolder, mark: AdapterFolderMark?) throws(AdapterError) {
-    let known = state.withLock { $0.registry[name] }
+    // What the database has lost is registered as if it were new.
+    let known = state.withLock { $0.registry[name] }.flatMap { $0.hasLostItsCurrentVersion ? nil : $0 }
     // A name that was given before the rules were as they are keeps what it has.
     if known?.current == nil { try check(name: name) }
     let source = try folder.confined(name)
     let identity = AdapterFolder.identity(of: source)
-    if let mark, !identity.isEmpty, mark.identity == identity { return }
+    if known != nil, let mark, !identity.isEmpty, mark.identity == identity { return }
     if let known, let hash = try? contents.hash(of: source).hash,
       !known.isLoaded || mark?.contentHash == hash || known.versions.contains(where: { $0.contentHash == hash })
     {

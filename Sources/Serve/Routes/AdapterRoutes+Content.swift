@@ -18,7 +18,7 @@ extension AdapterRoutes {
   /// The PEFT files of a version as a tar archive.
   func download(_ request: RoutedRequest, name: String) throws(APIError) {
     let number = try Self.version(request)
-    guard let record = store.listing(name)?.record, record.current != nil else {
+    guard let record = store.listing(name)?.record, number != nil || record.current != nil else {
       throw .modelNotFound(name, param: "name")
     }
     guard let version = number.map({ record.version($0) }) ?? record.current else {

@@ -60,13 +60,12 @@ extension MetadataDatabase {
           name: name, versions: versions.removeValue(forKey: name) ?? [], currentNumber: row["currentVersion"],
           lastNumber: row["lastVersion"], isLoaded: row["isLoaded"], isPinned: row["isPinned"])
       }
-      // Versions whose name was lost are kept: unloaded, so that no request gets what nobody vouches for.
+      // Versions whose name was lost are kept, none of them current: no request gets what nobody vouches for.
       return records
         + versions.map { name, versions in
-          let last = versions.last?.number
-          return AdapterRecord(
-            name: name, versions: versions, currentNumber: last, lastNumber: last ?? 0, isLoaded: false, isPinned: false
-          )
+          AdapterRecord(
+            name: name, versions: versions, currentNumber: nil, lastNumber: versions.last?.number ?? 0, isLoaded: false,
+            isPinned: false)
         }
     }
   }

@@ -125,15 +125,12 @@ import Testing
   }
 
   @Test func contentsWhoseRowsAreMissingStay() throws {
-    let queue = try DatabaseQueue(path: databaseURL.path)
-    try queue.writeWithoutTransaction { db in
-      for sql in [
-        "PRAGMA foreign_keys = OFF", "DELETE FROM adapterVersion WHERE name = 'x'",
-        "DELETE FROM adapter WHERE name = 'y'",
-        "DELETE FROM file", "DELETE FROM fineTuningJob WHERE id = 'ftjob-paused'",
-      ] { try db.execute(sql: sql) }
-    }
-    try queue.close()
+    try execute([
+      "PRAGMA foreign_keys = OFF", "DELETE FROM adapterVersion WHERE name = 'x'",
+      "DELETE FROM adapter WHERE name = 'y'", "DELETE FROM file",
+      "DELETE FROM fineTuningJob WHERE id = 'ftjob-paused'",
+    ])
+    for name in ["x", "y"] { try files.removeItem(at: setting.model.adaptersFolder.appending(path: name)) }
     let before = try stored()
     let (folder, database) = try open()
     #expect(try stored() == before)
@@ -148,6 +145,47 @@ import Testing
     for contents in lost { try folder.remove(contents) }
     #expect(try folder.unrecorded(in: database).isEmpty)
     #expect(try stored().count < before.count)
+  }
+
+  @Test func foldersWhoseRowsAreMissingAreRegisteredAgain() throws {
+    let databaseRows = [
+      ["DELETE FROM adapterVersion WHERE name = 'x'"], ["DELETE FROM adapter WHERE name = 'x'"],
+      ["DELETE FROM adapter WHERE name = 'x'", "DELETE FROM adapterVersion WHERE name = 'x'"],
+    ]
+    for rows in databaseRows {
+      try execute(["PRAGMA foreign_keys = OFF"] + rows)
+      let (folder, database) = try open()
+      #expect(try folder.unrecorded(in: database).isEmpty, "\(rows)")
+      #expect(try database.adapters().first { $0.name == "x" }?.current != nil, "\(rows)")
+    }
+    // What was unloaded or deleted has lost nothing, and stays so.
+    var store: AdapterStore? = try setting.open()
+    try store?.unload(name: "x")
+    try store?.remove(name: "y")
+    store = nil
+    store = try setting.open()
+    #expect(try store?.scan().isEmpty == true && store?.served.isEmpty == true)
+  }
+
+  @Test func aLostCurrentVersionIsTold() throws {
+    try setting.write("x", seed: 7)
+    var store: AdapterStore? = try setting.open(versionsKept: 2)
+    try store?.load(name: "x", path: "x")
+    store = nil
+    try execute(["DELETE FROM adapterVersion WHERE name = 'x' AND number = 2"])
+    store = try setting.open(versionsKept: 2)
+    guard case .refused(let reason) = store?.listing("x")?.state else { throw ModelError(reason: "state") }
+    #expect(reason.contains("lost") && store?["x"] == nil)
+    #expect(try store?.adapter("x", version: 1).rank == 4)
+    #expect(throws: AdapterError.self) { try store?.adapter("x") }
+    #expect(try store?.prune(keeping: 1).isEmpty == true, "the version that is left stays")
+    #expect(try store?.load(name: "x", path: "x").currentNumber == 3)
+  }
+
+  private func execute(_ statements: [String]) throws {
+    let queue = try DatabaseQueue(path: databaseURL.path)
+    try queue.writeWithoutTransaction { db in for sql in statements { try db.execute(sql: sql) } }
+    try queue.close()
   }
 
   @Test func whoTakesTheFolderOverKnowsWhatNoRecordNames() throws {
