@@ -149,12 +149,58 @@ def test_unknown_models_are_told_what_there_is(server):
 @pytest.mark.parametrize(
     "field, value",
     [("temprature", 0.1), ("max_token", 5), ("repeat_penalty", 1.2), ("guided_json", {}), ("min_tokens", 5),
-     ("n_predict", 4), ("mirostat", 2), ("grammar", "root ::= x"), ("stream_option", {})],
+     ("n_predict", 4), ("lora_adapter", "a"), ("loras", ["a"]), ("stop_sequences", ["x"]), ("adaptive_target", 0.5), ("mirostat", 2), ("grammar", "root ::= x"), ("stream_option", {})],
 )
 def test_fields_that_would_vanish(server, field, value):
     check(server.http.post(COMPLETIONS, json=HI | {field: value}), 400, param=field)
     body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     check(server.http.post(CHAT, json=body | {field: value}), 400, param=field)
+
+
+@pytest.mark.parametrize("key", ["adapter[]", "adapter[0]", "lora", "lora_name", "adapter_id", "model"])
+def test_other_spellings_of_the_query(server, key):
+    error = check(server.http.post(COMPLETIONS, params={key: "r8-all"}, json=HI), 400, param=key)
+    assert "'adapter'" in error["message"]
+
+
+@pytest.mark.parametrize("fields", [{"model": None}, {"model": ""}, {"model": "nope"}, {"adapter": "nope"}])
+def test_tokenising_knows_models_as_well(server, fields):
+    status = 404 if "nope" in fields.values() else 400
+    check(server.http.post("/tokenize", json={"prompt": "a"} | fields), status)
+    check(server.http.post("/detokenize", json={"tokens": [1]} | fields), status)
+    assert server.http.post("/tokenize", json={"prompt": "a", "model": "r8-all"}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["r8-all:" + "0" * 4_000_000 + "1", "e" + "\u0301" * 3_000_000, "x" * 9_000_000])
+def test_names_have_a_length(server, name):
+    for field in ("model", "adapter"):
+        begin = time.monotonic()
+        error = check(server.http.post(COMPLETIONS, json=HI | {field: name, "n": 64}), 400, param=field)
+        assert len(error["message"].encode()) < 600
+        assert time.monotonic() - begin < 5, "it was seconds for each choice"
+
+
+def test_names_in_the_log_are_short_and_on_one_line(server):
+    begin = len(server.log)
+    server.http.post(COMPLETIONS, json=HI | {"zzz" + "\u0301" * 1_000_000: 1, "a\nfake line\u001b[31m": 1})
+    lines = server.log[begin:]
+    assert any("fake line" in line and "unknown field" in line for line in lines)
+    assert not [line for line in lines if line.startswith("fake") or "\x1b" in line or len(line) > 1000]
+
+
+@pytest.mark.parametrize(
+    "message, field",
+    [({"role": "user", "content": "x", "tool_cals": [1]}, "tool_cals"), ({"role": "assistant", "content": "x", "prefix": True}, "prefix")],
+)
+def test_fields_of_messages_that_would_vanish(server, message, field):
+    body = {"messages": [{"role": "user", "content": "Hi"}, message], "max_tokens": 1}
+    check(server.http.post(CHAT, json=body), 400, param=f"messages[1].{field}")
+
+
+def test_whole_numbers_may_have_a_point(server):
+    content = b'{"prompt": "Hi", "max_tokens": 2.0, "n": 1.0, "seed": 1.0, "temperature": 0}'
+    reply = server.http.post(COMPLETIONS, content=content, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 200 and reply.json()["usage"]["completion_tokens"] == 2
 
 
 # MARK: who may
@@ -214,6 +260,23 @@ def test_a_second_signal_ends_at_once(data_dir):
         assert code in (0, 128 + signal.SIGTERM)
         assert time.monotonic() - begin < 2
         stalled.close()
+
+
+def test_unfinished_bodies_do_not_hold_up_the_end(data_dir):
+    with Server(data_dir=data_dir) as server:
+        connections = []
+        for _ in range(20):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{ \n")
+            connections.append(connection)
+        time.sleep(0.3)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(timeout=30)
+        assert time.monotonic() - begin < 3, "it was the whole time for draining"
+        for connection in connections:
+            assert connection.recv(12) == b"HTTP/1.1 503"
+            connection.close()
 
 
 def test_versions(server):

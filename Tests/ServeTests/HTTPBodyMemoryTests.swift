@@ -6,7 +6,7 @@ extension HTTPTests {
   /// Many unfinished bodies, and ones that come too slowly.
   @Suite struct BodyMemoryTests {
     @Test func allBodiesTogetherAreBounded() throws {
-      let server = try HTTPTestServer({ $0.maxBodyMemory = 1 << 20 }, handler: standardHandler)
+      let server = try HTTPTestServer({ $0.maxBodyMemory = 2 << 20 }, handler: standardHandler)
       let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 300001\r\n\r\n"
       var held: [HTTPTestClient] = []
       for _ in 0..<3 {

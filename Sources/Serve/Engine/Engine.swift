@@ -117,7 +117,7 @@ public final class Engine: @unchecked Sendable {
   /// - Returns: why it may not wait
   public func takePlace() -> EngineError? { inbox.takePlace() }
 
-  public func leavePlace() { inbox.leftQueue() }
+  public func leavePlace() { inbox.leavePlace() }
 
   /// Ends a generation without another event, at the next pass at the latest.
   public func cancel(_ id: GenerationID) { inbox.cancel(id) }
@@ -194,7 +194,7 @@ public final class Engine: @unchecked Sendable {
     let request = submission.request
     let label = metrics.update { $0.index(of: request.label) }
     if let error = refusal(of: request) {
-      inbox.leftQueue()
+      inbox.leftQueue(request.client)
       metrics.update { $0.end(label, .failed) }
       return submission.sink(.failed(error))
     }
@@ -263,7 +263,7 @@ public final class Engine: @unchecked Sendable {
   private func start(_ id: GenerationID) {
     guard let generation = generations[id] else { return scheduler.remove(id, now: now) }
     if let records = generation.group.records { generation.adopt(records) }
-    if !generation.hasStarted { leftQueue() }
+    if !generation.hasStarted { leftQueue(generation.request.client) }
     metrics.update { state in
       state.counts[generation.label].waiting -= 1
       if generation.hasStarted { return }
@@ -292,13 +292,13 @@ public final class Engine: @unchecked Sendable {
   }
 
   /// Tells the inbox of a start, and how fast those that wait come to start.
-  private func leftQueue() {
+  private func leftQueue(_ client: ClientIdentity) {
     let now = ContinuousClock.now
     if let lastStart, scheduler.waitingCount > 0 {
       secondsPerStart = secondsPerStart * 0.9 + min(lastStart.duration(to: now) / .seconds(1), 60) * 0.1
     }
     lastStart = now
-    inbox.leftQueue(secondsPerStart: secondsPerStart)
+    inbox.leftQueue(client, secondsPerStart: secondsPerStart)
   }
 
   private func preempt(_ id: GenerationID) {
@@ -334,7 +334,7 @@ public final class Engine: @unchecked Sendable {
   private func remove(_ id: GenerationID, _ outcome: EngineMetrics.Outcome) {
     guard let generation = generations.removeValue(forKey: id) else { return }
     let isWaiting = !scheduler.isRunning(id)
-    if isWaiting, !generation.hasStarted { inbox.leftQueue() }
+    if isWaiting, !generation.hasStarted { inbox.leftQueue(generation.request.client) }
     scheduler.remove(id, now: now)
     keep(generation)
     let group = generation.group

@@ -6,7 +6,8 @@
 
 /// The only way into the engine: messages from any thread, drained by the engine's own.
 ///
-/// It also counts the requests that wait, so that one too many is refused at the door.
+/// It also counts the requests that wait, so that one too many is refused at the door. One client that fills the queue
+/// does not lock the others out: each has a few places beyond it.
 /// `@unchecked Sendable`: every variable is touched under the mutex alone.
 final class EngineInbox: @unchecked Sendable {
   struct Submission: Sendable {
@@ -30,6 +31,9 @@ final class EngineInbox: @unchecked Sendable {
   private var nextID: UInt64 = 0
   private var isClosed = false
   private var waiting = 0
+  private var waitingByClient: [ClientIdentity: Int] = [:]
+  /// What a client may have wait though others fill the queue.
+  private var share: Int { capacity / 8 }
   private var holders = 0
   private var secondsPerStart = 0.5
   /// Since when the engine's thread has had work at hand without coming round; `nil` while it waits for some.
@@ -60,8 +64,10 @@ final class EngineInbox: @unchecked Sendable {
       nextID += 1
       let id = GenerationID(value: nextID)
       if isClosed { return (id, .shuttingDown) }
-      if let overload { return (id, overload) }
+      let own = waitingByClient[request.client, default: 0]
+      if waiting >= capacity, own >= share || waiting >= 2 * capacity { return (id, overload) }
       waiting += 1
+      waitingByClient[request.client] = own + 1
       append(.submit(Submission(id: id, request: request, sink: sink, time: time)))
       return (id, nil)
     }
@@ -95,24 +101,28 @@ final class EngineInbox: @unchecked Sendable {
   func takePlace() -> EngineError? {
     locked {
       if isClosed { return .shuttingDown }
-      if let refusal = overload { return refusal }
+      if waiting >= capacity { return overload }
       waiting += 1
       return nil
     }
   }
 
+  /// Ends what `takePlace` began.
+  func leavePlace() { locked { waiting -= 1 } }
+
   /// Under the mutex.
-  private var overload: EngineError? {
-    guard waiting >= capacity else { return nil }
+  private var overload: EngineError {
     let seconds = (Double(waiting) * secondsPerStart).rounded(.up)
     return .overloaded(waiting: waiting, retryAfter: Int(min(max(seconds, 1), 60)))
   }
 
-  /// A request waits no more.
+  /// A request of the client waits no more.
   /// - Parameter secondsPerStart: about how long it takes until one of those that wait starts
-  func leftQueue(secondsPerStart: Double? = nil) {
+  func leftQueue(_ client: ClientIdentity, secondsPerStart: Double? = nil) {
     locked {
       waiting -= 1
+      let own = waitingByClient[client, default: 1] - 1
+      waitingByClient[client] = own > 0 ? own : nil
       if let secondsPerStart { self.secondsPerStart = secondsPerStart }
     }
   }

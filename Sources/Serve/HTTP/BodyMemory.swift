@@ -1,25 +1,45 @@
 internal import Synchronization
 
 /// Counts the bytes of all request bodies that are held in memory, so that many unfinished ones cannot fill it.
+///
+/// One client has at most half, and an eighth is kept for short bodies, so that neither a client nor large bodies lock
+/// the others out.
 final class BodyMemory: Sendable {
-  let limit: Int
-  private let used = Atomic<Int>(0)
+  private struct Used {
+    var total = 0
+    var byClient: [String: Int] = [:]
+  }
+
+  private static let shortBody = 32 << 10
+  private let limit: Int
+  private let used = Mutex(Used())
 
   init(limit: Int) { self.limit = limit }
 
-  /// Bytes of the bodies that are held now.
-  var bytes: Int { used.load(ordering: .relaxed) }
-
+  /// - Parameters:
+  ///   - length: of the body, with these bytes
+  ///   - client: the peer's address
   /// - Returns: whether so many more bytes fit; they are counted only then.
-  fileprivate func reserve(_ count: Int) -> Bool {
-    guard used.add(count, ordering: .relaxed).newValue <= limit else {
-      used.subtract(count, ordering: .relaxed)
-      return false
+  fileprivate func reserve(_ count: Int, length: Int, client: String) -> Bool {
+    used.withLock { used in
+      let ownBytes = used.byClient[client, default: 0] + count
+      guard used.total + count <= (length <= Self.shortBody ? limit : limit - limit / 8),
+        length <= Self.shortBody || ownBytes <= limit / 2
+      else { return false }
+      used.total += count
+      used.byClient[client] = ownBytes
+      return true
     }
-    return true
   }
 
-  fileprivate func release(_ count: Int) { used.subtract(count, ordering: .relaxed) }
+  fileprivate func release(_ count: Int, client: String) {
+    guard count > 0 else { return }
+    used.withLock { used in
+      used.total -= count
+      let left = used.byClient[client, default: 0] - count
+      used.byClient[client] = left > 0 ? left : nil
+    }
+  }
 }
 
 /// A request body that was read whole. Its bytes count against the server's limit for as long as the body is held.
@@ -27,14 +47,18 @@ final class BodyMemory: Sendable {
 public final class HTTPBody: @unchecked Sendable {
   public private(set) var bytes: [UInt8] = []
   private let memory: BodyMemory
+  private let client: String
 
-  init(_ memory: BodyMemory) { self.memory = memory }
+  init(_ memory: BodyMemory, client: String) {
+    self.memory = memory
+    self.client = client
+  }
 
-  deinit { memory.release(bytes.count) }
+  deinit { memory.release(bytes.count, client: client) }
 
   /// - Returns: whether the server's memory for bodies had room for the bytes.
   func append(_ more: UnsafeRawBufferPointer) -> Bool {
-    guard memory.reserve(more.count) else { return false }
+    guard memory.reserve(more.count, length: bytes.count + more.count, client: client) else { return false }
     bytes.append(contentsOf: more)
     return true
   }

@@ -35,8 +35,8 @@ public struct HTTPConfiguration: Sendable {
   public var maxBodyBytes = 16 << 20
   /// Bytes of all bodies together that are collected in memory; a body that does not fit gets a 503.
   public var maxBodyMemory = 256 << 20
-  /// Bytes a second that a body must bring on average while it is waited for, after `bodyGracePeriod`; a slower one gets
-  /// a 408. So a sender that trickles cannot hold memory or an upload's place.
+  /// Bytes a second that a body must bring on average in each `bodyGracePeriod` in which it is waited for; a slower one
+  /// gets a 408. So a sender that trickles cannot hold memory or an upload's place.
   public var minBodyRate = 1024
   public var bodyGracePeriod: Duration = .seconds(30)
 

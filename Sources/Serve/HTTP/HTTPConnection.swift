@@ -294,6 +294,10 @@ final class HTTPConnection {
     switch phase {
     case .head where evbuffer_get_length(output) == 0: close()
     case .lingering: timer?.arm(after: Self.stoppingLingerTimeout)
+    case .exchange where isBodyWanted && exchange?.isEnded == false:
+      // Whatever still comes could not be served.
+      bodyFailed(.disconnected, HTTPProtocolError(503, "the server is shutting down"))
+      if phase != .closed { settle() }
     default: advance()
     }
   }

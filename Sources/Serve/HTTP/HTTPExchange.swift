@@ -90,7 +90,7 @@ public final class HTTPExchange: @unchecked Sendable {
   public func collectBody(limit: Int? = nil, then: @escaping (Result<HTTPBody, HTTPBodyError>) -> Void) {
     loop.preconditionInLoop()
     guard let connection, response != .ended else { return then(.failure(.disconnected)) }
-    let body = HTTPBody(connection.server.bodyMemory)
+    let body = HTTPBody(connection.server.bodyMemory, client: request.remoteAddress)
     streamBody(limit: limit) { [self] in
       if !body.append($0) { refuseForMemory() }
     } onEnd: {

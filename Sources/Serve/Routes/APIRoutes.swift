@@ -33,8 +33,8 @@ public struct APIRoutes: Sendable {
     router.on("GET", "version") { $0.exchange.respond(json: ["version": .string(graftVersion)]) }
     router.on("POST", "v1/completions", query: ["adapter"]) { [self] in complete($0) }
     router.on("POST", "v1/chat/completions", query: ["adapter"]) { [self] in chat($0) }
-    router.on("POST", "tokenize") { [self] in tokenize($0) }
-    router.on("POST", "detokenize") { [self] in detokenize($0) }
+    router.on("POST", "tokenize", query: ["adapter"]) { [self] in tokenize($0) }
+    router.on("POST", "detokenize", query: ["adapter"]) { [self] in detokenize($0) }
     router.on("GET", "metrics") { [self] in metrics($0) }
     ModelRoutes(context: context, logger: logger).add(to: &router)
     AdapterRoutes(
@@ -122,6 +122,7 @@ public struct APIRoutes: Sendable {
   private func tokenize(_ request: RoutedRequest) {
     request.exchange.collectJSON(.chat, preparation) { [self] (fields, abandonment) throws(APIError) in
       try FieldCatalog.tokenize.check(fields, log: unknownNames, path: "/tokenize")
+      try context.checkSelection(try ModelFields(fields), query: request.exchange.request.queryItems)
       return try TokenizeRoutes(context: context, abandonment: abandonment).tokenize(fields)
     } then: {
       request.exchange.respond(json: $0)
@@ -131,6 +132,7 @@ public struct APIRoutes: Sendable {
   private func detokenize(_ request: RoutedRequest) {
     request.exchange.collectJSON(.prompts, preparation) { [self] (fields, abandonment) throws(APIError) in
       try FieldCatalog.detokenize.check(fields, log: unknownNames, path: "/detokenize")
+      try context.checkSelection(try ModelFields(fields), query: request.exchange.request.queryItems)
       return try TokenizeRoutes(context: context, abandonment: abandonment).detokenize(fields)
     } then: {
       request.exchange.respond(json: $0)

@@ -26,7 +26,7 @@ public struct AccessPolicy: Sendable {
   ///   - allowedOrigins: `scheme://host[:port]`, or "*" for any
   public init(hosts: Hosts, allowedHosts: [String] = [], allowedOrigins: [String] = []) {
     self.hosts = hosts
-    self.allowedHosts = Set(allowedHosts.map { Self.name(ofAuthority: $0) })
+    self.allowedHosts = Set(allowedHosts.compactMap { $0 == "*" ? $0 : Self.name(ofAuthority: $0) })
     self.allowedOrigins = Set(allowedOrigins.map { Self.normalized(origin: $0) })
     allowsAnyOrigin = allowedOrigins.contains("*")
   }
@@ -63,7 +63,8 @@ public struct AccessPolicy: Sendable {
     guard let host = request.headers["host"], Self.isSame(origin: origin, host: host) else {
       throw .plain(
         status: 403,
-        message: "Requests from pages of the origin '\(origin.prefix(200))' are refused; --allowed-origins can allow it"
+        message:
+          "Requests from pages of the origin '\(origin.excerpt(200))' are refused; --allowed-origins can allow it"
       )
     }
     return true
@@ -72,36 +73,47 @@ public struct AccessPolicy: Sendable {
   // MARK: hosts
 
   private func checkHost(_ authority: String) throws(APIError) {
-    let name = Self.name(ofAuthority: authority)
-    switch hosts {
-    case .any: return
-    case .loopback where Self.isLoopback(name): return
-    case .addresses where Self.isLoopback(name) || Self.isAddress(name): return
-    case .loopback, .addresses: break
-    }
-    guard allowedHosts.contains(name) || allowedHosts.contains("*") else {
+    if case .any = hosts { return }
+    let name = Self.name(ofAuthority: authority) ?? ""
+    if Self.isLoopback(name: name) { return }
+    if case .addresses = hosts, Self.isAddress(name) { return }
+    guard !name.isEmpty, allowedHosts.contains(name) || allowedHosts.contains("*") else {
       throw .plain(
         status: 403,
         message:
-          "The host '\(authority.prefix(200))' is not answered; --allowed-host can allow it, or --api-key any host"
+          "The host '\(authority.excerpt(200))' is not answered; --allowed-host can allow it, or --api-key any host"
       )
     }
   }
 
   /// An authority's host without its port, in lower case and without a final dot; an IPv6 address without brackets.
-  static func name(ofAuthority authority: String) -> String {
+  /// `nil` for what is no authority (RFC 3986, section 3.2).
+  static func name(ofAuthority authority: String) -> String? {
     var name = trimmedOptionalSpace(authority.lowercased())[...]
-    if name.hasPrefix("["), let end = name.firstIndex(of: "]") {
-      return String(name[name.index(after: name.startIndex)..<end])
+    var port = Substring()
+    if name.hasPrefix("[") {
+      guard let end = name.firstIndex(of: "]") else { return nil }
+      port = name[name.index(after: end)...]
+      name = name[name.index(after: name.startIndex)..<end]
+      guard name.contains(":"), isAddress(String(name)) else { return nil }
+    } else if let colon = name.firstIndex(of: ":") {
+      port = name[colon...]
+      name = name[..<colon]
     }
-    if let colon = name.lastIndex(of: ":"), name[..<colon].contains(":") == false { name = name[..<colon] }
+    guard port.isEmpty || port.first == ":" && port.dropFirst().utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+      return nil
+    }
     if name.hasSuffix(".") { name = name.dropLast() }
     return String(name)
   }
 
   /// Whether a host can only be this machine, whatever a name server says of it.
   public static func isLoopback(_ host: String) -> Bool {
-    let name = name(ofAuthority: host)
+    // A flag gives an IPv6 address without brackets, a header with them.
+    isLoopback(name: name(ofAuthority: host) ?? host.lowercased())
+  }
+
+  private static func isLoopback(name: String) -> Bool {
     if name == "localhost" || name.hasSuffix(".localhost") { return true }
     var four = in_addr()
     if inet_pton(AF_INET, name, &four) == 1 { return UInt32(bigEndian: four.s_addr) >> 24 == 127 }
@@ -129,8 +141,13 @@ public struct AccessPolicy: Sendable {
 
   /// In lower case, without a final slash.
   private static func normalized(origin: String) -> String {
-    let text = trimmedOptionalSpace(origin.lowercased())
-    return text.hasSuffix("/") ? String(text.dropLast()) : text
+    var text = trimmedOptionalSpace(origin.lowercased())
+    if text.hasSuffix("/") { text.removeLast() }
+    for (scheme, port) in [("http://", ":80"), ("https://", ":443")]
+    where text.hasPrefix(scheme) && text.hasSuffix(port) {
+      text.removeLast(port.count)
+    }
+    return text
   }
 
   /// Whether a page's origin is the server's own: the scheme is not compared, since a proxy may have ended TLS.

@@ -16,6 +16,14 @@ struct AdapterSelector: Equatable {
   var terms: [Term]
 
   static let maximumTerms = 8
+  /// How other servers call the field that is 'adapter' here: refused, lest the base answers.
+  static let otherNames: Set<String> = [
+    "lora", "loras", "lora_path", "lora_name", "lora_id", "lora_int_id", "lora_request", "lora_adapter",
+    "lora_adapters",
+    "adapter_id", "adapter_name", "adapter_source",
+  ]
+  /// Of all terms together.
+  static let maximumBytes = 4096
   /// What the metrics call a sum of several adapters: each combination apart would be too many labels. No adapter can be
   /// called so.
   static let sumLabel = "(several)"
@@ -26,8 +34,12 @@ struct AdapterSelector: Equatable {
   init(_ text: String, param: String) throws(APIError) {
     terms = []
     if text.isEmpty || text == "base" { return }
-    // Counted before anything is made of them, since there is no bound on what is sent.
-    let shown = "\(text.prefix(200))\(text.utf8.count > 200 ? "…" : "")"
+    // Measured and counted before anything is made of them, since there is no bound on what is sent.
+    let shown = text.excerpt(200)
+    guard text.utf8.count <= Self.maximumBytes else {
+      throw .invalid(
+        "'\(shown)' has \(text.utf8.count) bytes, more than \(Self.maximumBytes)", param: param, code: "invalid_value")
+    }
     guard text.utf8.count(where: { $0 == UInt8(ascii: ",") }) < Self.maximumTerms else {
       throw .invalid(
         "'\(shown)' names more than \(Self.maximumTerms) adapters", param: param, code: "invalid_value")
@@ -39,7 +51,7 @@ struct AdapterSelector: Equatable {
           "'\(shown)' does not name adapters: a term is empty, or the base", param: param, code: "invalid_value")
       }
       guard !terms.contains(where: { $0.isSame(as: term) }) else {
-        throw .invalid("the adapter '\(part.prefix(200))' is named twice", param: param, code: "invalid_value")
+        throw .invalid("the adapter '\(part.excerpt(200))' is named twice", param: param, code: "invalid_value")
       }
       terms.append(term)
     }

@@ -61,12 +61,16 @@ final class AnswerRun {
     exchange.onClose { [self] in cancel() }
     // Which candidates are best is told by their logprobs.
     let isChoosing = plan.candidatesPerPrompt > plan.choicesPerPrompt
+    let label = adapters.label(model)
     engine.together {
-      for index in candidates.indices { submit(index, isChoosing, adapters, client) }
+      for index in candidates.indices { submit(index, isChoosing, adapters, client, label) }
     }
   }
 
-  private func submit(_ index: Int, _ isChoosing: Bool, _ adapters: AdapterSet, _ client: ClientIdentity) {
+  private func submit(
+    _ index: Int, _ isChoosing: Bool, _ adapters: AdapterSet, _ client: ClientIdentity,
+    _ label: String
+  ) {
     var sampling = plan.sampling
     sampling.seed &+= UInt64(index % plan.candidatesPerPrompt)
     var generation = GenerationRequest(
@@ -74,7 +78,7 @@ final class AnswerRun {
       stop: plan.stop, endTokens: plan.endTokens, ignoresEndOfText: plan.ignoreEOS,
       topLogprobs: plan.logprobs ?? (isChoosing ? 0 : nil), echoesPrompt: plan.echo)
     generation.client = client
-    generation.label = adapters.label(model)
+    generation.label = label
     generation.timeout = plan.timeout
     let loop = exchange.loop
     // The run belongs to the loop; the engine's thread only carries it there.

@@ -2,6 +2,12 @@ import Model
 
 /// The `messages` of a chat, checked and put as templates read them.
 enum ChatMessages {
+  /// Those that are read, and those that answers have and clients send back.
+  private static let messageFields: Set<String> = [
+    "role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "refusal",
+    "function_call",
+    "audio", "annotations", "weight",
+  ]
   private static let roles = ["system", "developer", "user", "assistant", "tool"]
 
   /// - Throws: `APIError`, 400, that names the message and its field
@@ -34,8 +40,20 @@ enum ChatMessages {
     }
     guard roles.contains(role) else {
       throw .invalid(
-        "Invalid value: '\(role.prefix(40))'. Supported values are: 'system', 'developer', 'user', 'assistant' and "
+        "Invalid value: '\(role.excerpt(40))'. Supported values are: 'system', 'developer', 'user', 'assistant' and "
           + "'tool'.", param: "\(path).role", code: "invalid_value")
+    }
+    for key in object.keys where !messageFields.contains(key) {
+      if let meant = NearNames.nearest(key, among: messageFields.sorted()) {
+        throw .invalid(
+          "Unknown field '\(path).\(key.excerpt(80))': did you mean '\(meant)'?", param: "\(path).\(key.excerpt(80))",
+          code: "unknown_parameter")
+      }
+      if key == "prefix", let value = object[key], !value.isNull, value.bool != false {
+        throw .invalid(
+          "'\(path).prefix' is not supported by this server; 'continue_final_message' goes on with the last message",
+          param: "\(path).prefix", code: "unsupported_parameter")
+      }
     }
     var pairs: [(key: String, value: JSONValue)] = [("role", .string(role))]
     let calls = role == "assistant" ? try toolCalls(object["tool_calls"], "\(path).tool_calls") : []
@@ -79,7 +97,7 @@ enum ChatMessages {
         let key = type == "refusal" ? "refusal" : "text"
         guard type == "text" || type == "refusal" else {
           throw .invalid(
-            "content of the type '\(type.prefix(40))' is not supported by this model, only 'text'",
+            "content of the type '\(type.excerpt(40))' is not supported by this model, only 'text'",
             param: "\(path).type", code: "unsupported_content_type")
         }
         guard let text = object[key]?.string else { throw wrong("\(path).\(key)", "a string") }

@@ -55,7 +55,7 @@ struct ChatRequest {
       let type = try format.string("type") ?? ""
       guard type == "text" else {
         throw .invalid(
-          "'response_format' of the type '\(type.prefix(40))' is not supported by this server, only 'text'",
+          "'response_format' of the type '\(type.excerpt(40))' is not supported by this server, only 'text'",
           param: "response_format", code: "unsupported_parameter")
       }
     }

@@ -17,17 +17,23 @@ struct FieldCatalog: Sendable {
   /// - Throws: `APIError`, 400, that names the field
   func check(_ fields: RequestFields, log: UnknownNameLog, path: String) throws(APIError) {
     let names = fields.names
+    for name in names where honoured.contains("adapter") && AdapterSelector.otherNames.contains(name) {
+      guard let value = fields[name], !Self.isEmpty(value) else { continue }
+      throw .invalid(
+        "'\(name)' is not supported by this server; 'adapter' names adapters", param: name,
+        code: "unsupported_parameter")
+    }
     guard names.count <= Self.maximumFields else {
       throw .invalid("The body has \(names.count) fields, more than \(Self.maximumFields)")
     }
-    for name in names where !honoured.contains(name) && !accepted.contains(name) {
+    for name in names where !honoured.contains(name) && !accepted.contains(name) && fields[name] != nil {
       if let isNeutral = refused[name] {
         guard let value = fields[name], !isNeutral(value) else { continue }
         throw .invalid("'\(name)' is not supported by this server", param: name, code: "unsupported_parameter")
       }
       if let meant = nearest(name) {
         throw .invalid(
-          "Unknown field '\(name.prefix(80))': did you mean '\(meant)'?", param: String(name.prefix(80)),
+          "Unknown field '\(name.excerpt(80))': did you mean '\(meant)'?", param: name.excerpt(80),
           code: "unknown_parameter")
       }
       log.note("field", name, path: path)
@@ -73,6 +79,9 @@ extension FieldCatalog {
       "request_id", "priority", "cache_salt", "guided_decoding_backend", "guided_whitespace_pattern",
       // llama.cpp's: when it computes, not what.
       "cache_prompt", "id_slot", "slot_id", "n_keep", "n_discard", "timings_per_token", "return_progress",
+      // llama.cpp's that only shape what other fields, refused unless neutral, turn on.
+      "dynatemp_exponent", "repeat_last_n", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+      "dry_sequence_breakers", "xtc_threshold", "mirostat_tau", "mirostat_eta",
     ],
     refused: [
       // vLLM (SamplingParams and its protocol's extra parameters).
@@ -85,21 +94,22 @@ extension FieldCatalog {
       "structured_outputs": never, "structural_tag": never, "kv_transfer_params": isEmpty, "vllm_xargs": isEmpty,
       "prompt_embeds": never, "thinking_token_budget": never, "repetition_detection": never,
       // llama.cpp's server.
-      "n_predict": never, "n_indent": equals(0), "dynatemp_range": equals(0), "dynatemp_exponent": equals(1),
+      "n_predict": never, "n_indent": equals(0), "dynatemp_range": equals(0),
       "typical_p": equals(1), "typ_p": equals(1), "tfs_z": equals(1), "top_n_sigma": { ($0.double ?? 1) <= 0 },
-      "repeat_penalty": equals(1), "repeat_last_n": equals(0, 64), "penalize_nl": isFalse,
-      "dry_multiplier": equals(0), "dry_base": equals(1.75), "dry_allowed_length": equals(2),
-      "dry_penalty_last_n": equals(-1, 0), "dry_sequence_breakers": { $0 == ["\n", ":", "\"", "*"] },
-      "xtc_probability": equals(0), "xtc_threshold": equals(0.1), "mirostat": equals(0), "mirostat_tau": equals(5),
-      "mirostat_eta": equals(0.1), "grammar": isEmpty, "grammar_lazy": isFalse, "grammar_triggers": isEmpty,
+      "repeat_penalty": equals(1), "penalize_nl": isFalse, "dry_multiplier": equals(0), "xtc_probability": equals(0),
+      "mirostat": equals(0), "adaptive_target": { ($0.double ?? 1) <= 0 }, "adaptive_decay": never,
+      "t_max_prompt_ms": { ($0.double ?? 1) <= 0 }, "system_prompt": isEmpty, "thinking_budget_tokens": { $0 == -1 },
+      "reasoning_budget": { $0 == -1 }, "grammar": isEmpty, "grammar_lazy": isFalse, "grammar_triggers": isEmpty,
       "json_schema": never, "n_probs": equals(0), "min_keep": equals(0, 1), "samplers": never,
       "post_sampling_probs": isFalse, "return_tokens": isFalse, "response_fields": isEmpty,
       "t_max_predict_ms": { ($0.double ?? 1) <= 0 }, "image_data": isEmpty, "n_cmpl": equals(1),
-      // Names of adapters in other servers' words: '?adapter=', 'adapter' or 'model' name them here.
-      "lora": isEmpty, "lora_path": never, "lora_name": never, "lora_request": never, "adapter_id": never,
-      "adapter_name": never, "adapter_source": never,
       // TGI's and SGLang's.
       "max_new_tokens": never, "min_new_tokens": equals(0), "do_sample": isTrue, "no_repeat_ngram_size": equals(0),
+      "truncation_side": never, "detokenize": isTrue,
+      // Other APIs' words for what has another name here, or is not there.
+      "max_output_tokens": never, "max_length": never, "stop_sequences": isEmpty, "enable_thinking": never,
+      "thinking": never, "reasoning": never, "think": never, "format": isEmpty, "options": isEmpty,
+      "extra_body": { $0.object?.isEmpty ?? true }, "top_a": equals(0),
       "regex": never, "ebnf": never, "stop_regex": never, "no_stop_trim": isFalse,
     ])
 
@@ -122,7 +132,8 @@ extension FieldCatalog {
     ],
     refused: [
       "prompt": never, "suffix": { $0.string == "" },
-      "audio": { $0 == "none" }, "prediction": never, "web_search_options": never, "function_call": { $0 == "none" },
+      "n_predict": equals(-1), "audio": { $0 == "none" }, "prediction": never, "web_search_options": never,
+      "function_call": { $0 == "none" },
       "functions": isEmpty, "modalities": { $0 == ["text"] },
       "reasoning_effort": { ["none", "medium"].contains($0.string) }, "verbosity": { $0 == "medium" },
       "chat_template": never, "documents": isEmpty, "echo": isFalse, "best_of": equals(1),

@@ -64,7 +64,7 @@ final class FileUpload: UploadParts {
     }
     guard Self.purposes.contains(purpose) else {
       throw APIError.invalid(
-        "'\(purpose.prefix(40))' is not one of \(Self.purposes.map { "'\($0)'" }.joined(separator: ", "))",
+        "'\(purpose.excerpt(40))' is not one of \(Self.purposes.map { "'\($0)'" }.joined(separator: ", "))",
         param: "purpose", code: "invalid_value")
     }
     if let other = fields.keys.filter({ $0 != "purpose" }).min() {

@@ -68,7 +68,7 @@ extension FineTuningRequest {
     }
     guard let method = Hyperparameters.Method(rawValue: type) else {
       throw .invalid(
-        "'\(type.prefix(40))' is not one of 'supervised', 'dpo'", param: "method.type", code: "invalid_value")
+        "'\(type.excerpt(40))' is not one of 'supervised', 'dpo'", param: "method.type", code: "invalid_value")
     }
     for key in given.keys where key != "type" && key != type && given[key]?.isNull == false {
       throw .invalid("'method.\(key)' does not go with the type '\(type)'", param: "method.\(key)")

@@ -98,7 +98,7 @@ struct GenerationPlan {
     for (key, value) in object.pairs {
       guard let token = Int32(key), "\(token)" == key, (0..<vocabularySize).contains(Int(token)) else {
         throw .invalid(
-          "'logit_bias' has the key '\(key.prefix(40))', which is no token id between 0 and \(vocabularySize - 1)",
+          "'logit_bias' has the key '\(key.excerpt(40))', which is no token id between 0 and \(vocabularySize - 1)",
           param: "logit_bias", code: "invalid_value")
       }
       guard let bias = value.double, (-100...100).contains(bias) else {
@@ -150,7 +150,7 @@ struct GenerationPlan {
     for name in options.names where NearNames.nearest(name, among: ["include_usage"]) != nil && name != "include_usage"
     {
       throw .invalid(
-        "Unknown field 'stream_options.\(name.prefix(80))': did you mean 'include_usage'?", param: "stream_options",
+        "Unknown field 'stream_options.\(name.excerpt(80))': did you mean 'include_usage'?", param: "stream_options",
         code: "unknown_parameter")
     }
     try options.refuse("continuous_usage_stats") { $0.bool == false }

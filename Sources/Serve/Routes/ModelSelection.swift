@@ -33,6 +33,12 @@ extension ServerContext {
   func selection(
     _ fields: ModelFields, query: [(name: String, value: String)]
   ) throws(APIError) -> ModelSelection {
+    // No name is as long, and what follows copies it into every answer.
+    for case .string(let name)? in [fields.model] where name.utf8.count > AdapterSelector.maximumBytes {
+      throw .invalid(
+        "'model' has \(name.utf8.count) bytes, more than \(AdapterSelector.maximumBytes)", param: "model",
+        code: "invalid_value")
+    }
     let inQuery = query.filter { $0.name == "adapter" }.map(\.value)
     guard inQuery.count <= 1 else {
       throw .invalid("'adapter' is given more than once", param: "adapter", code: "invalid_value")
@@ -48,13 +54,24 @@ extension ServerContext {
       guard isFirst || found.selector.names(sameAs: selector) else {
         let other = found.param == "model" ? "'model'" : "the body's 'adapter'"
         throw .invalid(
-          "'adapter' names '\(text.prefix(200))' and \(other) names '\(found.name.prefix(200))'", param: "adapter",
+          "'adapter' names '\(text.excerpt(200))' and \(other) names '\(found.name.excerpt(200))'", param: "adapter",
           code: "invalid_value")
       }
       let name = selector.terms.isEmpty ? servedModelName : text
       found = ModelSelection(selector: selector, name: name, param: "adapter")
     }
     return found
+  }
+
+  /// The same for routes whose answer does not depend on adapters: what is named must be there all the same.
+  /// - Throws: `APIError`, 400 or 404
+  func checkSelection(_ fields: ModelFields, query: [(name: String, value: String)]) throws(APIError) {
+    let selection = try selection(fields, query: query)
+    for term in selection.selector.terms where adapters[term.name] == nil {
+      throw .invalid(
+        "The model or adapter '\(term.name.excerpt(200))' does not exist; there are \(availableNames)",
+        param: selection.param, code: "model_not_found", status: 404)
+    }
   }
 
   /// - Returns: `nil` where there is no such field

@@ -8,8 +8,8 @@ enum NearNames {
   /// The first of `known` that differs from `name` in case or hyphens alone, or else by one edit (two from eight letters
   /// on). Known names of fewer than five letters are near to nothing.
   static func nearest(_ name: String, among known: some Sequence<String>) -> String? {
+    guard name.utf8.count <= longestName else { return nil }
     let given = folded(name)
-    guard given.count <= longestName else { return nil }
     return known.first { candidate in
       guard candidate.utf8.count >= 5 else { return false }
       let wanted = folded(candidate)
@@ -43,15 +43,19 @@ enum NearNames {
 final class UnknownNameLog: Sendable {
   private static let maximumNames = 1000
   private let logger: Logger
-  private let seen = Mutex<Set<String>>([])
+  private let seen = Mutex<[String: Set<String>]>([:])
 
   init(_ logger: Logger) { self.logger = logger }
 
   /// - Parameter kind: "field" or "query key"
   func note(_ kind: String, _ name: String, path: String) {
-    let name = String(name.prefix(80))
-    let isNew = seen.withLock { $0.count < Self.maximumNames && $0.insert(kind + name).inserted }
+    let name = name.excerpt(80)
+    let (isNew, isLast) = seen.withLock { seen in
+      let isNew = seen[kind, default: []].count < Self.maximumNames && seen[kind, default: []].insert(name).inserted
+      return (isNew, isNew && seen[kind]?.count == Self.maximumNames)
+    }
     guard isNew else { return }
+    if isLast { logger.notice("no more names of this kind are told", metadata: ["kind": .string(kind)]) }
     logger.notice("unknown \(kind), ignored", metadata: ["name": .string(name), "path": .string(path)])
   }
 }

@@ -40,7 +40,10 @@ struct RequestFields: Sendable {
 
   func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
     guard let value = self[name] else { return nil }
-    guard let integer = value.integer else { throw wrong(name, "an integer") }
+    // A whole number with a point, as some languages write all numbers, is one as well.
+    guard let integer = value.integer ?? value.double.flatMap({ Int(exactly: $0) }) else {
+      throw wrong(name, "an integer")
+    }
     guard range.contains(integer) else { throw outside(name, range.lowerBound, range.upperBound) }
     return integer
   }

@@ -29,25 +29,28 @@ final class Abandonment: Sendable {
 /// that neither a long prompt nor an expensive chat template holds up anyone else's tokens.
 final class RequestPreparation: Sendable {
   private let pool: WorkerPool
+  /// Large bodies have a thread of their own, so that nobody's short request waits behind them.
+  private let largePool: WorkerPool
   let capacity: Int
 
   /// - Parameter capacity: requests that may wait for a thread
   init(threads: Int = 2, capacity: Int = 256) {
     self.capacity = capacity
     pool = WorkerPool(label: "preparation", threads: threads, capacity: capacity)
+    largePool = WorkerPool(label: "large bodies", threads: 1, capacity: capacity)
   }
 
   /// Makes a value of `exchange`'s request off the loop, and hands it on or answers the error on the loop. The work is
   /// dropped when the client leaves.
   func make<Value: Sendable>(
-    _ exchange: HTTPExchange, _ make: @escaping @Sendable (Abandonment) throws(APIError) -> Value,
+    _ exchange: HTTPExchange, isLarge: Bool, _ make: @escaping @Sendable (Abandonment) throws(APIError) -> Value,
     then: @escaping (Value) throws(APIError) -> Void
   ) {
     let abandonment = Abandonment()
     exchange.onClose { abandonment.set() }
     // Called on the loop alone; the pool's thread only carries it there.
     nonisolated(unsafe) let then = then
-    let isTaken = pool.async {
+    let isTaken = (isLarge ? largePool : pool).async {
       guard !abandonment.isSet else { return }
       let result = Result { () throws(APIError) in try make(abandonment) }
       exchange.loop.execute {
@@ -86,7 +89,7 @@ extension HTTPExchange {
           }
           return
         }
-        preparation.make(self) { (abandonment) throws(APIError) in
+        preparation.make(self, isLarge: body.bytes.count > Self.shortBody) { (abandonment) throws(APIError) in
           // Held to the end, since what was parsed shares the body's strings' size.
           defer { withExtendedLifetime(body) {} }
           return try make(try RequestFields(body.bytes, limits.json), abandonment)
@@ -105,12 +108,13 @@ extension HTTPExchange {
   /// JSON; curl calls what it sends a form unless told otherwise, and is no browser, which names its origin.
   private func unsupportedBody() -> APIError? {
     if let coding = request.headers["content-encoding"], !equalIgnoringCase(coding, "identity") {
-      return .plain(status: 415, message: "The content encoding '\(coding.prefix(40))' is not supported")
+      return .plain(status: 415, message: "The content encoding '\(coding.excerpt(40))' is not supported")
     }
     guard let value = request.headers["content-type"] else { return nil }
     let type = trimmedOptionalSpace(value.split(separator: ";").first.map(String.init) ?? "").lowercased()
     if type.isEmpty || type == "application/json" { return nil }
     if type == "application/x-www-form-urlencoded", request.headers["origin"] == nil { return nil }
-    return .plain(status: 415, message: "The content type '\(type.prefix(80))' is not supported; send application/json")
+    return .plain(
+      status: 415, message: "The content type '\(type.excerpt(80))' is not supported; send application/json")
   }
 }

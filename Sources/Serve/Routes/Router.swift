@@ -64,17 +64,22 @@ struct Router {
       exchange.setHeader("Allow", allowed)
       throw .plain(status: 405, message: "\(request.method) is not allowed here; \(allowed) is")
     }
-    try checkQuery(request, match.route.queryKeys)
+    // Nothing depends on an open route's query, and anyone can send it.
+    if !match.route.isOpen { try checkQuery(request, match.route.queryKeys) }
     try match.route.handler(RoutedRequest(exchange: exchange, captures: match.captures, client: client))
   }
 
   /// A misspelt key would change the answer without a word.
   private func checkQuery(_ request: HTTPRequestHead, _ known: Set<String>) throws(APIError) {
     for (name, _) in request.queryItems where !known.contains(name) {
-      if known.contains("metadata"), name.hasPrefix("metadata[") { continue }
-      if let meant = NearNames.nearest(name, among: known.sorted()) {
+      // Some clients write a list's key as "adapter[]" or "adapter[0]".
+      let stem = String(name.prefix { $0 != "[" && $0 != ";" })
+      if stem == "metadata", known.contains(stem) { continue }
+      var meant = known.contains(stem) ? stem : NearNames.nearest(stem, among: known.sorted())
+      if known.contains("adapter"), AdapterSelector.otherNames.contains(stem) || stem == "model" { meant = "adapter" }
+      if let meant {
         throw .invalid(
-          "Unknown query key '\(name.prefix(80))': did you mean '\(meant)'?", param: String(name.prefix(80)),
+          "Unknown query key '\(name.excerpt(80))': did you mean '\(meant)'?", param: name.excerpt(80),
           code: "unknown_parameter")
       }
       unknownNames.note("query key", name, path: "/" + request.path.joined(separator: "/"))

@@ -25,31 +25,44 @@ final class UploadService: Sendable {
   /// A place among the uploads under way, given back when nobody holds it any more.
   final class Slot: Sendable {
     private let service: UploadService
+    private let client: String
 
-    fileprivate init(_ service: UploadService) { self.service = service }
+    fileprivate init(_ service: UploadService, _ client: String) {
+      self.service = service
+      self.client = client
+    }
 
-    deinit { service.active.subtract(1, ordering: .relaxed) }
+    deinit { service.end(client) }
   }
 
   let limit: Int
   fileprivate let pool: WorkerPool
-  private let active = Atomic<Int>(0)
+  /// Uploads under way, by the address of their client.
+  private let active = Mutex<[String: Int]>([:])
 
   init(limit: Int = 64, threads: Int = 4) {
     self.limit = limit
     pool = WorkerPool(label: "upload", threads: threads, niceness: 10)
   }
 
-  /// - Returns: `nil` where too many uploads are under way
-  func begin() -> Slot? {
-    guard active.add(1, ordering: .relaxed).newValue <= limit else {
-      active.subtract(1, ordering: .relaxed)
-      return nil
+  /// - Returns: `nil` where too many uploads are under way; one client has at most three quarters of the places
+  func begin(_ client: String) -> Slot? {
+    active.withLock { active in
+      let count = active[client, default: 0]
+      guard active.values.reduce(0, +) < limit, count < max(limit * 3 / 4, 1) else { return nil }
+      active[client] = count + 1
+      return Slot(self, client)
     }
-    return Slot(self)
   }
 
-  var activeCount: Int { active.load(ordering: .relaxed) }
+  private func end(_ client: String) {
+    active.withLock { active in
+      let count = active[client, default: 1] - 1
+      active[client] = count > 0 ? count : nil
+    }
+  }
+
+  var activeCount: Int { active.withLock { $0.values.reduce(0, +) } }
 }
 
 /// A multipart body on its way to the disk, no faster than the disk takes it.
@@ -115,8 +128,9 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
   private func take(_ bytes: UnsafeRawBufferPointer) {
     guard completion != nil else { return }
     if slot == nil {
-      guard let free = service.begin() else {
-        var error = APIError.plain(status: 503, message: "\(service.limit) uploads are under way; try again later")
+      guard let free = service.begin(exchange.request.remoteAddress) else {
+        var error = APIError.plain(
+          status: 503, message: "\(service.activeCount) uploads are under way; try again later")
         error.retryAfter = 1
         return end(.failure(error))
       }

@@ -61,6 +61,17 @@ import Testing
     }
   }
 
+  /// A name has any length, and one character may have megabytes.
+  @Test func longNamesAreRefusedByTheirBytes() {
+    for text in [
+      "a:" + String(repeating: "0", count: 4_000_000) + "1", "e" + String(repeating: "\u{301}", count: 4_000_000),
+      String(repeating: "x", count: 4097), "a@" + String(repeating: "9", count: 1_000_000),
+    ] {
+      let error = #expect(throws: APIError.self) { try terms(text) }
+      #expect(error?.status == 400 && (error?.message.utf8.count ?? 0) < 400)
+    }
+  }
+
   @Test func metricsHaveALabelForEachAdapterAndOneForAllSums() throws {
     #expect(try AdapterSelector("", param: "adapter").label == "base")
     #expect(try AdapterSelector("a:0.5", param: "adapter").label == "a")

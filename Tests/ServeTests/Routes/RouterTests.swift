@@ -92,7 +92,8 @@ import Testing
     let client = try server.client()
     for (query, meant) in [
       ("adapters=x", "adapter"), ("adaptor=x", "adapter"), ("Adapter=x", "adapter"), ("a=1&limits=2", "limit"),
-      ("lmit=2", "limit"), ("%61dapte=x", "adapter"), ("metadat=x", "metadata"),
+      ("lmit=2", "limit"), ("%61dapte=x", "adapter"), ("adapter[]=x", "adapter"), ("adapter[0]=x", "adapter"),
+      ("lora_name=x", "adapter"), ("lora=x", "adapter"), ("model=x", "adapter"), ("metadat=x", "metadata"),
     ] {
       let response = try client.get("/v1/models?\(query)")
       #expect(response.status == 400 && response.text.contains("did you mean '\(meant)'"), "\(query)")
