@@ -18,7 +18,8 @@ public final class AtomicFile {
   /// Throws `ModelError` naming the path if the folder cannot be written to.
   public init(_ url: URL) throws {
     self.url = url
-    var template = Array((url.deletingLastPathComponent().path + "/.\(url.lastPathComponent).XXXXXX").utf8CString)
+    var template = Array(
+      (url.deletingLastPathComponent().path + "/" + Self.temporaryPrefix(of: url) + "XXXXXX").utf8CString)
     descriptor = mkstemp(&template)
     guard descriptor >= 0 else { throw ModelError(url.path, reason: MappedFile.describe(errno)) }
     temporary = template.withUnsafeBufferPointer { buffer in
@@ -31,6 +32,9 @@ public final class AtomicFile {
     if descriptor >= 0 { close(descriptor) }
     if !isFinished { unlink(temporary) }
   }
+
+  /// How the name of a file begins that is not finished yet, or that a crash left so.
+  static func temporaryPrefix(of url: URL) -> String { ".\(url.lastPathComponent)." }
 
   /// Appends. Throws `ModelError` naming the path, for a full disk say.
   public func write(_ bytes: UnsafeRawBufferPointer) throws {

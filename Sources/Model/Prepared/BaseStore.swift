@@ -33,6 +33,7 @@ public struct BaseStore: Sendable {
     if let base = try? Base(prepared: url, mode: mode) { return (base, url) }
     return try withFileLock(url.appendingPathExtension("lock")) {
       if let base = try? Base(prepared: url, mode: mode) { return (base, url) }
+      removeUnfinished(url)
       try PreparedWriter.write(source, sourceHash: hash, to: url, pool: pool, progress: progress)
       return (try Base(prepared: url, mode: mode), url)
     }
@@ -51,10 +52,19 @@ public struct BaseStore: Sendable {
       if let known = try? PreparedHeader.verifyingAll(of: url) {
         header = known
       } else {
+        removeUnfinished(url)
         try PreparedWriter.write(source, sourceHash: hash, to: url, pool: pool, progress: progress)
         header = try PreparedHeader(MappedFile(url))
       }
       return (url, header.fingerprint, header.sections.reduce(0) { $0 + $1.length })
+    }
+  }
+
+  /// Removes what a crash left of this base: gigabytes that nobody would find. Its lock is held, so nobody writes it.
+  private func removeUnfinished(_ url: URL) {
+    let prefix = AtomicFile.temporaryPrefix(of: url)
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(prefix) {
+      try? FileManager.default.removeItem(at: folder.appending(path: name))
     }
   }
 

@@ -78,7 +78,7 @@ struct FileRoutes: Sendable {
         let file = try find(id)
         do {
           // The length is that of the record: a file that was cut off is found out when it ends too early.
-          return (handle: try FileHandle(forReadingFrom: store.location(id)), length: file.bytes)
+          return StoredFileReader(try FileHandle(forReadingFrom: store.location(id)), length: file.bytes)
         } catch {
           throw Self.apiError(.storage("the contents of \(id) cannot be read"))
         }
@@ -86,12 +86,13 @@ struct FileRoutes: Sendable {
       exchange.loop.execute {
         switch result {
         case .failure(let error): exchange.respond(error)
-        case .success(let file):
-          FileDownload(length: file.length, exchange, queue) { count in
-            try file.handle.read(upToCount: count).map { [UInt8]($0) } ?? []
-          } onFailure: { reason in
-            logger.error("a download was broken off", metadata: ["id": .string(id), "reason": .string(reason)])
-          }.start()
+        case .success(let reader):
+          let length = reader.left
+          PiecewiseBody(exchange, queue) { error in
+            logger.error("a download was broken off", metadata: ["id": .string(id), "reason": "\(error)"])
+          } _: {
+            try reader.next()
+          }.start(headers: ["Content-Type": "application/octet-stream"], length: length)
         }
       }
     }
@@ -134,5 +135,35 @@ extension HTTPExchange {
     case .success(let json): respond(json: json)
     case .failure(let error): respond(error)
     }
+  }
+}
+
+/// Reads a stored file from its beginning, in pieces.
+///
+/// `@unchecked Sendable`: handed from thread to thread, of which one at a time uses it.
+private final class StoredFileReader: @unchecked Sendable {
+  private struct EndsEarly: Error, CustomStringConvertible {
+    var missing: Int
+    var description: String { "it ends \(missing) bytes early" }
+  }
+
+  private let handle: FileHandle
+  /// Bytes that are still to be read.
+  private(set) var left: Int
+  private static let piece = 256 << 10
+
+  init(_ handle: FileHandle, length: Int) {
+    self.handle = handle
+    left = length
+  }
+
+  /// - Returns: `nil` when all bytes were read
+  /// - Throws: what the system says, or that the file has become shorter than it was
+  func next() throws -> [UInt8]? {
+    guard left > 0 else { return nil }
+    let bytes = try handle.read(upToCount: min(Self.piece, left)).map { [UInt8]($0) } ?? []
+    guard !bytes.isEmpty else { throw EndsEarly(missing: left) }
+    left -= bytes.count
+    return bytes
   }
 }

@@ -27,6 +27,18 @@ import Testing
     #expect(first.location.path.hasPrefix(model.root.path + "/data/bases/"))
   }
 
+  /// A crash while a base is prepared leaves gigabytes; the next preparation removes them, and no other base's.
+  @Test func unfinishedFilesGo() throws {
+    let location = try open().location
+    let folder = location.deletingLastPathComponent()
+    try FileManager.default.removeItem(at: location)
+    let left = folder.appending(path: ".\(location.lastPathComponent).a1B2c3")
+    let other = folder.appending(path: ".other-v1.graft.a1B2c3")
+    for file in [left, other] { try Data(repeating: 0, count: 100).write(to: file) }
+    #expect(try open().isPrepared)
+    #expect(!FileManager.default.fileExists(atPath: left.path) && FileManager.default.fileExists(atPath: other.path))
+  }
+
   @Test func preparesAgainWhatIsDamaged() throws {
     let first = try open()
     let good = try Data(contentsOf: first.location)
