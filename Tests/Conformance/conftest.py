@@ -30,7 +30,7 @@ def adapters_dir(tmp_path_factory):
         shutil.copytree(FIXTURES / "adapters" / name, folder / name)
     shutil.copytree(FIXTURES / "adapters/r4-qv-rslora", folder / "biased")
     config = json.loads((folder / "biased/adapter_config.json").read_text())
-    (folder / "biased/adapter_config.json").write_text(json.dumps(config | {"bias": "lora_only"}))
+    (folder / "biased/adapter_config.json").write_text(json.dumps(config | {"lora_bias": True}))
     return folder
 
 
