@@ -26,9 +26,9 @@ class TestLostDatabase:
     @pytest.mark.parametrize("kind", ["missing", "empty", "of another folder"])
     def test_refused_and_nothing_deleted(self, data_dir, state, kind):
         other = state_folder(data_dir)
-        for folder in (state, other):
+        for folder, name, contents in ((state, "mine", "r4-pattern"), (other, "theirs", "r8-all")):
             with Server(data_dir=data_dir, state=folder) as server:
-                assert put(server, "mine", adapter_files("r4-pattern")).status_code == 200
+                assert put(server, name, adapter_files(contents)).status_code == 200
                 file = server.http.post("/v1/files", files={"file": ("a.jsonl", b"{}")}, data={"purpose": "fine-tune"})
                 assert file.status_code == 200, file.text
         before, database = stored(state), state / "graft.sqlite"
@@ -48,7 +48,10 @@ class TestLostDatabase:
         assert len(dry) == 3 and stored(state) == before
         assert run("adapters", "prune", "--data-dir", state).stdout.decode().split("\n") == dry
         with Server(data_dir=data_dir, state=state) as server:
-            assert listed(server) == {} and server.http.get("/v1/files").json()["data"] == []
+            # What the database names is listed, though the other folder has its contents.
+            theirs = kind == "of another folder"
+            assert list(listed(server)) == (["theirs"] if theirs else [])
+            assert len(server.http.get("/v1/files").json()["data"]) == theirs
 
     def test_lost_rows_lose_no_contents(self, data_dir, state):
         with Server(data_dir=data_dir, state=state) as server:

@@ -36,13 +36,13 @@ struct AdapterSelector: Equatable {
     if text.isEmpty || text == "base" { return }
     // Measured and counted before anything is made of them, since there is no bound on what is sent.
     let shown = text.excerpt(200)
-    guard text.utf8.count <= Self.maximumBytes else {
-      throw .invalid(
-        "'\(shown)' has \(text.utf8.count) bytes, more than \(Self.maximumBytes)", param: param, code: "invalid_value")
-    }
     guard text.utf8.count(where: { $0 == UInt8(ascii: ",") }) < Self.maximumTerms else {
       throw .invalid(
         "'\(shown)' names more than \(Self.maximumTerms) adapters", param: param, code: "invalid_value")
+    }
+    guard text.utf8.count <= Self.maximumBytes else {
+      throw .invalid(
+        "'\(shown)' has \(text.utf8.count) bytes, more than \(Self.maximumBytes)", param: param, code: "invalid_value")
     }
     for part in text.split(separator: ",", omittingEmptySubsequences: false) {
       let term = Self.term(part)

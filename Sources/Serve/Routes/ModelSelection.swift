@@ -33,12 +33,6 @@ extension ServerContext {
   func selection(
     _ fields: ModelFields, query: [(name: String, value: String)]
   ) throws(APIError) -> ModelSelection {
-    // No name is as long, and what follows copies it into every answer.
-    for case .string(let name)? in [fields.model] where name.utf8.count > AdapterSelector.maximumBytes {
-      throw .invalid(
-        "'model' has \(name.utf8.count) bytes, more than \(AdapterSelector.maximumBytes)", param: "model",
-        code: "invalid_value")
-    }
     let inQuery = query.filter { $0.name == "adapter" }.map(\.value)
     guard inQuery.count <= 1 else {
       throw .invalid("'adapter' is given more than once", param: "adapter", code: "invalid_value")

@@ -152,14 +152,17 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
   private func end(_ outcome: Outcome) {
     guard let completion else { return }
     self.completion = nil
-    if case .failure = outcome { abandon() }
-    completion(outcome)
+    guard case .failure = outcome, slot != nil else { return completion(outcome) }
+    // The answer comes when nothing of the upload is left. Called on the loop; the queue only carries it there.
+    nonisolated(unsafe) let complete = completion
+    abandon { [exchange] in exchange.loop.execute { complete(outcome) } }
   }
 
-  private func abandon() {
+  private func abandon(then: @escaping @Sendable () -> Void = {}) {
     queue.async { [self] in
       failure = failure ?? .plain(status: 400, message: "the upload was given up")
       parts.abandon()
+      then()
     }
   }
 
