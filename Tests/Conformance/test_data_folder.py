@@ -37,7 +37,9 @@ class TestLostDatabase:
         if kind == "empty":
             database.touch()
         if kind == "of another folder":
-            database.write_bytes((other / "graft.sqlite").read_bytes())
+            # Its newest records may be in the log beside it.
+            for path in (*other.glob("graft.sqlite"), *other.glob("graft.sqlite-wal")):
+                (state / path.name).write_bytes(path.read_bytes())
         for command in (["serve", "--model", MODEL, "--port", 0], ["adapters", "list"]):
             done = run(*command, "--data-dir", state)
             error = done.stderr.decode()
