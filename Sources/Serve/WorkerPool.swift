@@ -8,7 +8,8 @@ import Synchronization
 #endif
 
 /// A fixed number of threads, made at start, for work that may wait for a disk or take long: however many clients send
-/// such work, there are no more threads, and what waits is bounded.
+/// such work, there are no more threads, and what waits can be bounded. With a niceness they step back when the threads
+/// that compute want the processors: reading an adapter then stretches a token's time by little instead of doubling it.
 final class WorkerPool: Sendable {
   typealias Work = @Sendable () -> Void
 

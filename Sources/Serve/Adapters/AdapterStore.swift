@@ -82,7 +82,7 @@ public final class AdapterStore: Sendable {
   /// Held by whoever changes database and contents.
   let writing = Mutex(())
   /// Reads contents that requests wait for, one after the other.
-  let loader = BackgroundQueue(label: "adapter loader", niceness: 4)
+  let loader = WorkerPool(label: "adapter loader", threads: 1, niceness: 4)
   let ticker = DispatchQueue(label: "adapters waited for")
   private let dataFolder: DataFolder
   private let logger: Logger

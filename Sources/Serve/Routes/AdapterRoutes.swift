@@ -10,7 +10,7 @@ struct AdapterRoutes: Sendable {
   let unknownNames: UnknownNameLog
   let logger: Logger
   /// Where adapters are registered, one after the other, so that neither the loop nor the engine waits for a disk.
-  private let registering = BackgroundQueue(label: "adapter registering", niceness: 10)
+  private let registering = WorkerPool(label: "adapter registering", threads: 1, niceness: 10)
   /// Where lists are made, which may be long.
   private let listing = DispatchQueue(label: "adapter lists")
   /// Where adapters' files are read for clients.
