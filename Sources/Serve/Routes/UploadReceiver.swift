@@ -40,9 +40,10 @@ final class UploadService: Sendable {
   /// Uploads under way, by the address of their client.
   private let active = Mutex<[String: Int]>([:])
 
-  init(limit: Int = 64, threads: Int = 4) {
+  /// - Parameter niceness: of the threads, 0...19: uploads give way to what computes
+  init(limit: Int = 64, threads: Int = 4, niceness: Int32 = 10) {
     self.limit = limit
-    pool = WorkerPool(label: "upload", threads: threads, niceness: 10)
+    pool = WorkerPool(label: "upload", threads: threads, niceness: niceness)
   }
 
   /// - Returns: `nil` where too many uploads are under way; one client has at most three quarters of the places
