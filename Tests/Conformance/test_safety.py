@@ -66,8 +66,8 @@ def hold(server, body: bytes, path: str = COMPLETIONS) -> float:
     ids=["objects", "words", "letters"],
 )
 def test_large_bodies_hold_up_nobody(server, path, body):
-    # Without the threads beside the loop it is seconds; a busy machine makes it tenths of one.
-    assert hold(server, body, path) < 2
+    # On the loop it would be as long as the reading takes, which is many seconds; a busy machine may make it one.
+    assert hold(server, body, path) < 5
 
 
 def test_log_probabilities_have_a_bound(server):
