@@ -6,10 +6,6 @@ import Testing
 @testable import Serve
 
 @Suite struct WorkerPoolTests {
-  private static var threadCount: Int {
-    (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count) ?? 0
-  }
-
   @Test func allWorkIsDoneByAFixedNumberOfThreads() {
     let pool = WorkerPool(label: "test", threads: 3)
     let threads = Mutex<Set<UInt>>([])

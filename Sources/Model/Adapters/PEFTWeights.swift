@@ -50,7 +50,8 @@ struct PEFTWeights {
 
   private static func name(_ copy: PEFTConfig.BaseCopy) -> String { "\(prefix)\(copy.rawValue).weight" }
 
-  /// What is there must be exactly what the configuration targets, beside copies of the base's own modules.
+  /// Checks that the file has a tensor for each module that the configuration targets, and no others but copies of the
+  /// base's embedding and head.
   func checkNames(_ targets: [PEFTModules.Target]) throws {
     var wanted: Set<String> = []
     for target in targets {

@@ -92,7 +92,7 @@ struct BareCallParser: CallParser {
     return open(isEnd, &shown)
   }
 
-  /// Goes on by what stands at `position`.
+  /// Chooses the next phase by the text at `position`.
   private mutating func open(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     switch opening(at: position) {
     case .open:

@@ -81,7 +81,7 @@ struct ChatTurns {
     before.addsGenerationPrompt = true
     // Nothing stands before a first message; not every template can render that.
     guard let prompt = try? format.rendering(before) else {
-      return startByGenerationPrompt(of: placeholder, message, places) ?? places[message]?.lowerBound ?? 0
+      return startByGenerationPrompt(of: minimalChat, message, places) ?? places[message]?.lowerBound ?? 0
     }
     if text.starts(with: prompt.text.utf8) { return prompt.text.utf8.count }
     // Earlier messages may look otherwise in the whole chat, as where their thinking is left out. What stands behind the
@@ -119,7 +119,7 @@ struct ChatTurns {
   }
 
   /// A chat that any template can render.
-  private var placeholder: Conversation {
+  private var minimalChat: Conversation {
     Conversation(messages: [["role": "user", "content": "Hi"]], tools: chat.tools, variables: chat.variables)
   }
 

@@ -17,7 +17,8 @@ public struct ToolCallParser: Sendable {
     return (String(decoding: text, as: UTF8.self), calls)
   }
 
-  /// What is left when the answer has ended.
+  /// Ends the answer.
+  /// - Returns: the text and calls that were held back until now
   public mutating func finish() -> (text: String, calls: [ToolCall]) {
     let (text, calls) = parser.finish()
     return (String(decoding: text, as: UTF8.self), calls)
@@ -29,7 +30,8 @@ public struct ToolCallParser: Sendable {
 protocol CallParser: Sendable {
   /// Takes in a piece; returns what is certain by now.
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall])
-  /// What is left when the answer has ended.
+  /// Ends the answer.
+  /// - Returns: the text and calls that were held back until now
   mutating func finish() -> (text: [UInt8], calls: [ToolCall])
 }
 

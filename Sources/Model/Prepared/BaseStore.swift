@@ -60,7 +60,8 @@ public struct BaseStore: Sendable {
     }
   }
 
-  /// Removes what a crash left of this base: gigabytes that nobody would find. Its lock is held, so nobody writes it.
+  /// Removes unfinished files of this base that a crash left behind; they can have gigabytes. The caller holds the base's
+  /// lock, so no process is writing one.
   private func removeUnfinished(_ url: URL) {
     let prefix = AtomicFile.temporaryPrefix(of: url)
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(prefix) {

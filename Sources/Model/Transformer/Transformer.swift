@@ -55,7 +55,8 @@ public final class Transformer: @unchecked Sendable {
       }
     }
 
-    // Additions never bring a hidden state back that has left the numbers, so the last layer's tell of all.
+    // A hidden state that is not finite stays so through all later layers, which only add to it. So it is enough to check
+    // the last layer's.
     for row in 0..<rows where !compute.hasFiniteSquares(x + row * config.hiddenSize, count: config.hiddenSize) {
       overflowed[row] = true
     }

@@ -87,8 +87,8 @@ struct AdapterCache {
 
   mutating func giveUpReservation(of hash: String) { reservations[hash] = nil }
 
-  /// Takes out least recently used adapters that nobody holds, until `bytes` more fit into the budget; none if even all
-  /// of them would not be enough.
+  /// Removes adapters that no request holds, the least recently used first, until `bytes` more fit into the budget. Removes
+  /// none if removing all of them would not be enough.
   /// - Parameter spared: hashes of those that stay
   /// - Returns: what was taken out, for the caller to let go of, and whether `bytes` fit now
   mutating func makeRoom(for bytes: Int, sparing spared: Set<String> = []) -> (evicted: [Adapter], fits: Bool) {

@@ -120,20 +120,23 @@ public struct APIRoutes: Sendable {
   }
 
   private func tokenize(_ request: RoutedRequest) {
-    request.exchange.collectJSON(.chat, preparation) { [self] (fields, abandonment) throws(APIError) in
-      try FieldCatalog.tokenize.check(fields, log: unknownNames, path: "/tokenize")
-      try context.checkSelection(try ModelFields(fields), query: request.exchange.request.queryItems)
-      return try TokenizeRoutes(context: context, abandonment: abandonment).tokenize(fields)
-    } then: {
-      request.exchange.respond(json: $0)
-    }
+    convert(request, .chat, .tokenize) { (routes, fields) throws(APIError) in try routes.tokenize(fields) }
   }
 
   private func detokenize(_ request: RoutedRequest) {
-    request.exchange.collectJSON(.prompts, preparation) { [self] (fields, abandonment) throws(APIError) in
-      try FieldCatalog.detokenize.check(fields, log: unknownNames, path: "/detokenize")
-      try context.checkSelection(try ModelFields(fields), query: request.exchange.request.queryItems)
-      return try TokenizeRoutes(context: context, abandonment: abandonment).detokenize(fields)
+    convert(request, .prompts, .detokenize) { (routes, fields) throws(APIError) in try routes.detokenize(fields) }
+  }
+
+  /// Answers with what `body` makes of the fields; the model that they name must be there, though it changes nothing.
+  private func convert(
+    _ request: RoutedRequest, _ limits: BodyLimits, _ catalog: FieldCatalog,
+    _ body: @escaping @Sendable (TokenizeRoutes, RequestFields) throws(APIError) -> JSONValue
+  ) {
+    let head = request.exchange.request
+    request.exchange.collectJSON(limits, preparation) { [self] (fields, abandonment) throws(APIError) in
+      try catalog.check(fields, log: unknownNames, path: "/" + head.path.joined(separator: "/"))
+      try context.checkSelection(try ModelFields(fields), query: head.queryItems)
+      return try body(TokenizeRoutes(context: context, abandonment: abandonment), fields)
     } then: {
       request.exchange.respond(json: $0)
     }

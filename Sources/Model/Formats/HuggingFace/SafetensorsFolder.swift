@@ -55,7 +55,7 @@ struct SafetensorsFolder {
     self.owners = owners
   }
 
-  /// Why there are no weights, by what is there in their place.
+  /// The error for a folder without safetensors files; it names files of other formats that the folder has instead.
   private static func missing(in folder: URL) throws -> ModelError {
     let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
     let pickle = names.first {
