@@ -1,4 +1,4 @@
-"""Every snippet of the README, run as it stands against a server of its own."""
+"""Every snippet of the README and of the pages in docs, run as it stands against a server of its own."""
 
 import re
 import subprocess
@@ -10,15 +10,17 @@ from graft_server import BINARY, PATIENCE, ROOT, Server, environment
 
 # What sets everything up is what runs this suite.
 SET_UP = re.compile(r"^make (serve|test)\b")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def snippets() -> list[tuple[str, str]]:
-    """Language and text of each fenced block of shell or Python, without the lines that set up."""
+def snippets() -> list[tuple[str, str, str]]:
+    """Page, language and text of each fenced block of shell or Python, without the lines that set up."""
     found = []
-    for language, text in re.findall(r"^```(sh|python)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S):
-        text = "".join(line for line in text.splitlines(keepends=True) if not SET_UP.match(line))
-        if text.strip():
-            found.append((language, text))
+    for page in PAGES:
+        for language, text in re.findall(r"^```(sh|python)\n(.*?)^```$", page.read_text(), re.M | re.S):
+            text = "".join(line for line in text.splitlines(keepends=True) if not SET_UP.match(line))
+            if text.strip():
+                found.append((page.name, language, text))
     return found
 
 
@@ -33,13 +35,19 @@ def workplace(tmp_path_factory, data_dir):
 
 
 def test_there_are_snippets():
-    assert len(snippets()) >= 8
+    assert len(snippets()) >= 9
+
+
+def test_links_lead_somewhere():
+    for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 @pytest.mark.parametrize("index", range(len(snippets())))
 def test_snippet(workplace, data_dir, index):
     folder, server = workplace
-    language, text = snippets()[index]
+    page, language, text = snippets()[index]
     text = text.replace("localhost:8080", f"localhost:{server.port}").replace(".build/release/graft", str(BINARY))
     # A curl that gets an error's status fails, and so does what goes on from it.
     command = ["bash", "-euo", "pipefail", "-c", 'curl() { command curl -sS --fail-with-body "$@"; }\n' + text]
@@ -48,7 +56,7 @@ def test_snippet(workplace, data_dir, index):
     done = subprocess.run(
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * PATIENCE,
         env=environment() | {"GRAFT_DATA_DIR": str(data_dir / "readme")})
-    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{page}:\n{text}\n{done.stdout}\n{done.stderr}"
 
 
 def test_the_tours_adapters_have_a_visible_style(workplace):
