@@ -42,9 +42,8 @@ public final class Engine: @unchecked Sendable {
   private let endTokens: Set<Int32>
   private let samplingWorkspaces: SamplingWorkspaces
   private let cachesPrefixes: Bool
-  private var scheduler: Scheduler
+  private var scheduler: Scheduler<Generation>
   private var training: (any SlicedWork)?
-  private var generations: [GenerationID: Generation] = [:]
   /// Groups whose prompt is not computed yet.
   private var groups: [PromptGroup.Key: PromptGroup] = [:]
   private var groupCount: UInt64 = 0
@@ -145,11 +144,11 @@ public final class Engine: @unchecked Sendable {
         case .stop:
           training?.engineStops()
           training = nil
-          for generation in generations.values {
+          for generation in scheduler.sequences {
             generation.fail(.shuttingDown)
-            generation.flush()
+            generation.sendEvents()
+            scheduler.remove(generation.id, now: now)
           }
-          generations = [:]
           return
         }
       }
@@ -160,13 +159,15 @@ public final class Engine: @unchecked Sendable {
   /// Does what the scheduler says, up to the next pass, and shows the state after it.
   private func act() {
     while true {
-      let action = scheduler.next(
-        now: now, freeBlocks: cache.freeBlockCount, shared: sharedBlocks, common: commonTokens)
+      let action = scheduler.next(now: now, freeBlocks: cache.freeBlockCount) { [cache] in
+        $0.sharedBlockCount(in: cache)
+      }
       switch action {
-      case .admit(let id): start(id)
-      case .preempt(let id): preempt(id)
-      case .expire(let id): expire(id)
-      case .step(let slices): return step(slices)
+      case .admit(let generation): start(generation)
+      case .resume(let generation): resume(generation)
+      case .preempt(let generation): preempt(generation)
+      case .expire(let generation): expire(generation)
+      case .step(let chunks): return step(chunks)
       case .train:
         train()
         return recordState()
@@ -203,13 +204,9 @@ public final class Engine: @unchecked Sendable {
       .init(
         stream: stream, prompt: request.prompt, echoes: request.echoesPrompt, topLogprobs: request.topLogprobs))
     let generation = Generation(
-      submission, prefixKey: cachesPrefixes ? stream.adapters : PrefixKey(request.adapters, group: group.id),
-      group: group, label: label, tokenizer: tokenizer, endTokens: endTokens)
-    generations[submission.id] = generation
-    scheduler.enqueue(
-      .init(
-        id: submission.id, stream: stream, promptLength: request.prompt.count, scoresPrompt: request.scoresPrompt,
-        group: group.id, deadline: request.timeout.map { epoch.duration(to: submission.time) + $0 }), now: now)
+      submission, group: group, deadline: request.timeout.map { epoch.duration(to: submission.time) + $0 },
+      sharesWithAll: cachesPrefixes, label: label, tokenizer: tokenizer, endTokens: endTokens)
+    scheduler.enqueue(generation, now: now)
     metrics.update { $0.counts[label].waiting += 1 }
   }
 
@@ -244,49 +241,29 @@ public final class Engine: @unchecked Sendable {
     return group
   }
 
-  private func sharesPrefix(_ generation: Generation) -> Bool { cachesPrefixes || generation.group.isShared }
-
-  private func sharedBlocks(_ id: GenerationID) -> Int {
-    guard let generation = generations[id], sharesPrefix(generation) else { return 0 }
-    return cache.sharedBlockCount(tokens: generation.tokens, limit: generation.cacheLimit, key: generation.prefixKey)
-  }
-
-  /// How many of a generation's first tokens can come from what another computes.
-  private func commonTokens(_ id: GenerationID, _ other: GenerationID) -> Int {
-    guard let generation = generations[id], let other = generations[other], sharesPrefix(generation),
-      sharesPrefix(other), generation.prefixKey == other.prefixKey
-    else { return 0 }
-    return min(generation.cacheLimit, generation.commonTokens(with: other))
-  }
-
-  /// A request begins to run, or does so again.
-  private func start(_ id: GenerationID) {
-    guard let generation = generations[id] else { return scheduler.remove(id, now: now) }
-    if let records = generation.group.records { generation.adopt(records) }
-    if !generation.hasStarted { leftQueue(generation.request.client) }
+  /// A request begins to run.
+  private func start(_ generation: Generation) {
+    leftQueue(generation.request.client)
     metrics.update { state in
-      state.counts[generation.label].waiting -= 1
-      if generation.hasStarted { return }
       state.counts[generation.label].promptTokens += generation.request.prompt.count
       state.prefixQueries += 1
     }
-    generation.start()
-    takeOver(generation)
+    resume(generation)
   }
 
-  /// Gives a generation what the cache holds of its tokens beyond those that it has.
-  private func takeOver(_ generation: Generation) {
-    guard sharesPrefix(generation) else { return }
-    let before = generation.usage.cachedTokens
-    generation.takeOver(
-      cache.begin(
-        &generation.table, computed: generation.computed, tokens: generation.tokens, limit: generation.cacheLimit,
-        key: generation.prefixKey))
-    scheduler.found(generation.id, computed: generation.computed, blocks: generation.table.blocks.count)
-    let gained = generation.usage.cachedTokens - before
+  /// A request begins to run, or runs again after a preemption.
+  private func resume(_ generation: Generation) {
+    metrics.update { $0.counts[generation.label].waiting -= 1 }
+    generation.usePromptRecords(of: generation.group)
+    shareBlocks(generation)
+  }
+
+  private func shareBlocks(_ generation: Generation) {
+    let isFirst = generation.usage.cachedTokens == 0
+    let gained = generation.shareBlocks(of: cache)
     guard gained > 0 else { return }
     metrics.update { state in
-      state.prefixHits += before == 0 ? 1 : 0
+      state.prefixHits += isFirst ? 1 : 0
       state.prefixHitTokens += gained
     }
   }
@@ -301,48 +278,31 @@ public final class Engine: @unchecked Sendable {
     inbox.leftQueue(client, secondsPerStart: secondsPerStart)
   }
 
-  private func preempt(_ id: GenerationID) {
-    guard let generation = generations[id] else { return }
-    keep(generation)
+  private func preempt(_ generation: Generation) {
+    generation.releaseBlocks(to: cache)
+    generation.preempted()
     metrics.update { state in
       state.preemptions += 1
       state.counts[generation.label].waiting += 1
     }
   }
 
-  private func expire(_ id: GenerationID) {
-    guard let generation = generations[id] else { return scheduler.remove(id, now: now) }
+  private func expire(_ generation: Generation) {
     generation.expire()
-    remove(id, .timeout)
-    generation.flush()
-  }
-
-  /// Gives a generation's blocks back, findable for those that begin alike.
-  private func keep(_ generation: Generation) {
-    publish(generation, partial: true)
-    cache.release(&generation.table)
-    generation.loseCache()
-  }
-
-  private func publish(_ generation: Generation, partial: Bool) {
-    guard sharesPrefix(generation) else { return }
-    cache.publish(
-      &generation.table, tokens: generation.tokens, length: generation.computed, partial: partial,
-      key: generation.prefixKey)
+    remove(generation.id, .timeout)
+    generation.sendEvents()
   }
 
   private func remove(_ id: GenerationID, _ outcome: EngineMetrics.Outcome) {
-    guard let generation = generations.removeValue(forKey: id) else { return }
-    let isWaiting = !scheduler.isRunning(id)
-    if isWaiting, !generation.hasStarted { inbox.leftQueue(generation.request.client) }
-    scheduler.remove(id, now: now)
-    keep(generation)
+    guard let (generation, phase) = scheduler.remove(id, now: now) else { return }
+    if phase == .waiting { inbox.leftQueue(generation.request.client) }
+    generation.releaseBlocks(to: cache)
     let group = generation.group
     group.members -= 1
     if group.members == 0, groups[group.key] === group { groups[group.key] = nil }
-    metrics.update { state in
-      state.end(generation.label, outcome)
-      if isWaiting { state.counts[generation.label].waiting -= 1 }
+    metrics.update { metrics in
+      metrics.end(generation.label, outcome)
+      if phase != .running { metrics.counts[generation.label].waiting -= 1 }
     }
   }
 
@@ -361,23 +321,24 @@ public final class Engine: @unchecked Sendable {
   // MARK: a pass
 
   private struct Work {
-    var generation: Generation
-    var positions: Range<Int>
-    var wanted: Range<Int>
-    var isOver = false
+    let generation: Generation
+    let positions: Range<Int>
+    /// Positions whose logits are needed, as indices into `positions`.
+    let needed: Range<Int>
+    var hasEnded = false
     var hasFailed = false
     var madeToken = false
   }
 
-  private func step(_ slices: [Scheduler.Slice]) {
+  private func step(_ chunks: [Scheduler<Generation>.Chunk]) {
     let started = ContinuousClock.now
-    var work = work(slices)
+    var work = work(chunks)
     let batch = ForwardBatch(
       segments: work.map { item in
         let generation = item.generation
         return .init(
           tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
-          table: generation.table, adapters: generation.request.adapters, logits: item.wanted)
+          table: generation.table, adapters: generation.request.adapters, logits: item.needed)
       })
     // Of each of the pass's segments; nil where the numbers are not finite.
     var records: [[TokenRecord]?] = []
@@ -392,59 +353,61 @@ public final class Engine: @unchecked Sendable {
         continue
       }
       let before = generation.usage.completionTokens
-      work[index].isOver = generation.advance(work[index].positions, records: records[...])
+      work[index].hasEnded = generation.advance(over: work[index].positions, records: records)
       work[index].madeToken = generation.usage.completionTokens > before
     }
-    // What a failed one has computed in this pass is not to be found by others.
-    for item in work where !item.hasFailed { settle(item) }
+    // What a failed one has computed in this pass must not be shared.
+    for item in work where !item.hasFailed { publish(item) }
     let ended = ContinuousClock.now
-    for item in work where item.isOver {
+    for item in work where item.hasEnded {
       remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
     }
     for item in work where item.hasFailed { remove(item.generation.id, .failed) }
-    for id in scheduler.prompts { generations[id].map(takeOver) }
+    for generation in scheduler.prompts { shareBlocks(generation) }
     record(work, rows: batch.rowCount, started, ended)
     // All at once, so that the loop's thread is woken once.
-    for item in work { item.generation.flush() }
+    for item in work { item.generation.sendEvents() }
     // With all that goes with a pass: training's share is one of the whole time.
     scheduler.completed(rows: batch.rowCount, in: started.duration(to: .now))
   }
 
-  /// What a pass computes, those with the same adapters side by side.
-  private func work(_ slices: [Scheduler.Slice]) -> [Work] {
+  /// What a pass computes, chunks with the same adapters side by side.
+  private func work(_ chunks: [Scheduler<Generation>.Chunk]) -> [Work] {
     var work: [Work] = []
-    work.reserveCapacity(slices.count)
-    for slice in slices {
-      guard let generation = generations[slice.id] else { continue }
-      let fits = cache.extend(&generation.table, to: slice.positions.upperBound)
-      precondition(fits, "the scheduler hands out only blocks that are free")
+    work.reserveCapacity(chunks.count)
+    for chunk in chunks {
+      let generation = chunk.sequence
+      guard generation.allocateBlocks(covering: chunk.positions.upperBound, in: cache) else {
+        // Its progress stays as it is, so it is only late.
+        assertionFailure("the scheduler plans within the free blocks")
+        continue
+      }
       work.append(
         Work(
-          generation: generation, positions: slice.positions, wanted: generation.wantedLogits(slice.positions)))
+          generation: generation, positions: chunk.positions, needed: generation.neededLogits(chunk.positions)))
     }
     if work.count > 2 { work.sort { $0.generation.adapterOrder < $1.generation.adapterOrder } }
     return work
   }
 
-  /// Makes what was computed findable, and lets those go on that waited for a prompt.
-  private func settle(_ item: Work) {
+  /// Lets others share what was computed. A prompt that is complete gets no further followers.
+  private func publish(_ item: Work) {
     let generation = item.generation
     let completesPrompt =
-      item.positions.upperBound >= generation.request.prompt.count
-      && item.positions.lowerBound < generation.request.prompt.count
+      item.positions.upperBound >= generation.promptLength && item.positions.lowerBound < generation.promptLength
     if completesPrompt, groups[generation.group.key] === generation.group { groups[generation.group.key] = nil }
-    publish(generation, partial: completesPrompt)
+    generation.publishBlocks(in: cache, partial: completesPrompt)
   }
 
-  /// What the wanted rows say, read by all the pool's threads: for each item of work a record for each of its rows, `nil`
+  /// What the needed rows say, read by all the pool's threads: for each item of work a record for each of its rows, `nil`
   /// for one whose logits are not all finite.
   /// - Parameters:
-  ///   - logits: [wanted rows][ld]
+  ///   - logits: [needed rows][ld]
   ///   - skipped: the items that are not read either, and get `nil`
   private func read(
     _ work: [Work], _ logits: UnsafeMutablePointer<Float>, _ ld: Int, skipping skipped: [Bool]
   ) -> [[TokenRecord]?] {
-    let rows = work.indices.flatMap { index in work[index].wanted.map { (item: index, row: $0) } }
+    let rows = work.indices.flatMap { index in work[index].needed.map { (item: index, row: $0) } }
     let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
     let read = [TokenRecord?](unsafeUninitializedCapacity: rows.count) { records, count in
       count = rows.count
@@ -462,7 +425,7 @@ public final class Engine: @unchecked Sendable {
     }
     var first = 0
     return work.indices.map { index in
-      let records = read[first..<first + work[index].wanted.count]
+      let records = read[first..<first + work[index].needed.count]
       first += records.count
       let found = records.compactMap(\.self)
       return skipped[index] || found.count < records.count ? nil : found

@@ -4,6 +4,48 @@ import Testing
 
 @testable import Serve
 
+/// A sequence whose progress is set by a simulation.
+final class SimulatedSequence: ScheduledSequence {
+  let id: GenerationID
+  let request: SchedulerSimulation.Request
+  let groupID: UInt64?
+  var computed = 0
+  var length: Int
+  var blockCount = 0
+  /// Blocks that others hold, too.
+  var sharedBlocks = 0
+
+  init(id: GenerationID, _ request: SchedulerSimulation.Request, group: UInt64? = nil) {
+    (self.id, self.request, groupID) = (id, request, group)
+    length = request.promptLength
+  }
+
+  var stream: StreamKey {
+    StreamKey(client: ClientIdentity(address: request.client), adapters: PrefixKey(.none, group: request.adapter))
+  }
+  var deadline: Duration? { request.deadline }
+  var promptLength: Int { request.promptLength }
+  var scoresPrompt: Bool { request.scores }
+
+  var end: Int { promptLength + max(request.maxTokens - 1, 0) }
+  var isPrompt: Bool { length - computed > 1 }
+  var isScoring: Bool { scoresPrompt && computed < promptLength }
+
+  func reusableTokens(from other: SimulatedSequence) -> Int {
+    guard let family = request.family, family == other.request.family, !isScoring else { return 0 }
+    return min(request.alike, other.request.alike, length - 1)
+  }
+
+  /// Takes in that a pass has computed up to here.
+  func advance(to position: Int) {
+    computed = position
+    blockCount = max(blockCount, Serve.blockCount(covering: position))
+    if computed == length { length += 1 }
+  }
+
+  func loseBlocks() { (computed, blockCount, sharedBlocks) = (0, 0, 0) }
+}
+
 /// A scheduler with an engine that computes nothing, a cache that is counted and a clock that is set.
 struct SchedulerSimulation {
   struct Request {
@@ -19,12 +61,6 @@ struct SchedulerSimulation {
     var family: Int?
     var alike = 0
 
-    var computed = 0
-    var length: Int
-    var blocks = 0
-    /// Blocks that others hold, too.
-    var sharedBlocks = 0
-
     init(
       _ promptLength: Int, _ maxTokens: Int, scores: Bool = false, client: String = "a", adapter: UInt64 = 0,
       deadline: Duration? = nil, cached: Int = 0, family: Int? = nil, alike: Int = 0
@@ -33,27 +69,13 @@ struct SchedulerSimulation {
       (self.client, self.adapter, self.deadline) = (client, adapter, deadline)
       self.cached = min(cached, promptLength - 1)
       (self.family, self.alike) = (family, alike)
-      length = promptLength
-    }
-
-    var end: Int { promptLength + max(maxTokens - 1, 0) }
-    var isPrompt: Bool { length - computed > 1 }
-    var isScoring: Bool { scores && computed < promptLength }
-    var stream: StreamKey {
-      StreamKey(client: ClientIdentity(address: client), adapters: PrefixKey(.none, group: adapter))
-    }
-
-    /// How much of it can come from what another computes.
-    func common(_ other: Request) -> Int {
-      guard let family, family == other.family, !isScoring else { return 0 }
-      return min(alike, other.alike, length - 1)
     }
   }
 
-  let limits: Scheduler.Limits
+  let limits: SchedulerLimits
   let capacity: Int
-  var scheduler: Scheduler
-  var live: [GenerationID: Request] = [:]
+  var scheduler: Scheduler<SimulatedSequence>
+  var live: [GenerationID: SimulatedSequence] = [:]
   var running: [GenerationID] = []
   /// In the order of their first admission, those that have ended too.
   var admitted: [GenerationID] = []
@@ -62,27 +84,20 @@ struct SchedulerSimulation {
   var preemptions = 0
   private var next: UInt64 = 0
 
-  init(_ limits: Scheduler.Limits, blocks: Int) {
+  init(_ limits: SchedulerLimits, blocks: Int) {
     self.limits = limits
     capacity = blocks
     scheduler = Scheduler(limits: limits)
   }
 
-  var freeBlocks: Int { capacity - live.values.reduce(0) { $0 + $1.blocks - $1.sharedBlocks } }
-
-  private func common(_ id: GenerationID, _ other: GenerationID) -> Int {
-    guard let request = live[id], let other = live[other] else { return 0 }
-    return request.common(other)
-  }
+  var freeBlocks: Int { capacity - live.values.reduce(0) { $0 + $1.blockCount - $1.sharedBlocks } }
 
   @discardableResult mutating func submit(_ request: Request, group: UInt64? = nil) -> GenerationID {
     next += 1
     let id = GenerationID(value: next)
-    live[id] = request
-    scheduler.enqueue(
-      .init(
-        id: id, stream: request.stream, promptLength: request.promptLength, scoresPrompt: request.scores,
-        group: group, deadline: request.deadline), now: now)
+    let sequence = SimulatedSequence(id: id, request, group: group)
+    live[id] = sequence
+    scheduler.enqueue(sequence, now: now)
     return id
   }
 
@@ -95,106 +110,105 @@ struct SchedulerSimulation {
   /// Acts up to and with one pass, checked; returns its rows of each request.
   @discardableResult mutating func step() -> [GenerationID: Int] {
     while true {
-      switch scheduler.next(now: now, freeBlocks: freeBlocks, common: common) {
-      case .admit(let id): admit(id)
-      case .preempt(let id):
-        #expect(admitted.last { running.contains($0) } == id, "only the youngest is preempted")
+      switch scheduler.next(now: now, freeBlocks: freeBlocks) {
+      case .admit(let sequence):
+        #expect(!admitted.contains(sequence.id))
+        admit(sequence)
+      case .resume(let sequence):
+        #expect(admitted.contains(sequence.id))
+        admit(sequence)
+      case .preempt(let sequence):
+        #expect(admitted.last { running.contains($0) } == sequence.id, "only the youngest is preempted")
         #expect(running.count > 1)
         preemptions += 1
-        running.removeAll { $0 == id }
-        live[id]?.computed = 0
-        live[id]?.blocks = 0
-        live[id]?.sharedBlocks = 0
-      case .expire(let id):
-        #expect((live[id]?.deadline).map { $0 <= now } == true)
-        finished.append(id)
-        remove(id)
+        running.removeAll { $0 == sequence.id }
+        sequence.loseBlocks()
+      case .expire(let sequence):
+        #expect((live[sequence.id]?.deadline).map { $0 <= now } == true)
+        finished.append(sequence.id)
+        remove(sequence.id)
       case .train: Issue.record("training without any")
       case .idle:
         #expect(live.isEmpty, "idle with \(live.count) requests")
         return [:]
-      case .step(let slices): return compute(slices)
+      case .step(let chunks): return compute(chunks)
       }
     }
   }
 
-  private mutating func admit(_ id: GenerationID) {
-    guard var request = live[id] else {
+  private mutating func admit(_ sequence: SimulatedSequence) {
+    guard live[sequence.id] === sequence else {
       Issue.record("a request that is gone was admitted")
       return
     }
-    #expect(!running.contains(id))
-    running.append(id)
-    if !admitted.contains(id) {
-      admitted.append(id)
-      request.computed = min(request.cached, (freeBlocks * keyValueBlockLength))
-      request.blocks = blocks(request.computed)
+    #expect(!running.contains(sequence.id))
+    running.append(sequence.id)
+    if !admitted.contains(sequence.id) {
+      admitted.append(sequence.id)
+      sequence.computed = min(sequence.request.cached, (freeBlocks * keyValueBlockLength))
+      sequence.blockCount = blockCount(covering: sequence.computed)
     }
-    live[id] = request
-    scheduler.found(id, computed: request.computed, blocks: request.blocks)
-    takeOver(id)
+    shareBlocks(sequence)
     #expect(running.count <= limits.running)
   }
 
   /// What others with the same beginning have computed in whole blocks is the request's own.
-  private mutating func takeOver(_ id: GenerationID) {
-    guard var request = live[id] else { return }
-    let common = running.filter { $0 != id }.compactMap { live[$0] }.map { min($0.computed, request.common($0)) }
+  private func shareBlocks(_ sequence: SimulatedSequence) {
+    let common = running.filter { $0 != sequence.id }.compactMap { live[$0] }.map {
+      min($0.computed, sequence.reusableTokens(from: $0))
+    }
     let blocks = (common.max() ?? 0) / keyValueBlockLength
-    guard blocks * keyValueBlockLength > request.computed else { return }
-    request.computed = blocks * keyValueBlockLength
-    (request.blocks, request.sharedBlocks) = (blocks, blocks)
-    live[id] = request
-    scheduler.found(id, computed: request.computed, blocks: blocks)
+    guard blocks * keyValueBlockLength > sequence.computed else { return }
+    sequence.computed = blocks * keyValueBlockLength
+    (sequence.blockCount, sequence.sharedBlocks) = (blocks, blocks)
   }
 
   /// Nobody computes a block that another computes in the same pass.
-  private func checkSharing(_ slices: [Scheduler.Slice]) {
-    let prompts = slices.filter { live[$0.id].map { $0.family != nil && $0.isPrompt && !$0.isScoring } ?? false }
-    for (place, slice) in prompts.enumerated() {
-      let block = slice.positions.lowerBound / keyValueBlockLength
+  private func checkSharing(_ chunks: [Scheduler<SimulatedSequence>.Chunk]) {
+    let prompts = chunks.filter { $0.sequence.request.family != nil && $0.sequence.isPrompt && !$0.sequence.isScoring }
+    for (place, chunk) in prompts.enumerated() {
+      let block = chunk.positions.lowerBound / keyValueBlockLength
       for other in prompts[..<place] where other.positions.lowerBound / keyValueBlockLength == block {
-        #expect(common(slice.id, other.id) < (block + 1) * keyValueBlockLength, "block \(block) twice")
+        #expect(
+          chunk.sequence.reusableTokens(from: other.sequence) < (block + 1) * keyValueBlockLength,
+          "block \(block) twice")
       }
     }
   }
 
-  private func blocks(_ positions: Int) -> Int { (positions + keyValueBlockLength - 1) / keyValueBlockLength }
-
-  private mutating func compute(_ slices: [Scheduler.Slice]) -> [GenerationID: Int] {
-    #expect(!slices.isEmpty && Set(slices.map(\.id)).count == slices.count)
-    checkSharing(slices)
+  private mutating func compute(_ chunks: [Scheduler<SimulatedSequence>.Chunk]) -> [GenerationID: Int] {
+    #expect(!chunks.isEmpty && Set(chunks.map(\.sequence.id)).count == chunks.count)
+    checkSharing(chunks)
     var (rows, logitRows) = (0, 0)
-    for slice in slices {
-      guard var request = live[slice.id] else {
-        Issue.record("a slice of a request that is gone")
+    for chunk in chunks {
+      let sequence = chunk.sequence
+      guard live[sequence.id] === sequence else {
+        Issue.record("a chunk of a request that is gone")
         continue
       }
-      #expect(running.contains(slice.id))
-      #expect(slice.positions.lowerBound == request.computed && !slice.positions.isEmpty)
-      #expect(slice.positions.upperBound <= request.length)
-      rows += slice.positions.count
-      if request.scores, request.computed < request.promptLength {
-        logitRows += slice.positions.count
-      } else if slice.positions.upperBound == request.length {
+      #expect(running.contains(sequence.id))
+      #expect(chunk.positions.lowerBound == sequence.computed && !chunk.positions.isEmpty)
+      #expect(chunk.positions.upperBound <= sequence.length)
+      rows += chunk.positions.count
+      if sequence.isScoring {
+        logitRows += chunk.positions.count
+      } else if chunk.positions.upperBound == sequence.length {
         logitRows += 1
       }
-      request.computed = slice.positions.upperBound
-      request.blocks = max(request.blocks, blocks(request.computed))
-      if request.computed == request.length { request.length += 1 }
-      live[slice.id] = request
+      sequence.advance(to: chunk.positions.upperBound)
     }
     #expect(rows <= limits.rowBudget && logitRows <= limits.logitRows)
     #expect(freeBlocks >= 0, "more blocks than there are")
     #expect(scheduler.runningCount == running.count)
-    for slice in slices {
-      guard let request = live[slice.id], request.computed >= request.end else { continue }
-      finished.append(slice.id)
-      remove(slice.id)
+    for chunk in chunks where chunk.sequence.computed >= chunk.sequence.end {
+      guard live[chunk.sequence.id] != nil else { continue }
+      finished.append(chunk.sequence.id)
+      remove(chunk.sequence.id)
     }
     let prompts = running.filter { live[$0]?.isPrompt ?? false }
-    #expect(scheduler.prompts.sorted { $0.value < $1.value } == prompts.sorted { $0.value < $1.value })
-    for id in prompts { takeOver(id) }
-    return Dictionary(uniqueKeysWithValues: slices.map { ($0.id, $0.positions.count) })
+    #expect(
+      scheduler.prompts.map(\.id).sorted { $0.value < $1.value } == prompts.sorted { $0.value < $1.value })
+    for sequence in prompts.compactMap({ live[$0] }) { shareBlocks(sequence) }
+    return Dictionary(uniqueKeysWithValues: chunks.map { ($0.sequence.id, $0.positions.count) })
   }
 }

@@ -10,7 +10,7 @@ import Testing
   typealias Simulation = SchedulerSimulation
   typealias Request = Simulation.Request
 
-  static func limits(_ rows: Int, running: Int = 64, logits: Int? = nil, target: Duration? = nil) -> Scheduler.Limits {
+  static func limits(_ rows: Int, running: Int = 64, logits: Int? = nil, target: Duration? = nil) -> SchedulerLimits {
     .init(rowBudget: rows, running: running, logitRows: logits ?? rows, stepTarget: target)
   }
 
@@ -153,7 +153,7 @@ import Testing
     var (waiting, submitted) = (["a": 0, "b": 0, "c": 0], [GenerationID: String]())
     for _ in 0..<2000 {
       for client in ["a", "b", "c"] {
-        waiting[client] = simulation.live.values.count { $0.client == client }
+        waiting[client] = simulation.live.values.count { $0.request.client == client }
         while (waiting[client] ?? 0) < 8 {
           let prompt = Int.random(in: 1...(client == "a" ? 100 : 10), using: &random)
           let id = simulation.submit(Request(prompt, Int.random(in: 1...20, using: &random), client: client))

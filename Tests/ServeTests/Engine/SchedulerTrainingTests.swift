@@ -7,23 +7,20 @@ import Testing
 
 /// Training between passes, on a clock that is set.
 @Suite struct SchedulerTrainingTests {
-  private func make(share: Double, target: Duration? = nil) -> Scheduler {
+  private func make(share: Double, target: Duration? = nil) -> Scheduler<SimulatedSequence> {
     Scheduler(limits: .init(rowBudget: 32, running: 8, logitRows: 32, stepTarget: target, trainingShare: share))
   }
 
-  private func submission(_ id: UInt64, _ length: Int) -> Scheduler.Submission {
-    .init(
-      id: GenerationID(value: id),
-      stream: StreamKey(client: ClientIdentity(address: "a"), adapters: PrefixKey(.none, group: 0)),
-      promptLength: length)
+  private func submission(_ id: UInt64, _ length: Int) -> SimulatedSequence {
+    SimulatedSequence(id: GenerationID(value: id), .init(length, 1_000_000))
   }
 
-  private func next(_ scheduler: inout Scheduler) -> Scheduler.Action {
+  private func next(_ scheduler: inout Scheduler<SimulatedSequence>) -> Scheduler<SimulatedSequence>.Action {
     scheduler.next(now: .zero, freeBlocks: 100)
   }
 
   @Test func itFillsTheTimeWhenNothingRuns() {
-    var action = Scheduler.Action.idle
+    var action = Scheduler<SimulatedSequence>.Action.idle
     var scheduler = make(share: 0.1)
     action = next(&scheduler)
     #expect(action == .idle)
@@ -33,9 +30,10 @@ import Testing
       #expect(action == .train)
       scheduler.trained(for: .milliseconds(3))
     }
-    scheduler.enqueue(submission(1, 5), now: .zero)
+    let request = submission(1, 5)
+    scheduler.enqueue(request, now: .zero)
     action = next(&scheduler)
-    #expect(action == .admit(GenerationID(value: 1)), "a request waits for no more")
+    #expect(action == .admit(request), "a request waits for no more")
     scheduler.hasTraining = false
     scheduler.remove(GenerationID(value: 1), now: .zero)
     action = next(&scheduler)
@@ -43,7 +41,7 @@ import Testing
   }
 
   /// Seconds of training among passes of 20 ms that leave no time over.
-  private func underLoad(_ scheduler: inout Scheduler, seconds: Double) -> Double {
+  private func underLoad(_ scheduler: inout Scheduler<SimulatedSequence>, seconds: Double) -> Double {
     scheduler.enqueue(submission(7, 4), now: .zero)
     var (elapsed, trained) = (0.0, 0.0)
     var longest = 0
@@ -56,11 +54,12 @@ import Testing
         elapsed += 0.004
         inARow += 1
         longest = max(longest, inARow)
-      case .step:
+      case .step(let chunks):
+        for chunk in chunks { chunk.sequence.advance(to: chunk.positions.upperBound) }
         scheduler.completed(rows: 1, in: .milliseconds(20))
         elapsed += 0.02
         inARow = 0
-      case .admit(let id): scheduler.found(id, computed: 0, blocks: 0)
+      case .admit: break
       default: Issue.record("neither passes nor training")
       }
     }
@@ -92,16 +91,17 @@ import Testing
         scheduler.trained(for: .milliseconds(1))
         elapsed += .milliseconds(1)
         trained += .milliseconds(1)
-      case .step(let slices):
+      case .step(let chunks):
+        for chunk in chunks { chunk.sequence.advance(to: chunk.positions.upperBound) }
         // A millisecond a row.
-        let rows = slices.reduce(0) { $0 + $1.positions.count }
+        let rows = chunks.reduce(0) { $0 + $1.positions.count }
         elapsed += .milliseconds(rows)
         scheduler.completed(rows: rows, in: .milliseconds(rows))
-        if slices.contains(where: { $0.id.value == 1 }) {
+        if chunks.contains(where: { $0.sequence.id.value == 1 }) {
           gaps.append(elapsed - last)
           last = elapsed
         }
-      case .admit(let id): scheduler.found(id, computed: 0, blocks: 0)
+      case .admit: break
       default: Issue.record("neither passes nor training")
       }
     }
@@ -129,13 +129,16 @@ import Testing
         elapsed += .milliseconds(2)
         trained += .milliseconds(2)
         since = elapsed
-      case .step(let slices):
+      case .step(let chunks):
+        for chunk in chunks { chunk.sequence.advance(to: chunk.positions.upperBound) }
         let time = Duration.milliseconds(Int.random(in: 5...40, using: &random))
         elapsed += time
-        scheduler.completed(rows: slices.count, in: time)
+        scheduler.completed(rows: chunks.count, in: time)
         longest = max(longest, elapsed - since)
-        for slice in slices where Int.random(in: 0..<20, using: &random) == 0 { scheduler.remove(slice.id, now: .zero) }
-      case .admit(let id): scheduler.found(id, computed: 0, blocks: 0)
+        for chunk in chunks where Int.random(in: 0..<20, using: &random) == 0 {
+          scheduler.remove(chunk.sequence.id, now: .zero)
+        }
+      case .admit: break
       default: Issue.record("neither passes nor training")
       }
     }
@@ -153,12 +156,12 @@ import Testing
         #expect(action == .train)
         scheduler.trained(for: .milliseconds(2))
       }
-      scheduler.enqueue(submission(UInt64(id), 4), now: .zero)
+      let request = submission(UInt64(id), 4)
+      scheduler.enqueue(request, now: .zero)
       let admission = next(&scheduler)
-      #expect(admission == .admit(GenerationID(value: UInt64(id))))
-      scheduler.found(GenerationID(value: UInt64(id)), computed: 0, blocks: 0)
+      #expect(admission == .admit(request))
       let pass = next(&scheduler)
-      #expect(pass == .step([.init(id: GenerationID(value: UInt64(id)), positions: 0..<4)]))
+      #expect(pass == .step([.init(sequence: request, positions: 0..<4)]))
       scheduler.completed(rows: 4, in: .milliseconds(5))
       scheduler.remove(GenerationID(value: UInt64(id)), now: .zero)
     }
@@ -173,7 +176,7 @@ import Testing
 
   /// Who had idle time before does not slow requests down at once.
   @Test func idleTimeCounts() {
-    var action = Scheduler.Action.idle
+    var action = Scheduler<SimulatedSequence>.Action.idle
     var scheduler = make(share: 0.1)
     scheduler.hasTraining = true
     for _ in 0..<2000 {

@@ -1,0 +1,206 @@
+import Kernels
+import Model
+
+/// One request's life in the engine, from its submission to its end: its tokens, how far they are computed, the cache
+/// blocks that it holds, and what its client is told.
+///
+/// It is the only owner of these facts; the scheduler reads them. The engine's thread alone touches it, but for `read`.
+final class Generation: ScheduledSequence {
+  let id: GenerationID
+  let request: GenerationRequest
+  let stream: StreamKey
+  let group: PromptGroup
+  let deadline: Duration?
+  /// Sequences with equal keys may share cache blocks.
+  let prefixKey: PrefixKey
+  /// Equal for equal adapters, so that their rows can be put side by side in a pass.
+  let adapterOrder: Int
+  let submitted: ContinuousClock.Instant
+  /// The index of the request's label in the metrics.
+  let label: Int
+  /// Whether all requests share cache blocks, or only those of one group.
+  private let sharesWithAll: Bool
+
+  /// The prompt and what was generated after it.
+  private(set) var tokens: [Int32]
+  /// Of the tokens, those whose keys and values are in `table`.
+  private(set) var computed = 0
+  /// The cache blocks of the computed tokens. Generation+Cache.swift takes them from the cache and gives them back.
+  var table = BlockTable()
+  /// What it then finds in the cache is its own, and not told as cached tokens.
+  private var wasPreempted = false
+  private var hasToldPrompt = false
+  /// Positions of the prompt whose logits have given their next token's logprob.
+  private var scored = 0
+  private var promptRecords: [TokenRecord] = []
+  private(set) var usage: GenerationUsage
+  private(set) var finishReason: FinishReason?
+  /// When the last token was made.
+  var lastToken: ContinuousClock.Instant?
+
+  private var output: GenerationOutput
+  private var sampler: Sampler
+  private let tokenizer: Tokenizer
+  private let endTokens: Set<Int32>
+
+  /// - Parameters:
+  ///   - deadline: on the scheduler's clock
+  ///   - sharesWithAll: the prefix cache is on
+  ///   - endTokens: the model's own
+  init(
+    _ submission: EngineInbox.Submission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool, label: Int,
+    tokenizer: Tokenizer, endTokens: Set<Int32>
+  ) {
+    id = submission.id
+    request = submission.request
+    submitted = submission.time
+    stream = group.key.stream
+    self.group = group
+    self.deadline = deadline
+    self.sharesWithAll = sharesWithAll
+    prefixKey = sharesWithAll ? stream.adapters : PrefixKey(request.adapters, group: group.id)
+    adapterOrder = stream.adapters.hashValue
+    self.label = label
+    self.tokenizer = tokenizer
+    self.endTokens = endTokens.union(request.endTokens)
+    tokens = request.prompt
+    output = GenerationOutput(
+      text: OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.stop),
+      sink: submission.sink)
+    sampler = Sampler(request.sampling, prompt: request.prompt)
+    usage = GenerationUsage(promptTokens: request.prompt.count)
+  }
+
+  // MARK: what the scheduler reads
+
+  var groupID: UInt64? { group.id }
+  var promptLength: Int { request.prompt.count }
+  var scoresPrompt: Bool { request.scoresPrompt }
+  var length: Int { tokens.count }
+  var blockCount: Int { table.blocks.count }
+
+  func reusableTokens(from other: Generation) -> Int {
+    guard sharesPrefix, other.sharesPrefix, prefixKey == other.prefixKey else { return 0 }
+    let maximum = min(tokens.count, other.tokens.count)
+    let common = (0..<maximum).first { tokens[$0] != other.tokens[$0] } ?? maximum
+    return min(cacheLimit, common)
+  }
+
+  // MARK: the cache
+
+  /// Whether others may hold the same cache blocks.
+  var sharesPrefix: Bool { sharesWithAll || group.isShared }
+
+  /// The maximum of positions that can come from the cache: from here on logits are needed.
+  var cacheLimit: Int { isScoring ? scored : tokens.count - 1 }
+
+  /// So many positions are in `table` now, those beyond `computed` from the cache.
+  func shared(_ positions: Int) {
+    if !wasPreempted { usage.cachedTokens += positions - computed }
+    computed = positions
+  }
+
+  /// Its blocks were given back before its end.
+  func preempted() {
+    computed = 0
+    wasPreempted = true
+  }
+
+  /// Uses the prompt's logprobs that another of the group has found.
+  func usePromptRecords(of group: PromptGroup) {
+    guard let records = group.records, isScoring, scored == 0 else { return }
+    promptRecords = records
+    scored = lastScored
+  }
+
+  // MARK: a pass
+
+  private var lastScored: Int { request.prompt.count - 1 }
+  private var isScoring: Bool { request.scoresPrompt && scored < lastScored }
+
+  /// Which of these positions' logits are needed, as indices into the range.
+  func neededLogits(_ positions: Range<Int>) -> Range<Int> {
+    let first = isScoring ? scored : tokens.count - 1
+    let end = request.maxTokens == 0 ? lastScored : tokens.count
+    let upper = min(end, positions.upperBound) - positions.lowerBound
+    let lower = max(first, positions.lowerBound) - positions.lowerBound
+    return lower < upper ? lower..<upper : 0..<0
+  }
+
+  /// The token after a position, sampled where none is known yet, and its logprobs if they were asked for. Changes
+  /// nothing, so many threads read rows at once.
+  func read(_ row: LogitRow, at position: Int, compute: Compute, workspace: SamplingWorkspace) -> TokenRecord {
+    let next = position + 1
+    let token =
+      next < tokens.count
+      ? tokens[next] : sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
+    var record = record(token)
+    if let count = request.topLogprobs {
+      let sum = row.logSumExp
+      record.logprob = row.logprob(token, logSumExp: sum).logprob
+      record.top = row.top(count, logSumExp: sum)
+    }
+    return record
+  }
+
+  /// Records what a pass has computed.
+  /// - Parameter records: what was read at each of `neededLogits(positions)`
+  /// - Returns: whether the generation has ended
+  func advance(over positions: Range<Int>, records: [TokenRecord]) -> Bool {
+    if isScoring { scorePrompt(records) }
+    computed = positions.upperBound
+    if !hasToldPrompt, computed >= request.prompt.count {
+      hasToldPrompt = true
+      tellPrompt()
+      if request.maxTokens == 0 { return end(.length) }
+    }
+    guard computed == tokens.count, let record = records.last else { return false }
+    return accept(record)
+  }
+
+  private func scorePrompt(_ records: [TokenRecord]) {
+    if scored == 0, promptRecords.isEmpty { promptRecords.append(record(request.prompt[0])) }
+    let new = records.prefix(lastScored - scored)
+    promptRecords += new
+    scored += new.count
+  }
+
+  private func tellPrompt() {
+    guard request.echoesPrompt else { return }
+    if promptRecords.isEmpty { promptRecords = request.prompt.map(record) }
+    if request.scoresPrompt, group.isShared { group.records = promptRecords }
+    output.add(.prompt(promptRecords))
+    promptRecords = []
+  }
+
+  private func accept(_ record: TokenRecord) -> Bool {
+    sampler.accept(record.token)
+    tokens.append(record.token)
+    usage.completionTokens += 1
+    if endTokens.contains(record.token), !request.ignoresEndOfText { return end(.stop) }
+    if output.push(record) { return end(.stop) }
+    return usage.completionTokens == request.maxTokens ? end(.length) : false
+  }
+
+  private func record(_ token: Int32) -> TokenRecord {
+    TokenRecord(token: token, bytes: tokenizer.tokenBytes(token) ?? [], logprob: nil, top: [])
+  }
+
+  // MARK: the end
+
+  /// Ends it at its deadline: successfully with the tokens that there are, with an error if there are none.
+  func expire() {
+    if usage.completionTokens > 0 { _ = end(.length) } else { fail(.timedOut) }
+  }
+
+  func fail(_ error: EngineError) { output.add(.failed(error)) }
+
+  private func end(_ reason: FinishReason) -> Bool {
+    finishReason = reason
+    output.finish(reason, usage)
+    return true
+  }
+
+  /// Sends what has happened since the last call.
+  func sendEvents() { output.send() }
+}

@@ -1,0 +1,38 @@
+/// What a generation's client is told: gathered during a pass, sent after it, so that the receiving thread is woken once.
+struct GenerationOutput {
+  private var text: OutputText
+  private var events: [GenerationEvent] = []
+  private let sink: @Sendable (GenerationEvent) -> Void
+
+  init(text: OutputText, sink: @escaping @Sendable (GenerationEvent) -> Void) {
+    self.text = text
+    self.sink = sink
+  }
+
+  mutating func add(_ event: GenerationEvent) { events.append(event) }
+
+  /// Adds a generated token.
+  /// - Returns: whether a stop string has come up
+  mutating func push(_ record: TokenRecord) -> Bool {
+    add(text.push(record))
+    return text.isStopped
+  }
+
+  /// Adds the text that was held back, and the end.
+  mutating func finish(_ reason: FinishReason, _ usage: GenerationUsage) {
+    add(text.finish())
+    events.append(.finished(reason, usage))
+  }
+
+  private mutating func add(_ shown: (text: String, tokens: [TokenRecord])) {
+    if !shown.text.isEmpty || !shown.tokens.isEmpty {
+      events.append(.output(text: shown.text, tokens: shown.tokens))
+    }
+  }
+
+  /// Sends the events gathered since the last call.
+  mutating func send() {
+    for event in events { sink(event) }
+    events.removeAll(keepingCapacity: true)
+  }
+}

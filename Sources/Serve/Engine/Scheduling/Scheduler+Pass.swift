@@ -1,0 +1,134 @@
+import Kernels
+
+/// The rows that a pass has left to give, and how many each running sequence got.
+private struct RowAllotment {
+  /// By index into `running`.
+  var rows: [Int]
+  var rowsLeft: Int
+  var logitRowsLeft: Int
+}
+
+/// Planning of a forward pass.
+extension Scheduler {
+  /// The minimum rows of a prompt in a pass beside sequences that decode.
+  static var minimumChunk: Int { 16 }
+
+  /// Plans a pass within the free blocks, or preempts a sequence where they are too few.
+  mutating func planPass(freeBlocks: Int) -> Action {
+    var (rows, turn) = allotRows()
+    var left = freeBlocks
+    for index in running.indices where rows[index] > 0 {
+      let sequence = running[index].sequence
+      let room = (sequence.blockCount + left) * keyValueBlockLength - sequence.computed
+      guard room > 0 else { return preempt() }
+      rows[index] = min(rows[index], room)
+      left -= max(blockCount(covering: sequence.computed + rows[index]) - sequence.blockCount, 0)
+    }
+    passes += 1
+    lastTurn = turn
+    var chunks: [Chunk] = []
+    chunks.reserveCapacity(running.count)
+    for index in running.indices where rows[index] > 0 { chunks.append(chunk(of: index, rows: rows[index])) }
+    return .step(chunks)
+  }
+
+  private mutating func chunk(of index: Int, rows: Int) -> Chunk {
+    let entry = running[index]
+    let first = entry.sequence.computed
+    let positions = first..<first + rows
+    running[index].lastPass = passes
+    charge(entry, rows: rows)
+    if let group = entry.sequence.groupID, positions.upperBound >= entry.sequence.promptLength {
+      dissolve(group, leader: entry.id)
+    }
+    return Chunk(sequence: entry.sequence, positions: positions)
+  }
+
+  /// How many rows each running sequence gets if there are blocks enough, and the decoder whose turn was the last.
+  private func allotRows() -> (rows: [Int], turn: UInt64) {
+    var (decoders, prompts): ([Int], [Int]) = ([], [])
+    for index in running.indices {
+      if running[index].pending == 1 { decoders.append(index) } else { prompts.append(index) }
+    }
+    // Prompts keep an eighth of the pass, at least one row, however many sequences decode.
+    let maximum = min(limits.rowBudget, limits.logitRows)
+    let kept = prompts.isEmpty || maximum == 1 ? 0 : max(maximum / 8, 1)
+    // With one row a pass, prompts and decoders take turns.
+    if maximum == 1, !decoders.isEmpty, let prompt = prompts.first {
+      if running[prompt].lastPass < passes { decoders = [] } else { prompts = [] }
+    }
+    var turn = lastTurn
+    if decoders.count > maximum - kept {
+      // Round robin.
+      let first = decoders.firstIndex { running[$0].admission > lastTurn } ?? 0
+      decoders = Array((decoders[first...] + decoders[..<first]).prefix(maximum - kept))
+      if let last = decoders.last { turn = running[last].admission }
+    }
+    var allotment = RowAllotment(
+      rows: [Int](repeating: 0, count: running.count), rowsLeft: limits.rowBudget - decoders.count,
+      logitRowsLeft: limits.logitRows - decoders.count)
+    for index in decoders { allotment.rows[index] = 1 }
+    if !decoders.isEmpty { allotment.rowsLeft = min(allotment.rowsLeft, affordableRows(decoders: decoders.count)) }
+    allotPrompts(prompts, &allotment)
+    return (allotment.rows, turn)
+  }
+
+  /// Rows of prompts that keep a pass within `stepTarget` beside so many decoders.
+  private func affordableRows(decoders: Int) -> Int {
+    guard let target = limits.stepTarget, let secondsPerRow else { return .max }
+    // What comes between passes counts too.
+    let share = hasTraining ? limits.trainingShare : 0
+    let affordable = min(target / .seconds(1) * (1 - share) / secondsPerRow, Double(limits.rowBudget))
+    return max(Int(affordable) - decoders, Self.minimumChunk)
+  }
+
+  /// Gives the oldest prompt a quarter of the rows left, so that it always continues. The rest goes first to the prompts
+  /// whose client and adapters were served least, and of these to the shortest.
+  private func allotPrompts(_ prompts: [Int], _ allotment: inout RowAllotment) {
+    guard let oldest = prompts.first else { return }
+    give(max(allotment.rowsLeft / 4, 1), to: oldest, of: &allotment)
+    let services = prompts.map { queue.service(running[$0].stream) }
+    let order = prompts.indices.sorted { a, b in
+      let (first, second) = (running[prompts[a]], running[prompts[b]])
+      return (services[a].client, services[a].stream, first.pending, first.admission)
+        < (services[b].client, services[b].stream, second.pending, second.admission)
+    }
+    for prompt in order.map({ prompts[$0] }) {
+      if let (leader, common) = leader(of: prompt, among: prompts, allotment.rows) {
+        give(common - running[leader].sequence.computed - allotment.rows[leader], to: leader, of: &allotment)
+      } else {
+        give(allotment.rowsLeft, to: prompt, of: &allotment)
+      }
+    }
+  }
+
+  /// A prompt with rows in this pass that computes the block which `prompt` needs next, and how many first tokens both
+  /// have in common.
+  private func leader(of prompt: Int, among prompts: [Int], _ rows: [Int]) -> (index: Int, common: Int)? {
+    let sequence = running[prompt].sequence
+    let first = sequence.computed / keyValueBlockLength * keyValueBlockLength
+    guard rows[prompt] == 0 else { return nil }
+    for other in prompts where rows[other] > 0 && running[other].sequence.computed >= first {
+      let common = sequence.reusableTokens(from: running[other].sequence)
+      if common >= first + keyValueBlockLength { return (other, common) }
+    }
+    return nil
+  }
+
+  /// Gives a sequence up to `maximum` more rows, as far as it needs them and the pass has them left.
+  private func give(_ maximum: Int, to index: Int, of allotment: inout RowAllotment) {
+    let (sequence, given) = (running[index].sequence, allotment.rows[index])
+    var count = min(sequence.pending - given, maximum, allotment.rowsLeft)
+    let scores = sequence.scoresPrompt && sequence.computed < sequence.promptLength
+    if scores {
+      count = min(count, allotment.logitRowsLeft)
+    } else if given == 0, allotment.logitRowsLeft <= 0 {
+      count = 0
+    }
+    guard count > 0 else { return }
+    // A chunk that is not scored needs the logits of its last row at most.
+    allotment.logitRowsLeft -= scores ? count : given == 0 ? 1 : 0
+    allotment.rows[index] += count
+    allotment.rowsLeft -= count
+  }
+}

@@ -1,0 +1,300 @@
+/// Decides what the engine does next. A value without clock or I/O: the same calls give the same answers.
+///
+/// Sequences are admitted in `FairQueue`'s order, those first that were preempted. A pass takes one row of every running
+/// sequence that decodes, and chunks of prompts up to a budget of rows. Cache blocks are allocated as they are needed.
+/// When they run out, the sequence that was admitted last is preempted, so the one that was admitted first always
+/// continues.
+///
+/// Of running prompts that begin with the same tokens, one computes the common beginning and gets the rows of all. The
+/// others share its blocks after each pass; they only skip passes that compute their beginning, so when it ends, the next
+/// of them continues in its place.
+///
+/// Slices of training fill the time when nothing runs. Between passes they come only if training would otherwise get
+/// less than its share of the time, counted over the last seconds, so that requests which leave time over are not
+/// slowed down.
+struct Scheduler<S: ScheduledSequence> {
+  /// A part of a sequence that one pass computes.
+  struct Chunk {
+    var sequence: S
+    /// Positions to compute: some of the prompt's, or the one that is decoded.
+    var positions: Range<Int>
+  }
+
+  enum Action {
+    /// The sequence runs from now on, for the first time. The engine shares what the cache holds of it.
+    case admit(S)
+    /// The sequence runs again after a preemption. The engine shares what the cache holds of it.
+    case resume(S)
+    /// The sequence waits again. The engine takes its blocks back and resets its progress.
+    case preempt(S)
+    /// The sequence's deadline has passed. The engine removes it.
+    case expire(S)
+    /// One forward pass. The engine computes it, tells the sequences their progress and removes those that ended.
+    case step([Chunk])
+    /// One slice of training, reported by `trained` before the next question.
+    case train
+    case idle
+  }
+
+  /// A sequence with what only the scheduler knows of it.
+  struct Entry {
+    let sequence: S
+    let stream: FairQueue.StreamIndex
+    /// The sequence's number among all first admissions; 0 before.
+    var admission: UInt64 = 0
+    /// The last pass that had a row of it.
+    var lastPass: UInt64 = 0
+
+    var id: GenerationID { sequence.id }
+    var pending: Int { sequence.pending }
+  }
+
+  /// Sequences with the same prompt.
+  private struct Group {
+    /// Computes the prompt.
+    var leader: GenerationID
+    /// Wait until the prompt is computed.
+    var followers: [GenerationID] = []
+  }
+
+  let limits: SchedulerLimits
+  private(set) var queue = FairQueue()
+  /// In the order of their first admission.
+  var running: [Entry] = []
+  /// In the order of their first admission, too.
+  private(set) var preempted: [Entry] = []
+  private var waiting: [GenerationID: Entry] = [:]
+  private var groups: [UInt64: Group] = [:]
+  private var admissions: UInt64 = 0
+  /// Passes that were planned.
+  var passes: UInt64 = 0
+  /// The admission number of the last decoder that got a row while more decoded than fit into a pass.
+  var lastTurn: UInt64 = 0
+  private var earliestDeadline: Duration?
+  /// Seconds that a row of a pass with prompts takes; `nil` until one was measured.
+  private(set) var secondsPerRow: Double?
+
+  /// There is training to do.
+  var hasTraining = false
+  /// Seconds that training is short of its share, or less than 0 if it had more.
+  private var trainingDebt = 0.0
+  /// Training that was had this many seconds ago counts no more.
+  private static var trainingWindow: Double { 10 }
+
+  init(limits: SchedulerLimits) { self.limits = limits }
+
+  /// Sequences that have not run yet, including those that wait for their group's leader.
+  var waitingCount: Int { waiting.count }
+  var runningCount: Int { running.count }
+  /// Running sequences whose prompt is not computed yet.
+  var prompts: [S] { running.lazy.filter { $0.pending > 1 }.map(\.sequence) }
+  var isEmpty: Bool { waiting.isEmpty && running.isEmpty && preempted.isEmpty }
+  /// All that have not been removed.
+  var sequences: [S] { (running + preempted + waiting.values).map(\.sequence) }
+
+  // MARK: what happens
+
+  /// Puts a new sequence into the queue.
+  /// - Parameter now: on the clock of `next`
+  mutating func enqueue(_ sequence: S, now: Duration) {
+    let stream = queue.open(sequence.stream, now: now)
+    waiting[sequence.id] = Entry(sequence: sequence, stream: stream)
+    if let deadline = sequence.deadline { earliestDeadline = min(earliestDeadline ?? deadline, deadline) }
+    guard let group = sequence.groupID else { return queue.wait(sequence.id, in: stream) }
+    if groups[group] == nil {
+      groups[group] = Group(leader: sequence.id)
+      queue.wait(sequence.id, in: stream)
+    } else {
+      groups[group]?.followers.append(sequence.id)
+    }
+  }
+
+  /// Forgets a sequence, whether it waits or runs.
+  /// - Parameter now: on the clock of `next`
+  /// - Returns: the sequence and where it was; `nil` if there is none with this id
+  @discardableResult
+  mutating func remove(_ id: GenerationID, now: Duration) -> (sequence: S, phase: SchedulingPhase)? {
+    let entry: Entry
+    let phase: SchedulingPhase
+    if let index = running.firstIndex(where: { $0.id == id }) {
+      entry = running.remove(at: index)
+      phase = .running
+    } else if let found = waiting.removeValue(forKey: id) {
+      queue.remove(id)
+      entry = found
+      phase = .waiting
+    } else if let index = preempted.firstIndex(where: { $0.id == id }) {
+      entry = preempted.remove(at: index)
+      phase = .preempted
+    } else {
+      return nil
+    }
+    queue.close(entry.stream, now: now)
+    if let group = entry.sequence.groupID { leave(group, id) }
+    return (entry.sequence, phase)
+  }
+
+  /// Learns how long a pass took. It decides how much of a prompt is computed beside sequences that decode.
+  mutating func completed(rows: Int, in time: Duration) {
+    let due = limits.trainingShare * (time / .seconds(1))
+    // Debts are not saved up: they would be a pause later.
+    if hasTraining { trainingDebt = min(trainingDebt + due, max(2 * due, 0.005)) }
+    guard rows >= Self.minimumChunk else { return }
+    let seconds = time / .seconds(1) / Double(rows)
+    secondsPerRow = secondsPerRow.map { $0 * 0.8 + seconds * 0.2 } ?? seconds
+  }
+
+  /// How long a slice of training took.
+  mutating func trained(for time: Duration) {
+    let seconds = time / .seconds(1)
+    let share = limits.trainingShare
+    trainingDebt = max(trainingDebt - (1 - share) * seconds, -share * Self.trainingWindow)
+  }
+
+  // MARK: what is next
+
+  /// Decides the next action.
+  /// - Parameters:
+  ///   - now: on any clock that deadlines are given by
+  ///   - freeBlocks: cache blocks that a sequence can have
+  ///   - sharedBlocks: of the blocks that a waiting sequence would need, how many others hold already, so that it
+  ///     allocates that many fewer
+  mutating func next(now: Duration, freeBlocks: Int, sharedBlocks: (S) -> Int = { _ in 0 }) -> Action {
+    if let earliest = earliestDeadline, earliest <= now, let sequence = expired(now) { return .expire(sequence) }
+    if let action = admit(freeBlocks: freeBlocks, sharedBlocks) { return action }
+    if running.isEmpty { return hasTraining ? .train : .idle }
+    if hasTraining, trainingDebt > 0 { return .train }
+    return planPass(freeBlocks: freeBlocks)
+  }
+
+  /// A sequence past its deadline. Without one, finds the next deadline.
+  private mutating func expired(_ now: Duration) -> S? {
+    var first: (deadline: Duration, sequence: S)?
+    for entry in [running, preempted, Array(waiting.values)].joined() {
+      guard let deadline = entry.sequence.deadline else { continue }
+      if let first, (first.deadline, first.sequence.id.value) < (deadline, entry.id.value) { continue }
+      first = (deadline, entry.sequence)
+    }
+    earliestDeadline = first?.deadline
+    return first.flatMap { $0.deadline <= now ? $0.sequence : nil }
+  }
+
+  // MARK: admission
+
+  private mutating func admit(freeBlocks: Int, _ sharedBlocks: (S) -> Int) -> Action? {
+    guard running.count < limits.running, !(preempted.isEmpty && queue.count == 0) else { return nil }
+    var entry: Entry
+    if let first = preempted.first {
+      entry = first
+    } else {
+      let backlog = backlog()
+      guard let id = queue.next(where: { mayStart(backlog[$0]) }), let next = waiting[id] else { return nil }
+      entry = next
+    }
+    if !running.isEmpty {
+      // Reserved: what running prompts will need, and a block for each running sequence. Otherwise what is admitted now
+      // would soon be preempted.
+      var needed = running.count + blockCount(covering: entry.sequence.length)
+      for other in running where other.pending > 1 {
+        needed += max(blockCount(covering: other.sequence.length) - other.sequence.blockCount, 0)
+      }
+      guard needed <= freeBlocks || needed - sharedBlocks(entry.sequence) <= freeBlocks else { return nil }
+    }
+    let isFirst = entry.admission == 0
+    if isFirst {
+      waiting[entry.id] = nil
+      queue.remove(entry.id)
+      admissions += 1
+      entry.admission = admissions
+    } else {
+      preempted.removeFirst()
+    }
+    running.insert(entry, at: running.firstIndex { $0.admission > entry.admission } ?? running.count)
+    return isFirst ? .admit(entry.sequence) : .resume(entry.sequence)
+  }
+
+  /// Of a stream's running sequences: prompts that are being computed, and their rows that are not.
+  private struct Backlog {
+    var prompts = 0
+    var rows = 0
+  }
+
+  private func backlog() -> [FairQueue.StreamIndex: Backlog] {
+    var backlog: [FairQueue.StreamIndex: Backlog] = [:]
+    for entry in running where entry.pending > 1 {
+      backlog[entry.stream, default: Backlog()].prompts += 1
+      backlog[entry.stream, default: Backlog()].rows += entry.pending
+    }
+    return backlog
+  }
+
+  /// A stream starts no more prompts than passes can soon compute, so that later requests of others come before the rest.
+  private func mayStart(_ backlog: Backlog?) -> Bool {
+    guard let backlog else { return true }
+    return backlog.prompts < 4 || backlog.rows < limits.rowBudget
+  }
+
+  /// Puts the sequence that was admitted last back to those that wait.
+  mutating func preempt() -> Action {
+    guard let entry = running.popLast() else { return .idle }
+    preempted.insert(entry, at: preempted.firstIndex { $0.admission > entry.admission } ?? preempted.count)
+    return .preempt(entry.sequence)
+  }
+
+  // MARK: groups
+
+  /// A sequence has ended. If it was its group's leader, the first follower becomes the leader.
+  private mutating func leave(_ group: UInt64, _ id: GenerationID) {
+    guard var members = groups[group] else { return }
+    if members.leader != id {
+      members.followers.removeAll { $0 == id }
+    } else if members.followers.isEmpty {
+      groups[group] = nil
+      return
+    } else {
+      members.leader = members.followers.removeFirst()
+      queueFollower(members.leader)
+    }
+    groups[group] = members
+  }
+
+  /// Lets the followers run, since their leader has computed the prompt.
+  mutating func dissolve(_ group: UInt64, leader: GenerationID) {
+    guard let members = groups[group], members.leader == leader else { return }
+    groups[group] = nil
+    for follower in members.followers { queueFollower(follower) }
+  }
+
+  private mutating func queueFollower(_ id: GenerationID) {
+    if let entry = waiting[id] { queue.wait(id, in: entry.stream) }
+  }
+
+  /// Counts rows that a pass computes for the entry's stream.
+  mutating func charge(_ entry: Entry, rows: Int) { queue.charge(entry.stream, rows: rows) }
+}
+
+extension Scheduler.Chunk: Equatable {
+  static func == (a: Self, b: Self) -> Bool { a.sequence === b.sequence && a.positions == b.positions }
+}
+
+extension Scheduler.Action: Equatable {
+  static func == (a: Self, b: Self) -> Bool {
+    switch (a, b) {
+    case (.admit(let a), .admit(let b)), (.resume(let a), .resume(let b)), (.preempt(let a), .preempt(let b)),
+      (.expire(let a), .expire(let b)):
+      a === b
+    case (.step(let a), .step(let b)): a == b
+    case (.train, .train), (.idle, .idle): true
+    default: false
+    }
+  }
+}
+
+/// Where a sequence is between its arrival and its end.
+enum SchedulingPhase {
+  /// It has not run yet.
+  case waiting
+  case running
+  /// It ran, and waits to run again.
+  case preempted
+}
