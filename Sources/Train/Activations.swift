@@ -123,7 +123,7 @@ struct Scratch {
   let scaled: AlignedBuffer<Float>
   let dropped, dDropped: AlignedBuffer<Float>
   let logits, gathered, headNormed, dHeadNormed, dGathered: AlignedBuffer<Float>
-  let rounded: RoundedRows
+  let rounded: QuantizedRows
 
   private static let logitBytes = 24 << 20
 
@@ -155,7 +155,7 @@ struct Scratch {
     headNormed = make("headNormed")
     dHeadNormed = make("dHeadNormed")
     dGathered = make("dGathered")
-    rounded = RoundedRows(rows: Self.roundedRows(layout, tokens: tokens), columns: layout.widestInput)
+    rounded = QuantizedRows(rows: Self.roundedRows(layout, tokens: tokens), columns: layout.widestInput)
   }
 
   private static func roundedRows(_ layout: ActivationLayout, tokens: Int) -> Int {

@@ -69,18 +69,18 @@ extension TrainingPass {
     let offsets = stack.offset
     let perHead = scratch.perHead.pointer
     // Five products to the forward pass's two.
-    let pieces = attention.pieces(rows: slab.rows, operations: Self.sliceOperations / 5)
-    return pieces.map { piece in
+    let parts = attention.parts(rows: slab.rows, operations: Self.sliceOperations / 5)
+    return parts.map { part in
       { [self] in
         attention.backward(
-          compute, rows: slab.rows, piece: piece, queries: kept.queryKeyValue.from(column: offsets(.q)),
+          compute, rows: slab.rows, part: part, queries: kept.queryKeyValue.from(column: offsets(.q)),
           keys: kept.queryKeyValue.from(column: offsets(.k)), values: kept.queryKeyValue.from(column: offsets(.v)),
           out: kept.attended, dout: dout, logSumExp: kept.logSumExp,
           dqueries: gradients.from(column: offsets(.q)), perHead: perHead)
       }
     }
       + byRows(Cost.simple * 2 * config.querySize) { [self] rows in
-        attention.sumGroups(
+        attention.sumHeadGroups(
           compute, tokens: tokens, range: rows, perHead: perHead, dkeys: gradients.from(column: offsets(.k)),
           dvalues: gradients.from(column: offsets(.v)))
       }

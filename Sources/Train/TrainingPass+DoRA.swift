@@ -28,9 +28,9 @@ extension TrainingPass {
     // W·Aᵀ, [rank][outputs], as a product of A's rows.
     let a = adapter.parameter(lora.a)
     let cross = scratch.scaled.pointer
-    compute.round(a, rows: lora.rankSum, for: matrix, into: scratch.rounded)
+    compute.quantizeRows(a, rows: lora.rankSum, for: matrix, into: scratch.rounded)
     compute.product(
-      matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, rounded: scratch.rounded, into: cross)
+      matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, quantized: scratch.rounded, into: cross)
     for module in lora.modules {
       guard let magnitude = module.magnitude else { continue }
       let offset = weights.offset(module.linear)

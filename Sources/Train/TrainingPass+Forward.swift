@@ -72,10 +72,10 @@ extension TrainingPass {
   }
 
   private func attend(_ kept: LayerActivations, _ stack: StackedLinear) -> [Slice] {
-    attention.pieces(rows: slab.rows, operations: Self.sliceOperations / 2).map { piece in
+    attention.parts(rows: slab.rows, operations: Self.sliceOperations / 2).map { part in
       { [self] in
         attention.forward(
-          compute, rows: slab.rows, piece: piece, queries: kept.queryKeyValue.from(column: stack.offset(.q)),
+          compute, rows: slab.rows, part: part, queries: kept.queryKeyValue.from(column: stack.offset(.q)),
           keys: kept.queryKeyValue.from(column: stack.offset(.k)),
           values: kept.queryKeyValue.from(column: stack.offset(.v)), out: kept.attended,
           logSumExp: kept.logSumExp)

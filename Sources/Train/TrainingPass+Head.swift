@@ -70,13 +70,13 @@ extension TrainingPass {
         compute.rmsNorm(
           gathered, weight: base.outputNorm, epsilon: config.rmsNormEpsilon, rows: chunk.count, size: hidden,
           into: normed)
-        compute.round(normed, rows: chunk.count, for: head, into: rounded)
+        compute.quantizeRows(normed, rows: chunk.count, for: head, into: rounded)
       }
     ]
     for groups in head.outputRanges(rows: chunk.count, operations: Self.sliceOperations) {
       slices.append { [self] in
         compute.product(
-          head, groups: groups, normed, rows: chunk.count, rounded: rounded, into: scratch.logits.pointer)
+          head, groups: groups, normed, rows: chunk.count, quantized: rounded, into: scratch.logits.pointer)
       }
     }
     return slices
@@ -88,11 +88,11 @@ extension TrainingPass {
     let (dNormed, dGathered) = (scratch.dHeadNormed.pointer, scratch.dGathered.pointer)
     let logits = Rows(scratch.logits.pointer, stride: head.paddedOutputs)
     var slices: [Slice] = []
-    for piece in head.backwardPieces(
+    for part in head.backwardParts(
       outputs: config.vocabularySize, rows: chunk.count, operations: Self.sliceOperations)
     {
       slices.append { [self] in
-        compute.productBackward(head, piece, logits, rows: chunk.count, into: Rows(dNormed, stride: hidden))
+        compute.productBackward(head, part: part, dy: logits, rows: chunk.count, into: Rows(dNormed, stride: hidden))
       }
     }
     slices.append { [self] in

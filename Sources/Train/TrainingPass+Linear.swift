@@ -13,10 +13,10 @@ extension TrainingPass {
     var slices: [Slice] = []
     for rows in stretches {
       let (x, y) = (input.from(row: rows.lowerBound).pointer, out.from(row: rows.lowerBound).pointer)
-      slices.append { [self] in compute.round(x, rows: rows.count, for: weights, into: rounded) }
+      slices.append { [self] in compute.quantizeRows(x, rows: rows.count, for: weights, into: rounded) }
       for groups in weights.outputRanges(rows: rows.count, operations: Self.sliceOperations) {
         slices.append { [self] in
-          compute.product(weights, groups: groups, x, rows: rows.count, rounded: rounded, into: y)
+          compute.product(weights, groups: groups, x, rows: rows.count, quantized: rounded, into: y)
         }
       }
     }
@@ -58,7 +58,7 @@ extension TrainingPass {
       compute.multiply(
         m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
         inner.from(row: rows.lowerBound, column: module.column),
-        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, onto: .sum, into: out)
+        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, accumulation: .add, into: out)
       if let factor = adapter.factors[module.index] {
         compute.scaleColumns(out, by: factor.pointer, rows: rows.count, columns: module.outputs)
       }
@@ -97,12 +97,12 @@ extension TrainingPass {
     guard let dx else { return slices }
     let out = Rows(dx, stride: weights.matrix.columns)
     for rows in stretches {
-      for piece in weights.matrix.backwardPieces(
+      for part in weights.matrix.backwardParts(
         outputs: outputs, rows: rows.count, operations: Self.sliceOperations)
       {
         slices.append { [self, gradient] in
           compute.productBackward(
-            weights.matrix, piece, gradient.from(row: rows.lowerBound), rows: rows.count,
+            weights.matrix, part: part, dy: gradient.from(row: rows.lowerBound), rows: rows.count,
             into: out.from(row: rows.lowerBound))
         }
       }
@@ -118,7 +118,7 @@ extension TrainingPass {
     let dInner = Rows(scratch.dInner.pointer, stride: lora.rankSum).from(row: first)
     func addShrinkGradient(_ dInner: Rows, _ x: Rows, _ a: Int, rank: Int) {
       compute.multiply(
-        m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, onto: .chain,
+        m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, accumulation: .chain,
         into: Rows(adapter.gradient(a), stride: lora.inputs))
     }
     for module in lora.modules {
@@ -128,7 +128,7 @@ extension TrainingPass {
         Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))
       compute.multiply(
         m: module.outputs, n: module.rank, k: rows.count, alpha: module.scale, gradient, transposedA: true,
-        inner.from(row: first, column: module.column), onto: .chain,
+        inner.from(row: first, column: module.column), accumulation: .chain,
         into: Rows(adapter.gradient(module.b), stride: module.rank))
       if appliesDropout {
         addShrinkGradient(dInner.from(column: module.column), drop(x, rows, module), module.a, rank: module.rank)
@@ -143,7 +143,7 @@ extension TrainingPass {
     guard appliesDropout else {
       return compute.multiply(
         m: rows.count, n: lora.inputs, k: lora.rankSum, dInner,
-        Rows(adapter.parameter(lora.a), stride: lora.inputs), onto: .sum, into: dx.from(row: first))
+        Rows(adapter.parameter(lora.a), stride: lora.inputs), accumulation: .add, into: dx.from(row: first))
     }
     let dropped = Rows(scratch.dDropped.pointer, stride: lora.inputs)
     for module in lora.modules {

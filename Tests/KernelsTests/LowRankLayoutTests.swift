@@ -15,7 +15,7 @@ import Testing
 
   /// A group of rows side by side, [column][lane] or [column pair][lane][2], appended value by value.
   private func append(
-    _ rows: [[Float]], lanes: Int, columns: Int, _ element: LowRank.Element, to bytes: inout [UInt8]
+    _ rows: [[Float]], lanes: Int, columns: Int, _ element: LowRankFactors.Element, to bytes: inout [UInt8]
   ) {
     func value(_ lane: Int, _ column: Int) -> Float {
       lane < rows.count && column < columns ? rows[lane][column] : 0
@@ -28,7 +28,9 @@ import Testing
     case .bf16:
       for pair in stride(from: 0, to: columns, by: 2) {
         for lane in 0..<lanes {
-          for column in [pair, pair + 1] { withUnsafeBytes(of: LowRank.bf16(value(lane, column))) { bytes += $0 } }
+          for column in [pair, pair + 1] {
+            withUnsafeBytes(of: LowRankFactors.bf16(value(lane, column))) { bytes += $0 }
+          }
         }
       }
     }
@@ -38,8 +40,8 @@ import Testing
     range.map { Array(values[$0 * columns..<($0 + 1) * columns]) }
   }
 
-  @Test(arguments: [LowRank.Element.f32, .bf16], [(48, 40), (7, 16), (33, 1), (1, 47)])
-  func everyElementIsWhereTheKernelsReadIt(element: LowRank.Element, shape: (columns: Int, outputs: Int)) {
+  @Test(arguments: [LowRankFactors.Element.f32, .bf16], [(48, 40), (7, 16), (33, 1), (1, 47)])
+  func everyElementIsWhereTheKernelsReadIt(element: LowRankFactors.Element, shape: (columns: Int, outputs: Int)) {
     var random = TinyRandom(seed: 6)
     for rank in 1...70 {
       let (columns, outputs) = shape
@@ -51,18 +53,18 @@ import Testing
         append(rows(a, first..<first + width, columns: columns), lanes: width, columns: columns, element, to: &wantedA)
       }
       wantedA += [UInt8](repeating: 0, count: 64)
-      #expect(bytes(layout.aBytes) { layout.putA(a, into: $0) } == wantedA, "rank \(rank)")
+      #expect(bytes(layout.aBytes) { layout.packA(a, into: $0) } == wantedA, "rank \(rank)")
       var wantedB: [UInt8] = []
       for first in stride(from: 0, to: outputs, by: 16) {
         append(
           rows(b, first..<min(first + 16, outputs), columns: rank), lanes: 16, columns: rank, element, to: &wantedB)
       }
-      #expect(bytes(layout.bBytes) { layout.putB(b, into: $0) } == wantedB, "rank \(rank)")
+      #expect(bytes(layout.bBytes) { layout.packB(b, into: $0) } == wantedB, "rank \(rank)")
       let factors = random.floats(outputs)
       let padding = [Float](repeating: 0, count: layout.rowFactorBytes / 8 - outputs)
       let wanted = factors + padding + factors.map { $0 - 1 } + padding
       #expect(
-        bytes(layout.rowFactorBytes) { layout.putRowFactors(factors, into: $0) } == wanted.withUnsafeBytes(Array.init))
+        bytes(layout.rowFactorBytes) { layout.packRowFactors(factors, into: $0) } == wanted.withUnsafeBytes(Array.init))
     }
   }
 }

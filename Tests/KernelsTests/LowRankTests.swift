@@ -6,36 +6,36 @@ import Testing
 @Suite struct LowRankTests {
   private struct Inputs {
     let base: Product
-    let modules: [(module: LowRank, a: [Float], b: [Float])]
-    let terms: [LinearTerm]
+    let modules: [(module: LowRankFactors, a: [Float], b: [Float])]
+    let updates: [LowRankUpdate]
     let rows: Int
 
     /// Modules of 40 outputs side by side over 48 columns, one on every third of the rows.
-    init(ranks: [Int], rows: Int, element: LowRank.Element, hasRowFactors: Bool, columns: Int = 64) {
+    init(ranks: [Int], rows: Int, element: LowRankFactors.Element, hasRowFactors: Bool, columns: Int = 64) {
       var random = TinyRandom(seed: UInt64(ranks.reduce(rows, +)))
       self.rows = rows
       base = .nf4(outputs: 48 * ranks.count, columns: columns, block: 64, rows: rows, seed: 3)
-      var modules: [(module: LowRank, a: [Float], b: [Float])] = []
-      var terms: [LinearTerm] = []
+      var modules: [(module: LowRankFactors, a: [Float], b: [Float])] = []
+      var updates: [LowRankUpdate] = []
       for (index, rank) in ranks.enumerated() {
         // Values that bf16 holds exactly, so that both kinds have one definition.
         let a = random.floats(rank * columns).map { Float(Int($0 * 64)) / 64 }
         let b = random.floats(40 * rank).map { Float(Int($0 * 64)) / 64 }
         let factors = hasRowFactors ? random.floats(40).map { $0 + 1 } : nil
-        let module = LowRank(
+        let module = LowRankFactors(
           a: a, b: b, rank: rank, columns: columns, outputs: 40, element: element, rowFactors: factors)
         modules.append((module, a, b))
         let first = rows * index / (ranks.count + 1)
-        terms.append(LinearTerm(module, rows: first..<rows, offset: index * 48, scale: 0.5, weight: 0.25))
+        updates.append(LowRankUpdate(module, rows: first..<rows, offset: index * 48, scale: 0.5, weight: 0.25))
       }
       self.modules = modules
-      self.terms = terms
+      self.updates = updates
     }
 
-    func run(_ compute: Compute, finish: LinearFinish = .none) -> [Float] {
+    func run(_ compute: Compute, epilogue: LinearEpilogue = .none) -> [Float] {
       var y = [Float](repeating: .nan, count: rows * base.matrix.paddedOutputs)
       var scratch = LinearScratch(rows: rows, columns: base.columns)
-      compute.linear(base.matrix, base.x, rows: rows, terms: terms, finish: finish, scratch: &scratch, into: &y)
+      compute.linear(base.matrix, base.x, rows: rows, updates: updates, epilogue: epilogue, scratch: &scratch, into: &y)
       return y
     }
   }
@@ -44,8 +44,8 @@ import Testing
     Compute(kernels: try #require(KernelSet(set)), pool: ThreadPool(threads: threads))
   }
 
-  @Test(arguments: [LowRank.Element.f32, .bf16], [false, true])
-  func everyInstructionSetGivesTheSameBits(element: LowRank.Element, hasRowFactors: Bool) throws {
+  @Test(arguments: [LowRankFactors.Element.f32, .bf16], [false, true])
+  func everyInstructionSetGivesTheSameBits(element: LowRankFactors.Element, hasRowFactors: Bool) throws {
     for (ranks, rows) in [
       ([1], 1), ([8, 16], 3), ([3, 17, 40], 16), ([64], 7), ([5, 256], 33), ([7, 9, 15, 33], 130),
     ] {
@@ -58,8 +58,8 @@ import Testing
     }
   }
 
-  @Test(arguments: [LowRank.Element.f32, .bf16], [1, 2, 8, 17, 256])
-  func theSumIsTheMathematicalOne(element: LowRank.Element, rank: Int) throws {
+  @Test(arguments: [LowRankFactors.Element.f32, .bf16], [1, 2, 8, 17, 256])
+  func theSumIsTheMathematicalOne(element: LowRankFactors.Element, rank: Int) throws {
     for hasRowFactors in [false, true] {
       let inputs = Inputs(ranks: [rank], rows: 4, element: element, hasRowFactors: hasRowFactors)
       let compute = try compute(.scalar)
@@ -92,10 +92,10 @@ import Testing
     let plain = inputs.run(compute)
     let start = (0..<rows * 90).map { Float($0 % 7) }
     var sum = start
-    sum.withUnsafeMutableBufferPointer { _ = inputs.run(compute, finish: .add(to: $0.baseAddress!, size: 90)) }
+    sum.withUnsafeMutableBufferPointer { _ = inputs.run(compute, epilogue: .add(to: $0.baseAddress!, size: 90)) }
     var activated = [Float](repeating: .nan, count: rows * 40)
     activated.withUnsafeMutableBufferPointer {
-      _ = inputs.run(compute, finish: .swiglu(up: 48, size: 40, into: $0.baseAddress!))
+      _ = inputs.run(compute, epilogue: .swiglu(up: 48, size: 40, into: $0.baseAddress!))
     }
     for row in 0..<rows {
       let outputs = Array(plain[row * 96..<(row + 1) * 96])
@@ -107,11 +107,11 @@ import Testing
   }
 
   @Test func roundingToBF16IsToNearest() {
-    #expect(LowRank.bf16(1) == 0x3F80 && LowRank.bf16(-2) == 0xC000 && LowRank.bf16(0) == 0)
+    #expect(LowRankFactors.bf16(1) == 0x3F80 && LowRankFactors.bf16(-2) == 0xC000 && LowRankFactors.bf16(0) == 0)
     // Halfway goes to the even neighbour, a hair above it up.
-    #expect(LowRank.bf16(Float(bitPattern: 0x3F80_8000)) == 0x3F80)
-    #expect(LowRank.bf16(Float(bitPattern: 0x3F81_8000)) == 0x3F82)
-    #expect(LowRank.bf16(Float(bitPattern: 0x3F80_8001)) == 0x3F81)
+    #expect(LowRankFactors.bf16(Float(bitPattern: 0x3F80_8000)) == 0x3F80)
+    #expect(LowRankFactors.bf16(Float(bitPattern: 0x3F81_8000)) == 0x3F82)
+    #expect(LowRankFactors.bf16(Float(bitPattern: 0x3F80_8001)) == 0x3F81)
   }
 
   @Test(arguments: [1, 4, 20])

@@ -91,11 +91,11 @@ import Testing
     for count in [1, 15, 16, 17, 40] {
       for place in 0..<count {
         var x = [Float](repeating: -1, count: count)
-        #expect(Compute.areWithin(1, x, count: count))
+        #expect(Compute.allMagnitudes(of: x, count: count, areAtMost: 1))
         for value in [Float.nan, -.nan, .infinity, -.infinity, 1.5, -1.5] {
           x[place] = value
-          #expect(!Compute.areWithin(1, x, count: count))
-          #expect(Compute.areWithin(2, x, count: count) == (abs(value) == 1.5))
+          #expect(!Compute.allMagnitudes(of: x, count: count, areAtMost: 1))
+          #expect(Compute.allMagnitudes(of: x, count: count, areAtMost: 2) == (abs(value) == 1.5))
         }
       }
     }
@@ -178,7 +178,7 @@ import Testing
       var all = out
       compute.swiglu(gate: a, up: b, count: 2 * n, into: &out)
       all += out
-      let sum = compute.expSum(a, count: n, highest: 20, factor: 1.3, into: &out)
+      let sum = compute.expSum(a, count: n, maximum: 20, factor: 1.3, into: &out)
       return all + out[..<n] + [Float(sum)]
     }
     #expect(bits(run(try compute(set))) == bits(run(try compute(.scalar))))

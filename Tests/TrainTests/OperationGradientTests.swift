@@ -124,20 +124,20 @@ import Testing
     let (gradient, perHead) = (AlignedBuffer<Float>(count: input.count), AlignedBuffer<Float>(count: 2 * dout.count))
     let held = buffer(dout)
     let outRows = Rows(out.pointer, stride: heads * size)
-    let pieces = attention.pieces(rows: rows, operations: operations)
+    let pieces = attention.parts(rows: rows, operations: operations)
     #expect(pieces.count == (operations == 0 ? 6 : 1))
     for piece in pieces {
       attention.forward(
-        compute, rows: rows, piece: piece, queries: part(all, 0), keys: part(all, heads),
+        compute, rows: rows, part: piece, queries: part(all, 0), keys: part(all, heads),
         values: part(all, heads + shared), out: outRows, logSumExp: logSumExp.pointer)
     }
     for piece in pieces {
       attention.backward(
-        compute, rows: rows, piece: piece, queries: part(all, 0), keys: part(all, heads),
+        compute, rows: rows, part: piece, queries: part(all, 0), keys: part(all, heads),
         values: part(all, heads + shared), out: outRows, dout: Rows(held.pointer, stride: heads * size),
         logSumExp: logSumExp.pointer, dqueries: part(gradient, 0), perHead: perHead.pointer)
     }
-    attention.sumGroups(
+    attention.sumHeadGroups(
       compute, tokens: tokens, range: 0..<tokens, perHead: perHead.pointer, dkeys: part(gradient, heads),
       dvalues: part(gradient, heads + shared))
     rotate(gradient, backward: true)

@@ -5,11 +5,11 @@ public import Kernels
 public final class Adapter: Sendable {
   /// What it adds to one linear module: y += scale · B · (A · x), and DoRA's factor for each row.
   public struct Module: Sendable {
-    public let factors: LowRank
+    public let factors: LowRankFactors
     /// α/r, or α/√r for rsLoRA.
     public let scale: Float
 
-    public init(factors: LowRank, scale: Float) {
+    public init(factors: LowRankFactors, scale: Float) {
       self.factors = factors
       self.scale = scale
     }

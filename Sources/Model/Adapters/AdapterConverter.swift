@@ -14,7 +14,7 @@ struct AdapterConverter {
   private let compute = Compute(pool: ThreadPool(threads: 1), mode: .f32)
 
   /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
-  init(peft folder: URL, base: Base, element: LowRank.Element) throws {
+  init(peft folder: URL, base: Base, element: LowRankFactors.Element) throws {
     let reader = try PEFTReader(folder: folder, config: base.config, base: base)
     let modules = try reader.targets.map {
       AdapterLayout.Module(layer: $0.layer, linear: $0.linear, rank: $0.rank, scale: try reader.scale($0))
@@ -32,14 +32,14 @@ struct AdapterConverter {
       let target = reader.targets[place.index]
       let module = try reader.module(target)
       try checkRange(module, target)
-      place.factors.putA(module.a, into: memory + place.a)
-      place.factors.putB(module.b, into: memory + place.b)
+      place.factors.packA(module.a, into: memory + place.a)
+      place.factors.packB(module.b, into: memory + place.b)
       if let offset = place.rowFactors, let magnitude = module.magnitude {
         let factors = rowFactors(module, magnitude)
-        guard Compute.areWithin(.greatestFiniteMagnitude, factors, count: factors.count) else {
+        guard Compute.allMagnitudes(of: factors, count: factors.count, areAtMost: .greatestFiniteMagnitude) else {
           throw reader.failure(target, "its magnitudes are too large for the base's rows")
         }
-        place.factors.putRowFactors(factors, into: memory + offset)
+        place.factors.packRowFactors(factors, into: memory + offset)
       }
     }
   }
@@ -48,7 +48,8 @@ struct AdapterConverter {
   private func checkRange(_ module: PEFTAdapter.Module, _ target: PEFTModules.Target) throws {
     guard layout.element == .bf16 else { return }
     let largest = Float(bitPattern: 0x7F7F_7FFF)
-    for values in [module.a, module.b] where !Compute.areWithin(largest, values, count: values.count) {
+    for values in [module.a, module.b] where !Compute.allMagnitudes(of: values, count: values.count, areAtMost: largest)
+    {
       throw reader.failure(target, "its values are too large for bf16")
     }
   }

@@ -56,7 +56,7 @@ struct AdapterLayout {
       at start: UnsafeRawPointer, owner: any AnyObject & Sendable
     ) -> [(layer: Int, linear: LinearModule, module: Adapter.Module)] {
       places.map { place in
-        let factors = LowRank(
+        let factors = LowRankFactors(
           place.factors, a: start + place.a, b: start + place.b, rowFactors: place.rowFactors.map { start + $0 },
           owner: owner)
         return (place.module.layer, place.module.linear, Adapter.Module(factors: factors, scale: place.module.scale))
@@ -64,7 +64,7 @@ struct AdapterLayout {
     }
   }
 
-  let element: LowRank.Element
+  let element: LowRankFactors.Element
   let modules: [Module]
   let stacks: [Stack]
   /// Of all stacks, in bytes.
@@ -73,7 +73,7 @@ struct AdapterLayout {
   /// - Parameters:
   ///   - modules: in the order of layers, then of `LinearModule.allCases`
   ///   - config: the base's
-  init(_ modules: [Module], config: ModelConfig, element: LowRank.Element, usesDoRA: Bool) {
+  init(_ modules: [Module], config: ModelConfig, element: LowRankFactors.Element, usesDoRA: Bool) {
     let places = modules.enumerated().map { index, module in
       let shape = module.linear.shape(config)
       return Place(

@@ -23,7 +23,7 @@ struct PreparedAdapterHeader: Codable, Equatable {
 
   /// The layout of the modules, once each of them fits the base.
   /// - Throws: `ModelError` naming `subject`
-  func layout(_ config: ModelConfig, element: LowRank.Element, subject: String) throws -> AdapterLayout {
+  func layout(_ config: ModelConfig, element: LowRankFactors.Element, subject: String) throws -> AdapterLayout {
     guard !modules.isEmpty else { throw ModelError(subject, reason: "no modules") }
     for (index, module) in modules.enumerated() {
       let isInOrder = index == 0 || modules[index - 1].order < module.order

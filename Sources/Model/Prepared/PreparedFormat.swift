@@ -101,7 +101,7 @@ struct PreparedLayout {
     }
     vector(Self.finalNorm)
     if !config.tiedHead { exact(Self.head) }
-    if let block = TileLayout.scaleStretch(columns: config.hiddenSize, blockSize: 64) {
+    if let block = TileLayout.scaleBlock(columns: config.hiddenSize, blockSize: 64) {
       let source = config.tiedHead ? Self.embedding : Self.head
       let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
       entries.append(
@@ -126,7 +126,7 @@ struct PreparedLayout {
       case .exact: return nil
       }
     }
-    return TileLayout.scaleStretch(columns: columns, blockSize: blockSize)
+    return TileLayout.scaleBlock(columns: columns, blockSize: blockSize)
   }
 
   static let embedding = "model.embed_tokens.weight"

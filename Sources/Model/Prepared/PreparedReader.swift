@@ -120,7 +120,7 @@ private struct PreparedReader {
   /// The exact head for `f32`, the rounded one otherwise, where there is one.
   func head(embedding: Matrix) throws -> Matrix {
     let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
-    guard mode != .f32, let block = TileLayout.scaleStretch(columns: columns, blockSize: 64) else {
+    guard mode != .f32, let block = TileLayout.scaleBlock(columns: columns, blockSize: 64) else {
       return config.tiedHead ? embedding : try exact(PreparedLayout.head)
     }
     let bytes = try section(

@@ -30,7 +30,8 @@ public struct LogitRow {
 
   /// Whether every logit is a finite number.
   public var isFinite: Bool {
-    values.baseAddress.map { Compute.areWithin(.greatestFiniteMagnitude, $0, count: values.count) } ?? true
+    values.baseAddress.map { Compute.allMagnitudes(of: $0, count: values.count, areAtMost: .greatestFiniteMagnitude) }
+      ?? true
   }
 
   /// The lowest id among the greatest logits; 0 where none is a number.
@@ -42,7 +43,7 @@ public struct LogitRow {
   public var logSumExp: Double {
     guard let pointer = values.baseAddress else { return 0 }
     let highest = values[Int(argmax)]
-    return Double(highest) + log(compute.expSum(pointer, count: values.count, highest: highest, factor: 1, into: nil))
+    return Double(highest) + log(compute.expSum(pointer, count: values.count, maximum: highest, factor: 1, into: nil))
   }
 
   public func logprob(_ token: Int32, logSumExp: Double) -> TokenLogprob {

@@ -39,7 +39,7 @@ public struct Sampler: Sendable {
     // Below about 3e-39 the factor is infinite, and the limit is greedy.
     guard parameters.temperature > 0, factor.isFinite else { return Int32(best) }
     let weights = workspace.weights.pointer
-    let total = compute.expSum(logits, count: count, highest: logits[best], factor: factor, into: weights)
+    let total = compute.expSum(logits, count: count, maximum: logits[best], factor: factor, into: weights)
     var random = CounterRandom(seed: parameters.seed, counter: UInt64(index))
     let token = draw(weights, count, total, random.unit(), workspace.ids.pointer)
     return token ?? Int32(best)

@@ -80,7 +80,7 @@ extension Adapter {
     let modules = (0..<base.config.layerCount).flatMap { layer in
       LinearModule.allCases.map { linear in
         let shape = linear.shape(base.config)
-        let factors = LowRank(
+        let factors = LowRankFactors(
           a: values(rank * shape.input), b: values(shape.output * rank), rank: rank, columns: shape.input,
           outputs: shape.output, element: mode.adapterElement)
         return (layer, linear, Module(factors: factors, scale: 1))

@@ -112,7 +112,9 @@ public final class Transformer: @unchecked Sendable {
     for row in rows.indices {
       for module in [LinearModule.k, .v] {
         let values = qkv + row * stack.matrix.paddedOutputs + stack.offset(module)
-        if !Compute.areWithin(layout.element.limit, values, count: config.keyValueSize) { overflowed[row] = true }
+        if !Compute.allMagnitudes(of: values, count: config.keyValueSize, areAtMost: layout.element.maximumMagnitude) {
+          overflowed[row] = true
+        }
       }
     }
     let attended = workspace.attended.pointer
@@ -121,7 +123,7 @@ public final class Transformer: @unchecked Sendable {
       keys: qkv + stack.offset(.k), values: qkv + stack.offset(.v), ld: stack.matrix.paddedOutputs,
       cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
     linear(
-      layer.output, index, runs, attended, rows.count, finish: .add(to: x, size: config.hiddenSize),
+      layer.output, index, runs, attended, rows.count, epilogue: .add(to: x, size: config.hiddenSize),
       into: workspace.projected.pointer)
   }
 
@@ -137,30 +139,31 @@ public final class Transformer: @unchecked Sendable {
     let activated = workspace.activated.pointer
     linear(
       stack, index, runs, normed, rows,
-      finish: .swiglu(up: stack.offset(.up), size: config.intermediateSize, into: activated),
+      epilogue: .swiglu(up: stack.offset(.up), size: config.intermediateSize, into: activated),
       into: workspace.stacked.pointer)
     linear(
-      layer.down, index, runs, activated, rows, finish: .add(to: x, size: config.hiddenSize),
+      layer.down, index, runs, activated, rows, epilogue: .add(to: x, size: config.hiddenSize),
       into: workspace.projected.pointer)
   }
 
   /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, each run of rows with its own adapters, then `finish`.
   private func linear(
     _ stack: StackedLinear, _ layer: Int, _ runs: [ForwardBatch.AdapterRun], _ x: UnsafePointer<Float>, _ rows: Int,
-    finish: LinearFinish = .none, into out: UnsafeMutablePointer<Float>
+    epilogue: LinearEpilogue = .none, into out: UnsafeMutablePointer<Float>
   ) {
-    var terms: [LinearTerm] = []
+    var updates: [LowRankUpdate] = []
     for run in runs {
       for term in run.adapters.terms {
         for (module, offset) in stack.modules {
           guard let lora = term.adapter[layer, module] else { continue }
-          terms.append(
-            LinearTerm(
+          updates.append(
+            LowRankUpdate(
               lora.factors, rows: run.rows, offset: offset, scale: term.weight * lora.scale, weight: term.weight))
         }
       }
     }
-    compute.linear(stack.matrix, x, rows: rows, terms: terms, finish: finish, scratch: &workspace.scratch, into: out)
+    compute.linear(
+      stack.matrix, x, rows: rows, updates: updates, epilogue: epilogue, scratch: &workspace.scratch, into: out)
   }
 
   private func gatherLogitRows(_ batch: ForwardBatch, _ x: UnsafePointer<Float>) -> Int {

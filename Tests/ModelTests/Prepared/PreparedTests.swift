@@ -40,7 +40,7 @@ import Testing
         let codes = try section(bytes, header, name + ".codes")
         let scales = floats(try section(bytes, header, name + ".absmax"))
         let columns = stack[0].shape(config).input
-        let stretch = try #require(TileLayout.scaleStretch(columns: columns, blockSize: 64))
+        let stretch = try #require(TileLayout.scaleBlock(columns: columns, blockSize: 64))
         let offsets = StackedLinear.layout(stack, config).offsets
         for module in stack {
           let tensor = try #require(model.tensors[module.fullName(layer: layer) + ".weight"])
@@ -183,7 +183,7 @@ import Testing
         for module in stack {
           guard let stored = try source.nf4(module.fullName(layer: layer) + ".weight") else { continue }
           let name = PreparedLayout.stackName(stack, layer)
-          guard let stretch = TileLayout.scaleStretch(columns: columns, blockSize: stored.blockSize) else { continue }
+          guard let stretch = TileLayout.scaleBlock(columns: columns, blockSize: stored.blockSize) else { continue }
           let codes = try section(bytes, header, name + ".codes")
           let scales = floats(try section(bytes, header, name + ".absmax"))
           let first = try #require(StackedLinear.layout(stack, header.config).offsets[module])

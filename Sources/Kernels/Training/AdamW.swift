@@ -1,17 +1,23 @@
 import CKernels
 
-/// Settings of one step of AdamW (Loshchilov and Hutter, 2019): decoupled weight decay, moments in f32.
+/// The settings of one step of AdamW (Loshchilov and Hutter, 2019): Adam with decoupled weight decay, moments in f32.
 public struct AdamWStep: Sendable, Equatable {
+  /// The step size, before the correction of the moments.
   public var learningRate: Double
+  /// Decay of the mean of the gradients, in 0 ..< 1.
   public var beta1: Double
+  /// Decay of the mean of the squared gradients, in 0 ..< 1.
   public var beta2: Double
+  /// Added to the root of the variance.
   public var epsilon: Double
+  /// The fraction of a parameter, times the learning rate, that is subtracted from it.
   public var weightDecay: Double
-  /// Steps including this one.
+  /// The number of this step, from 1.
   public var count: Int
-  /// A factor on the gradients: what clipping makes of them.
+  /// A factor on all gradients, by which they are clipped.
   public var gradientFactor: Double
 
+  /// See the properties.
   public init(
     learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double, count: Int,
     gradientFactor: Double
@@ -25,6 +31,7 @@ public struct AdamWStep: Sendable, Equatable {
     self.gradientFactor = gradientFactor
   }
 
+  /// As the kernel reads them.
   fileprivate var settings: [Float] {
     var settings = [Float](repeating: 0, count: Int(GRAFT_ADAM_SETTINGS))
     func set(_ index: Int, _ value: Double) { settings[index] = Float(value) }
@@ -39,7 +46,7 @@ public struct AdamWStep: Sendable, Equatable {
     return settings
   }
 
-  /// By squaring, so that it is the same everywhere.
+  /// By squaring, so that the result does not depend on the C library's `pow`.
   private func power(_ base: Double, _ exponent: Int) -> Double {
     var (result, factor, left) = (1.0, base, exponent)
     while left > 0 {
@@ -52,16 +59,17 @@ public struct AdamWStep: Sendable, Equatable {
 }
 
 extension Compute {
-  /// Updates parameters and both moments, n values each.
+  /// Updates parameters and both moments.
+  /// - Parameter parameters, gradients, mean, variance: [count]; `gradients` is only read
   public func adamW(
     _ step: AdamWStep, parameters: UnsafeMutablePointer<Float>, gradients: UnsafePointer<Float>,
     mean: UnsafeMutablePointer<Float>, variance: UnsafeMutablePointer<Float>, count: Int
   ) {
-    let function = kernels.training.adamw!
+    let kernel = kernels.training.adamw!
     let settings = step.settings
     pool.run(count: count, grain: 1 << 14) { range in
-      let at = range.lowerBound
-      function(parameters + at, gradients + at, mean + at, variance + at, range.count, settings)
+      let first = range.lowerBound
+      kernel(parameters + first, gradients + first, mean + first, variance + first, range.count, settings)
     }
   }
 }

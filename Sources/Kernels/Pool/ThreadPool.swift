@@ -7,28 +7,31 @@ import CKernels
 #endif
 import Synchronization
 
-/// Compute threads that share out the parts of one task at a time; the caller's thread is one of them.
+/// A fixed set of threads that compute one task at a time; the thread that calls `run` is one of them.
 ///
-/// A task is over when all of it is done, whoever did it: a worker that the system has set aside between two tasks holds
-/// nobody up. Workers spin for one or two hundred microseconds after a task, as the next one usually follows at once, then
-/// park. Which thread does a part never changes the part's result.
+/// A task is a count of indices and a body. Threads take ranges of indices until none is left, and the task ends when
+/// every index has been computed. A worker that the system has descheduled between two tasks therefore delays nobody.
+/// After a task, workers spin for one or two hundred microseconds, because the next task usually follows at once; then
+/// they park on a condition variable. Which thread computes a range never changes the range's result.
 ///
-/// `@unchecked Sendable`: `body` is written only by the caller of `run`, while `claim` says that there is nothing to take,
-/// and read only by threads that have taken a range, before they say that it is done; `run` may be called from one thread
-/// at a time.
+/// `@unchecked Sendable`: `body` is the only unprotected variable. The caller of `run` writes it only while `claim` says
+/// that no range is free, and workers read it only between taking a range and adding it to `done`. `threads` is written
+/// in `init` alone. At most one thread may be inside `run`.
 public final class ThreadPool: @unchecked Sendable {
+  /// How many threads compute, the caller of `run` included.
   public let threadCount: Int
 
   private var body: UnsafePointer<(Range<Int>) -> Void>?
-  /// The task's number, and the first index that no thread has taken: together, so that nobody who was set aside meanwhile
-  /// takes a range of another task than the one that he saw.
+  /// The task's number and its first free index in one word. A worker that was descheduled after reading the word then
+  /// fails to exchange it if the task has changed meanwhile, and cannot take a range of a task it has not read.
   private let claim = Atomic<UInt64>(Claim.closed(0).word)
+  /// Indices of the task.
   private let count = Atomic<Int>(0)
-  /// A range's least length.
-  private let least = Atomic<Int>(1)
-  /// It is longer where that is less than such a part of what is left.
-  private let share = Atomic<Int>(.max)
-  /// How many of the task's indices are done.
+  /// Minimum length of a range; only the last one may be shorter.
+  private let minimumLength = Atomic<Int>(1)
+  /// A range takes the remaining indices divided by this, if that is more than the minimum.
+  private let divisor = Atomic<Int>(.max)
+  /// Indices that have been computed.
   private let done = Atomic<Int>(0)
   private let parkedWorkers = Atomic<Int>(0)
   private let stopping = Atomic<Bool>(false)
@@ -36,19 +39,21 @@ public final class ThreadPool: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-  /// - Parameter threads: how many compute, the caller's included; at least 1.
+  /// Starts the workers. If the system refuses a thread, the pool works with those that it has.
+  /// - Parameter threads: how many compute, the caller of `run` included; less than 1 counts as 1
   public init(threads count: Int) {
     threadCount = max(count, 1)
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(condition, nil)
     for _ in 1..<threadCount {
       var thread = pthread_t()
-      // The pool joins its threads before it goes, so an unretained reference is enough.
+      // Unretained is enough: deinit joins the threads before the pool's memory goes.
       let me = Unmanaged.passUnretained(self).toOpaque()
       let failure = pthread_create(
         &thread, nil,
         { context in
-          Unmanaged<ThreadPool>.fromOpaque(context!).takeUnretainedValue().work()
+          guard let context else { return nil }
+          Unmanaged<ThreadPool>.fromOpaque(context).takeUnretainedValue().work()
           return nil
         }, me)
       guard failure == 0 else { break }
@@ -66,27 +71,31 @@ public final class ThreadPool: @unchecked Sendable {
     condition.deallocate()
   }
 
-  /// Calls `body` once for each part 0 ..< parts, on all threads, and returns when every part is done.
+  /// Calls `body` once for each part in 0 ..< parts, on all threads, and returns when every part is done.
   public func run(parts: Int, _ body: (Int) -> Void) {
     run(count: parts, size: 1) { range in for part in range { body(part) } }
   }
 
-  /// Splits 0 ..< count into ranges: each takes an even share of half of what is left, and at least `grain`, so that
-  /// few are handed out and threads of uneven speed end together all the same.
+  /// Splits 0 ..< count into ranges of decreasing length and returns when all are done.
+  ///
+  /// A range is an equal share, one for each thread, of half of the indices that remain. So few ranges are handed out,
+  /// and threads of uneven speed still end together.
+  /// - Parameter grain: minimum length of a range; only the last one may be shorter
   public func run(count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
-    run(count, least: max(grain, 1), share: 2 * threadCount, body)
+    run(count, minimumLength: max(grain, 1), divisor: 2 * threadCount, body)
   }
 
-  /// Splits 0 ..< count into ranges of `size`.
+  /// Splits 0 ..< count into ranges of `size` indices, the last one perhaps shorter, and returns when all are done.
   public func run(count: Int, size: Int, _ body: (Range<Int>) -> Void) {
-    run(count, least: max(size, 1), share: .max, body)
+    run(count, minimumLength: max(size, 1), divisor: .max, body)
   }
 
+  /// `claim`'s two halves.
   private struct Claim {
     let task: UInt32
     let first: UInt32
 
-    /// Of a task that is over, or not ready.
+    /// No range is free: the task is over, or its fields are not all written yet.
     static func closed(_ task: UInt32) -> Claim { Claim(task: task, first: .max) }
 
     init(task: UInt32, first: UInt32) {
@@ -102,10 +111,10 @@ public final class ThreadPool: @unchecked Sendable {
     var word: UInt64 { UInt64(task) << 32 | UInt64(first) }
   }
 
-  private func run(_ count: Int, least: Int, share: Int, _ body: (Range<Int>) -> Void) {
+  private func run(_ count: Int, minimumLength: Int, divisor: Int, _ body: (Range<Int>) -> Void) {
     guard count > 0 else { return }
-    guard count > least, !threads.isEmpty else {
-      for first in stride(from: 0, to: count, by: least) { body(first..<min(first + least, count)) }
+    guard count > minimumLength, !threads.isEmpty else {
+      for first in stride(from: 0, to: count, by: minimumLength) { body(first..<min(first + minimumLength, count)) }
       return
     }
     precondition(count < UInt32.max)
@@ -113,10 +122,10 @@ public final class ThreadPool: @unchecked Sendable {
       withUnsafePointer(to: escaping) { body in
         let task = Claim(word: claim.load(ordering: .relaxed)).task &+ 1
         self.body = body
-        // Whoever sees these sees that the task before is closed.
+        // Releasing: a thread that sees one of these values also sees that the task before is closed.
         self.count.store(count, ordering: .releasing)
-        self.least.store(least, ordering: .releasing)
-        self.share.store(share, ordering: .releasing)
+        self.minimumLength.store(minimumLength, ordering: .releasing)
+        self.divisor.store(divisor, ordering: .releasing)
         done.store(0, ordering: .relaxed)
         claim.store(Claim(task: task, first: 0).word, ordering: .sequentiallyConsistent)
         if parkedWorkers.load(ordering: .sequentiallyConsistent) > 0 { wake() }
@@ -133,13 +142,14 @@ public final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Pauses before a thread that waits for the others leaves its core to whoever wants it.
+  /// Pauses after which a caller that waits for the workers offers its core to other threads.
   private static let pausesToYield = 2_000
-  /// Pauses before a worker parks: more than what comes between two passes of the model takes, since waking a parked
-  /// thread costs the caller tens of microseconds where the machine is virtual.
+  /// Pauses after which a worker parks. They take longer than the gap between two passes of the model, because waking a
+  /// parked thread costs the caller tens of microseconds on a virtual machine.
   private static let pausesToPark = 8_000
 
-  /// Does ranges of the task at hand until none is left; returns its number.
+  /// Computes ranges of the current task until none is free.
+  /// - Returns: the task's number
   @discardableResult
   private func takeRanges() -> UInt32 {
     var seen = claim.load(ordering: .acquiring)
@@ -148,7 +158,7 @@ public final class ThreadPool: @unchecked Sendable {
       let (first, count) = (Int(now.first), count.load(ordering: .acquiring))
       guard first < count else { return now.task }
       let left = count - first
-      let length = min(left, max(least.load(ordering: .acquiring), left / share.load(ordering: .acquiring)))
+      let length = min(left, max(minimumLength.load(ordering: .acquiring), left / divisor.load(ordering: .acquiring)))
       let next = Claim(task: now.task, first: UInt32(first + length))
       let (taken, current) = claim.weakCompareExchange(
         expected: seen, desired: next.word, successOrdering: .acquiring, failureOrdering: .acquiring)
@@ -160,6 +170,7 @@ public final class ThreadPool: @unchecked Sendable {
     }
   }
 
+  /// A worker's loop.
   private func work() {
     var (task, spins): (UInt32, Int) = (0, 0)
     while !stopping.load(ordering: .relaxed) {
@@ -174,6 +185,7 @@ public final class ThreadPool: @unchecked Sendable {
     }
   }
 
+  /// Waits until a range is free or the pool stops.
   private func park() {
     pthread_mutex_lock(mutex)
     parkedWorkers.wrappingAdd(1, ordering: .sequentiallyConsistent)

@@ -1,13 +1,17 @@
-/// How a LoRA module's factors lie in memory (CKernels.h has the picture), whether they were put there or are mapped
-/// from a file. There is no padding to a tile's width: ranks of any size take their own bytes.
+/// Where the factors of a LoRA module are in memory, whether they were packed there or are mapped from a file;
+/// `graft_lora` in CKernels describes it. A is not padded to whole groups of ranks, so that small ranks take few bytes.
 public struct LowRankLayout: Sendable, Equatable {
+  /// Rows of A, columns of B.
   public let rank: Int
+  /// Columns of A.
   public let columns: Int
+  /// Rows of B.
   public let outputs: Int
-  public let element: LowRank.Element
+  /// The element type of A and B.
+  public let element: LowRankFactors.Element
 
-  /// All sizes are positive, and so small that no product of them overflows.
-  public init(rank: Int, columns: Int, outputs: Int, element: LowRank.Element) {
+  /// The sizes must be positive, and so small that no product of them overflows.
+  public init(rank: Int, columns: Int, outputs: Int, element: LowRankFactors.Element) {
     precondition(rank > 0 && columns > 0 && outputs > 0)
     self.rank = rank
     self.columns = columns
@@ -15,31 +19,32 @@ public struct LowRankLayout: Sendable, Equatable {
     self.element = element
   }
 
-  /// The kernels may read a vector beyond a narrow group of A.
+  /// Bytes behind A that a kernel may read: it loads a whole vector where the last group of ranks is narrower.
   private static let slack = 64
 
-  /// Bytes of A, and of what may be read behind it.
+  /// Bytes of A, and of what a kernel may read behind it.
   public var aBytes: Int { rank * padded(columns) * element.size + Self.slack }
   /// Bytes of B.
   public var bBytes: Int { TileLayout.groups(outputs) * bytesPerGroup }
-  /// Bytes of DoRA's m for each output, padded to whole groups, and of m − 1 behind them.
+  /// Bytes of DoRA's m for each output, padded to whole groups, and of m − 1 after them.
   public var rowFactorBytes: Int { 2 * rowFactorCount * 4 }
 
-  /// Where the next part may begin after `bytes` bytes: on a cache line.
+  /// `bytes` rounded up to whole cache lines of 64 bytes.
   public static func aligned(_ bytes: Int) -> Int { (bytes + 63) / 64 * 64 }
 
-  /// Of B, for 16 outputs.
+  /// Bytes of B for a group of 16 outputs.
   var bytesPerGroup: Int { tileLanes * padded(rank) * element.size }
+  /// Outputs, padded to whole groups.
   var rowFactorCount: Int { TileLayout.groups(outputs) * tileLanes }
 
-  /// bf16 lies in pairs of columns or ranks.
+  /// In bf16, columns or ranks are stored in pairs.
   private func padded(_ count: Int) -> Int { element == .bf16 ? (count + 1) / 2 * 2 : count }
 
-  /// Puts A where its bytes are.
+  /// Packs A.
   /// - Parameters:
-  ///   - a: [rank, columns], row-major
-  ///   - memory: `aBytes` zeros on a multiple of 4
-  public func putA(_ a: UnsafePointer<Float>, into memory: UnsafeMutableRawPointer) {
+  ///   - a: [rank][columns]
+  ///   - memory: `aBytes` zeros, aligned to 4
+  public func packA(_ a: UnsafePointer<Float>, into memory: UnsafeMutableRawPointer) {
     for first in stride(from: 0, to: rank, by: tileLanes) {
       let rows = min(rank - first, tileLanes)
       interleave(
@@ -48,11 +53,11 @@ public struct LowRankLayout: Sendable, Equatable {
     }
   }
 
-  /// Puts B where its bytes are.
+  /// Packs B.
   /// - Parameters:
-  ///   - b: [outputs, rank], row-major
-  ///   - memory: `bBytes` zeros on a multiple of 4
-  public func putB(_ b: UnsafePointer<Float>, into memory: UnsafeMutableRawPointer) {
+  ///   - b: [outputs][rank]
+  ///   - memory: `bBytes` zeros, aligned to 4
+  public func packB(_ b: UnsafePointer<Float>, into memory: UnsafeMutableRawPointer) {
     for first in stride(from: 0, to: outputs, by: tileLanes) {
       interleave(
         b + first * rank, rows: min(outputs - first, tileLanes), columns: rank, lanes: tileLanes,
@@ -60,20 +65,20 @@ public struct LowRankLayout: Sendable, Equatable {
     }
   }
 
-  /// Puts DoRA's row factors where their bytes are.
+  /// Packs DoRA's row factors: m, then m − 1.
   /// - Parameters:
   ///   - values: m, [outputs]
-  ///   - memory: `rowFactorBytes` zeros on a multiple of 4
-  public func putRowFactors(_ values: UnsafePointer<Float>, into memory: UnsafeMutableRawPointer) {
-    let full = memory.assumingMemoryBound(to: Float.self)
-    let lessOne = full + rowFactorCount
+  ///   - memory: `rowFactorBytes` zeros, aligned to 4
+  public func packRowFactors(_ values: UnsafePointer<Float>, into memory: UnsafeMutableRawPointer) {
+    let factors = memory.assumingMemoryBound(to: Float.self)
+    let minusOne = factors + rowFactorCount
     for i in 0..<outputs {
-      full[i] = values[i]
-      lessOne[i] = values[i] - 1
+      factors[i] = values[i]
+      minusOne[i] = values[i] - 1
     }
   }
 
-  /// Lays up to 16 rows side by side, a row to a lane: f32 [column][lane], bf16 [column pair][lane][2].
+  /// Puts up to 16 rows side by side, a row to a lane: f32 as [column][lane], bf16 as [column pair][lane][2].
   private func interleave(
     _ source: UnsafePointer<Float>, rows: Int, columns: Int, lanes: Int, into memory: UnsafeMutableRawPointer
   ) {
@@ -90,18 +95,18 @@ public struct LowRankLayout: Sendable, Equatable {
       for row in 0..<rows {
         let values = source + row * columns
         for pair in 0..<pairs {
-          let (even, odd) = (LowRank.bf16(values[2 * pair]), LowRank.bf16(values[2 * pair + 1]))
+          let (even, odd) = (LowRankFactors.bf16(values[2 * pair]), LowRankFactors.bf16(values[2 * pair + 1]))
           target[pair * lanes + row] = UInt32(even) | UInt32(odd) << 16
         }
         if columns % 2 == 1 {
-          target[pairs * lanes + row] = UInt32(LowRank.bf16(values[columns - 1]))
+          target[pairs * lanes + row] = UInt32(LowRankFactors.bf16(values[columns - 1]))
         }
       }
     }
   }
 }
 
-extension LowRank.Element {
-  /// In bytes.
+extension LowRankFactors.Element {
+  /// Bytes of an element.
   var size: Int { self == .bf16 ? 2 : 4 }
 }

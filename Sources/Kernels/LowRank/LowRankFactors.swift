@@ -1,37 +1,44 @@
 import CKernels
 
-/// The two factors of a LoRA module (Hu et al., 2021) in the kernels' layout.
+/// The factors A, [rank, columns], and B, [outputs, rank], of a LoRA module (Hu et al., 2021), in the kernels' layout.
 ///
-/// Rows of DoRA (Liu et al., 2024) have a factor besides: y = m ⊙ (W·x + scale·B·A·x), m = magnitude / ‖W + scale·BA‖.
+/// DoRA (Liu et al., 2024) has a factor m for each output besides: y = m ⊙ (W·x + scale·B·A·x), where
+/// m = magnitude / ‖W + scale·B·A‖.
 ///
-/// `@unchecked Sendable`: what the pointers lead to is never written, and `owner` keeps it.
-public final class LowRank: @unchecked Sendable {
-  /// How the factors are kept. Sums are f32 either way.
+/// `@unchecked Sendable`: the memory that the pointers lead to is never written, and `owner` keeps it alive.
+public final class LowRankFactors: @unchecked Sendable {
+  /// The element type of A and B. Products are summed in f32 either way.
   public enum Element: String, Sendable {
-    case f32, bf16
+    /// 32-bit floats.
+    case f32
+    /// The upper half of a 32-bit float.
+    case bf16
   }
 
+  /// The factors' sizes and where they are in memory.
   public let layout: LowRankLayout
   let a: UnsafeRawPointer
   let b: UnsafeRawPointer
-  /// m for each output, then m − 1, each padded to whole groups with 0.
+  /// m for each output, then m − 1 for each output; both padded with zeros to whole groups.
   let rowFactors: UnsafePointer<Float>?
   private let owner: any AnyObject & Sendable
 
+  /// Rows of A, columns of B.
   public var rank: Int { layout.rank }
+  /// Rows of B.
   public var outputs: Int { layout.outputs }
 
-  /// Bytes that a product reads.
+  /// Bytes that one product reads.
   public var byteCount: Int {
     layout.aBytes + layout.bBytes + (rowFactors == nil ? 0 : layout.rowFactorBytes)
   }
 
-  /// Factors that lie in memory already, as `layout` puts them there.
+  /// Factors that are in memory already, as `layout` packs them.
   /// - Parameters:
   ///   - a: `layout.aBytes` bytes
   ///   - b: `layout.bBytes` bytes
-  ///   - rowFactors: of DoRA, `layout.rowFactorBytes` bytes, on a multiple of 4
-  ///   - owner: keeps all of them in place and unchanged
+  ///   - rowFactors: DoRA's, `layout.rowFactorBytes` bytes, aligned to 4
+  ///   - owner: keeps the memory alive and unchanged
   public init(
     _ layout: LowRankLayout, a: UnsafeRawPointer, b: UnsafeRawPointer, rowFactors: UnsafeRawPointer?,
     owner: any AnyObject & Sendable
@@ -43,9 +50,10 @@ public final class LowRank: @unchecked Sendable {
     self.owner = owner
   }
 
+  /// Factors copied from row-major order.
   /// - Parameters:
-  ///   - a: [rank, columns], row-major
-  ///   - b: [outputs, rank], row-major
+  ///   - a: [rank][columns]
+  ///   - b: [outputs][rank]
   ///   - rowFactors: DoRA's m, [outputs]
   public convenience init(
     a: [Float], b: [Float], rank: Int, columns: Int, outputs: Int, element: Element, rowFactors: [Float]? = nil
@@ -57,14 +65,14 @@ public final class LowRank: @unchecked Sendable {
     let factorOffset = LowRankLayout.aligned(bOffset + layout.bBytes)
     let memory = AlignedBuffer<UInt8>(count: factorOffset + (rowFactors == nil ? 0 : layout.rowFactorBytes))
     let start = UnsafeMutableRawPointer(memory.pointer)
-    layout.putA(a, into: start)
-    layout.putB(b, into: start + bOffset)
-    if let rowFactors { layout.putRowFactors(rowFactors, into: start + factorOffset) }
+    layout.packA(a, into: start)
+    layout.packB(b, into: start + bOffset)
+    if let rowFactors { layout.packRowFactors(rowFactors, into: start + factorOffset) }
     let factorStart = rowFactors == nil ? nil : UnsafeRawPointer(start + factorOffset)
     self.init(layout, a: start, b: start + bOffset, rowFactors: factorStart, owner: memory)
   }
 
-  /// To nearest, ties to even.
+  /// The bits of a float rounded to bf16: to nearest, with ties to even. NaN stays NaN.
   @inline(__always)
   public static func bf16(_ value: Float) -> UInt16 {
     let bits = value.bitPattern
@@ -76,9 +84,9 @@ public final class LowRank: @unchecked Sendable {
     graft_lora(a: a, b: b, columns: layout.columns, rank: rank, is_bf16: layout.element == .bf16 ? 1 : 0)
   }
 
-  /// Of B, for 16 outputs.
+  /// Bytes of B for a group of 16 outputs.
   var bytesPerGroup: Int { layout.bytesPerGroup }
-  var rowFactorsLessOne: UnsafePointer<Float>? { rowFactors.map { $0 + layout.rowFactorCount } }
-  /// Floats of a row of A·x, whole groups of ranks.
+  var rowFactorsMinusOne: UnsafePointer<Float>? { rowFactors.map { $0 + layout.rowFactorCount } }
+  /// Floats of a row of x · Aᵀ: the rank, rounded up to whole groups of 16.
   var paddedRank: Int { TileLayout.groups(rank) * tileLanes }
 }

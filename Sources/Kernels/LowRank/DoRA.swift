@@ -1,14 +1,16 @@
 import CKernels
 
-/// What serving and training share of DoRA (Liu et al., 2024).
+/// The row factors of DoRA (Liu et al., 2024), which serving and training share.
 public enum DoRA {
-  /// ‖W + scale·B·A‖ of each row, as the root of ‖W‖² + 2·scale·B·(A·Wᵀ) + scale²·B·(A·Aᵀ)·Bᵀ, so that no sum of
-  /// matrices is ever made.
+  /// ‖W + scale·B·A‖ of each row, in f64.
+  ///
+  /// It is the root of ‖W‖² + 2·scale·B·(A·Wᵀ) + scale²·B·(A·Aᵀ)·Bᵀ, so W + scale·B·A is never made.
   /// - Parameters:
   ///   - squares: ‖W‖² of each row: [outputs]
   ///   - products: A·Wᵀ, [rank][outputs]
-  ///   - a: [rank][columns], row-major
-  ///   - b: [outputs][rank], row-major
+  ///   - a: [rank][columns]
+  ///   - b: [outputs][rank]
+  /// - Returns: [outputs]
   public static func norms(
     squares: ArraySlice<Double>, products: Rows, a: UnsafePointer<Float>, b: UnsafePointer<Float>, rank: Int,
     columns: Int, scale: Float
@@ -24,7 +26,7 @@ public enum DoRA {
         for q in 0..<rank { sum += gram[r * rank + q] * Double(b[row * rank + q]) }
         square += weight * sum
       }
-      // Rounding can take a norm of nearly 0 below it.
+      // Where the norm is almost 0, rounding can make the sum negative.
       return max(base + 2 * s * cross + s * s * square, 0).squareRoot()
     }
   }
@@ -45,12 +47,14 @@ public enum DoRA {
 }
 
 extension Compute {
-  /// DoRA's row factors m = magnitude / ‖W + scale·B·A‖, norms taken by row over the exact weights.
+  /// DoRA's row factors m = magnitude / ‖W + scale·B·A‖, with the norms of the exact weights.
   /// - Parameters:
-  ///   - rows: of `w`, a whole module's; they begin on a multiple of 16
-  ///   - a: [rank, columns], row-major
-  ///   - b: [outputs, rank], row-major
+  ///   - w: NF4 or dense
+  ///   - rows: the module's rows in `w`; they begin on a multiple of 16
+  ///   - a: [rank][columns]
+  ///   - b: [outputs][rank]
   ///   - magnitude: [outputs]
+  /// - Returns: m, [outputs]
   public func rowFactors(
     _ w: Matrix, rows: Range<Int>, a: [Float], b: [Float], rank: Int, scale: Float, magnitude: [Float]
   ) -> [Float] {
@@ -59,18 +63,19 @@ extension Compute {
     let products = AlignedBuffer<Float>(count: rank * w.paddedOutputs)
     a.withUnsafeBufferPointer { a in
       guard let a = a.baseAddress else { return }
-      let rounded = RoundedRows(rows: 0, columns: 0)
-      BaseProduct(exact, w, a, rows: rank, rounded: rounded, into: products.pointer).compute(groups)
+      let unused = QuantizedRows(rows: 0, columns: 0)
+      BaseProduct(exact, w, a, rows: rank, quantized: unused, into: products.pointer).compute(groups)
     }
     let norms = DoRA.norms(
       squares: squaredRowNorms(w, groups: groups).prefix(rows.count),
       products: Rows(products.pointer + rows.lowerBound, stride: w.paddedOutputs), a: a, b: b, rank: rank,
       columns: w.columns, scale: scale)
-    // A row of zeros gives zeros, whatever its factor.
+    // The outputs of a row of zeros are 0 whatever its factor.
     return zip(magnitude, norms).map { $1 > 0 ? Float(Double($0) / $1) : 0 }
   }
 
-  /// ‖W‖² of each row of some groups of an NF4 or dense matrix, padding included.
+  /// ‖W‖² of each row of some groups of an NF4 or dense matrix.
+  /// - Returns: [groups · 16], padding included
   public func squaredRowNorms(_ w: Matrix, groups: Range<Int>) -> [Double] {
     let squares = AlignedBuffer<Double>(count: groups.count * tileLanes)
     let sums = AlignedBuffer<Float>(count: w.paddedOutputs)

@@ -4,13 +4,16 @@
   import Musl
 #endif
 
-/// Zeroed memory of a fixed size, aligned to a cache line, freed with its owner.
+/// Zeroed memory of a fixed size, aligned to a cache line (64 bytes) and freed when the buffer is.
 ///
-/// `@unchecked Sendable`: the memory has no lock; whoever holds the buffer decides which thread writes where.
+/// `@unchecked Sendable`: the memory has no lock. Whoever holds the buffer decides which thread writes where.
 public final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
+  /// The first element; valid as long as the buffer lives.
   public let pointer: UnsafeMutablePointer<Element>
+  /// Elements.
   public let count: Int
 
+  /// Allocates `count` elements of zeros. A count of 0 is allowed.
   public init(count: Int) {
     self.count = count
     let bytes = Swift.max(count * MemoryLayout<Element>.stride, 1)
@@ -21,8 +24,11 @@ public final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable 
 
   deinit { UnsafeMutableRawPointer(pointer).deallocate() }
 
+  /// Bytes of all elements.
   public var bytes: Int { count * MemoryLayout<Element>.stride }
+  /// All elements.
   public var buffer: UnsafeMutableBufferPointer<Element> { .init(start: pointer, count: count) }
+  /// The element at index `i`, which is checked in debug builds.
   public subscript(i: Int) -> Element {
     get { buffer[i] }
     set { buffer[i] = newValue }

@@ -1,0 +1,61 @@
+import CKernels
+
+/// An instruction set that the kernels are compiled for. The raw value is its name on the command line.
+public enum InstructionSet: String, CaseIterable, Sendable {
+  /// Plain C without vector instructions: the reference.
+  case scalar
+  /// AVX2 with FMA and F16C.
+  case avx2
+  /// AVX-512 F, BW, VL and DQ.
+  case avx512
+  /// AVX-512 with VNNI.
+  case vnni
+
+  fileprivate var level: graft_level {
+    switch self {
+    case .scalar: GRAFT_SCALAR
+    case .avx2: GRAFT_AVX2
+    case .avx512: GRAFT_AVX512
+    case .vnni: GRAFT_VNNI
+    }
+  }
+}
+
+/// The kernels of one instruction set. All sets give the same bits.
+///
+/// `@unchecked Sendable`: it points to a constant table of functions without state.
+public struct KernelSet: @unchecked Sendable {
+  private let table: UnsafePointer<graft_kernels>
+  /// The instruction set that the kernels use.
+  public let instructionSet: InstructionSet
+
+  /// `nil` where this machine or this build does not have the instructions.
+  public init?(_ set: InstructionSet) {
+    guard let table = graft_kernels_for(set.level) else { return nil }
+    self.table = table
+    instructionSet = set
+  }
+
+  /// The last of `InstructionSet.allCases` that this machine runs, which is the fastest.
+  public static let best: KernelSet = InstructionSet.allCases.reversed().lazy.compactMap { KernelSet($0) }.first!
+
+  /// The kernels of the forward pass.
+  var functions: graft_kernels { table.pointee }
+
+  /// The kernels of the backward pass.
+  var training: graft_training_kernels {
+    let level: graft_level =
+      switch instructionSet {
+      case .scalar: GRAFT_SCALAR
+      case .avx2: GRAFT_AVX2
+      case .avx512, .vnni: GRAFT_AVX512
+      }
+    // There for every level that `init` found kernels for.
+    return graft_training_kernels_for(level).pointee
+  }
+}
+
+/// Rows of a weight matrix that lie side by side in a tile, one in each vector lane.
+public let tileLanes = Int(GRAFT_LANES)
+/// Positions in one block of the key-value cache.
+public let keyValueBlockLength = Int(GRAFT_KV_BLOCK)

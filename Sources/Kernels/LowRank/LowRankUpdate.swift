@@ -1,0 +1,48 @@
+import CKernels
+
+/// What one adapter adds to some rows of a linear product: scale · B·(A·x); with DoRA's factors m,
+/// scale · m ⊙ B·(A·x) + weight · (m − 1) ⊙ (W·x).
+///
+/// Holds no reference to the factors; the caller keeps them alive during the call. So a batch's many updates are made
+/// without reference counting.
+///
+/// `@unchecked Sendable`: factors never change.
+public struct LowRankUpdate: @unchecked Sendable {
+  /// Rows of the batch.
+  let rows: Range<Int>
+  /// The matrix's groups that the update is added to.
+  let groups: Range<Int>
+  let offset: Int
+  let scale: Float
+  let weight: Float
+  let factors: graft_lora
+  let paddedRank: Int
+  private let bytesPerGroup: Int
+  let rowFactors: UnsafePointer<Float>?
+  let rowFactorsMinusOne: UnsafePointer<Float>?
+
+  /// - Parameters:
+  ///   - rows: rows of the batch that get the update
+  ///   - offset: the matrix's output that is the update's first; a multiple of 16
+  ///   - scale: the weight that the request gives the adapter, times α/r (or α/√r)
+  ///   - weight: the weight that the request gives the adapter; DoRA's change of the base's outputs is scaled by it
+  public init(_ factors: LowRankFactors, rows: Range<Int>, offset: Int, scale: Float, weight: Float) {
+    self.rows = rows
+    self.offset = offset
+    self.scale = scale
+    self.weight = weight
+    groups = offset / tileLanes..<offset / tileLanes + TileLayout.groups(factors.outputs)
+    self.factors = factors.descriptor
+    paddedRank = factors.paddedRank
+    bytesPerGroup = factors.bytesPerGroup
+    rowFactors = factors.rowFactors
+    rowFactorsMinusOne = factors.rowFactorsMinusOne
+  }
+
+  /// B, of which each group's bytes are prefetched while the base's product computes that group.
+  var prefetch: graft_fetch {
+    graft_fetch(
+      at: factors.b.assumingMemoryBound(to: CChar.self), bytes: bytesPerGroup, group_begin: groups.lowerBound,
+      group_end: groups.upperBound)
+  }
+}

@@ -1,0 +1,30 @@
+/// Block scales in f16, which integer products read: scale = value · unit. The unit is a power of two, chosen for each
+/// matrix, that brings its largest scale near the top of f16's range; so matrices of any magnitude keep eleven
+/// significant bits in their larger scales.
+///
+/// `@unchecked Sendable`: the memory that the pointer leads to is not written after the value was made.
+public struct HalfScale: @unchecked Sendable {
+  let values: UnsafePointer<UInt16>
+  let unit: Float
+
+  /// The exponents that a unit may have.
+  public static let exponents = -126...113
+
+  /// - Parameters:
+  ///   - values: f16 bit patterns in the order of the matrix's scales, kept alive by the matrix's owner
+  ///   - exponent: the unit is 2 to this power; within `exponents`
+  public init(values: UnsafePointer<UInt16>, exponent: Int) {
+    self.values = values
+    unit = Float(sign: .plus, exponent: exponent, significand: 1)
+  }
+
+  /// Rounds scales to f16, to nearest, with ties to even.
+  /// - Parameter scales: finite and not negative
+  /// - Returns: f16 bit patterns in the same order, and the unit's exponent
+  public static func round(_ scales: [Float]) -> (values: [UInt16], exponent: Int) {
+    let largest = scales.max() ?? 0
+    let exponent = largest > 0 ? max(Int(largest.exponent) - 14, exponents.lowerBound) : 0
+    let inverse = Float(sign: .plus, exponent: -exponent, significand: 1)
+    return (scales.map { Float16($0 * inverse).bitPattern }, exponent)
+  }
+}

@@ -1,0 +1,17 @@
+/// Memory for rows of activations in the form that integer products read: 13-bit signed integers, with an f32 scale for
+/// each block of a row.
+public struct QuantizedRows: Sendable {
+  /// [columns / block][rows][block]
+  let values: AlignedBuffer<Int16>
+  /// [columns / block][rows]
+  let scale: AlignedBuffer<Float>
+
+  /// - Parameters:
+  ///   - rows: maximum number of rows
+  ///   - columns: maximum of the matrices that the rows are multiplied with
+  public init(rows: Int, columns: Int) {
+    values = AlignedBuffer(count: rows * columns)
+    // A block has at least 8 columns.
+    scale = AlignedBuffer(count: rows * (columns / 8))
+  }
+}

@@ -1,0 +1,142 @@
+import CKernels
+
+/// The gradients of the forward pass's elementwise operations. A gradient is named like its value, with a d before it.
+extension Compute {
+  /// dx += the gradient of `rmsNorm`'s input.
+  /// - Parameters:
+  ///   - x, dout, dx: [rows][size]; dx must not overlap the others
+  ///   - weight: [size]
+  public func rmsNormBackward(
+    _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, dout: UnsafePointer<Float>, rows: Int,
+    size: Int, adding dx: UnsafeMutablePointer<Float>
+  ) {
+    let kernel = kernels.training.rms_norm_backward!
+    pool.run(count: rows, grain: 8) { range in
+      for row in range { kernel(x + row * size, weight, epsilon, dout + row * size, dx + row * size, size) }
+    }
+  }
+
+  /// out = silu(gate) · up for rows, on all threads.
+  /// - Parameters:
+  ///   - gate, up: [rows][ld], of which `size` values a row are read
+  ///   - out: [rows][size], written
+  public func swiglu(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    let kernel = kernels.functions.swiglu!
+    pool.run(count: rows, grain: 4) { range in
+      for row in range { kernel(gate + row * ld, up + row * ld, out + row * size, size) }
+    }
+  }
+
+  /// The gradients of `swiglu`'s inputs.
+  /// - Parameters:
+  ///   - gate, up: [rows][ld]
+  ///   - dout: [rows][size]
+  ///   - dgate, dup: [rows][ld], written; they may be the same memory as `gate` and `up`
+  public func swigluBackward(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, dout: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
+    dgate: UnsafeMutablePointer<Float>, dup: UnsafeMutablePointer<Float>
+  ) {
+    let kernel = kernels.training.swiglu_backward!
+    pool.run(count: rows, grain: 4) { range in
+      for row in range {
+        let first = row * ld
+        kernel(gate + first, up + first, dout + row * size, dgate + first, dup + first, size)
+      }
+    }
+  }
+
+  /// Rotates each head of each row by its position's angles, in place (RoPE; Su et al., 2021).
+  /// - Parameters:
+  ///   - x: [rows][heads · headSize]
+  ///   - positions: a position for each row
+  ///   - cosine, sine: [position][headSize / 2]
+  ///   - backward: rotates by the negative angles, which gives the gradient of the rotation's input
+  public func rotate(
+    _ x: Rows, positions: ArraySlice<Int32>, heads: Int, headSize: Int, cosine: UnsafePointer<Float>,
+    sine: UnsafePointer<Float>, backward: Bool = false
+  ) {
+    let rope = kernels.functions.rope!
+    let half = headSize / 2
+    pool.run(count: positions.count, grain: 16) { range in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: half) { negated in
+        for row in range {
+          let first = Int(positions[positions.startIndex + row]) * half
+          var rowSine = sine + first
+          if backward {
+            for i in 0..<half { negated[i] = -sine[first + i] }
+            rowSine = UnsafePointer(negated.baseAddress!)
+          }
+          rope(x.pointer + row * x.stride, heads, headSize, cosine + first, rowSine)
+        }
+      }
+    }
+  }
+}
+
+/// Elementwise operations and sums over rows.
+extension Compute {
+  /// x[row][column] *= factor[column], in place.
+  public func scaleColumns(_ x: Rows, by factor: UnsafePointer<Float>, rows: Int, columns: Int) {
+    let multiply = kernels.training.multiply!
+    pool.run(count: rows, grain: 16) { range in
+      for row in range {
+        let values = x.pointer + row * x.stride
+        multiply(values, factor, values, columns)
+      }
+    }
+  }
+
+  /// sum[column] += Σ over rows of a[row][column] · b[row][column], in the order of the rows.
+  public func addColumnProducts(_ a: Rows, _ b: Rows, rows: Int, columns: Int, to sum: UnsafeMutablePointer<Float>) {
+    let multiplyAdd = kernels.training.multiply_add!
+    pool.run(count: columns, grain: 64) { range in
+      for row in 0..<rows {
+        let first = range.lowerBound
+        multiplyAdd(
+          a.pointer + row * a.stride + first, b.pointer + row * b.stride + first, 1, sum + first, range.count)
+      }
+    }
+  }
+
+  /// out = x + y, all [rows][columns]; out may be x.
+  public func sum(_ x: Rows, _ y: Rows, rows: Int, columns: Int, into out: Rows) {
+    let add = kernels.functions.add!
+    pool.run(count: rows, grain: 16) { range in
+      for row in range {
+        let target = out.pointer + row * out.stride
+        target.update(from: x.pointer + row * x.stride, count: columns)
+        add(target, y.pointer + row * y.stride, columns)
+      }
+    }
+  }
+
+  /// out = x, both [rows][columns]; they must not overlap.
+  public func copy(_ x: Rows, rows: Int, columns: Int, into out: Rows) {
+    pool.run(count: rows, grain: 16) { range in
+      for row in range {
+        (out.pointer + row * out.stride).update(from: x.pointer + row * x.stride, count: columns)
+      }
+    }
+  }
+
+  /// Σ x[i]² in f64. It is computed in blocks of a fixed size, whose sums are added in order, so that the result does not
+  /// depend on the number of threads.
+  /// - Parameter x: [count]
+  public func sumOfSquares(_ x: UnsafePointer<Float>, count: Int) -> Double {
+    let sumSquares = kernels.training.sum_squares!
+    let size = 1 << 16
+    let blocks = (count + size - 1) / size
+    guard blocks > 0 else { return 0 }
+    return withUnsafeTemporaryAllocation(of: Double.self, capacity: blocks) { sums in
+      // Each block writes its own element.
+      nonisolated(unsafe) let sums = sums
+      pool.run(parts: blocks) { block in
+        sums[block] = sumSquares(x + block * size, min(size, count - block * size))
+      }
+      return sums.reduce(0, +)
+    }
+  }
+}
