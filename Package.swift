@@ -33,20 +33,25 @@ let package = Package(
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
-      name: "Model", dependencies: ["Kernels", "Template", "CBusError", "CPCRE2", "CXXHash", "COpenSSL"],
+      name: "Formats", dependencies: ["Kernels", "CBusError", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+    .target(name: "Tokenization", dependencies: ["Formats", "CPCRE2"], swiftSettings: swiftSettings),
+    .target(
+      name: "Model", dependencies: ["Tokenization", "Formats", "Kernels", "Template", "CPCRE2"],
       swiftSettings: swiftSettings),
-    .target(name: "Train", dependencies: ["Model", "Kernels"], swiftSettings: swiftSettings),
+    .target(
+      name: "Train", dependencies: ["Model", "Tokenization", "Formats", "Kernels"], swiftSettings: swiftSettings),
     .target(
       name: "Serve",
       dependencies: [
-        "Train", "Model", "Kernels", "CLibevent", "CMalloc", .product(name: "Logging", package: "swift-log"),
-        .product(name: "GRDB", package: "GRDB.swift"),
+        "Train", "Model", "Tokenization", "Formats", "Kernels", "CLibevent", "CMalloc",
+        .product(name: "Logging", package: "swift-log"), .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: swiftSettings),
     .executableTarget(
       name: "graft",
       dependencies: [
-        "Serve", "Train", "Model", "Kernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Serve", "Train", "Model", "Tokenization", "Formats", "Kernels",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: swiftSettings),
@@ -55,20 +60,30 @@ let package = Package(
       name: "TemplateTests", dependencies: ["Template", "TestSupport"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "KernelsTests", dependencies: ["Kernels", "Model", "TestSupport"], resources: [.copy("Fixtures")],
+      name: "KernelsTests", dependencies: ["Kernels", "Formats", "Model", "TestSupport"],
+      resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .target(
-      name: "TestSupport", dependencies: ["Model", "Kernels"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
-    .testTarget(
-      name: "ModelTests", dependencies: ["Model", "Kernels", "TestSupport"], resources: [.copy("Fixtures")],
+      name: "TestSupport", dependencies: ["Model", "Tokenization", "Formats", "Kernels"], path: "Tests/TestSupport",
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "TrainTests", dependencies: ["Train", "Model", "Kernels", "TestSupport"], resources: [.copy("Fixtures")],
+      name: "FormatsTests", dependencies: ["Formats", "Kernels", "TestSupport"], exclude: ["Fixtures"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "TokenizationTests", dependencies: ["Tokenization", "Formats", "TestSupport"], exclude: ["Fixtures"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "ModelTests", dependencies: ["Model", "Tokenization", "Formats", "Kernels", "TestSupport"],
+      exclude: ["Fixtures"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "TrainTests", dependencies: ["Train", "Model", "Tokenization", "Formats", "Kernels", "TestSupport"],
+      resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "ServeTests",
       dependencies: [
-        "Serve", "Train", "Model", "Kernels", "CLibevent", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+        "Serve", "Train", "Model", "Tokenization", "Formats", "Kernels", "CLibevent", "TestSupport",
+        .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: swiftSettings),

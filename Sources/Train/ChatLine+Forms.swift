@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// Chats as other programs write them.

@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// A line of OpenAI's chat format: `{"messages": […], "tools": […]}`, each assistant message with an optional `weight`

@@ -1,3 +1,4 @@
+public import Formats
 public import Model
 
 /// What hyperparameters mean for a model: the modules that are adapted, and whether they say the same as an adapter.

@@ -1,4 +1,5 @@
-public import Model
+public import Formats
+import Model
 
 /// What a training run is told beside its data, by the names of the wire and the command line.
 ///

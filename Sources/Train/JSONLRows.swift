@@ -1,3 +1,5 @@
+public import Tokenization
+public import Formats
 public import Foundation
 public import Model
 

@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// The losses of a run, for its plot: every step's at first, then means of 2, 4, 8 … neighbouring steps, so that a

@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// How rows of a form that is another program's become chats or pairs: told to whoever trains on them.

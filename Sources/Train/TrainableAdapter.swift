@@ -1,6 +1,7 @@
+public import Formats
 public import Foundation
 import Kernels
-public import Model
+import Model
 
 /// A LoRA adapter that is being trained: f32 parameters, their gradients and AdamW's moments, each in one buffer.
 ///

@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// What a checkpoint holds beside tensors: everything that the rest of the run depends on. The data's position, the

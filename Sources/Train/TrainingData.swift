@@ -1,4 +1,5 @@
-public import Model
+public import Formats
+import Model
 
 /// One sequence of tokens and what is to be learnt of it.
 public struct TrainingRow: Sendable, Equatable {

@@ -1,6 +1,7 @@
+public import Formats
 import Foundation
 import Kernels
-public import Model
+import Model
 
 /// The Llama forward pass written down plainly, in double precision, one sequence at a time.
 public struct LlamaReference {

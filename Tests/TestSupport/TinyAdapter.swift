@@ -1,5 +1,6 @@
+public import Formats
 public import Foundation
-public import Model
+import Model
 
 /// A made-up LoRA adapter: what was written of it, and where.
 public struct TinyAdapter {

@@ -1,5 +1,7 @@
+import Formats
+public import Tokenization
 import Foundation
-public import Model
+import Model
 
 /// A byte-level BPE tokenizer with a token for each byte and a few words.
 public enum TinyTokenizer {

@@ -1,3 +1,4 @@
+public import Formats
 public import Kernels
 
 /// A LoRA or DoRA adapter (Hu et al., 2021; Liu et al., 2024) in the kernels' layout: immutable, applied beside the

@@ -1,3 +1,4 @@
+import Formats
 import Kernels
 
 /// Where an adapter's parts lie in the kernels' layout, in memory as in its prepared file: stack by stack in the order of

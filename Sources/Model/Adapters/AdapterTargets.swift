@@ -1,3 +1,5 @@
+public import Formats
+
 /// The linear modules that an adapter_config.json targets, by the same rules as an adapter that is loaded.
 public struct AdapterTargets: Sendable {
   public struct Target: Sendable, Equatable {

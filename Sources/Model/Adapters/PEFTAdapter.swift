@@ -1,3 +1,4 @@
+public import Formats
 public import Foundation
 
 /// A LoRA adapter out of a PEFT folder: adapter_config.json and adapter_model.safetensors.

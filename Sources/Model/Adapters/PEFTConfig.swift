@@ -1,3 +1,5 @@
+import Formats
+
 /// What an adapter_config.json says, as far as it is supported (PEFT 0.21, `LoraConfig`).
 ///
 /// Every field of the file is either honoured, without effect on what the adapter computes, or refused by name.

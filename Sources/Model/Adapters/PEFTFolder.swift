@@ -1,3 +1,4 @@
+import Formats
 import Foundation
 
 /// Says what somebody gave in the place of a PEFT folder.

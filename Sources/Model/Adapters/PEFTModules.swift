@@ -1,3 +1,5 @@
+import Formats
+
 /// Which modules of a model a PEFT configuration targets, with which rank and alpha: PEFT's own rules
 /// (`check_target_module_exists`, `get_pattern_key`), except that it refuses what PEFT would fail at later.
 struct PEFTModules {

@@ -1,3 +1,4 @@
+import Formats
 import CPCRE2
 
 /// A regular expression out of an adapter's configuration, matched as Python's `re` would, by PCRE2 under limits:

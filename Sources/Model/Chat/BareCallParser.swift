@@ -1,3 +1,5 @@
+import Formats
+
 /// Calls without tags: JSON values one behind the other at the end of an answer, with space, line breaks or semicolons
 /// between them. Text may stand before them, not behind: with that, they are text too.
 ///

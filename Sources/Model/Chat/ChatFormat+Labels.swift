@@ -1,3 +1,5 @@
+import Formats
+import Tokenization
 internal import Template
 
 /// A rendered chat as tokens, and which of them are an assistant's.

@@ -1,3 +1,5 @@
+public import Tokenization
+public import Formats
 internal import Template
 
 /// How a model's chats become prompts: its templates, what they can take, and what ends a turn.

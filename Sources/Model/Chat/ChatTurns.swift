@@ -1,3 +1,5 @@
+import Formats
+import Tokenization
 internal import Template
 
 /// Finds the assistant's turns in a rendered chat, by comparing it with what the same template renders of the messages

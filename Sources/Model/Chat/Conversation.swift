@@ -1,3 +1,5 @@
+public import Formats
+
 /// Messages and what else a chat template is rendered with.
 public struct Conversation: Sendable {
   /// Objects with `role` and `content`, as OpenAI writes them; the arguments of tool calls as objects or as strings of

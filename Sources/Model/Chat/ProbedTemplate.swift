@@ -1,3 +1,4 @@
+import Formats
 internal import Template
 
 /// A chat template and what it can read. Templates differ in that, and are asked at start by rendering a message of each

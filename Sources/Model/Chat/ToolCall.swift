@@ -1,3 +1,5 @@
+import Formats
+
 /// A call of a tool that a model has written.
 public struct ToolCall: Sendable, Equatable {
   public var name: String

@@ -1,3 +1,5 @@
+import Formats
+
 /// Names the weights that adapters are trained for: SHA-256 over the sizes that shape the computation and over every
 /// weight as f32 mode reads it, row-major, whatever the layout of the file they are kept in.
 final class BaseFingerprint {

@@ -1,3 +1,4 @@
+import Formats
 import Kernels
 
 /// What a prepared base's file says of itself. After the front come zeros up to a page, then the sections of weights,

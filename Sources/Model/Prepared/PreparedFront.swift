@@ -1,3 +1,4 @@
+import Formats
 import Foundation
 
 /// What prepared files begin with: 8 bytes of magic, the header's length and the format's version as little-endian u32,

@@ -1,3 +1,4 @@
+public import Formats
 public import Kernels
 
 /// Linear modules with a common input, stacked into one matrix so that one pass over the input serves them all.

@@ -1,3 +1,4 @@
+import Formats
 public import Kernels
 
 /// The Llama decoder (Touvron et al., 2023): embedding, layers of attention and SwiGLU, norm, output head.

@@ -1,3 +1,5 @@
+import Formats
+public import Tokenization
 import Foundation
 import Kernels
 public import Model

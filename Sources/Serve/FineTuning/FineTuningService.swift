@@ -1,3 +1,5 @@
+public import Tokenization
+public import Formats
 internal import CMalloc
 internal import Dispatch
 internal import Foundation

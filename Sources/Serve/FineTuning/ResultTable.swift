@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// A job's figures as OpenAI's result file has them: `step,train_loss,train_accuracy,valid_loss,

@@ -1,3 +1,4 @@
+import Formats
 public import Foundation
 internal import Glibc
 internal import Model

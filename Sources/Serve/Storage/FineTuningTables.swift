@@ -1,3 +1,4 @@
+import Formats
 internal import GRDB
 internal import Model
 

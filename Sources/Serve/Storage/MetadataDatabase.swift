@@ -1,3 +1,4 @@
+import Formats
 internal import Foundation
 internal import GRDB
 internal import Glibc

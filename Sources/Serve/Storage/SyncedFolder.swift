@@ -1,3 +1,4 @@
+import Formats
 internal import Foundation
 internal import Glibc
 internal import Model

@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 public import ArgumentParser
 import Foundation
 public import Kernels

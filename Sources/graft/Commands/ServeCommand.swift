@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import ArgumentParser
 import Foundation
 import Kernels

@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 public import ArgumentParser
 import Foundation
 public import Kernels
@@ -70,7 +72,7 @@ struct ModelOptions: ParsableArguments {
   var modelURL: URL { URL(filePath: model).standardizedFileURL }
 
   /// The file's or folder's stem: what the base is called unless told otherwise.
-  var modelStem: String { Model.modelStem(of: modelURL) }
+  var modelStem: String { Formats.modelStem(of: modelURL) }
 }
 
 /// A model whose files were read and checked, before its weights are prepared, which may take minutes.

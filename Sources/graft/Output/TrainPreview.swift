@@ -1,3 +1,4 @@
+import Tokenization
 import Model
 import Train
 

@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Foundation
 import Model
 import TestSupport

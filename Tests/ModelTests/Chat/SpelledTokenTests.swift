@@ -1,3 +1,5 @@
+@testable import Tokenization
+import Formats
 import Foundation
 import TestSupport
 import Testing

@@ -1,3 +1,5 @@
+import Formats
+import Tokenization
 import Foundation
 import Kernels
 import Model

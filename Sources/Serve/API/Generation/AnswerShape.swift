@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Model
 
 /// How a route writes its answers: the whole JSON object, or a stream's chunks.

@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// The `messages` of a chat, checked and put as templates read them.

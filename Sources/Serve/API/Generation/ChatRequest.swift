@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Model
 
 /// The body of `POST /v1/chat/completions`, checked, its messages rendered.

@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Model
 
 /// The `logprobs` object of a completion's choice: tokens, their logprobs, the most probable alternatives, offsets.

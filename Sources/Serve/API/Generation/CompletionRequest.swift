@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Model
 
 /// The body of `POST /v1/completions`, checked.

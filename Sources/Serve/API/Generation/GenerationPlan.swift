@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// What an answer of either route is generated with, checked.

@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Model
 
 /// Makes prompts' tokens with work that the context bounds: a text that cannot fit is refused by its bytes, one that

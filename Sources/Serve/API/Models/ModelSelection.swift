@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// What a request's body says of its model and its adapters.

@@ -1,3 +1,5 @@
+import Tokenization
+import Formats
 import Model
 
 /// `POST /tokenize` and `POST /detokenize`, in vLLM's shapes.

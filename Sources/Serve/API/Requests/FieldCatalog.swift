@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// The fields of a route's body, of which nothing that changes the answer is passed over without a word.

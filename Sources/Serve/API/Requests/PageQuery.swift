@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// The query of a list: `after`, `limit` and filters.

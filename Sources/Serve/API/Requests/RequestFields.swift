@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// A request's JSON object, read field by field; a wrong type or value is a 400 that names the field.

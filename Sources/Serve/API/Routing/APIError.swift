@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// An error as OpenAI's clients know it: a status and `{"error": {message, type, param, code}}`.

@@ -1,3 +1,4 @@
+import Formats
 internal import Model
 internal import Synchronization
 

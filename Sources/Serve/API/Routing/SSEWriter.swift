@@ -1,3 +1,4 @@
+import Formats
 import Model
 
 /// Server-sent events (WHATWG HTML, section 9.2) as OpenAI's clients read them.

@@ -1,3 +1,5 @@
+public import Tokenization
+public import Formats
 public import Model
 
 /// What the routes need of the rest: made at start, the same for every request.

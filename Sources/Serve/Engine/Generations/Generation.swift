@@ -1,3 +1,4 @@
+import Tokenization
 import Kernels
 import Model
 

@@ -1,3 +1,4 @@
+import Tokenization
 import Model
 
 /// Turns a generation's tokens into text that may be shown: whole characters, and nothing that could yet turn out to

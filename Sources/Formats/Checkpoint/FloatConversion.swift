@@ -1,0 +1,37 @@
+/// Conversions from stored number formats to f32, all exact; written with integer operations so that they vectorise.
+package enum FloatConversion {
+  /// IEEE 754 binary16.
+  @inline(__always)
+  static func half(_ bits: UInt16) -> Float {
+    // The exponent's bias grows from 15 to 127, which one multiplication does for subnormals as well.
+    let magnitude = Float(bitPattern: UInt32(bits & 0x7FFF) << 13) * 0x1p112
+    let special: UInt32 = bits & 0x7C00 == 0x7C00 ? 0x7F80_0000 : 0
+    return Float(bitPattern: magnitude.bitPattern | special | UInt32(bits & 0x8000) << 16)
+  }
+
+  /// The upper half of an f32.
+  @inline(__always)
+  static func bfloat16(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
+
+  /// Little-endian numbers, `source.count == 2 * destination.count`.
+  static func half(_ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>) {
+    precondition(source.count == destination.count * 2)
+    for index in destination.indices {
+      destination[index] = half(UInt16(littleEndian: source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
+    }
+  }
+
+  /// Little-endian numbers, `source.count == 2 * destination.count`.
+  static func bfloat16(_ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>) {
+    precondition(source.count == destination.count * 2)
+    for index in destination.indices {
+      destination[index] = bfloat16(
+        UInt16(littleEndian: source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
+    }
+  }
+
+  package static func areFinite(_ values: [Float]) -> Bool {
+    // Neither infinity nor NaN: no exponent of ones.
+    values.reduce(0) { max($0, $1.bitPattern & 0x7FFF_FFFF) } < 0x7F80_0000 as UInt32
+  }
+}

@@ -1,0 +1,87 @@
+public import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// A file that appears under its name whole or not at all, and then survives a power loss: it is written under a
+/// temporary name in the same folder, synced, renamed, and the folder synced. Others may read it where they may read its
+/// folder.
+public final class AtomicFile {
+  public let url: URL
+  private let temporary: String
+  private var descriptor: Int32
+  private var isFinished = false
+
+  /// Throws `ModelError` naming the path if the folder cannot be written to.
+  public init(_ url: URL) throws {
+    self.url = url
+    var template = Array(
+      (url.deletingLastPathComponent().path + "/" + Self.temporaryPrefix(of: url) + "XXXXXX").utf8CString)
+    descriptor = mkstemp(&template)
+    guard descriptor >= 0 else { throw ModelError(url.path, reason: MappedFile.describe(errno)) }
+    temporary = template.withUnsafeBufferPointer { buffer in
+      String(decoding: buffer.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+    _ = fchmod(descriptor, 0o600 | (0o044 & FolderAccess.bits(of: url.deletingLastPathComponent())))
+  }
+
+  deinit {
+    if descriptor >= 0 { close(descriptor) }
+    if !isFinished { unlink(temporary) }
+  }
+
+  /// How the name of a file begins that is not finished yet, or that a crash left so.
+  package static func temporaryPrefix(of url: URL) -> String { ".\(url.lastPathComponent)." }
+
+  /// Appends. Throws `ModelError` naming the path, for a full disk say.
+  public func write(_ bytes: UnsafeRawBufferPointer) throws {
+    var done = 0
+    while done < bytes.count, let start = bytes.baseAddress {
+      #if canImport(Glibc)
+        let result = Glibc.write(descriptor, start + done, bytes.count - done)
+      #else
+        let result = Darwin.write(descriptor, start + done, bytes.count - done)
+      #endif
+      if result < 0 && errno == EINTR { continue }
+      guard result > 0 else { throw ModelError(url.path, reason: "cannot be written: \(MappedFile.describe(errno))") }
+      done += result
+    }
+  }
+
+  /// Appends `count` zero bytes.
+  public func write(zeros count: Int) throws {
+    try [UInt8](repeating: 0, count: count).withUnsafeBytes { try write($0) }
+  }
+
+  /// Replaces bytes that were written before, from `offset` on.
+  public func overwrite(offset: Int, _ bytes: UnsafeRawBufferPointer) throws {
+    guard let start = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      let result = pwrite(descriptor, start + done, bytes.count - done, off_t(offset + done))
+      if result < 0 && errno == EINTR { continue }
+      guard result > 0 else { throw failure() }
+      done += result
+    }
+  }
+
+  /// Makes what was written durable and visible under its name, in place of an earlier file.
+  public func finish() throws {
+    guard fsync(descriptor) == 0 else { throw failure() }
+    let closed = close(descriptor)
+    descriptor = -1
+    guard closed == 0, rename(temporary, url.path) == 0 else { throw failure() }
+    isFinished = true
+    let folder = open(url.deletingLastPathComponent().path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard folder >= 0 else { throw failure() }
+    defer { close(folder) }
+    guard fsync(folder) == 0 else { throw failure() }
+  }
+
+  private func failure() -> ModelError {
+    ModelError(url.path, reason: "cannot be written: \(MappedFile.describe(errno))")
+  }
+}

@@ -1,0 +1,150 @@
+/// A JSON document (RFC 8259) whose objects keep the order of their keys, which PEFT's pattern matching depends on.
+public enum JSONValue: Sendable, Equatable {
+  case null
+  case bool(Bool)
+  /// A number without fraction or exponent that fits 64 bits.
+  case integer(Int)
+  case number(Double)
+  case string(String)
+  case array([JSONValue])
+  case object(JSONObject)
+
+  public var string: String? { if case .string(let value) = self { value } else { nil } }
+  public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+  public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
+  public var isNull: Bool { self == .null }
+
+  /// Integers and fractions alike; always finite.
+  public var double: Double? {
+    switch self {
+    case .integer(let value): Double(value)
+    case .number(let value): value
+    default: nil
+    }
+  }
+}
+
+/// Key-value pairs in the order of the text; keys are unique.
+public struct JSONObject: Sendable, Equatable {
+  public let pairs: [(key: String, value: JSONValue)]
+  private let index: [String: Int]
+
+  /// `nil` if a key comes twice.
+  init?(_ pairs: [(key: String, value: JSONValue)]) {
+    self.pairs = pairs
+    var index: [String: Int] = [:]
+    for (position, pair) in pairs.enumerated() where index.updateValue(position, forKey: pair.key) != nil { return nil }
+    self.index = index
+  }
+
+  /// Of pairs with the same key, the first stays.
+  public init(keepingFirst pairs: [(key: String, value: JSONValue)]) {
+    var index: [String: Int] = [:]
+    var kept: [(key: String, value: JSONValue)] = []
+    for pair in pairs where index[pair.key] == nil {
+      index[pair.key] = kept.count
+      kept.append(pair)
+    }
+    self.pairs = kept
+    self.index = index
+  }
+
+  public subscript(key: String) -> JSONValue? { index[key].map { pairs[$0].value } }
+  public var keys: [String] { pairs.map(\.key) }
+  public var isEmpty: Bool { pairs.isEmpty }
+
+  public static func == (a: JSONObject, b: JSONObject) -> Bool {
+    a.pairs.count == b.pairs.count && zip(a.pairs, b.pairs).allSatisfy { $0.key == $1.key && $0.value == $1.value }
+  }
+}
+
+extension JSONValue {
+  /// Parses untrusted text, in one pass and with bounds on depth and on the number of values. A byte order mark, which some
+  /// editors put before UTF-8, is skipped.
+  /// Throws `ModelError` with the byte offset; `subject` is what it names as the culprit.
+  public static func parse(
+    _ text: some Collection<UInt8>, subject: String, limits: JSONLimits = JSONLimits()
+  ) throws -> JSONValue {
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    do throws(JSONSyntaxError) {
+      return try Array(text.starts(with: mark) ? text.dropFirst(mark.count) : text[...]).withUnsafeBufferPointer {
+        (bytes) throws(JSONSyntaxError) in
+        var parser = JSONParser<JSONValue>(bytes, limits: limits)
+        return try parser.document()
+      }
+    } catch { throw ModelError(subject, reason: "malformed JSON at byte \(error.offset): \(error.reason)") }
+  }
+}
+
+extension JSONValue: JSONDocument {
+  package static func object(members: [(key: String, value: JSONValue)]) -> JSONValue? {
+    JSONObject(members).map { .object($0) }
+  }
+}
+
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
+  ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+{
+  public init(stringLiteral value: String) { self = .string(value) }
+  public init(integerLiteral value: Int) { self = .integer(value) }
+  public init(booleanLiteral value: Bool) { self = .bool(value) }
+  public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+  public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    self = .object(JSONObject(keepingFirst: elements.map { (key: $0.0, value: $0.1) }))
+  }
+
+  /// Compact JSON (RFC 8259). Numbers that JSON cannot hold become null.
+  public var encoded: [UInt8] {
+    var bytes: [UInt8] = []
+    encode(into: &bytes)
+    return bytes
+  }
+
+  private func encode(into bytes: inout [UInt8]) {
+    switch self {
+    case .null: bytes += "null".utf8
+    case .bool(let value): bytes += (value ? "true" : "false").utf8
+    case .integer(let value): bytes += String(value).utf8
+    case .number(let value): bytes += (value.isFinite ? "\(value)" : "null").utf8
+    case .string(let value): Self.encode(value, into: &bytes)
+    case .array(let values):
+      bytes.append(UInt8(ascii: "["))
+      for (i, value) in values.enumerated() {
+        if i > 0 { bytes.append(UInt8(ascii: ",")) }
+        value.encode(into: &bytes)
+      }
+      bytes.append(UInt8(ascii: "]"))
+    case .object(let object):
+      bytes.append(UInt8(ascii: "{"))
+      for (i, pair) in object.pairs.enumerated() {
+        if i > 0 { bytes.append(UInt8(ascii: ",")) }
+        Self.encode(pair.key, into: &bytes)
+        bytes.append(UInt8(ascii: ":"))
+        pair.value.encode(into: &bytes)
+      }
+      bytes.append(UInt8(ascii: "}"))
+    }
+  }
+
+  private static func encode(_ text: String, into bytes: inout [UInt8]) {
+    bytes.append(UInt8(ascii: "\""))
+    escape(text, into: &bytes)
+    bytes.append(UInt8(ascii: "\""))
+  }
+
+  /// Appends a text as it stands between a JSON string's quotes.
+  public static func escape(_ text: String, into bytes: inout [UInt8]) {
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
+      case 0x0A: bytes += "\\n".utf8
+      case 0x0D: bytes += "\\r".utf8
+      case 0x09: bytes += "\\t".utf8
+      case 0..<0x20, 0x7F: bytes += ("\\u00" + hexadecimal([byte])).utf8
+      default: bytes.append(byte)
+      }
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import Formats
+import Foundation
+
+/// Reads tokenizer.json (Hugging Face's `tokenizers`) and the files around it.
+struct HuggingFaceTokenizerReader {
+  private static let largestFile = 256 << 20
+
+  let folder: URL
+  let name: String
+
+  init(_ folder: URL, name: String) {
+    self.folder = folder
+    self.name = name
+  }
+
+  func definition() throws(ModelError) -> TokenizerDefinition {
+    guard let document = try json("tokenizer.json") else {
+      let isSentencePiece = FileManager.default.fileExists(atPath: folder.appending(path: "tokenizer.model").path)
+      throw ModelError(
+        name, "tokenizer.json",
+        reason: isSentencePiece
+          ? "missing, and tokenizer.model is not read; convert it: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+          : "no such file in \(folder.path)")
+    }
+    var definition = try TokenizerJSONReader(document, subject: name).definition()
+    try readTokenizerConfig(into: &definition)
+    try readEndTokens(into: &definition)
+    if let template = try contents("chat_template.jinja") {
+      guard let text = String(validating: template, as: UTF8.self) else {
+        throw ModelError(name, "chat_template.jinja", reason: "not UTF-8")
+      }
+      definition.chatTemplates["default"] = text
+    }
+    return definition
+  }
+
+  private func contents(_ file: String) throws(ModelError) -> Data? {
+    let url = folder.appendingPathComponent(file)
+    guard FileManager.default.fileExists(atPath: url.path) else { return nil }
+    do {
+      return Data(try MappedFile.contents(of: url, limit: Self.largestFile))
+    } catch let error as ModelError {
+      throw ModelError(name, file, reason: error.reason)
+    } catch {
+      throw ModelError(name, file, reason: "cannot be read: \(error.localizedDescription)")
+    }
+  }
+
+  private func json(_ file: String) throws(ModelError) -> JSONTree? {
+    guard let data = try contents(file) else { return nil }
+    let result = data.withUnsafeBytes { bytes in
+      Result { () throws(JSONSyntaxError) in try JSONTree(bytes.assumingMemoryBound(to: UInt8.self)) }
+    }
+    do {
+      return try result.get()
+    } catch {
+      throw ModelError(name, file, reason: "no JSON at byte \(error.offset): \(error.reason)")
+    }
+  }
+
+  /// Chat templates, the beginning of sequence and whether it is added.
+  private func readTokenizerConfig(into definition: inout TokenizerDefinition) throws(ModelError) {
+    guard let config = try json("tokenizer_config.json") else { return }
+    if let template = config["chat_template"]?.string {
+      definition.chatTemplates["default"] = template
+    } else if let templates = config["chat_template"]?.array {
+      for entry in templates {
+        guard let key = entry["name"]?.string, let template = entry["template"]?.string else {
+          throw ModelError(name, "tokenizer_config.json", "chat_template", reason: "an entry without name or template")
+        }
+        definition.chatTemplates[key] = template
+      }
+    }
+    definition.bosToken = try tokenID("bos_token", config, in: definition)
+    if let end = try tokenID("eos_token", config, in: definition) {
+      definition.eosToken = end
+      definition.eosTokens = [end]
+    }
+    // The tokenizer classes of these names put their own post-processor in the place of tokenizer.json's.
+    let llamaClasses = ["LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast"]
+    if llamaClasses.contains(config["tokenizer_class"]?.string ?? ""), let adds = config["add_bos_token"]?.bool {
+      definition.prefixTokens = adds ? [definition.bosToken].compactMap(\.self) : []
+    }
+  }
+
+  /// Hugging Face writes a token as its text or as an object that has the text in `content`; null is none.
+  private func tokenID(
+    _ field: StaticString, _ config: JSONTree, in definition: TokenizerDefinition
+  ) throws(ModelError) -> Int32? {
+    guard let text = config[field]?.string ?? config[field]?["content"]?.string else { return nil }
+    guard let id = definition.textTable.id(of: Array(text.utf8)) else {
+      throw ModelError(name, "tokenizer_config.json", "\(field)", reason: "'\(text)' is not in tokenizer.json")
+    }
+    return id
+  }
+
+  /// generation_config.json says best what ends a generation, then config.json, then the tokenizer's own.
+  private func readEndTokens(into definition: inout TokenizerDefinition) throws(ModelError) {
+    let fromTokenizer = definition.eosTokens
+    for file in ["generation_config.json", "config.json"] {
+      guard let config = try json(file) else { continue }
+      if definition.bosToken == nil { definition.bosToken = try tokens(config["bos_token_id"], file, definition).first }
+      if definition.eosTokens == fromTokenizer {
+        let tokens = try tokens(config["eos_token_id"], file, definition)
+        definition.eosTokens = tokens + fromTokenizer.filter { !tokens.contains($0) }
+      }
+    }
+    if definition.bosToken == nil { definition.bosToken = definition.prefixTokens.first }
+  }
+
+  private func tokens(
+    _ value: JSONTree?, _ file: String, _ definition: TokenizerDefinition
+  ) throws(ModelError) -> [Int32] {
+    guard let value else { return [] }
+    var ids: [Int32] = []
+    for element in value.array ?? [value] {
+      guard let id = element.tokenID else {
+        throw ModelError(name, file, "bos_token_id or eos_token_id", reason: "no token id")
+      }
+      // Configurations name ids beyond the tokenizer's for tokens that are never produced.
+      if id < definition.texts.count { ids.append(id) }
+    }
+    return ids
+  }
+}

@@ -1,0 +1,268 @@
+import Formats
+
+/// What stands before and behind the model in tokenizer.json.
+extension TokenizerJSONReader {
+  // MARK: Normalizer
+
+  func normalizer() throws(ModelError) -> Normalizer {
+    var steps: [NormalizerStep] = []
+    if let tree = document["normalizer"] { try appendNormalizer(tree, "normalizer", &steps) }
+    try checkGrowth(of: steps, "normalizer")
+    return Normalizer(steps: steps)
+  }
+
+  /// Steps of a normalizer, a pre-tokenizer or a decoder, one behind the other; published ones have up to nine.
+  private static let mostSteps = 32
+  /// How many times as long a text may become. Published files have 3 (a space becomes U+2581), NFKC has up to 11.
+  private static let largestGrowth = 64
+  /// Bytes that may be put before a text; U+2581 has three.
+  private static let longestPrefix = 64
+  /// Tokens that may stand before a text; published files have one or two.
+  private static let mostPrefixTokens = 16
+
+  /// Refuses steps that would make very much text of little, whose memory the process could not have.
+  private func checkGrowth(of steps: [NormalizerStep], _ field: String) throws(ModelError) {
+    try checkCount(steps.count, field)
+    var prefix = 0
+    var growth = 1
+    // The forms are forms of one another, so two of them in a row make a text no longer than one.
+    var form = 1
+    for step in steps {
+      switch step {
+      case .nfc, .nfd: form = max(form, 3)
+      case .nfkc, .nfkd: form = max(form, 11)
+      case .prepend(let bytes): prefix += bytes.count
+      case .replace(let old, let new):
+        growth *= max(1, (new.count + old.count - 1) / old.count)
+      }
+      guard growth <= Self.largestGrowth, growth * form <= Self.largestGrowth else {
+        throw failure(field, "its steps can make a text more than \(Self.largestGrowth) times as long")
+      }
+    }
+    guard prefix * growth <= Self.longestPrefix else {
+      throw failure(field, "puts up to \(prefix * growth) bytes before a text, more than \(Self.longestPrefix)")
+    }
+  }
+
+  private func checkCount(_ count: Int, _ field: String) throws(ModelError) {
+    if count > Self.mostSteps { throw failure(field, "\(count) steps, more than \(Self.mostSteps)") }
+  }
+
+  private func appendNormalizer(
+    _ tree: JSONTree, _ field: String, _ steps: inout [NormalizerStep]
+  ) throws(ModelError) {
+    let type = tree["type"]?.string ?? ""
+    switch type {
+    case "Sequence":
+      for (index, child) in (tree["normalizers"]?.array ?? []).enumerated() {
+        try appendNormalizer(child, "\(field).normalizers[\(index)]", &steps)
+      }
+    case "NFC": steps.append(.nfc)
+    case "NFD": steps.append(.nfd)
+    case "NFKC": steps.append(.nfkc)
+    case "NFKD": steps.append(.nfkd)
+    case "Prepend":
+      guard let prefix = tree["prepend"]?.string else { throw failure("\(field).prepend", "missing") }
+      steps.append(.prepend(Array(prefix.utf8)))
+    case "Replace":
+      let (old, new) = try replacement(tree, field)
+      steps.append(.replace(old, with: new))
+    default: throw failure(field, "the normalizer '\(type)' is not supported")
+    }
+  }
+
+  /// The bytes to find and those to put there, of a Replace.
+  private func replacement(_ tree: JSONTree, _ field: String) throws(ModelError) -> (old: [UInt8], new: [UInt8]) {
+    guard let old = tree["pattern"]?["String"]?.string, !old.isEmpty, let new = tree["content"]?.string else {
+      throw failure("\(field).pattern", "only a String is supported")
+    }
+    return (Array(old.utf8), Array(new.utf8))
+  }
+
+  // MARK: Pre-tokenizer
+
+  func preTokenizer() throws(ModelError) -> (steps: [PreTokenizerStep], isByteLevel: Bool) {
+    var steps: [PreTokenizerStep] = []
+    var isByteLevel = false
+    if let tree = document["pre_tokenizer"] { try appendPreTokenizer(tree, "pre_tokenizer", &steps, &isByteLevel) }
+    try checkCount(steps.count, "pre_tokenizer")
+    return (steps, isByteLevel)
+  }
+
+  private func appendPreTokenizer(
+    _ tree: JSONTree, _ field: String, _ steps: inout [PreTokenizerStep], _ isByteLevel: inout Bool
+  ) throws(ModelError) {
+    let type = tree["type"]?.string ?? ""
+    // What comes after would see GPT-2's alphabet in the place of the text.
+    if isByteLevel { throw failure(field, "the pre-tokenizer '\(type)' behind ByteLevel is not supported") }
+    switch type {
+    case "Sequence":
+      for (index, child) in (tree["pretokenizers"]?.array ?? []).enumerated() {
+        try appendPreTokenizer(child, "\(field).pretokenizers[\(index)]", &steps, &isByteLevel)
+      }
+    case "Split":
+      guard let pattern = tree["pattern"]?["Regex"]?.string ?? literal(tree["pattern"]?["String"]) else {
+        throw failure("\(field).pattern", "neither Regex nor String")
+      }
+      let inverted = tree["invert"]?.bool ?? false
+      steps.append(.split(try regex(pattern, field), try behavior(tree, field), inverted: inverted))
+    case "Digits":
+      let pattern = tree["individual_digits"]?.bool ?? false ? #"\p{N}"# : #"\p{N}+"#
+      steps.append(.split(try regex(pattern, field), .isolated, inverted: false))
+    case "Punctuation":
+      let pattern = #"[\p{P}$+<=>^`|~]"#
+      let behavior = tree["behavior"] == nil ? .isolated : try behavior(tree, field)
+      steps.append(.split(try regex(pattern, field), behavior, inverted: false))
+    case "ByteLevel":
+      isByteLevel = true
+      if tree["add_prefix_space"]?.bool ?? true { steps.append(.spacePrefix) }
+      if tree["use_regex"]?.bool ?? true {
+        steps.append(.split(try regex(SplitPatterns.gpt2, field), .isolated, inverted: false))
+      }
+    case "Metaspace":
+      let (prefix, splits) = try metaspace(tree, field)
+      steps.append(.metaspace(prefix: prefix, splits: splits))
+    default: throw failure(field, "the pre-tokenizer '\(type)' is not supported")
+    }
+  }
+
+  private func literal(_ tree: JSONTree?) -> String? { tree?.string.map(RegexTranslation.literal) }
+
+  private func regex(_ pattern: String, _ field: String) throws(ModelError) -> SplitRegex {
+    do {
+      return try SplitRegex(pattern)
+    } catch {
+      throw failure("\(field).pattern", error.reason)
+    }
+  }
+
+  private func behavior(_ tree: JSONTree, _ field: String) throws(ModelError) -> SplitBehavior {
+    let text = tree["behavior"]?.string ?? ""
+    guard let behavior = SplitBehavior(rawValue: text) else {
+      throw failure("\(field).behavior", "'\(text)' is not supported")
+    }
+    return behavior
+  }
+
+  /// Metaspace's options, in the older spelling (`add_prefix_space`) too.
+  private func metaspace(
+    _ tree: JSONTree, _ field: String
+  ) throws(ModelError) -> (prefix: MetaspacePrefix, splits: Bool) {
+    let replacement = tree["replacement"]?.string ?? "\u{2581}"
+    guard replacement.utf8.elementsEqual(metaspaceBytes) else {
+      throw failure("\(field).replacement", "'\(replacement)' is not supported")
+    }
+    let splits = tree["split"]?.bool ?? true
+    guard let scheme = tree["prepend_scheme"]?.string else {
+      return (tree["add_prefix_space"]?.bool ?? true ? .always : .never, splits)
+    }
+    guard let prefix = MetaspacePrefix(rawValue: scheme) else {
+      throw failure("\(field).prepend_scheme", "'\(scheme)' is not supported")
+    }
+    return (prefix, splits)
+  }
+
+  // MARK: Post-processor
+
+  /// The tokens that stand before a text.
+  func prefixTokens() throws(ModelError) -> [Int32] {
+    guard let tree = document["post_processor"] else { return [] }
+    let tokens = try prefixTokens(tree, "post_processor")
+    guard tokens.count <= Self.mostPrefixTokens else {
+      throw failure("post_processor", "\(tokens.count) tokens before a text, more than \(Self.mostPrefixTokens)")
+    }
+    return tokens
+  }
+
+  private func prefixTokens(_ tree: JSONTree, _ field: String) throws(ModelError) -> [Int32] {
+    let type = tree["type"]?.string ?? ""
+    switch type {
+    case "ByteLevel": return []
+    case "Sequence":
+      var tokens: [Int32] = []
+      for (index, child) in (tree["processors"]?.array ?? []).enumerated() {
+        // A later processor works on what an earlier one made.
+        tokens = try prefixTokens(child, "\(field).processors[\(index)]") + tokens
+      }
+      return tokens
+    case "TemplateProcessing": return try templateTokens(tree, field)
+    default: throw failure(field, "the post-processor '\(type)' is not supported")
+    }
+  }
+
+  private func templateTokens(_ tree: JSONTree, _ field: String) throws(ModelError) -> [Int32] {
+    var tokens: [Int32] = []
+    var sawText = false
+    for item in tree["single"]?.array ?? [] {
+      if item["Sequence"] != nil {
+        if sawText { throw failure("\(field).single", "the text twice is not supported") }
+        sawText = true
+        continue
+      }
+      guard let name = item["SpecialToken"]?["id"]?.string else {
+        throw failure("\(field).single", "neither Sequence nor SpecialToken")
+      }
+      if sawText { throw failure("\(field).single", "a token behind the text ('\(name)') is not supported") }
+      guard let special = tree["special_tokens"].flatMap({ member(name, of: $0) }), let ids = special["ids"]?.array
+      else { throw failure("\(field).special_tokens", "'\(name)' is missing") }
+      for id in ids {
+        guard let id = id.tokenID else { throw failure("\(field).special_tokens", "'\(name)' has no token id") }
+        tokens.append(id)
+      }
+    }
+    if !sawText { throw failure("\(field).single", "no Sequence") }
+    return tokens
+  }
+
+  // MARK: Decoder
+
+  /// How tokens become text, and how many spaces a text's beginning loses.
+  func decoder(
+    isByteLevel: Bool
+  ) throws(ModelError) -> (decoding: TokenizerDefinition.TokenDecoding, spacesDropped: Int) {
+    guard let tree = document["decoder"] else { throw failure("decoder", "missing") }
+    if isByteLevel || tree["type"]?.string == "ByteLevel" {
+      let type = tree["type"]?.string ?? ""
+      let children = type == "Sequence" ? tree["decoders"]?.array ?? [] : [tree]
+      guard isByteLevel, children.count == 1, children[0]["type"]?.string == "ByteLevel" else {
+        throw failure("decoder", "'\(type)' does not fit the pre-tokenizer")
+      }
+      return (.byteLevel, 0)
+    }
+    var state = TextDecoder()
+    try appendDecoder(tree, "decoder", &state)
+    try checkGrowth(of: state.replacements.map { .replace($0.old, with: $0.new) }, "decoder")
+    return (.text(replacements: state.replacements, byteTokens: state.byteTokens), state.spacesDropped)
+  }
+
+  private struct TextDecoder {
+    var replacements: [(old: [UInt8], new: [UInt8])] = []
+    var byteTokens = false
+    var isFused = false
+    var spacesDropped = 0
+  }
+
+  private func appendDecoder(_ tree: JSONTree, _ field: String, _ state: inout TextDecoder) throws(ModelError) {
+    let type = tree["type"]?.string ?? ""
+    if state.isFused && type != "Strip" { throw failure(field, "the decoder '\(type)' behind Fuse is not supported") }
+    switch type {
+    case "Sequence":
+      for (index, child) in (tree["decoders"]?.array ?? []).enumerated() {
+        try appendDecoder(child, "\(field).decoders[\(index)]", &state)
+      }
+    case "Replace": state.replacements.append(try replacement(tree, field))
+    case "ByteFallback": state.byteTokens = true
+    case "Fuse": state.isFused = true
+    case "Metaspace":
+      let (prefix, _) = try metaspace(tree, field)
+      state.replacements.append((metaspaceBytes, [UInt8(ascii: " ")]))
+      if prefix != .never { state.spacesDropped = 1 }
+    case "Strip":
+      guard state.isFused, tree["content"]?.string == " ", case .number(let start)? = tree["start"],
+        case .number(0)? = tree["stop"], (0...16).contains(start), let count = Int(exactly: start)
+      else { throw failure(field, "only a Strip of spaces at the start, behind Fuse, is supported") }
+      state.spacesDropped = count
+    default: throw failure(field, "the decoder '\(type)' is not supported")
+    }
+  }
+}

@@ -1,0 +1,185 @@
+import Formats
+
+/// Reads tokenizer.json: vocabulary, merges and added tokens. The pipeline around them is in
+/// `TokenizerJSONReader+Pipeline.swift`.
+struct TokenizerJSONReader {
+  let document: JSONTree
+  /// The model's name, for errors.
+  let subject: String
+
+  init(_ document: JSONTree, subject: String) {
+    self.document = document
+    self.subject = subject
+  }
+
+  func failure(_ field: String, _ reason: String) -> ModelError {
+    ModelError(subject, "tokenizer.json", field, reason: reason)
+  }
+
+  func definition() throws(ModelError) -> TokenizerDefinition {
+    guard let model = document["model"] else { throw failure("model", "missing") }
+    // Files older than the field leave the type out.
+    if let type = model["type"]?.string, type != "BPE" { throw failure("model.type", "'\(type)' is not supported") }
+    for option in ["continuing_subword_prefix", "end_of_word_suffix"] {
+      if let text = member(option, of: model)?.string, !text.isEmpty {
+        throw failure("model.\(option)", "'\(text)' is not supported")
+      }
+    }
+    if case .number(let dropout)? = model["dropout"], dropout != 0 {
+      throw failure("model.dropout", "\(dropout) is not supported")
+    }
+
+    let pipeline = try preTokenizer()
+    let (decoding, spacesDropped) = try decoder(isByteLevel: pipeline.isByteLevel)
+    var texts = try vocabulary(model)
+    let ordinaryCount = texts.count
+    let added = try addedTokens(&texts)
+    var isSpecial = [Bool](repeating: false, count: texts.count)
+    for token in added where token.isSpecial { isSpecial[Int(token.id)] = true }
+    let textTable = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true }
+    let merges = try merges(model, textTable, isSpecial)
+    let bytePairs = try bytePairModel(
+      model, texts: Array(texts[..<ordinaryCount]), textTable, merges, isSpecial, isByteLevel: pipeline.isByteLevel)
+
+    var definition = TokenizerDefinition(
+      texts: texts, textTable: textTable, addedTokens: added, normalizer: try normalizer(),
+      preTokenizer: PreTokenizer(steps: pipeline.steps), model: bytePairs, decoding: decoding)
+    definition.spacesDroppedAtStart = spacesDropped
+    definition.prefixTokens = try prefixTokens()
+    for id in definition.prefixTokens where Int(id) >= texts.count || texts[Int(id)] == nil {
+      throw failure("post_processor", "token \(id) is not in the vocabulary")
+    }
+    return definition
+  }
+
+  /// `JSONTree`'s subscript for names that are no literals.
+  func member(_ name: String, of tree: JSONTree) -> JSONTree? {
+    tree.members?.last { $0.key.utf8.elementsEqual(name.utf8) }?.value
+  }
+
+  private func vocabulary(_ model: JSONTree) throws(ModelError) -> [String?] {
+    guard let members = model["vocab"]?.members else { throw failure("model.vocab", "missing") }
+    var texts: [String?] = Array(repeating: nil, count: members.count)
+    for member in members {
+      guard let id = member.value.tokenID else { throw failure("model.vocab", "'\(member.key)' has no token id") }
+      try place(member.key, id, "model.vocab", &texts)
+    }
+    return texts
+  }
+
+  private func place(_ text: String, _ id: Int32, _ field: String, _ texts: inout [String?]) throws(ModelError) {
+    let index = Int(id)
+    guard index < TokenizerDefinition.largestVocabulary else {
+      throw failure(field, "'\(text)' has id \(id), beyond \(TokenizerDefinition.largestVocabulary)")
+    }
+    if index >= texts.count { texts.append(contentsOf: repeatElement(nil, count: index + 1 - texts.count)) }
+    if let other = texts[index], !other.utf8.elementsEqual(text.utf8) {
+      throw failure(field, "'\(other)' and '\(text)' have the same id \(id)")
+    }
+    texts[index] = text
+  }
+
+  private func addedTokens(_ texts: inout [String?]) throws(ModelError) -> [AddedToken] {
+    let vocabulary = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true }
+    var tokens: [AddedToken] = []
+    var byteCount = 0
+    for entry in document["added_tokens"]?.array ?? [] {
+      guard let content = entry["content"]?.string, let id = entry["id"]?.tokenID else {
+        throw failure("added_tokens", "an entry without id or content")
+      }
+      if content.utf8.count > AddedTokenMatcher.maximumLength {
+        throw failure("added_tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
+      }
+      byteCount += content.utf8.count
+      if byteCount > AddedTokenMatcher.mostBytes {
+        throw failure("added_tokens", "have more than \(AddedTokenMatcher.mostBytes) bytes together")
+      }
+      if let other = vocabulary.id(of: Array(content.utf8)), other != id {
+        throw failure("added_tokens", "'\(content)' has id \(id), in the vocabulary \(other)")
+      }
+      try place(content, id, "added_tokens", &texts)
+      let isSpecial = entry["special"]?.bool ?? false
+      tokens.append(
+        AddedToken(
+          id: id, content: content, isSpecial: isSpecial, isNormalized: entry["normalized"]?.bool ?? !isSpecial,
+          stripsLeft: entry["lstrip"]?.bool ?? false, stripsRight: entry["rstrip"]?.bool ?? false,
+          isSingleWord: entry["single_word"]?.bool ?? false))
+    }
+    return tokens
+  }
+
+  /// Merges as "a b" or as ["a", "b"].
+  private func merges(
+    _ model: JSONTree, _ texts: ByteStringTable, _ isSpecial: [Bool]
+  ) throws(ModelError) -> MergeList {
+    guard let entries = model["merges"]?.array else { throw failure("model.merges", "missing") }
+    var merges = MergeList(texts: texts, capacity: entries.count) { isSpecial[Int($0)] }
+    for (rank, entry) in entries.enumerated() {
+      let missing: String?
+      if let pair = entry.array, pair.count == 2, let left = pair[0].string, let right = pair[1].string {
+        missing = merges.append(left: left[...], right: right[...], rank: rank)
+      } else if let line = entry.string, let space = line.utf8.firstIndex(of: UInt8(ascii: " ")),
+        line.utf8.lastIndex(of: UInt8(ascii: " ")) == space
+      {
+        missing = merges.append(left: line[..<space], right: line[line.utf8.index(after: space)...], rank: rank)
+      } else {
+        throw failure("model.merges[\(rank)]", "neither \"a b\" nor [\"a\", \"b\"]")
+      }
+      if let missing { throw failure("model.merges[\(rank)]", "'\(missing)' is not in the vocabulary") }
+    }
+    return merges
+  }
+
+  private func bytePairModel(
+    _ model: JSONTree, texts: [String?], _ textTable: ByteStringTable, _ merges: MergeList, _ isSpecial: [Bool],
+    isByteLevel: Bool
+  ) throws(ModelError) -> BytePairModel {
+    let takesWholePieces = model["ignore_merges"]?.bool ?? false
+    let byteFallback = model["byte_fallback"]?.bool ?? false
+    var unknown: Int32?
+    if let text = model["unk_token"]?.string {
+      unknown = textTable.id(of: Array(text.utf8))
+      if unknown == nil { throw failure("model.unk_token", "'\(text)' is not in the vocabulary") }
+    }
+    if isByteLevel {
+      if byteFallback { throw failure("model.byte_fallback", "not supported together with ByteLevel") }
+      return BytePairModel(
+        byteLevel: texts, textTable, merges, takesWholePieces: takesWholePieces, missingByte: unknown ?? -1
+      ) { isSpecial[$0] }
+    }
+    let byteTokens = (UInt8.min...UInt8.max).map { textTable.id(of: sentencePieceText(of: $0)) ?? -1 }
+    if byteFallback, let byte = byteTokens.firstIndex(of: -1) {
+      let text = String(decoding: sentencePieceText(of: UInt8(byte)), as: UTF8.self)
+      throw failure("model.byte_fallback", "'\(text)' is not in the vocabulary")
+    }
+    let pieces = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { id in
+      !isSpecial[id] && !(byteFallback && texts[id].flatMap(sentencePieceByte) != nil)
+    }
+    let fallback = BytePairModel.ScalarFallback(
+      byteTokens: byteFallback ? byteTokens : [], unknown: unknown, fusesUnknown: model["fuse_unk"]?.bool ?? false)
+    return BytePairModel(
+      alphabet: .scalars(fallback), rule: .pairs(merges.table), pieces: pieces, takesWholePieces: takesWholePieces,
+      cutsAtMetaspace: !takesWholePieces && !merges.crossesMetaspace && pieces.id(of: metaspaceBytes) != nil)
+  }
+}
+
+/// "<0x0A>"
+func sentencePieceText(of byte: UInt8) -> [UInt8] {
+  Array("<0x\(hexadecimal([byte]).uppercased())>".utf8)
+}
+
+extension BytePairModel {
+  /// Byte-level BPE, whose vocabulary is in GPT-2's alphabet.
+  /// - Parameter missingByte: stands for bytes that the vocabulary lacks; −1 leaves them out.
+  init(
+    byteLevel texts: [String?], _ textTable: ByteStringTable, _ merges: MergeList, takesWholePieces: Bool,
+    missingByte: Int32, isSpecial: (Int) -> Bool
+  ) {
+    let bytes = ByteLevelAlphabet.scalars.map { textTable.id(of: Array(String($0).utf8)) ?? missingByte }
+    let wholePieces = takesWholePieces ? texts.map { $0.flatMap(ByteLevelAlphabet.bytes(of:)) } : []
+    self.init(
+      alphabet: .bytes(bytes), rule: .pairs(merges.table),
+      pieces: ByteStringTable(wholePieces) { !isSpecial($0) }, takesWholePieces: takesWholePieces,
+      cutsAtMetaspace: false)
+  }
+}

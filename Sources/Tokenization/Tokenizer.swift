@@ -1,0 +1,210 @@
+public import Formats
+import Synchronization
+
+/// Text to token ids and back: byte-level BPE (Llama 3, Qwen, SmolLM) and SentencePiece's BPE (Llama 2, Mistral).
+///
+/// Ids equal those of Hugging Face's `tokenizers` for the same tokenizer.json. Any number of threads may use one.
+public final class Tokenizer: Sendable {
+  /// One more than the largest id.
+  public let vocabularySize: Int
+  public let bosToken: Int32?
+  /// What templates call `eos_token`: the tokenizer's own end of sequence.
+  public let eosToken: Int32?
+  /// The ids that end a generation.
+  public let eosTokens: [Int32]
+  /// Whether the model expects a beginning-of-sequence token before a text.
+  public let addsBOS: Bool
+  /// Jinja templates by name; a model's only one is "default".
+  public let chatTemplates: [String: String]
+  /// Special tokens by their text.
+  public let specialTokens: [String: Int32]
+
+  private let texts: ByteStringTable
+  private let decoded: ByteStringTable
+  private let kinds: [TokenKind]
+  private let prefixTokens: [Int32]
+  private let rawMatcher: AddedTokenMatcher
+  private let normalizedMatcher: AddedTokenMatcher
+  private let normalizer: Normalizer
+  private let preTokenizer: PreTokenizer
+  private let model: BytePairModel
+  /// The bytes of the longest token.
+  public let longestTokenBytes: Int
+  /// SentencePiece's space before a text's first word.
+  let spacesDroppedAtStart: Int
+  private let scratchPool = Mutex<[EncodingScratch]>([])
+  private static let pooledScratches = 8
+
+  enum TokenKind: UInt8, Sendable {
+    case absent, ordinary, special
+  }
+
+  /// - Parameter name: what errors call the model.
+  /// - Throws: `ModelError` naming the file and the field that is wrong or not supported.
+  public convenience init(_ source: TokenizerSource, name: String) throws {
+    switch source {
+    case .huggingFace(let folder): self.init(try HuggingFaceTokenizerReader(folder, name: name).definition())
+    case .gguf(let vocabulary): self.init(try TokenizerDefinition(vocabulary, name: name))
+    }
+  }
+
+  init(_ definition: TokenizerDefinition) {
+    vocabularySize = definition.texts.count
+    bosToken = definition.bosToken
+    eosTokens = definition.eosTokens
+    eosToken = definition.eosToken ?? definition.eosTokens.first
+    prefixTokens = definition.prefixTokens
+    addsBOS = !definition.prefixTokens.isEmpty
+    chatTemplates = definition.chatTemplates
+    texts = definition.textTable
+    let decodedBytes = definition.decodedBytes()
+    decoded = ByteStringTable(decodedBytes) { _ in false }
+    longestTokenBytes = decodedBytes.lazy.compactMap { $0?.count }.max() ?? 0
+    var kinds = definition.texts.map { $0 == nil ? TokenKind.absent : .ordinary }
+    var specialTokens: [String: Int32] = [:]
+    for token in definition.addedTokens where token.isSpecial {
+      kinds[Int(token.id)] = .special
+      specialTokens[token.content] = token.id
+    }
+    self.kinds = kinds
+    self.specialTokens = specialTokens
+    let normalizer = definition.normalizer
+    rawMatcher = AddedTokenMatcher(definition.addedTokens.filter { !$0.isNormalized }) { Array($0.content.utf8) }
+    normalizedMatcher = AddedTokenMatcher(definition.addedTokens.filter(\.isNormalized)) {
+      normalizer.normalize(Array($0.content.utf8))
+    }
+    self.normalizer = normalizer
+    preTokenizer = definition.preTokenizer
+    model = definition.model
+    spacesDroppedAtStart = definition.spacesDroppedAtStart
+  }
+
+  /// The default chat template's Jinja source.
+  public var chatTemplate: String? { chatTemplates["default"] }
+
+  // MARK: Encoding
+
+  /// The ids of a text.
+  /// - Parameters:
+  ///   - parsingSpecialTokens: special tokens written out in the text ("<|im_start|>") are those tokens, else
+  ///     text like any other.
+  ///   - data: UTF-8 byte ranges of the text, ascending and apart from each other, in which they are text all the same;
+  ///     so is one that reaches into such a range. The ids of all else do not change by it.
+  ///   - addingBOS: `nil`: as the model expects.
+  ///   - limit: with so many ids or more, the rest of the text is left out.
+  ///   - isCancelled: asked often; once it is true, the rest of the text is left out.
+  public func encode(
+    _ text: String, parsingSpecialTokens: Bool, except data: [Range<Int>] = [], addingBOS: Bool? = nil,
+    limit: Int = .max, isCancelled: (() -> Bool)? = nil
+  ) -> [Int32] {
+    var ids: [Int32] = []
+    if addingBOS ?? addsBOS { ids = prefixTokens.isEmpty ? [bosToken].compactMap(\.self) : prefixTokens }
+    let scratch = scratchPool.withLock { $0.popLast() } ?? EncodingScratch()
+    var sink = IDSink(model: model, scratch: scratch, limit: limit, isCancelled: isCancelled, ids: ids)
+    let data = parsingSpecialTokens ? data : []
+    // Of the ranges only those that the segment at hand reaches.
+    var left = normalizedMatcher.hasSpecial ? data[...] : []
+    var text = text
+    text.withUTF8 { text in
+      rawMatcher.split(text, includingSpecial: parsingSpecialTokens, except: data) { range, token in
+        if let token {
+          sink.ids.append(token)
+        } else {
+          while let first = left.first, first.upperBound <= range.lowerBound { left = left.dropFirst() }
+          let own = left.prefix { $0.lowerBound < range.upperBound }.map {
+            max($0.lowerBound - range.lowerBound, 0)..<min($0.upperBound, range.upperBound) - range.lowerBound
+          }
+          let segment = UnsafeBufferPointer(rebasing: text[range])
+          encodeSegment(segment, startsText: range.lowerBound == 0, parsingSpecialTokens, except: own, &sink)
+        }
+      }
+    }
+    if !scratch.isLarge {
+      scratchPool.withLock { if $0.count < Self.pooledScratches { $0.append(scratch) } }
+    }
+    return sink.ids
+  }
+
+  private func encodeSegment(
+    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, except data: [Range<Int>],
+    _ sink: inout IDSink
+  ) {
+    if !data.isEmpty {
+      var places = data.flatMap { [$0.lowerBound, $0.upperBound] }
+      let normalized = normalizer.normalize(segment, moving: &places)
+      let moved = data.indices.map { places[2 * $0]..<places[2 * $0 + 1] }.filter { !$0.isEmpty }
+      normalized.withUnsafeBufferPointer {
+        encodeNormalized($0, startsText: startsText, parsingSpecialTokens, except: moved, &sink)
+      }
+    } else if let normalized = normalizer.normalize(segment) {
+      normalized.withUnsafeBufferPointer { encodeNormalized($0, startsText: startsText, parsingSpecialTokens, &sink) }
+    } else {
+      encodeNormalized(segment, startsText: startsText, parsingSpecialTokens, &sink)
+    }
+  }
+
+  private func encodeNormalized(
+    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool,
+    except data: [Range<Int>] = [], _ sink: inout IDSink
+  ) {
+    let workspace = sink.scratch.workspace
+    if normalizedMatcher.isEmpty {
+      return preTokenizer.split(segment, startsText: startsText, using: workspace, into: &sink)
+    }
+    normalizedMatcher.split(segment, includingSpecial: parsingSpecialTokens, except: data) { range, token in
+      if let token {
+        sink.ids.append(token)
+      } else {
+        let text = UnsafeBufferPointer(rebasing: segment[range])
+        let startsText = startsText && range.lowerBound == 0
+        preTokenizer.split(text, startsText: startsText, using: workspace, into: &sink)
+      }
+    }
+  }
+
+  // MARK: Single tokens
+
+  /// The exact bytes that a token stands for in a text, often no whole character; a special token's are its
+  /// name's. `nil` for an id that the vocabulary does not have.
+  public func tokenBytes(_ id: Int32) -> [UInt8]? { bytes(of: id).map(Array.init) }
+
+  func bytes(of id: Int32) -> ArraySlice<UInt8>? {
+    guard kinds.indices.contains(Int(id)), kinds[Int(id)] != .absent else { return nil }
+    return decoded[id]
+  }
+
+  /// Whether a token is none of what a user writes: `decode` can skip it.
+  public func isSpecial(_ id: Int32) -> Bool { kinds.indices.contains(Int(id)) && kinds[Int(id)] == .special }
+
+  /// The id of a token as the vocabulary writes it: "<|im_end|>", "Ġthe", "▁the".
+  public func id(of tokenText: String) -> Int32? { texts.id(of: Array(tokenText.utf8)) }
+
+  /// A token as the vocabulary writes it.
+  public func tokenText(_ id: Int32) -> String? {
+    guard kinds.indices.contains(Int(id)), kinds[Int(id)] != .absent else { return nil }
+    return String(decoding: texts[id], as: UTF8.self)
+  }
+
+  // MARK: Decoding
+
+  /// The text of ids. Bytes that are no UTF-8 become U+FFFD; ids that the vocabulary does not have are passed over.
+  public func decode(_ ids: some Sequence<Int32>, skippingSpecialTokens: Bool) -> String {
+    var decoder = StreamDecoder(self, skippingSpecialTokens: skippingSpecialTokens)
+    for id in ids { decoder.append(id) }
+    return decoder.takeComplete() + decoder.finish()
+  }
+}
+
+/// Encodes pieces as they come.
+private struct IDSink: PieceSink {
+  let model: BytePairModel
+  let scratch: EncodingScratch
+  let limit: Int
+  let isCancelled: (() -> Bool)?
+  var ids: [Int32]
+
+  mutating func take(_ piece: UnsafeBufferPointer<UInt8>) {
+    guard ids.count < limit, isCancelled?() != true else { return }
+    model.encode(piece, scratch, into: &ids)
+  }
+}

@@ -1,0 +1,144 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Formats
+
+/// What a GGUF file says is honoured or refused by name; and models in several parts.
+@Suite struct GGUFMetadataTests {
+  private let folder: TemporaryFolder
+  private let model: TinyModel
+
+  init() throws {
+    folder = try TemporaryFolder()
+    model = try TinyModel(TinyShape(layers: 1))
+  }
+
+  private func source(_ file: TinyGGUF) throws -> GGUFSource { try GGUFSource(try folder.write("m.gguf", file.bytes)) }
+
+  private func changed(_ key: String, _ value: TinyGGUF.Value?) -> TinyGGUF {
+    var file = TinyGGUF(model)
+    file.set(key, value)
+    return file
+  }
+
+  @Test func readsWhatTheModelHolds() throws {
+    defer { folder.remove() }
+    let source = try source(TinyGGUF(model))
+    #expect(source.config == (try model.source().config.withoutBOS))
+    for (name, tensor) in model.tensors { #expect(try source.floats(name) == tensor.values, "\(name)") }
+  }
+
+  @Test(
+    arguments: [
+      ("llama.attn_logit_softcapping", .float(30)), ("llama.logit_scale", .float(0.5)),
+      ("llama.expert_count", .integer(8)),
+      ("llama.attention.scale", .float(0.5)), ("llama.attention.causal", .bool(false)),
+      ("llama.attention.max_alibi_bias", .float(8)), ("llama.attention.clamp_kqv", .float(4)),
+      ("llama.rope.scaling.attn_factor", .float(1.2)), ("llama.rope.scaling.type", .string("yarn")),
+      ("llama.rope.dimension_count", .integer(8)), ("llama.attention.value_length", .integer(8)),
+      ("llama.attention.temperature_scale", .float(0.1)), ("llama.pooling_type", .integer(1)),
+      ("llama.tensor_data_layout", .string("another")), ("llama.vocab_size", .integer(301)),
+      ("llama.from_the_future", .string("x")), ("llama.interleave_moe_layer_step", .integer(2)),
+      ("tokenizer.ggml.add_eos_token", .bool(true)), ("tokenizer.ggml.from_the_future", .integer(1)),
+    ] as [(String, TinyGGUF.Value)])
+  func refusesByName(key: String, value: TinyGGUF.Value) throws {
+    defer { folder.remove() }
+    let message = modelError { _ = try source(changed(key, value)) }
+    #expect(message.hasPrefix("m.gguf: \(key): "), "\(message)")
+  }
+
+  @Test(
+    arguments: [
+      ("llama.attn_logit_softcapping", .float(0)), ("llama.logit_scale", .float(1)),
+      ("llama.expert_count", .integer(0)),
+      ("llama.attention.scale", .float(0.25)), ("llama.attention.causal", .bool(true)),
+      ("llama.vocab_size", .integer(300)),
+      ("llama.rope.scaling.type", .string("none")), ("llama.rope.dimension_count", .integer(16)),
+      ("llama.tensor_data_layout", .string("Meta AI original pth")), ("llama.from_the_future", .bool(false)),
+      ("llama.attention.sliding_window", .integer(512)), ("general.name", .string("x")),
+      ("tokenizer.ggml.add_eos_token", .bool(false)), ("tokenizer.ggml.fim_pre_token_id", .integer(3)),
+    ] as [(String, TinyGGUF.Value)])
+  func acceptsWhatChangesNothing(key: String, value: TinyGGUF.Value) throws {
+    defer { folder.remove() }
+    #expect(try source(changed(key, value)).config == source(TinyGGUF(model)).config)
+  }
+
+  @Test(arguments: ["model", "tokens", "token_type", "pre", "merges"])
+  func whatTheTokenizerNeedsMustBeThere(key: String) throws {
+    defer { folder.remove() }
+    let message = modelError { _ = try source(changed("tokenizer.ggml.\(key)", nil)) }
+    #expect(message.hasPrefix("m.gguf: tokenizer.ggml.\(key): missing"), "\(message)")
+  }
+
+  @Test func aSlidingWindowLimitsTheContext() throws {
+    defer { folder.remove() }
+    let config = try source(changed("llama.attention.sliding_window", .integer(64))).config
+    #expect(config.contextLength == 64 && config.slidingWindow == 64)
+  }
+
+  @Test func refusesTensorsByName() throws {
+    defer { folder.remove() }
+    for name in ["blk.0.attn_q_norm.weight", "blk.0.attn_q.scale", "rope_factors_long.weight", "output_norm.bias"] {
+      var file = TinyGGUF(model)
+      file.tensors.append((name, [8], [Float](repeating: 1, count: 8)))
+      #expect(modelError { _ = try source(file) }.hasPrefix("m.gguf: \(name): "))
+    }
+  }
+
+  @Test func anAdapterIsNamedAsOne() throws {
+    defer { folder.remove() }
+    for (key, value) in [("general.type", "adapter"), ("adapter.type", "lora")] {
+      #expect(modelError { _ = try source(changed(key, .string(value))) }.contains("is a LoRA adapter in GGUF"))
+    }
+  }
+
+  // MARK: parts
+
+  private func write(_ parts: [TinyGGUF], stem: String = "m") throws -> [URL] {
+    try parts.enumerated().map { number, part in
+      try folder.write("\(stem)-0000\(number + 1)-of-0000\(parts.count).gguf", part.bytes)
+    }
+  }
+
+  @Test func partsAreReadAsOne() throws {
+    defer { folder.remove() }
+    let whole = try source(TinyGGUF(model))
+    let parts = try write(TinyGGUF(model).parts(3))
+    for url in parts {
+      let source = try #require(try openCheckpoint(at: url) as? GGUFSource)
+      #expect(source.config == whole.config)
+      #expect(source.files.map(\.lastPathComponent) == parts.map(\.lastPathComponent))
+      for name in model.tensors.keys { #expect(try source.floats(name) == whole.floats(name), "\(name)") }
+      #expect(modelStem(of: url) == "m")
+    }
+    #expect(modelStem(of: URL(filePath: "/x/a-1-of-2.gguf")) == "a-1-of-2")
+  }
+
+  @Test func partsThatDoNotBelongTogetherAreNamed() throws {
+    defer { folder.remove() }
+    let parts = TinyGGUF(model).parts(3)
+    let urls = try write(parts)
+    _ = try folder.write(urls[1].lastPathComponent, parts[2].bytes)
+    #expect(modelError { _ = try GGUFSource(urls[0]) }.hasPrefix("m-00002-of-00003.gguf: split.no: "))
+    try FileManager.default.removeItem(at: urls[1])
+    #expect(modelError { _ = try GGUFSource(urls[0]) }.contains("m-00002-of-00003.gguf"))
+    let renamed = try folder.write("renamed.gguf", parts[0].bytes)
+    #expect(modelError { _ = try GGUFSource(renamed) }.contains("must end in -00001-of-00003.gguf"))
+    var double = parts
+    double[2].tensors += double[1].tensors.prefix(1)
+    let last = try write(double, stem: "double")[2]
+    #expect(modelError { _ = try GGUFSource(last) }.contains("is in another part too"))
+    var fewer = parts
+    fewer[2].tensors.removeLast()
+    #expect(modelError { _ = try GGUFSource(try write(fewer, stem: "fewer")[0]) }.contains("split.tensors.count"))
+  }
+}
+
+extension ModelConfig {
+  fileprivate var withoutBOS: ModelConfig {
+    var config = self
+    config.bosToken = nil
+    return config
+  }
+}
