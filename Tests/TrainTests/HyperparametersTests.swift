@@ -178,7 +178,7 @@ import Testing
     #expect((0..<9).map { plain.example(at: $0) } == [0, 1, 2, 3, 4, 5, 6, 0, 1])
   }
 
-  /// However it is made in pieces, an order is that of the draws, ties by index.
+  /// However it is made in chunks, an order is that of the draws, ties by index.
   @Test(arguments: [1, 2, 63, 64, 65, 1000, 40_000])
   func anOrderIsThatOfItsDraws(count: Int) {
     let keys = [0, 1].map { CounterKey(11, EpochOrder.Stream.shuffle.rawValue, 2, $0) }
@@ -186,10 +186,9 @@ import Testing
     let sorted = (0..<count).sorted { (draws[$0], $0) < (draws[$1], $1) }
     #expect(EpochOrder.permutation(count: count, seed: 11, stream: .shuffle, epoch: 2) == sorted)
     let order = EpochOrder(count: count, seed: 11, shuffle: true)
-    let slices = order.slices(epoch: 2)
-    slices.forEach { $0() }
+    let turns = order.countingTurns(epoch: 2)
     #expect((0..<count).map { order.example(at: 2 * count + $0) } == sorted)
-    #expect(order.slices(epoch: 2).isEmpty, "it is known now")
-    #expect(slices.count >= 3 * (count / EpochOrder.pieceSize))
+    #expect(order.countingTurns(epoch: 2) == 0, "it is known now")
+    #expect(turns >= 3 * (count / EpochOrder.chunkSize))
   }
 }

@@ -21,7 +21,7 @@ import Testing
       activationMemory: activationMemory)
     trainer.stir()
     trainer.runToGradient()
-    return (trainer.current.loss, trainer.gradientValues)
+    return (trainer.account.loss, trainer.gradientValues)
   }
 
   @Test(arguments: [0.0, 0.3])
@@ -34,7 +34,7 @@ import Testing
         "lora_dropout": drop,
       ])
       #expect(abs(other.loss - one.loss) < 1e-12 * one.loss)
-      // Every sum is one chain over the tokens in their order, wherever slabs end.
+      // Every sum is one chain over the tokens in their order, wherever microbatches end.
       #expect(other.gradient.map(\.bitPattern) == one.gradient.map(\.bitPattern))
     }
     // Dropout does something.
@@ -120,6 +120,6 @@ import Testing
         count += 1
       }
     }
-    #expect(abs(total / Double(count) - again.current.loss) < 1e-5)
+    #expect(abs(total / Double(count) - again.account.loss) < 1e-5)
   }
 }

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Train
 
-/// Steps of millions of rows: planned, counted and packed in pieces of bounded work and memory.
+/// Steps of millions of rows: counted and packed in turns of bounded work and memory.
 @Suite struct LargeStepTests {
   private static let small = TinyShape(
     hidden: 24, intermediate: 32, heads: 3, keyValueHeads: 1, headSize: 8, vocabulary: 40)
@@ -26,20 +26,28 @@ import Testing
           "batch_size": 4096, "gradient_accumulation_steps": 4096, "max_steps": 1, "lora_r": 1,
           "packing": .bool(packing),
         ], method: method), folder: try temporaryFolder())
+    // Turns from one microbatch to the next.
     let limit = 40 * setting.base.config.layerCount + 100
-    var tokens = 0
-    // Some thousand slices are a few slabs; all of the step would be millions.
-    for _ in 0..<3000 {
-      #expect(trainer.advance().isEmpty)
-      #expect(trainer.plan.count < limit && trainer.slices.count < limit)
-      #expect(trainer.pass.slab.tokens.count <= trainer.slabLimit)
-      tokens = max(tokens, trainer.current.tokens)
+    var (tokens, sincePacked, isUpdating) = (0, 0, false)
+    // Some thousand turns are a few microbatches; all of the step would be millions.
+    let turns = TestTurns { turn in
+      let added = trainer.account.tokens - tokens
+      #expect(added <= trainer.limits.tokens)
+      tokens = trainer.account.tokens
+      // Before the first one, the step's rows are counted.
+      sincePacked = added > 0 || tokens == 0 ? 0 : sincePacked + 1
+      #expect(sincePacked < limit)
+      isUpdating = !turn.isInterruptible
+      return turn.count < 3000 ? .goOn : .stop
+    }
+    #expect(throws: TrainingInterruption.self) {
+      try trainer.run(turns: turns) { Issue.record("\($0) is told too early") }
     }
     let count = 4096 * 4096
-    #expect(trainer.current.divisor == (method == .supervised ? count / 2 * trainer.data.lossTotal : count))
+    #expect(trainer.account.divisor == (method == .supervised ? count / 2 * trainer.data.lossTotal : count))
     #expect(tokens > 0)
     // It can be stopped in the middle, and there is nothing to save yet.
-    #expect(!trainer.isUpdating)
+    #expect(!isUpdating)
     #expect(try trainer.saveCheckpoint() == nil)
   }
 
@@ -57,17 +65,20 @@ import Testing
       let wanted = (step * rowsPerStep..<(step + 1) * rowsPerStep).reduce(0) {
         $0 + trainer.data.training[order.example(at: $1)].rows[0].lossCount
       }
-      while trainer.step == step, trainer.state == .running {
-        let events = trainer.advance()
-        for case .metrics(let metrics) in events { #expect(metrics.lossTokens == wanted) }
-        if trainer.isUpdating { #expect(trainer.current.divisor == wanted) }
+      let turns = TestTurns { turn in
+        if !turn.isInterruptible { #expect(trainer.account.divisor == wanted) }
+        return trainer.step == step ? .goOn : .stop
       }
+      try? trainer.run(turns: turns) { event in
+        if case .metrics(let metrics) = event { #expect(metrics.lossTokens == wanted) }
+      }
+      #expect(trainer.step == step + 1)
     }
     trainer.run()
     #expect(trainer.state == .finished)
   }
 
-  /// The order that is made in pieces is that of a plain sort by draw and index.
+  /// The order that is made in chunks is that of a plain sort by draw and index.
   @Test(arguments: [1, 2, 63, 64, 65, 1000, 70_000])
   func ordersAreSortedDraws(count: Int) {
     let keys = [0, 1].map { part in CounterKey(7, EpochOrder.Stream.shuffle.rawValue, 3, UInt64(part)) }
@@ -75,8 +86,9 @@ import Testing
     let wanted = (0..<count).sorted { (draws[$0], $0) < (draws[$1], $1) }
     let order = EpochOrder(count: count, seed: 7, shuffle: true)
     #expect((0..<count).map { order.example(at: 3 * count + $0) } == wanted)
-    #expect(EpochOrder(count: count, seed: 7, shuffle: true).slices(epoch: 3).count >= count / EpochOrder.pieceSize)
-    #expect(order.slices(epoch: 3).isEmpty)
+    #expect(
+      EpochOrder(count: count, seed: 7, shuffle: true).countingTurns(epoch: 3) >= count / EpochOrder.chunkSize)
+    #expect(order.countingTurns(epoch: 3) == 0)
   }
 
   /// What is looked at of all data is looked at once, not in each step.

@@ -191,18 +191,18 @@ import Testing
     }
     let trainer = try setting.trainer(
       pairs, TrainSetting.hyperparameters(["lora_r": 2, "beta": .number(0.4), "batch_size": 2], method: .dpo))
-    trainer.references[0] = (9, 11)
-    trainer.references[1] = (14, 8)
-    let score = SlabLoss(Slab.pack(pairs))
+    let beta = try #require(trainer.loss as? PreferenceLoss).beta
+    var references = References(count: 2)
+    references[0] = (9, 11)
+    references[1] = (14, 8)
+    let loss = PreferenceLoss(beta: beta, references: references)
+    let examples = Microbatch.pack(pairs).examples
+    #expect(examples == [0, 0, 1, 1])
     let point = [8.5, 12.5, 13, 9]
-    func outcome(_ rows: [Double]) -> (loss: Double, correct: Int, weights: [Double]) {
-      score.rows = rows
-      return trainer.preferences(score, pairs: [0, 0, 1, 1], offset: 0)
-    }
-    let found = outcome(point)
+    let found = loss.preferences(examples, point)
     // Margins of 0.4 · (0.5 + 1.5) and 0.4 · (1 + 1).
-    #expect(abs(found.loss - 2 * log1p(exp(-0.8))) < 1e-12)
-    check("likelihoods", found.weights.map { Float($0) }, at: point) { outcome($0).loss }
+    #expect(abs(found.losses.sum - 2 * log1p(exp(-0.8))) < 1e-12)
+    check("likelihoods", found.weights.map { Float($0) }, at: point) { loss.preferences(examples, $0).losses.sum }
   }
 
   /// q, k and v of a layer with their adapters: the gradients of A, B, the magnitudes and the input.
@@ -216,19 +216,19 @@ import Testing
         "use_dora": .bool(usesDoRA), "batch_size": 2, "shuffle": false,
       ]))
     trainer.stir()
-    let (pass, adapter) = (trainer.pass, trainer.adapter)
-    let lora = try #require(adapter.stacks[0][0])
+    let (model, adapter) = (trainer.model, trainer.adapter)
+    let lora = try #require(adapter.layers[0].queryKeyValue)
     #expect(lora.modules.allSatisfy { abs($0.scale - (usesRSLoRA ? 6 / Float(3).squareRoot() : 2)) < 1e-5 })
     if usesDoRA {
-      pass.refreshFactors(norms: trainer.norms, settingMagnitudes: true).forEach { $0() }
+      try model.refreshFactors(settingMagnitudes: true, interruptible: true, UnpacedTurns())
       for module in adapter.modules {
         for i in 0..<module.outputs { adapter.parameter(module.magnitude ?? 0)[i] *= 1 + 0.1 * Float(i % 3) }
       }
-      pass.refreshFactors(norms: trainer.norms, settingMagnitudes: false).forEach { $0() }
+      try model.refreshFactors(settingMagnitudes: false, interruptible: true, UnpacedTurns())
     }
-    pass.slab = Slab.pack(setting.rows([5, 9]))
-    pass.step = 3
-    let (tokens, weights) = (14, pass.stackWeights(0, 0))
+    let pass = TrainingPass(
+      model, Microbatch.pack(setting.rows([5, 9])), .training(step: 3), UnpacedTurns())
+    let (tokens, weights) = (14, setting.base.weights(layer: 0).queryKeyValue)
     var random = TinyRandom(seed: 6)
     let x = random.values(tokens * lora.inputs, scale: 1)
     let dy = random.values(tokens * weights.matrix.paddedOutputs, scale: 1)
@@ -237,12 +237,12 @@ import Testing
     let kept = AlignedBuffer<Float>(count: tokens * lora.rankSum)
     let inner = Rows(kept.pointer, stride: lora.rankSum)
     let dx = AlignedBuffer<Float>(count: x.count)
-    pass.linear(0, 0, input.pointer, into: output.pointer, inner: inner).forEach { $0() }
     let ld = weights.matrix.paddedOutputs
-    pass.linearBackward(
-      0, 0, dy: Rows(gradient.pointer, stride: ld), x: input.pointer, inner: inner,
-      output: Rows(output.pointer, stride: ld), dx: dx.pointer
-    ).forEach { $0() }
+    let inputs = Rows(input.pointer, stride: lora.inputs)
+    try pass.linear(0, .queryKeyValue, inputs, into: Rows(output.pointer, stride: ld), inner: inner)
+    try pass.linearBackward(
+      0, .queryKeyValue, dy: Rows(gradient.pointer, stride: ld), x: inputs, inner: inner,
+      output: Rows(output.pointer, stride: ld), dx: Rows(dx.pointer, stride: lora.inputs))
 
     withExtendedLifetime((kept, input, gradient)) {}
     var reference = try TrainReference(setting, trainer)
@@ -252,7 +252,7 @@ import Testing
       if dropout == 0 { return row }
       let (ordinal, position) = token < 5 ? (UInt64(0), token) : (2, token - 5)
       let key = CounterKey(
-        UInt64(bitPattern: Int64(pass.seed)), EpochOrder.Stream.dropout.rawValue, 3, ordinal, UInt64(module.index))
+        UInt64(bitPattern: Int64(model.seed)), EpochOrder.Stream.dropout.rawValue, 3, ordinal, UInt64(module.index))
       return row.enumerated().map { column, value in
         let draw = Double(key[UInt32(position * lora.inputs + column)]) * 0x1p-32
         return draw < Double(Float(dropout)) ? 0 : value / Double(1 - Float(dropout))

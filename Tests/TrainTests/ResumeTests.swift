@@ -33,21 +33,14 @@ import Testing
     let hyperparameters = try TrainSetting.hyperparameters(Self.settings, method: method)
     let whole = try temporaryFolder()
     let trainer = try setting.trainer(examples, hyperparameters, folder: whole)
-    var slices = 0
-    while trainer.state == .running {
-      _ = trainer.advance()
-      slices += 1
-    }
+    let turns = TestTurns()
+    try trainer.run(turns: turns)
     #expect(trainer.state == .finished)
     let broken = try temporaryFolder()
     var (restarts, losses) = (0, [Double]())
     while true {
       let trainer = try setting.trainer(examples, hyperparameters, folder: broken, resume: restarts > 0)
-      var left = slices / 5 + 3 * restarts
-      trainer.run(shouldStop: {
-        left -= 1
-        return left < 0
-      })
+      trainer.run(turns: turns.count / 5 + 3 * restarts)
       losses = trainer.losses
       if trainer.state != .running { break }
       restarts += 1
@@ -70,7 +63,8 @@ import Testing
     let folder = try temporaryFolder()
     let trainer = try setting.trainer(examples, hyperparameters, folder: folder)
     #expect(try trainer.saveCheckpoint() == nil)
-    while !(trainer.step == 2 && trainer.isUpdating) { _ = trainer.advance() }
+    let turns = TestTurns { $0.isInterruptible || trainer.step < 2 ? .goOn : .stop }
+    #expect(throws: TrainingInterruption.self) { try trainer.run(turns: turns) }
     let saved = try trainer.saveCheckpoint()
     #expect(saved?.lastPathComponent == "checkpoint-3")
     let resumed = try setting.trainer(examples, hyperparameters, folder: folder, resume: true)
@@ -129,14 +123,19 @@ import Testing
     let folder = try temporaryFolder()
     let trainer = try setting.trainer(examples, hyperparameters, folder: folder)
     var seen: [TrainerEvent] = []
-    var left = times
-    while trainer.state == .running {
+    var (left, isSpoilt) = (times, false)
+    let turns = TestTurns { _ in
       // Between two steps, with all done that was due after the first.
-      if trainer.step == 3, trainer.plan.isEmpty, !trainer.isConclusionDue, left > 0 {
+      if trainer.step == 3, !trainer.isConclusionDue, left > 0, !isSpoilt {
         trainer.adapter.parameter(5)[0] = .nan
         left -= 1
+        isSpoilt = true
       }
-      seen += trainer.advance()
+      return .goOn
+    }
+    try trainer.run(turns: turns) { event in
+      if case .rolledBack = event { isSpoilt = false }
+      seen.append(event)
     }
     let back = seen.compactMap { event -> [Int]? in
       if case .rolledBack(let from, let to, _) = event { [from, to] } else { nil }

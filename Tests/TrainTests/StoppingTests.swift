@@ -21,22 +21,22 @@ import Testing
     let setting: TrainSetting
     let hyperparameters: Hyperparameters
     let data: TrainingData
-    /// Checkpoints are written on a queue, as the server has it.
-    let writesBeside: Bool
+    /// The server takes the adapter from a checkpoint.
+    let finalAdapter: TrainerConfiguration.FinalAdapter
 
     func trainer(_ folder: URL, resume: Bool) throws -> Trainer {
-      var onWritten: (@Sendable () -> Void)?
-      if writesBeside { onWritten = {} }
-      return try Trainer(
+      try Trainer(
         base: setting.base, compute: Compute(pool: ThreadPool(threads: 1), mode: .f32), data: data,
         hyperparameters: hyperparameters,
         configuration: TrainerConfiguration(
-          folder: folder, baseName: "tiny", checkpointsKept: 1, onWritten: onWritten),
+          folder: folder, baseName: "tiny", checkpointsKept: 1, finalAdapter: finalAdapter),
         resume: resume)
     }
   }
 
-  private static func run(_ method: Hyperparameters.Method, writesBeside: Bool) throws -> Run {
+  private static func run(
+    _ method: Hyperparameters.Method, _ finalAdapter: TrainerConfiguration.FinalAdapter
+  ) throws -> Run {
     let setting = try TrainSetting(
       TinyShape(hidden: 24, intermediate: 32, heads: 3, keyValueHeads: 1, headSize: 8, vocabulary: 40))
     var random = TinyRandom(seed: 3)
@@ -49,7 +49,7 @@ import Testing
     let hyperparameters = try TrainSetting.hyperparameters(settings, method: method)
     let data = try TrainingData(
       examples(5), validation: examples(2), hyperparameters: hyperparameters, model: setting.base.config)
-    return Run(setting: setting, hyperparameters: hyperparameters, data: data, writesBeside: writesBeside)
+    return Run(setting: setting, hyperparameters: hyperparameters, data: data, finalAdapter: finalAdapter)
   }
 
   /// Without the folder's place, which differs from run to run.
@@ -69,53 +69,46 @@ import Testing
     }
   }
 
-  /// - Parameter slices: how many are worked before each stop; after the last one the run goes on to its end
-  private func outcome(_ run: Run, stops slices: [Int]) throws -> (events: [TrainerEvent], bytes: [Data]) {
+  /// - Parameter turns: how many are had before each stop; after the last one the run goes on to its end
+  private func outcome(_ run: Run, stops turns: [Int]) throws -> (events: [TrainerEvent], bytes: [Data]) {
     let folder = try temporaryFolder()
     defer { try? FileManager.default.removeItem(at: folder) }
     var events: [TrainerEvent] = []
-    for (index, count) in slices.enumerated() {
+    for (index, count) in turns.enumerated() {
       let trainer = try run.trainer(folder, resume: index > 0)
-      var left = count
-      trainer.run(
-        shouldStop: {
-          left -= 1
-          return left < 0
-        }, onEvent: { events.append($0) })
+      trainer.run(turns: count) { events.append($0) }
       if trainer.state != .running { return (events, try Self.bytes(trainer, events)) }
       try trainer.saveCheckpoint { events.append($0) }
     }
-    let trainer = try run.trainer(folder, resume: !slices.isEmpty)
+    let trainer = try run.trainer(folder, resume: !turns.isEmpty)
     trainer.run(onEvent: { events.append($0) })
     #expect(trainer.state == .finished)
     return (events, try Self.bytes(trainer, events))
   }
 
-  @Test(arguments: [Hyperparameters.Method.supervised, .dpo], [false, true])
-  func anywhere(method: Hyperparameters.Method, writesBeside: Bool) throws {
-    let run = try Self.run(method, writesBeside: writesBeside)
+  @Test(
+    arguments: [Hyperparameters.Method.supervised, .dpo], [TrainerConfiguration.FinalAdapter.runFolder, .checkpoint])
+  func anywhere(method: Hyperparameters.Method, finalAdapter: TrainerConfiguration.FinalAdapter) throws {
+    let run = try Self.run(method, finalAdapter)
     let (events, bytes) = try outcome(run, stops: [])
     let told = events.map(Self.text)
     #expect(events.contains { if case .stoppedEarly = $0 { true } else { false } }, "\(told)")
     #expect(events.count { if case .validation = $0 { true } else { false } } >= 2)
     #expect(bytes.count == 2)
 
-    let counting = try run.trainer(try temporaryFolder(), resume: false)
-    var count = 0
-    while counting.state == .running {
-      _ = counting.advance()
-      if !counting.isWaiting { count += 1 }
-    }
-    // Every point of a supervised run; a pair's steps have more of the same slices.
-    for stop in stride(from: 1, to: count, by: method == .dpo || writesBeside ? 7 : 1) {
+    let counting = TestTurns()
+    try run.trainer(try temporaryFolder(), resume: false).run(turns: counting)
+    let count = counting.count
+    // Every point of a supervised run; a pair's steps have more of the same turns.
+    for stop in stride(from: 1, to: count, by: method == .dpo || finalAdapter == .checkpoint ? 7 : 1) {
       let stopped = try outcome(run, stops: [stop])
-      #expect(stopped.events.map(Self.text) == told, "stopped after \(stop) of \(count) slices")
-      #expect(stopped.bytes == bytes, "stopped after \(stop) of \(count) slices")
+      #expect(stopped.events.map(Self.text) == told, "stopped after \(stop) of \(count) turns")
+      #expect(stopped.bytes == bytes, "stopped after \(stop) of \(count) turns")
     }
-    // Again and again, at ever other places: behind a stop that came before what was due, for one.
-    for slices in [37, 61] {
-      let stopped = try outcome(run, stops: Array(repeating: slices, count: 2 * count / slices))
-      #expect(stopped.events.map(Self.text) == told && stopped.bytes == bytes, "stopped every \(slices) slices")
+    // Again and again, at ever other points: behind a stop that came before what was due, for one.
+    for turns in [37, 61] {
+      let stopped = try outcome(run, stops: Array(repeating: turns, count: 2 * count / turns))
+      #expect(stopped.events.map(Self.text) == told && stopped.bytes == bytes, "stopped every \(turns) turns")
     }
   }
 }

@@ -3,6 +3,7 @@ import Foundation
 import Kernels
 import Model
 import TestSupport
+import Testing
 
 @testable import Train
 
@@ -72,7 +73,18 @@ extension Trainer {
 
   /// Works up to where the update would begin; the gradients are then whole.
   func runToGradient() {
-    while current.gradientNorm == 0, state == .running { _ = advance() }
+    let turns = TestTurns { $0.isInterruptible ? .goOn : .stopAtOnce }
+    #expect(throws: TrainingInterruption.self) { try run(turns: turns) }
+  }
+
+  /// Works until the run ends.
+  func run(onEvent: (TrainerEvent) -> Void = { _ in }) {
+    do { try run(turns: UnpacedTurns(), onEvent: onEvent) } catch { Issue.record("nothing stops it") }
+  }
+
+  /// Works for so many turns at most; an update that began is completed.
+  func run(turns count: Int, onEvent: (TrainerEvent) -> Void = { _ in }) {
+    try? run(turns: TestTurns { $0.count < count ? .goOn : .stop }, onEvent: onEvent)
   }
 
   var gradientValues: [Float] { Array(adapter.gradients.buffer) }
@@ -80,11 +92,59 @@ extension Trainer {
   var parameterBits: [UInt32] { adapter.parameters.buffer.map(\.bitPattern) }
 }
 
-extension Slab {
-  /// All of the examples in one slab.
-  static func pack(_ examples: [TrainingExample]) -> Slab {
+/// Turns that a test watches and ends.
+final class TestTurns: TrainingTurns {
+  struct Turn {
+    /// Turns that were had before.
+    var count: Int
+    var isInterruptible: Bool
+  }
+
+  enum Decision {
+    case goOn
+    /// Before the next turn that can be left out.
+    case stop
+    /// Before this turn, though an update may be under way.
+    case stopAtOnce
+  }
+
+  private(set) var count = 0
+  private(set) var isStopping = false
+  private let decide: (Turn) -> Decision
+
+  /// - Parameter decide: called before each turn
+  init(_ decide: @escaping (Turn) -> Decision = { _ in .goOn }) { self.decide = decide }
+
+  func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {
+    switch decide(Turn(count: count, isInterruptible: interruptible)) {
+    case .goOn: break
+    case .stop: isStopping = true
+    case .stopAtOnce: throw TrainingInterruption()
+    }
+    if isStopping, interruptible { throw TrainingInterruption() }
+    count += 1
+    work()
+  }
+}
+
+extension EpochOrder {
+  /// Makes an epoch's order.
+  /// - Returns: how many turns that took
+  func countingTurns(epoch: Int) -> Int {
+    var turns = 0
+    prepare(epoch: epoch) { work in
+      turns += 1
+      work()
+    }
+    return turns
+  }
+}
+
+extension Microbatch {
+  /// All of the examples in one microbatch.
+  static func pack(_ examples: [TrainingExample]) -> Microbatch {
     var next = 0
-    return pack(&next, of: examples.count, limit: .max, rowLimit: .max) { examples[$0] }
+    return pack(&next, of: examples.count, limits: .init(tokens: .max, examples: .max)) { ($0, examples[$0]) }
   }
 }
 

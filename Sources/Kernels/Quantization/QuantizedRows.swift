@@ -14,4 +14,9 @@ public struct QuantizedRows: Sendable {
     // A block has at least 8 columns.
     scale = AlignedBuffer(count: rows * (columns / 8))
   }
+
+  /// Bytes that `init` with these numbers allocates.
+  public static func bytes(rows: Int, columns: Int) -> Int {
+    rows * columns * MemoryLayout<Int16>.size + rows * (columns / 8) * MemoryLayout<Float>.size
+  }
 }

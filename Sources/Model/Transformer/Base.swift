@@ -16,7 +16,7 @@ public struct StackedLinear: Sendable {
   public func offset(_ module: LinearModule) -> Int { modules.first { $0.module == module }!.offset }
 
   /// The stacks of a decoder layer, in the order of a forward pass.
-  public static let stacks: [[LinearModule]] = [[.q, .k, .v], [.o], [.gate, .up], [.down]]
+  public static let stacks: [[LinearModule]] = Projection.allCases.map(\.modules)
 
   /// Offsets of the modules and the rows of the stack, each module padded to whole groups of 16.
   public static func layout(_ modules: [LinearModule], _ config: ModelConfig) -> (

@@ -37,6 +37,8 @@ public final class Engine: @unchecked Sendable {
   }
 
   let metrics = EngineMetrics()
+  /// Shares the transformer's thread pool with training.
+  let lease: ComputeLease
   private let inbox: EngineInbox
   private let transformer: Transformer
   private let cache: KeyValueCache
@@ -45,7 +47,6 @@ public final class Engine: @unchecked Sendable {
   private let samplingWorkspaces: SamplingWorkspaces
   private let cachesPrefixes: Bool
   private var scheduler: Scheduler<Generation>
-  private var training: (any SlicedWork)?
   /// Groups whose prompt is not computed yet.
   private var groups: [PromptGroup.Key: PromptGroup] = [:]
   private var groupCount: UInt64 = 0
@@ -62,13 +63,13 @@ public final class Engine: @unchecked Sendable {
     self.tokenizer = tokenizer
     cachesPrefixes = settings.cachesPrefixes
     inbox = EngineInbox(capacity: max(settings.maxQueue, 1))
+    lease = ComputeLease(trainingShare: settings.trainingShare)
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
     samplingWorkspaces = SamplingWorkspaces(vocabularySize: transformer.base.config.vocabularySize)
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(
-        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget,
-        trainingShare: settings.trainingShare))
+        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget))
     recordState()
   }
 
@@ -123,29 +124,17 @@ public final class Engine: @unchecked Sendable {
   /// Ends a generation without another event, at the next pass at the latest.
   public func cancel(_ id: GenerationID) { inbox.cancel(id) }
 
-  /// Does this work in slices from now on, when requests leave time for it and at a share of the time when they do
-  /// not; in the place of the work before.
-  /// - Returns: false once the engine was stopped
-  func perform(_ work: any SlicedWork) -> Bool { inbox.post(.work(work)) }
-
-  /// The work that waited can go on.
-  func resumeWork() { inbox.post(.resumeWork) }
-
   // MARK: the engine's thread
 
   private func run() {
     while true {
-      for message in inbox.drain(waiting: scheduler.isEmpty && !scheduler.hasTraining) {
+      if scheduler.isEmpty { lease.servingPauses() }
+      for message in inbox.drain(waiting: scheduler.isEmpty) {
         switch message {
         case .submit(let submission): admit(submission)
         case .cancel(let id): remove(id, .cancelled)
-        case .work(let work):
-          training = work
-          scheduler.hasTraining = true
-        case .resumeWork: scheduler.hasTraining = training != nil
         case .stop:
-          training?.engineStops()
-          training = nil
+          lease.servingPauses()
           for generation in scheduler.sequences {
             generation.fail(.shuttingDown)
             generation.sendEvents()
@@ -160,6 +149,7 @@ public final class Engine: @unchecked Sendable {
 
   /// Does what the scheduler says, up to the next pass, and shows the state after it.
   private func act() {
+    scheduler.trainingShare = lease.trainingShare
     while true {
       let action = scheduler.next(now: now, freeBlocks: cache.freeBlockCount) { [cache] in
         $0.sharedBlockCount(in: cache)
@@ -170,26 +160,8 @@ public final class Engine: @unchecked Sendable {
       case .preempt(let generation): preempt(generation)
       case .expire(let generation): expire(generation)
       case .step(let chunks): return step(chunks)
-      case .train:
-        train()
-        return recordState()
       case .idle: return recordState()
       }
-    }
-  }
-
-  private func train() {
-    let started = ContinuousClock.now
-    let outcome = training?.advance() ?? .done
-    let time = started.duration(to: .now)
-    scheduler.trained(for: time)
-    metrics.update { $0.trainingSlices.observe(time / .seconds(1)) }
-    switch outcome {
-    case .more: break
-    case .waiting: scheduler.hasTraining = false
-    case .done:
-      training = nil
-      scheduler.hasTraining = false
     }
   }
 
@@ -333,7 +305,6 @@ public final class Engine: @unchecked Sendable {
   }
 
   private func step(_ chunks: [Scheduler<Generation>.Chunk]) {
-    let started = ContinuousClock.now
     var work = work(chunks)
     let batch = ForwardBatch(
       segments: work.map { item in
@@ -344,8 +315,13 @@ public final class Engine: @unchecked Sendable {
       })
     // Of each of the pass's segments; nil where the numbers are not finite.
     var records: [[TokenRecord]?] = []
-    transformer.forward(batch, cache: cache) { logits, ld, overflowed in
-      records = read(work, logits, ld, skipping: overflowed)
+    let started = lease.serve {
+      // Training that the pass waited for is not counted with it.
+      let started = ContinuousClock.now
+      transformer.forward(batch, cache: cache) { logits, ld, overflowed in
+        records = read(work, logits, ld, skipping: overflowed)
+      }
+      return started
     }
     for (index, records) in records.enumerated() {
       let generation = work[index].generation
@@ -370,7 +346,9 @@ public final class Engine: @unchecked Sendable {
     // All at once, so that the loop's thread is woken once.
     for item in work { item.generation.sendEvents() }
     // With all that goes with a pass: training's share is one of the whole time.
-    scheduler.completed(rows: batch.rowCount, in: started.duration(to: .now))
+    let time = started.duration(to: .now)
+    scheduler.completed(rows: batch.rowCount, in: time)
+    lease.completedPass(in: time)
   }
 
   /// What a pass computes, chunks with the same adapters side by side.

@@ -20,9 +20,6 @@ final class EngineInbox: @unchecked Sendable {
   enum Message: Sendable {
     case submit(Submission)
     case cancel(GenerationID)
-    /// Takes the place of the work before it.
-    case work(any SlicedWork)
-    case resumeWork
     case stop
   }
 

@@ -153,7 +153,7 @@ extension FineTuningService {
     return found
   }
 
-  // MARK: steering
+  // MARK: stopping and going on
 
   /// Calls `then` when the job has stopped.
   func cancel(_ id: String, then: @escaping (Result<FineTuningJob, FineTuningError>) -> Void) {
@@ -195,19 +195,19 @@ extension FineTuningService {
   }
 
   private func change(
-    _ id: String, _ wish: Wish, from states: [FineTuningJob.Status],
+    _ id: String, _ reason: StopReason, from states: [FineTuningJob.Status],
     _ then: @escaping (Result<FineTuningJob, FineTuningError>) -> Void, _ apply: (inout FineTuningJob) -> String
   ) {
     do throws(FineTuningError) {
       var job = try self.job(id)
       guard states.contains(job.status) else {
-        throw Self.wrongState(job, wish == .cancel ? "cancelled" : "paused")
+        throw Self.wrongState(job, reason == .cancel ? "cancelled" : "paused")
       }
       if current?.job.id == id {
         // Whoever cancels has the last word.
-        if [nil, .pause, .giveWay].contains(current?.wish) { current?.wish = wish }
+        if [nil, .pause, .giveWay].contains(current?.stopReason) { current?.stopReason = reason }
         current?.whenStopped.append { then(.success($0)) }
-        return stopTask()
+        return stopRun()
       }
       let message = apply(&job)
       do { try database.save(job, events: [event(message)]) } catch {

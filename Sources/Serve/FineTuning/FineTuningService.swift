@@ -62,17 +62,23 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  enum Wish: Equatable { case pause, cancel, giveWay, shutDown, fail(FineTuningJob.Failure) }
+  /// Why a job that runs is to stop.
+  enum StopReason: Equatable {
+    case pause, cancel, giveWay, shutDown
+    case fail(FineTuningJob.Failure)
+
+    /// The job goes on later from where it is.
+    var savesCheckpoint: Bool { self == .pause || self == .giveWay || self == .shutDown }
+  }
 
   /// The job that runs.
   struct Current {
     var job: FineTuningJob
-    var task: TrainingTask?
-    /// Ends the reading of its data.
-    let stop = StopFlag()
+    /// Controls its thread.
+    let run: TrainingRun
     /// Bytes that will come back.
     var memory = 0
-    var wish: Wish?
+    var stopReason: StopReason?
     var began = ContinuousClock.now
     var firstStep = 0
     /// The job's `usedSeconds` when it began to run.
@@ -92,10 +98,6 @@ public final class FineTuningService: @unchecked Sendable {
   let queue = DispatchQueue(label: "fine-tuning")
   /// Reads and checks the data of jobs that are being made.
   let validation = DispatchQueue(label: "fine-tuning validation")
-  /// Reads the data of the job that is to run, and makes its trainer.
-  let preparation = DispatchQueue(label: "fine-tuning preparation")
-  /// Writes the state of a job that stops: behind nothing that may take long.
-  let saving = DispatchQueue(label: "fine-tuning saving")
   /// Registers adapters.
   let publishing = DispatchQueue(label: "fine-tuning publishing")
   var current: Current?
@@ -151,13 +153,13 @@ public final class FineTuningService: @unchecked Sendable {
     for id in (try? database.finishedJobs(among: jobs)) ?? [] { folder(id).remove() }
   }
 
-  /// No further job begins; called before the engine is stopped, which stops the one that runs.
+  /// No further job begins, and the one that runs stops.
   public func prepareToStop() {
     queue.sync {
       isStopping = true
       if current == nil { stopped.signal() }
-      if current?.wish == nil { current?.wish = .shutDown }
-      current?.stop.raise()
+      if current?.stopReason == nil { current?.stopReason = .shutDown }
+      stopRun()
       checking.values.forEach { $0.raise() }
     }
   }
@@ -181,19 +183,16 @@ public final class FineTuningService: @unchecked Sendable {
     }
     let possible = waiting.filter { $0.base == environment.base.fingerprint && unsaved[$0.id] == nil }
     guard let job = FineTuningTurns.next(possible) else { return }
-    let next = Current(job: job)
-    current = next
-    preparation.async { [self, stop = next.stop] in
-      let result = Result { () throws(FineTuningError) in try prepare(job, stop: stop) }
-      queue.async { [self] in begin(result) }
-    }
+    let run = TrainingRun(beside: environment.engine)
+    current = Current(job: job, run: run)
+    startThread(job, run)
   }
 
   /// The job that ran does so no longer. On the queue.
   func leave() {
     guard let ended = current else { return }
     current = nil
-    // The trainer's memory goes back, once nobody here holds it.
+    // The trainer's memory goes back to the system.
     queue.async { malloc_trim(0) }
     for callback in ended.whenStopped { callback(ended.job) }
     queue.async { [self] in pump() }
@@ -214,18 +213,18 @@ public final class FineTuningService: @unchecked Sendable {
       return true
     } catch {
       logger.error("a job cannot be recorded", metadata: ["job": .string(job.id), "error": .string("\(error)")])
-      if current?.wish == nil {
-        current?.wish = .fail(.init(code: "storage_failed", message: "the job cannot be recorded: \(error)"))
-        stopTask()
+      if current?.stopReason == nil {
+        current?.stopReason = .fail(.init(code: "storage_failed", message: "the job cannot be recorded: \(error)"))
+        stopRun()
       }
       return false
     }
   }
 
-  func stopTask() {
-    current?.stop.raise()
-    current?.task?.stop()
-    environment.engine.resumeWork()
+  /// Stops the job that runs, for the reason that is set. `ended` is called when its thread is over.
+  func stopRun() {
+    guard let current, let reason = current.stopReason else { return }
+    current.run.stop(saving: reason.savesCheckpoint)
   }
 
   func event(

@@ -32,17 +32,17 @@ extension FineTuningService {
   /// Counts what the running job has used, and lets it give way to others if it is their turn. It goes on from a
   /// checkpoint, so changing places changes no bit of what it learns. On the queue.
   func countTurn(step: Int, of total: Int) {
-    guard var running = current, let task = running.task else { return }
-    running.job.usedSeconds = running.usedBefore + task.seconds
+    guard var running = current else { return }
+    running.job.usedSeconds = running.usedBefore + running.run.seconds
     current = running
     // Quick steps need not look through all jobs each time.
     let pause = min(environment.limits.turn / 4, .milliseconds(250))
-    guard step < total, running.wish == nil, running.askedForTurn.duration(to: .now) >= pause else { return }
+    guard step < total, running.stopReason == nil, running.askedForTurn.duration(to: .now) >= pause else { return }
     current?.askedForTurn = .now
     guard let others = try? competitors(of: running.job.id),
       FineTuningTurns.givesWay(running.job.usedSeconds, turn: environment.limits.turn, to: others)
     else { return }
-    current?.wish = .giveWay
-    stopTask()
+    current?.stopReason = .giveWay
+    stopRun()
   }
 }

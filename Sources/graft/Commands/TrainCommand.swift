@@ -182,12 +182,18 @@ struct TrainCommand: ParsableCommand {
     interrupts.resume()
     defer { interrupts.cancel() }
     var line = TrainingLine(steps: trainer.totalSteps, done: trainer.step)
-    trainer.run(shouldStop: { flag.isRaised }, onEvent: { line.show($0) })
+    let isInterrupted: Bool
+    do throws(TrainingInterruption) {
+      try trainer.run(turns: UnpacedTurns(shouldStop: { flag.isRaised }), onEvent: { line.show($0) })
+      isInterrupted = false
+    } catch {
+      isInterrupted = true
+    }
     line.finish()
     try Data(LossPlot(history: trainer.history, title: folder.lastPathComponent).svg.utf8)
       .write(to: folder.appending(path: "loss.svg"), options: .atomic)
     if case .failed(let reason) = trainer.state { throw ModelError("training", reason: reason) }
-    if flag.isRaised, trainer.state == .running {
+    if isInterrupted {
       let saved = try trainer.saveCheckpoint { line.show($0) }
       writeError(saved.map { "saved \($0.path); --resume goes on from there" } ?? "stopped before the first step")
       throw ExitCode.interrupted
@@ -210,7 +216,7 @@ extension CommandLine {
   }
 }
 
-/// Raised by Ctrl-C, read between slices.
+/// Raised by Ctrl-C, read between turns.
 private final class InterruptFlag: Sendable {
   private let raised = Atomic<Bool>(false)
   var isRaised: Bool { raised.load(ordering: .relaxed) }

@@ -127,7 +127,6 @@ struct SchedulerSimulation {
         #expect((live[sequence.id]?.deadline).map { $0 <= now } == true)
         finished.append(sequence.id)
         remove(sequence.id)
-      case .train: Issue.record("training without any")
       case .idle:
         #expect(live.isEmpty, "idle with \(live.count) requests")
         return [:]

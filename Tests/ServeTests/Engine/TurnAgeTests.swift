@@ -18,7 +18,7 @@ import Testing
     }
     usleep(50_000)
     #expect(inbox.turnAge == .zero, "it waits for work")
-    inbox.post(.resumeWork)
+    inbox.cancel(GenerationID(value: 1))
     #expect(drained.wait())
     usleep(20_000)
     let age = inbox.turnAge
@@ -33,9 +33,9 @@ import Testing
   /// A message that nobody reads ages as well.
   @Test func unreadMessagesCount() {
     let inbox = EngineInbox(capacity: 4)
-    inbox.post(.resumeWork)
+    inbox.cancel(GenerationID(value: 1))
     usleep(20_000)
-    inbox.post(.resumeWork)
+    inbox.cancel(GenerationID(value: 1))
     #expect(inbox.turnAge >= .milliseconds(20))
   }
 }

@@ -46,6 +46,4 @@ struct SchedulerLimits: Equatable {
   var logitRows: Int
   /// How long a pass may take while sequences decode, so that a long prompt does not stall them.
   var stepTarget: Duration?
-  /// Training's share of the time while requests leave none over.
-  var trainingShare = 0.1
 }

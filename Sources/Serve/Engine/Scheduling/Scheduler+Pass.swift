@@ -77,8 +77,7 @@ extension Scheduler {
   private func affordableRows(decoders: Int) -> Int {
     guard let target = limits.stepTarget, let secondsPerRow else { return .max }
     // What comes between passes counts too.
-    let share = hasTraining ? limits.trainingShare : 0
-    let affordable = min(target / .seconds(1) * (1 - share) / secondsPerRow, Double(limits.rowBudget))
+    let affordable = min(target / .seconds(1) * (1 - trainingShare) / secondsPerRow, Double(limits.rowBudget))
     return max(Int(affordable) - decoders, Self.minimumChunk)
   }
 

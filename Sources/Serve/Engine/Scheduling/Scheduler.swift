@@ -8,10 +8,6 @@
 /// Of running prompts that begin with the same tokens, one computes the common beginning and gets the rows of all. The
 /// others share its blocks after each pass; they only skip passes that compute their beginning, so when it ends, the next
 /// of them continues in its place.
-///
-/// Slices of training fill the time when nothing runs. Between passes they come only if training would otherwise get
-/// less than its share of the time, counted over the last seconds, so that requests which leave time over are not
-/// slowed down.
 struct Scheduler<S: ScheduledSequence> {
   /// A part of a sequence that one pass computes.
   struct Chunk {
@@ -31,8 +27,6 @@ struct Scheduler<S: ScheduledSequence> {
     case expire(S)
     /// One forward pass. The engine computes it, tells the sequences their progress and removes those that ended.
     case step([Chunk])
-    /// One slice of training, reported by `trained` before the next question.
-    case train
     case idle
   }
 
@@ -74,12 +68,8 @@ struct Scheduler<S: ScheduledSequence> {
   /// Seconds that a row of a pass with prompts takes; `nil` until one was measured.
   private(set) var secondsPerRow: Double?
 
-  /// There is training to do.
-  var hasTraining = false
-  /// Seconds that training is short of its share, or less than 0 if it had more.
-  private var trainingDebt = 0.0
-  /// Training that was had this many seconds ago counts no more.
-  private static var trainingWindow: Double { 10 }
+  /// The share of the time that training takes between passes: what is left of `stepTarget` is the passes'.
+  var trainingShare = 0.0
 
   init(limits: SchedulerLimits) { self.limits = limits }
 
@@ -136,19 +126,9 @@ struct Scheduler<S: ScheduledSequence> {
 
   /// Learns how long a pass took. It decides how much of a prompt is computed beside sequences that decode.
   mutating func completed(rows: Int, in time: Duration) {
-    let due = limits.trainingShare * (time / .seconds(1))
-    // Debts are not saved up: they would be a pause later.
-    if hasTraining { trainingDebt = min(trainingDebt + due, max(2 * due, 0.005)) }
     guard rows >= Self.minimumChunk else { return }
     let seconds = time / .seconds(1) / Double(rows)
     secondsPerRow = secondsPerRow.map { $0 * 0.8 + seconds * 0.2 } ?? seconds
-  }
-
-  /// How long a slice of training took.
-  mutating func trained(for time: Duration) {
-    let seconds = time / .seconds(1)
-    let share = limits.trainingShare
-    trainingDebt = max(trainingDebt - (1 - share) * seconds, -share * Self.trainingWindow)
   }
 
   // MARK: what is next
@@ -162,8 +142,7 @@ struct Scheduler<S: ScheduledSequence> {
   mutating func next(now: Duration, freeBlocks: Int, sharedBlocks: (S) -> Int = { _ in 0 }) -> Action {
     if let earliest = earliestDeadline, earliest <= now, let sequence = expired(now) { return .expire(sequence) }
     if let action = admit(freeBlocks: freeBlocks, sharedBlocks) { return action }
-    if running.isEmpty { return hasTraining ? .train : .idle }
-    if hasTraining, trainingDebt > 0 { return .train }
+    if running.isEmpty { return .idle }
     return planPass(freeBlocks: freeBlocks)
   }
 
@@ -284,7 +263,7 @@ extension Scheduler.Action: Equatable {
       (.expire(let a), .expire(let b)):
       a === b
     case (.step(let a), .step(let b)): a == b
-    case (.train, .train), (.idle, .idle): true
+    case (.idle, .idle): true
     default: false
     }
   }

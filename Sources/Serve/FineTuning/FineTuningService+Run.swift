@@ -1,0 +1,123 @@
+import Formats
+import Foundation
+import Logging
+import Model
+import Train
+
+/// The thread of the job that runs, from its data to its trained adapter.
+extension FineTuningService {
+  /// How the thread ended.
+  enum RunEnd: Sendable {
+    /// The data could not be read, or the trainer not be made.
+    case notPrepared(FineTuningError)
+    /// The job was stopped, and its state saved if that was wanted.
+    case stopped(saved: Result<Void, any Error>?)
+    case failed(reason: String)
+    /// - tokens: of the rows of every step
+    case finished(adapter: URL?, tokens: Int)
+  }
+
+  /// What is known of a job whose trainer is made.
+  struct RunStart: Sendable {
+    /// Steps made before.
+    var step: Int
+    var totalSteps: Int
+    /// Tokens of these steps.
+    var tokens: Int
+    var isConclusionDue: Bool
+    /// Bytes that will come back when the job no longer runs.
+    var memory: Int
+    /// Checkpoints that are on the disk.
+    var checkpoints: [(step: Int, folder: URL)]
+  }
+
+  /// Starts the job's thread, which owns its trainer and tells the queue what happens.
+  func startThread(_ job: FineTuningJob, _ run: TrainingRun) {
+    let thread = Thread { [self] in
+      // The trainer is gone when this returns.
+      let end = train(job, run)
+      queue.async { [self] in ended(end) }
+    }
+    thread.name = "training"
+    thread.stackSize = 4 << 20
+    thread.start()
+  }
+
+  private func train(_ job: FineTuningJob, _ run: TrainingRun) -> RunEnd {
+    let (trainer, memory): (Trainer, Int)
+    do throws(FineTuningError) { (trainer, memory) = try prepare(job, run) } catch { return .notPrepared(error) }
+    let start = RunStart(
+      step: trainer.step, totalSteps: trainer.totalSteps, tokens: trainer.tokens,
+      isConclusionDue: trainer.isConclusionDue, memory: memory, checkpoints: trainer.checkpointFolders)
+    guard queue.sync(execute: { begin(start) }) else { return .stopped(saved: nil) }
+    var adapter: URL?
+    do throws(TrainingInterruption) {
+      try trainer.run(turns: run) { event in
+        if case .finished(_, let folder) = event { adapter = folder }
+        queue.async { [self] in handle(event) }
+      }
+    } catch {
+      // What saving reports is found out again when the job goes on.
+      return .stopped(saved: run.savesCheckpoint ? Result { _ = try trainer.saveCheckpoint() } : nil)
+    }
+    if case .failed(let reason) = trainer.state { return .failed(reason: reason) }
+    return .finished(adapter: adapter, tokens: trainer.tokens)
+  }
+
+  /// Reads the data and makes the trainer, at the newest checkpoint if there is one. On the job's thread.
+  private func prepare(
+    _ job: FineTuningJob, _ run: TrainingRun
+  ) throws(FineTuningError) -> (trainer: Trainer, memory: Int) {
+    let folder = folder(job.id)
+    do {
+      let settings = try job.hyperparameters()
+      let rows = try data.read(
+        training: folder.training, validation: folder.hasValidation ? folder.validation : nil, settings,
+        stop: run.stopFlag)
+      let initial = folder.hasInitial ? folder.initial : nil
+      let forecast = try data.checkMemory(
+        rows, settings, initial: initial, limit: environment.limits.memory, freed: 0)
+      let configuration = TrainerConfiguration(
+        folder: folder.run, baseName: environment.baseName, initialAdapter: initial,
+        // Those that are still to be published are among the newest.
+        checkpointsKept: environment.limits.checkpointsKept + 2, finalAdapter: .checkpoint,
+        // What was told of steps is written before the checkpoint that makes them lasting.
+        willWrite: { [queue] in queue.sync {} })
+      let trainer = try Trainer(
+        base: environment.base, compute: environment.compute, data: rows, hyperparameters: settings,
+        configuration: configuration, resume: true)
+      return (trainer, forecast.extra)
+    } catch let error as FineTuningError {
+      throw error
+    } catch {
+      throw FineTuningError(.invalid, "\(error)", code: "preparation_failed")
+    }
+  }
+
+  /// Writes down that the job trains from now on. On the queue.
+  /// - Returns: whether it may
+  private func begin(_ start: RunStart) -> Bool {
+    guard let running = current, running.stopReason == nil else { return false }
+    current?.memory = start.memory
+    current?.began = .now
+    current?.firstStep = start.step
+    current?.usedBefore = running.job.usedSeconds
+    current?.step = start.step
+    current?.job.status = .running
+    current?.job.totalSteps = start.totalSteps
+    current?.job.trainedTokens = start.tokens
+    let message =
+      start.step == 0 ? "Fine-tuning job started" : "Fine-tuning job goes on from step \(start.step)"
+    let repeated = RepeatedEvents(after: start.step, concludesStep: start.isConclusionDue)
+    guard record([event(message)], forgetting: repeated) else { return false }
+    let id = running.job.id
+    current?.lastMetrics = metrics(of: id, step: start.step)
+    let known = (try? database.checkpointSteps(of: id)) ?? []
+    for (step, folder) in start.checkpoints.suffix(environment.limits.checkpointsKept) where !known.contains(step) {
+      publish(step, folder, metrics(of: id, step: step))
+    }
+    logger.info(
+      "fine-tuning", metadata: ["job": .string(id), "step": "\(start.step)", "steps": "\(start.totalSteps)"])
+    return true
+  }
+}

@@ -1,0 +1,215 @@
+public import Formats
+public import Foundation
+import Kernels
+import Model
+
+/// A LoRA adapter that is being trained: f32 parameters, their gradients and AdamW's moments, each in one buffer.
+///
+/// The A matrices of modules with a common input lie one after the other, so that one product serves them all.
+public final class TrainableAdapter {
+  /// One linear module's part of the buffers.
+  struct Module {
+    let layer: Int
+    let linear: LinearModule
+    let rank: Int
+    /// α/r, or α/√r.
+    let scale: Float
+    /// [outputs, inputs] of the linear.
+    let outputs: Int
+    let inputs: Int
+    /// Where A, [rank, inputs], begins in the buffers.
+    let a: Int
+    /// Where B, [outputs, rank], begins.
+    let b: Int
+    /// Where DoRA's magnitudes, [outputs], begin.
+    let magnitude: Int?
+    /// Its first column among its projection's inner activations.
+    let column: Int
+    /// Its number among all modules: keys its random draws.
+    let index: Int
+  }
+
+  /// The adapted modules of one projection of a layer.
+  struct Stack {
+    let modules: [Module]
+    let rankSum: Int
+    /// Where the first A begins.
+    let a: Int
+    let inputs: Int
+  }
+
+  /// Of each layer, the projections' adapted modules; `nil` where there are none.
+  let layers: [PerProjection<Stack?>]
+  let modules: [Module]
+  let targets: [AdapterTargets.Target]
+  let count: Int
+  let parameters: AlignedBuffer<Float>
+  let gradients: AlignedBuffer<Float>
+  let mean: AlignedBuffer<Float>
+  let variance: AlignedBuffer<Float>
+  /// adapter_config.json
+  public let configuration: JSONValue
+  public let usesDoRA: Bool
+  /// DoRA's factors m / ‖W + s·B·A‖ of each module by `index`, as of the last update.
+  var factors: [Int: AlignedBuffer<Float>] = [:]
+
+  /// The first layer that has a trained module.
+  var lowestLayer: Int { modules.first?.layer ?? 0 }
+  /// Trained values.
+  public var parameterCount: Int { count }
+
+  private init(targets: [AdapterTargets.Target], configuration: JSONValue, usesDoRA: Bool, model: ModelConfig) {
+    var (offset, index) = (0, 0)
+    var layers: [PerProjection<Stack?>] = []
+    var modules: [Module] = []
+    let byPlace = Dictionary(targets.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { first, _ in first }
+    for layer in 0..<model.layerCount {
+      layers.append(
+        PerProjection { projection in
+          let targets = projection.modules.compactMap { byPlace[Place(layer: layer, linear: $0)] }
+          guard let first = targets.first else { return nil }
+          let inputs = first.linear.shape(model).input
+          let start = offset
+          let rankSum = targets.reduce(0) { $0 + $1.rank }
+          offset += rankSum * inputs
+          var (column, built) = (0, [Module]())
+          for target in targets {
+            let outputs = target.linear.shape(model).output
+            let b = offset
+            offset += outputs * target.rank
+            let magnitude = usesDoRA ? offset : nil
+            if usesDoRA { offset += outputs }
+            built.append(
+              Module(
+                layer: layer, linear: target.linear, rank: target.rank, scale: target.scale, outputs: outputs,
+                inputs: inputs, a: start + column * inputs, b: b, magnitude: magnitude, column: column, index: index))
+            column += target.rank
+            index += 1
+          }
+          modules += built
+          return Stack(modules: built, rankSum: rankSum, a: start, inputs: inputs)
+        })
+    }
+    self.targets = targets
+    self.layers = layers
+    self.modules = modules
+    self.configuration = configuration
+    self.usesDoRA = usesDoRA
+    count = offset
+    parameters = AlignedBuffer(count: offset)
+    gradients = AlignedBuffer(count: offset)
+    mean = AlignedBuffer(count: offset)
+    variance = AlignedBuffer(count: offset)
+  }
+
+  /// A new adapter as PEFT initialises it: A even within ±1/√inputs (Kaiming with a = √5), B zero. DoRA's magnitudes
+  /// are set when the base's norms are known.
+  /// - Throws: `HyperparameterError` naming what does not fit the model
+  convenience init(_ hyperparameters: Hyperparameters, model: ModelConfig, baseName: String) throws {
+    let configuration = hyperparameters.adapterConfiguration(baseName: baseName)
+    let targets = try hyperparameters.targets(model)
+    self.init(targets: targets, configuration: configuration, usesDoRA: hyperparameters.useDoRA, model: model)
+    draw(seed: hyperparameters.seed)
+  }
+
+  /// An adapter that training goes on from: its tensors, with fresh moments.
+  /// - Throws: `ModelError` naming what is wrong with it, `HyperparameterError` where a `lora_…` contradicts it
+  convenience init(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
+    let configuration = try Self.configuration(of: folder)
+    let adapter = try PEFTAdapter.read(folder: folder, config: model)
+    try hyperparameters.checkAgreement(with: adapter, configuration, model: model)
+    let targets = try AdapterTargets(configuration: configuration, model: model).targets
+    self.init(
+      targets: targets, configuration: configuration.replacing("lora_dropout", .number(hyperparameters.loraDropout)),
+      usesDoRA: adapter.usesDoRA, model: model)
+    take(adapter)
+  }
+
+  private func take(_ adapter: PEFTAdapter) {
+    let byPlace = Dictionary(adapter.modules.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { a, _ in a }
+    for module in modules {
+      guard let source = byPlace[Place(layer: module.layer, linear: module.linear)] else { continue }
+      copy(source.a, to: module.a)
+      copy(source.b, to: module.b)
+      if let magnitude = module.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
+    }
+  }
+
+  /// Whether training can go on from an adapter with these settings, found out without making anything.
+  /// - Throws: `ModelError` or `HyperparameterError` naming what is wrong
+  public static func check(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
+    let adapter = try PEFTAdapter.read(folder: folder, config: model)
+    try hyperparameters.checkAgreement(with: adapter, try configuration(of: folder), model: model)
+  }
+
+  /// A PEFT folder's adapter_config.json.
+  /// - Throws: `ModelError` if it cannot be read
+  static func configuration(of folder: URL) throws -> JSONValue {
+    let url = folder.appending(path: "adapter_config.json")
+    guard let text = try? Data(contentsOf: url), text.count <= 4 << 20 else {
+      throw ModelError(url.path, reason: "cannot be read")
+    }
+    return try JSONValue.parse(text, subject: "adapter_config.json")
+  }
+
+  private struct Place: Hashable {
+    let layer: Int
+    let linear: LinearModule
+  }
+
+  private func copy(_ values: [Float], to offset: Int) {
+    values.withUnsafeBufferPointer { source in
+      guard let start = source.baseAddress else { return }
+      (parameters.pointer + offset).update(from: start, count: values.count)
+    }
+  }
+
+  /// Draws A; everything else is clear.
+  private func draw(seed: Int) {
+    for module in modules {
+      let key = CounterKey(
+        UInt64(bitPattern: Int64(seed)), EpochOrder.Stream.initialization.rawValue, UInt64(module.index))
+      let bound = 1 / Float(module.inputs).squareRoot()
+      for i in 0..<module.rank * module.inputs {
+        let even = Float(key[UInt32(truncatingIfNeeded: i)] >> 8) * 0x1p-23 - 1
+        parameters[module.a + i] = even * bound
+      }
+    }
+  }
+
+  /// Begins again as a new adapter, in the same memory.
+  func restart(seed: Int) {
+    clear()
+    draw(seed: seed)
+  }
+
+  /// Begins again with the values of the adapter that it was made from.
+  /// - Throws: `ModelError` naming the file that cannot be read
+  func restart(peft folder: URL, model: ModelConfig) throws {
+    let adapter = try PEFTAdapter.read(folder: folder, config: model)
+    clear()
+    take(adapter)
+  }
+
+  private func clear() {
+    for buffer in [parameters, mean, variance] { buffer.pointer.update(repeating: 0, count: count) }
+  }
+
+  func parameter(_ offset: Int) -> UnsafeMutablePointer<Float> { parameters.pointer + offset }
+  func gradient(_ offset: Int) -> UnsafeMutablePointer<Float> { gradients.pointer + offset }
+
+  /// Every tensor by PEFT's name, with its shape and where it begins in the buffers.
+  var tensors: [(name: String, shape: [Int], offset: Int)] {
+    modules.flatMap { module in
+      let prefix = "base_model.model.\(module.linear.fullName(layer: module.layer))."
+      var list = [
+        (name: prefix + "lora_A.weight", shape: [module.rank, module.inputs], offset: module.a),
+        (name: prefix + "lora_B.weight", shape: [module.outputs, module.rank], offset: module.b),
+      ]
+      if let magnitude = module.magnitude {
+        list.append((name: prefix + "lora_magnitude_vector", shape: [module.outputs], offset: magnitude))
+      }
+      return list
+    }
+  }
+}

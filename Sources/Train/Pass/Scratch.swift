@@ -1,0 +1,139 @@
+import Formats
+import Kernels
+import Model
+
+/// Where each scratch buffer lies in one allocation, and so how large that is.
+struct ScratchLayout {
+  struct Field {
+    /// Floats before it.
+    let offset: Int
+    /// Floats.
+    let count: Int
+  }
+
+  /// Rows of logits at a time.
+  let logitRows: Int
+  /// Rows that are quantized at a time.
+  let quantizedRows: Int
+  let widestInput: Int
+  let normed, projected, activated: Field
+  let gradient, dNormed, dActivated, dGateUp, dAttended, dQueryKeyValue: Field
+  let dInner, perHead, scaled, dropped, dDropped: Field
+  let logits, gathered, headNormed, dHeadNormed, dGathered: Field
+  /// Of all fields.
+  let floats: Int
+
+  private static let logitBytes = 24 << 20
+
+  /// - Parameter tokens: of the largest microbatch
+  init(_ shapes: TrainingShapes, tokens: Int) {
+    var floats = 0
+    func field(_ rows: Int, _ columns: Int) -> Field {
+      // Fields begin on cache lines, as `AlignedBuffer` does.
+      defer { floats += (rows * columns + 15) / 16 * 16 }
+      return Field(offset: floats, count: rows * columns)
+    }
+    let config = shapes.config
+    let hidden = config.hiddenSize
+    let outputs = shapes.paddedOutputs
+    let vocabulary = TileLayout.groups(config.vocabularySize) * tileLanes
+    let logitRows = min(max(Self.logitBytes / (vocabulary * MemoryLayout<Float>.size), 8), 256)
+    self.logitRows = logitRows
+    // DoRA's norms quantize the rows of A.
+    quantizedRows = max(tokens, logitRows, shapes.largestRankSum)
+    widestInput = shapes.widestInput
+    normed = field(tokens, hidden)
+    projected = field(tokens, max(outputs.output, outputs.down))
+    activated = field(tokens, config.intermediateSize)
+    gradient = field(tokens, hidden)
+    dNormed = field(tokens, hidden)
+    dActivated = field(tokens, config.intermediateSize)
+    dGateUp = field(tokens, outputs.gateUp)
+    dAttended = field(tokens, config.querySize)
+    dQueryKeyValue = field(tokens, outputs.queryKeyValue)
+    dInner = field(tokens, shapes.largestRankSum)
+    perHead = field(2 * tokens, config.querySize)
+    // DoRA's norms multiply the rows of A as well.
+    scaled = field(shapes.usesDoRA ? max(tokens, shapes.largestRankSum) : 0, outputs.all.max() ?? 0)
+    dropped = field(shapes.usesDropout ? tokens : 0, shapes.widestInput)
+    dDropped = field(shapes.usesDropout ? tokens : 0, shapes.widestInput)
+    logits = field(logitRows, vocabulary)
+    gathered = field(logitRows, hidden)
+    headNormed = field(logitRows, hidden)
+    dHeadNormed = field(logitRows, hidden)
+    dGathered = field(logitRows, hidden)
+    self.floats = floats
+  }
+
+  var bytes: Int {
+    floats * MemoryLayout<Float>.size + QuantizedRows.bytes(rows: quantizedRows, columns: widestInput)
+  }
+}
+
+/// Buffers that hold nothing from one layer to the next. d… is the gradient of the loss by ….
+final class Scratch {
+  /// Some floats that are used as rows of whatever length the projection at hand has.
+  struct Area {
+    private let pointer: UnsafeMutablePointer<Float>
+    private let count: Int
+
+    fileprivate init(_ pointer: UnsafeMutablePointer<Float>, count: Int) {
+      self.pointer = pointer
+      self.count = count
+    }
+
+    /// [rows][columns]; ends the process if the area is smaller.
+    func rows(_ rows: Int, of columns: Int) -> Rows {
+      precondition(rows * columns <= count, "a scratch buffer is too small")
+      return Rows(pointer, stride: columns)
+    }
+  }
+
+  let layout: ScratchLayout
+  /// A normalised hidden state, and the feed-forward's activations: the inputs of projections.
+  let normed, activated: Area
+  /// What the projections o and down write.
+  let projected: Area
+  /// By the residual stream.
+  let gradient: Area
+  let dNormed, dActivated, dGateUp, dAttended, dQueryKeyValue, dInner: Area
+  /// Each query head's shares of the gradients of keys and values.
+  let perHead: Area
+  /// A projection's gradient scaled by DoRA's factors.
+  let scaled: Area
+  /// What dropout leaves of a projection's input, and its gradient.
+  let dropped, dDropped: Area
+  /// Of the output head: its input before and after the norm, and what it writes.
+  let gathered, headNormed, logits: Area
+  let dGathered, dHeadNormed: Area
+  /// Rows as integer products take them.
+  let quantized: QuantizedRows
+  private let buffer: AlignedBuffer<Float>
+
+  init(_ layout: ScratchLayout) {
+    let buffer = AlignedBuffer<Float>(count: layout.floats)
+    func area(_ field: ScratchLayout.Field) -> Area { Area(buffer.pointer + field.offset, count: field.count) }
+    self.layout = layout
+    self.buffer = buffer
+    normed = area(layout.normed)
+    activated = area(layout.activated)
+    projected = area(layout.projected)
+    gradient = area(layout.gradient)
+    dNormed = area(layout.dNormed)
+    dActivated = area(layout.dActivated)
+    dGateUp = area(layout.dGateUp)
+    dAttended = area(layout.dAttended)
+    dQueryKeyValue = area(layout.dQueryKeyValue)
+    dInner = area(layout.dInner)
+    perHead = area(layout.perHead)
+    scaled = area(layout.scaled)
+    dropped = area(layout.dropped)
+    dDropped = area(layout.dDropped)
+    gathered = area(layout.gathered)
+    headNormed = area(layout.headNormed)
+    logits = area(layout.logits)
+    dGathered = area(layout.dGathered)
+    dHeadNormed = area(layout.dHeadNormed)
+    quantized = QuantizedRows(rows: layout.quantizedRows, columns: layout.widestInput)
+  }
+}

@@ -1,0 +1,98 @@
+import Formats
+import Kernels
+import Model
+
+/// DoRA (Liu et al., 2024) as PEFT has it: y = m / ‖W + s·B·A‖ · (W·x + s·B·A·D(x)), norms by rows and outside the
+/// gradient. (PEFT drops the base's input here as well where there is dropout; Graft drops LoRA's alone.)
+extension TrainingModel {
+  /// Brings the factors m / ‖W + s·B·A‖ up to date with the parameters.
+  /// - Parameters:
+  ///   - settingMagnitudes: m becomes the norm, as for a new adapter
+  ///   - interruptible: false where the refresh belongs to an update
+  func refreshFactors(
+    settingMagnitudes: Bool, interruptible: Bool, _ turns: any TrainingTurns
+  ) throws(TrainingInterruption) {
+    guard adapter.usesDoRA else { return }
+    for (layer, stacks) in adapter.layers.enumerated() {
+      for projection in Projection.allCases {
+        guard let lora = stacks[projection] else { continue }
+        try turns.turn(interruptible: interruptible) { refresh(lora, layer, projection, settingMagnitudes) }
+      }
+    }
+  }
+
+  private func refresh(
+    _ lora: TrainableAdapter.Stack, _ layer: Int, _ projection: Projection, _ settingMagnitudes: Bool
+  ) {
+    let weights = base.weights(layer: layer)[projection]
+    let matrix = weights.matrix
+    let squares = norms.squares(layer, projection) { compute.squaredRowNorms(matrix, groups: 0..<matrix.groups) }
+    // A·Wᵀ, [rank][outputs], as a product of A's rows.
+    let a = adapter.parameter(lora.a)
+    let (scratch, quantized) = (activations.scratch, activations.scratch.quantized)
+    let products = scratch.scaled.rows(lora.rankSum, of: matrix.paddedOutputs)
+    compute.quantizeRows(a, rows: lora.rankSum, for: matrix, into: quantized)
+    compute.product(
+      matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, quantized: quantized, into: products.pointer)
+    for module in lora.modules {
+      guard let magnitude = module.magnitude else { continue }
+      let offset = weights.offset(module.linear)
+      let rowNorms = DoRA.norms(
+        squares: squares[offset..<offset + module.outputs],
+        products: products.from(row: module.column, column: offset), a: adapter.parameter(module.a),
+        b: adapter.parameter(module.b), rank: module.rank, columns: module.inputs, scale: module.scale)
+      let m = adapter.parameter(magnitude)
+      let factor = adapter.factors[module.index] ?? AlignedBuffer(count: module.outputs)
+      for (row, exact) in rowNorms.enumerated() {
+        let norm = Float(exact)
+        if settingMagnitudes { m[row] = norm }
+        factor[row] = norm > 0 ? m[row] / norm : 0
+      }
+      adapter.factors[module.index] = factor
+    }
+  }
+}
+
+extension TrainingPass {
+  /// Adds the magnitudes' gradients, Σ dy·y / m, of some tokens, and writes dy times the factors.
+  func scaleByDoRA(
+    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ outputs: Int, _ rows: Range<Int>, dy: Rows,
+    output: Rows, into out: Rows
+  ) {
+    let (dy, output) = (dy.from(row: rows.lowerBound), output.from(row: rows.lowerBound))
+    let out = out.from(row: rows.lowerBound)
+    compute.copy(dy, rows: rows.count, columns: outputs, into: out)
+    for module in lora.modules {
+      guard let magnitude = module.magnitude, let factor = adapter.factors[module.index] else { continue }
+      let offset = weights.offset(module.linear)
+      let m = adapter.parameter(magnitude)
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: module.outputs) { sums in
+        sums.initialize(repeating: 0)
+        guard let start = sums.baseAddress else { return }
+        compute.addColumnProducts(
+          dy.from(column: offset), output.from(column: offset), rows: rows.count, columns: module.outputs, to: start)
+        for row in 0..<module.outputs where m[row] != 0 { adapter.gradient(magnitude)[row] += sums[row] / m[row] }
+      }
+      compute.scaleColumns(out.from(column: offset), by: factor.pointer, rows: rows.count, columns: module.outputs)
+    }
+  }
+}
+
+/// The squared norms of the base's rows, ‖W‖², which never change: computed when they are first needed.
+final class BaseRowNorms {
+  private struct Key: Hashable {
+    let layer: Int
+    let projection: Projection
+  }
+
+  private var known: [Key: [Double]] = [:]
+
+  /// [padded outputs]
+  func squares(_ layer: Int, _ projection: Projection, _ compute: () -> [Double]) -> [Double] {
+    let key = Key(layer: layer, projection: projection)
+    if let known = known[key] { return known }
+    let fresh = compute()
+    known[key] = fresh
+    return fresh
+  }
+}

@@ -1,0 +1,105 @@
+import Formats
+import Kernels
+import Model
+
+/// −log p of a microbatch's labels.
+struct LabelLosses: Equatable {
+  /// The sum of each row.
+  var rows: [Double]
+  /// Labels that were the most probable token.
+  var correct = 0
+
+  var total: Double { rows.reduce(0, +) }
+}
+
+/// The output head, at positions that carry loss alone, so many rows of logits at a time.
+extension TrainingPass {
+  /// Scores the microbatch's labels, and, given weights, leaves the gradient of Σ weight · loss in `scratch.gradient`.
+  ///
+  /// Every chunk of logits goes forward and back before the next, so that no more than one is in memory.
+  /// - Parameter weights: a factor on each row's loss; `nil` only scores
+  func head(weights: [Float]? = nil) throws(TrainingInterruption) -> LabelLosses {
+    var losses = LabelLosses(rows: Array(repeating: 0, count: microbatch.rows.count))
+    if weights != nil {
+      let gradient = scratch.gradient.rows(tokens, of: config.hiddenSize)
+      try byRows(Cost.simple * config.hiddenSize) { rows in
+        gradient.from(row: rows.lowerBound).pointer.update(repeating: 0, count: rows.count * config.hiddenSize)
+      }
+    }
+    let size = scratch.layout.logitRows
+    for first in stride(from: 0, to: microbatch.targets.count, by: size) {
+      let chunk = first..<min(first + size, microbatch.targets.count)
+      let logits = try computeLogits(chunk)
+      for rows in Self.even(chunk.count, maximum: Self.turnOperations / (Cost.logit * config.vocabularySize)) {
+        try turns.turn { score(chunk, rows, logits, weights: weights, adding: &losses) }
+      }
+      if weights != nil { try headBackward(chunk, logits) }
+    }
+    return losses
+  }
+
+  /// Scores some of a chunk's rows of logits, which become their gradient where there are weights.
+  private func score(
+    _ chunk: Range<Int>, _ rows: Range<Int>, _ logits: Rows, weights: [Float]?, adding losses: inout LabelLosses
+  ) {
+    let scored = chunk.lowerBound + rows.lowerBound..<chunk.lowerBound + rows.upperBound
+    let owners = microbatch.owners[scored]
+    let scores = compute.crossEntropy(
+      logits.from(row: rows.lowerBound).pointer, ld: logits.stride, vocabulary: config.vocabularySize,
+      targets: microbatch.targets[scored], weights: weights.map { weights in owners.map { weights[$0] }[...] })
+    for (score, owner) in zip(scores, owners) {
+      losses.rows[owner] += score.loss
+      losses.correct += score.isBest ? 1 : 0
+    }
+  }
+
+  /// The logits of a chunk of the labels, [labels][padded vocabulary].
+  private func computeLogits(_ chunk: Range<Int>) throws(TrainingInterruption) -> Rows {
+    let head = base.outputHead
+    let hidden = config.hiddenSize
+    let gathered = scratch.gathered.rows(chunk.count, of: hidden)
+    let normed = scratch.headNormed.rows(chunk.count, of: hidden)
+    let logits = scratch.logits.rows(chunk.count, of: head.paddedOutputs)
+    try turns.turn {
+      let last = activations.input(config.layerCount, tokens: tokens)
+      for (row, token) in microbatch.predictors[chunk].enumerated() {
+        gathered.from(row: row).pointer.update(from: last.from(row: token).pointer, count: hidden)
+      }
+      compute.rmsNorm(
+        gathered.pointer, weight: base.outputNorm, epsilon: config.rmsNormEpsilon, rows: chunk.count, size: hidden,
+        into: normed.pointer)
+      compute.quantizeRows(normed.pointer, rows: chunk.count, for: head, into: scratch.quantized)
+    }
+    for groups in head.outputRanges(rows: chunk.count, operations: Self.turnOperations) {
+      try turns.turn {
+        compute.product(
+          head, groups: groups, normed.pointer, rows: chunk.count, quantized: scratch.quantized, into: logits.pointer)
+      }
+    }
+    return logits
+  }
+
+  /// - Parameter dLogits: the gradient of the chunk's logits
+  private func headBackward(_ chunk: Range<Int>, _ dLogits: Rows) throws(TrainingInterruption) {
+    let head = base.outputHead
+    let hidden = config.hiddenSize
+    let gathered = scratch.gathered.rows(chunk.count, of: hidden)
+    let dNormed = scratch.dHeadNormed.rows(chunk.count, of: hidden)
+    let dGathered = scratch.dGathered.rows(chunk.count, of: hidden)
+    let gradient = scratch.gradient.rows(tokens, of: hidden)
+    for part in head.backwardParts(
+      outputs: config.vocabularySize, rows: chunk.count, operations: Self.turnOperations)
+    {
+      try turns.turn { compute.productBackward(head, part: part, dy: dLogits, rows: chunk.count, into: dNormed) }
+    }
+    try turns.turn {
+      dGathered.pointer.update(repeating: 0, count: chunk.count * hidden)
+      compute.rmsNormBackward(
+        gathered.pointer, weight: base.outputNorm, epsilon: config.rmsNormEpsilon, dout: dNormed.pointer,
+        rows: chunk.count, size: hidden, adding: dGathered.pointer)
+      for (row, token) in microbatch.predictors[chunk].enumerated() {
+        gradient.from(row: token).pointer.update(from: dGathered.from(row: row).pointer, count: hidden)
+      }
+    }
+  }
+}

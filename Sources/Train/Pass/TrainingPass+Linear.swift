@@ -1,0 +1,177 @@
+import Formats
+import Kernels
+import Model
+
+/// The projections: y = W·x + s·B·A·D(x), with DoRA's factors where it is used, and their gradients.
+extension TrainingPass {
+  /// A projection's outputs for all tokens.
+  /// - Parameters:
+  ///   - x: [tokens][columns], dense
+  ///   - y: [tokens][padded outputs], written
+  ///   - inner: D(x)·Aᵀ, written where the projection is trained
+  func linear(
+    _ layer: Int, _ projection: Projection, _ x: Rows, into y: Rows, inner: Rows
+  ) throws(TrainingInterruption) {
+    let stack = base.weights(layer: layer)[projection]
+    let weights = stack.matrix
+    for rows in productRanges {
+      let (x, y) = (x.from(row: rows.lowerBound).pointer, y.from(row: rows.lowerBound).pointer)
+      try turns.turn { compute.quantizeRows(x, rows: rows.count, for: weights, into: scratch.quantized) }
+      for groups in weights.outputRanges(rows: rows.count, operations: Self.turnOperations) {
+        try turns.turn {
+          compute.product(weights, groups: groups, x, rows: rows.count, quantized: scratch.quantized, into: y)
+        }
+      }
+    }
+    guard let lora = lora(layer, projection) else { return }
+    try byRows(lora.operations) { rows in addLoRA(lora, stack, rows, x, y, inner) }
+  }
+
+  /// A projection's inner activations D(x)·Aᵀ alone.
+  func shrink(
+    _ layer: Int, _ projection: Projection, _ x: Rows, into inner: Rows
+  ) throws(TrainingInterruption) {
+    guard let lora = lora(layer, projection) else { return }
+    try byRows(lora.operations) { rows in shrink(lora, rows, x, into: inner) }
+  }
+
+  private func shrink(_ lora: TrainableAdapter.Stack, _ rows: Range<Int>, _ x: Rows, into inner: Rows) {
+    let first = rows.lowerBound
+    func shrink(_ x: Rows, _ a: Int, rank: Int, column: Int) {
+      compute.multiply(
+        m: rows.count, n: rank, k: lora.inputs, x, Rows(adapter.parameter(a), stride: lora.inputs), transposedB: true,
+        into: inner.from(row: first, column: column))
+    }
+    if let step = dropoutStep {
+      for module in lora.modules {
+        shrink(drop(x, rows, module, step), module.a, rank: module.rank, column: module.column)
+      }
+    } else {
+      shrink(x.from(row: first), lora.a, rank: lora.rankSum, column: 0)
+    }
+  }
+
+  private func addLoRA(
+    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ rows: Range<Int>, _ x: Rows, _ y: Rows, _ inner: Rows
+  ) {
+    shrink(lora, rows, x, into: inner)
+    for module in lora.modules {
+      let out = y.from(row: rows.lowerBound, column: weights.offset(module.linear))
+      compute.multiply(
+        m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
+        inner.from(row: rows.lowerBound, column: module.column),
+        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, accumulation: .add, into: out)
+      if let factor = adapter.factors[module.index] {
+        compute.scaleColumns(out, by: factor.pointer, rows: rows.count, columns: module.outputs)
+      }
+    }
+  }
+
+  /// The backward pass through a projection: the gradients of its adapters, and dx = dy·W + D(s·dy·B·A) if it is wanted.
+  /// - Parameters:
+  ///   - dy: [tokens][≥ outputs]
+  ///   - x: [tokens][columns]: the input of the forward pass
+  ///   - output: what the forward pass computed, for DoRA's magnitudes
+  ///   - dx: [tokens][columns], written; `nil` where nothing below is trained
+  func linearBackward(
+    _ layer: Int, _ projection: Projection, dy: Rows, x: Rows, inner: Rows, output: Rows?, dx: Rows?
+  ) throws(TrainingInterruption) {
+    let weights = base.weights(layer: layer)[projection]
+    let lora = lora(layer, projection)
+    // A stack of one has no padding to read past.
+    let single = projection.modules.count == 1 ? projection.modules.first : nil
+    let outputs = single.map { $0.shape(config).output } ?? weights.matrix.outputs
+    var dy = dy
+    if let lora, let output, adapter.usesDoRA {
+      // The residual's gradient goes on unscaled, so the factors are applied to a copy.
+      let scaled = scratch.scaled.rows(tokens, of: weights.matrix.paddedOutputs)
+      try byRows(Cost.simple * outputs) { rows in
+        scaleByDoRA(lora, weights, outputs, rows, dy: dy, output: output, into: scaled)
+      }
+      dy = scaled
+    }
+    if let lora {
+      try byRows(2 * lora.operations) { rows in addGradients(lora, weights, rows, dy: dy, x: x, inner: inner) }
+    }
+    guard let dx else { return }
+    for rows in productRanges {
+      for part in weights.matrix.backwardParts(outputs: outputs, rows: rows.count, operations: Self.turnOperations) {
+        try turns.turn {
+          compute.productBackward(
+            weights.matrix, part: part, dy: dy.from(row: rows.lowerBound), rows: rows.count,
+            into: dx.from(row: rows.lowerBound))
+        }
+      }
+    }
+    if let lora { try byRows(lora.operations) { rows in addInputGradient(lora, rows, into: dx) } }
+  }
+
+  private func addGradients(
+    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ rows: Range<Int>, dy: Rows, x: Rows, inner: Rows
+  ) {
+    let first = rows.lowerBound
+    let dInner = scratch.dInner.rows(tokens, of: lora.rankSum).from(row: first)
+    func addShrinkGradient(_ dInner: Rows, _ x: Rows, _ a: Int, rank: Int) {
+      compute.multiply(
+        m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, accumulation: .chain,
+        into: Rows(adapter.gradient(a), stride: lora.inputs))
+    }
+    for module in lora.modules {
+      let gradient = dy.from(row: first, column: weights.offset(module.linear))
+      compute.multiply(
+        m: rows.count, n: module.rank, k: module.outputs, alpha: module.scale, gradient,
+        Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))
+      compute.multiply(
+        m: module.outputs, n: module.rank, k: rows.count, alpha: module.scale, gradient, transposedA: true,
+        inner.from(row: first, column: module.column), accumulation: .chain,
+        into: Rows(adapter.gradient(module.b), stride: module.rank))
+      if let step = dropoutStep {
+        addShrinkGradient(dInner.from(column: module.column), drop(x, rows, module, step), module.a, rank: module.rank)
+      }
+    }
+    if dropoutStep == nil { addShrinkGradient(dInner, x.from(row: first), lora.a, rank: lora.rankSum) }
+  }
+
+  private func addInputGradient(_ lora: TrainableAdapter.Stack, _ rows: Range<Int>, into dx: Rows) {
+    let first = rows.lowerBound
+    let dInner = scratch.dInner.rows(tokens, of: lora.rankSum).from(row: first)
+    guard let step = dropoutStep else {
+      return compute.multiply(
+        m: rows.count, n: lora.inputs, k: lora.rankSum, dInner,
+        Rows(adapter.parameter(lora.a), stride: lora.inputs), accumulation: .add, into: dx.from(row: first))
+    }
+    let dropped = scratch.dDropped.rows(rows.count, of: lora.inputs)
+    for module in lora.modules {
+      compute.multiply(
+        m: rows.count, n: lora.inputs, k: module.rank, dInner.from(column: module.column),
+        Rows(adapter.parameter(module.a), stride: lora.inputs), into: dropped)
+      compute.dropout(
+        dropped, into: dx.from(row: first), columns: lora.inputs, probability: model.dropout,
+        keys: keys(module, step)[rows], positions: microbatch.positions[rows], adding: true)
+    }
+  }
+
+  // MARK: dropout
+
+  /// D(x) of some tokens, from the first row of a buffer on.
+  private func drop(_ x: Rows, _ rows: Range<Int>, _ module: TrainableAdapter.Module, _ step: Int) -> Rows {
+    let out = scratch.dropped.rows(rows.count, of: module.inputs)
+    compute.dropout(
+      x.from(row: rows.lowerBound), into: out, columns: module.inputs, probability: model.dropout,
+      keys: keys(module, step)[rows], positions: microbatch.positions[rows])
+    return out
+  }
+
+  private func keys(_ module: TrainableAdapter.Module, _ step: Int) -> [CounterKey] {
+    microbatch.keys { ordinal in
+      CounterKey(
+        UInt64(bitPattern: Int64(model.seed)), EpochOrder.Stream.dropout.rawValue, UInt64(step), UInt64(ordinal),
+        UInt64(module.index))
+    }
+  }
+}
+
+extension TrainableAdapter.Stack {
+  /// Multiplications and additions of one token's way through the stack's adapters.
+  fileprivate var operations: Int { modules.reduce(0) { $0 + 2 * $1.rank * ($1.inputs + $1.outputs) } }
+}

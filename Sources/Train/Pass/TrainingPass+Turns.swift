@@ -1,0 +1,38 @@
+import Kernels
+import Model
+
+/// How a pass is cut into turns: about a millisecond each on the machines that the constants below were measured on,
+/// whatever the base's size and the rows' lengths. No cut changes a bit of what is computed.
+extension TrainingPass {
+  /// Multiplications and additions in a turn.
+  static let turnOperations = 160_000_000
+  /// Most tokens that a product with the base's weights takes at a time.
+  private static let productTokens = 256
+
+  /// What the work on a value takes, in the products' operations.
+  enum Cost {
+    /// Loading, a few operations, storing.
+    static let simple = 32
+    /// An exponential.
+    static let exponential = 96
+    /// A logit: its share of the softmax, and finding the largest.
+    static let logit = 192
+  }
+
+  /// The microbatch's tokens in even ranges that a product takes.
+  var productRanges: [Range<Int>] { Self.even(tokens, maximum: Self.productTokens) }
+
+  /// Calls `body` with all tokens in even ranges, a turn for each.
+  /// - Parameter operations: what `body` does for a token, about
+  func byRows(_ operations: Int, _ body: (Range<Int>) -> Void) throws(TrainingInterruption) {
+    for rows in Self.even(tokens, maximum: Self.turnOperations / max(operations, 1)) {
+      try turns.turn { body(rows) }
+    }
+  }
+
+  /// 0 ..< count in even ranges of at most so many.
+  static func even(_ count: Int, maximum: Int) -> [Range<Int>] {
+    let ranges = (count + max(maximum, 1) - 1) / max(maximum, 1)
+    return (0..<ranges).map { count * $0 / ranges..<count * ($0 + 1) / ranges }
+  }
+}

@@ -1,0 +1,52 @@
+import Formats
+import Kernels
+import Model
+
+/// One microbatch's forward and backward pass: the same layers as `Transformer`, on whole rows, keeping what the
+/// backward pass needs.
+///
+/// The parts are in extensions: `+Forward`, `+Head` (loss), `+Backward`, `+Linear` (projections and LoRA), `+DoRA`.
+/// Every call of a kernel is bounded in size and has a turn of its own (`+Turns`).
+struct TrainingPass {
+  /// What the pass is for.
+  enum Mode: Equatable {
+    /// The adapter is applied, with dropout drawn for this optimiser step (from 0).
+    case training(step: Int)
+    /// The adapter is applied, without dropout: validation.
+    case scoring
+    /// The base alone: DPO's reference.
+    case reference
+  }
+
+  let model: TrainingModel
+  let microbatch: Microbatch
+  let mode: Mode
+  let turns: any TrainingTurns
+
+  /// - Parameter microbatch: not larger than the model's memory is made for
+  init(_ model: TrainingModel, _ microbatch: Microbatch, _ mode: Mode, _ turns: any TrainingTurns) {
+    precondition(microbatch.tokens.count <= model.activations.layout.tokenLimit, "the microbatch is too large")
+    self.model = model
+    self.microbatch = microbatch
+    self.mode = mode
+    self.turns = turns
+  }
+
+  var base: Base { model.base }
+  var config: ModelConfig { model.base.config }
+  var compute: Compute { model.compute }
+  var adapter: TrainableAdapter { model.adapter }
+  var activations: Activations { model.activations }
+  var scratch: Scratch { model.activations.scratch }
+  var tokens: Int { microbatch.tokens.count }
+
+  /// The optimiser step that dropout is drawn for; `nil` without dropout.
+  var dropoutStep: Int? {
+    if case .training(let step) = mode, model.dropout > 0 { step } else { nil }
+  }
+
+  /// A projection's trained modules, if it has any and they are applied.
+  func lora(_ layer: Int, _ projection: Projection) -> TrainableAdapter.Stack? {
+    mode == .reference ? nil : adapter.layers[layer][projection]
+  }
+}

@@ -1,0 +1,94 @@
+import Kernels
+
+/// Sums of an optimiser step.
+struct StepAccount: Equatable {
+  /// Labelled tokens, or pairs: what the loss is divided by.
+  var divisor = 0
+  var loss = 0.0
+  var correct = 0
+  /// Predictions that `correct` is a part of.
+  var scored = 0
+  /// Tokens of the step's rows.
+  var tokens = 0
+  /// Those that carry loss.
+  var lossTokens = 0
+  /// Before clipping.
+  var gradientNorm = 0.0
+
+  mutating func add(_ losses: LossSum, of microbatch: Microbatch) {
+    loss += losses.sum / Double(divisor)
+    correct += losses.correct
+    scored += losses.count
+    tokens += microbatch.tokens.count
+    lossTokens += microbatch.targets.count
+  }
+}
+
+extension Trainer {
+  /// One optimiser step.
+  ///
+  /// Rows are looked up when it is their microbatch's turn, so a step of any number of rows takes no more memory than a
+  /// microbatch.
+  /// - Throws: `TrainingInterruption`, before the update or after it; `NotFiniteError`
+  func makeStep(_ turns: any TrainingTurns, _ onEvent: (TrainerEvent) -> Void) throws {
+    let examples = examples(of: progress.step)
+    try adapter.clearGradients(turns)
+    account = StepAccount(divisor: try loss.divisor(of: examples, data, order, turns))
+    var microbatches = Microbatches(training: examples, order: order, data: data, limits: limits)
+    while let microbatch = try microbatches.next(turns) {
+      try loss.prepare(microbatch, model, turns)
+      let pass = TrainingPass(model, microbatch, .training(step: progress.step), turns)
+      try pass.forward()
+      account.add(try loss.gradient(pass, divisor: account.divisor), of: microbatch)
+      try pass.backward()
+    }
+    account.gradientNorm = try adapter.gradientNorm(model.compute, turns)
+    try checkIsFinite(account)
+    try update(turns)
+    progress.step += 1
+    progress.tokens += account.tokens
+    progress.history.append(account.loss)
+    onEvent(.metrics(metrics(account)))
+  }
+
+  /// A step's examples, counted since the beginning of training.
+  /// - Parameter step: from 0
+  private func examples(of step: Int) -> Range<Int> {
+    let first = step * hyperparameters.rowsPerStep
+    var count = hyperparameters.rowsPerStep
+    if hyperparameters.maxSteps == nil { count = min(count, data.training.count * hyperparameters.nEpochs - first) }
+    return first..<first + count
+  }
+
+  private func checkIsFinite(_ account: StepAccount) throws(NotFiniteError) {
+    guard account.loss.isFinite else { throw NotFiniteError("the loss is not finite", step: progress.step + 1) }
+    guard account.gradientNorm.isFinite else {
+      throw NotFiniteError("the gradient is not finite", step: progress.step + 1)
+    }
+  }
+
+  /// Clips the gradients and takes AdamW's step. The run is not stopped meanwhile: parameters, moments and DoRA's factors
+  /// belong together.
+  private func update(_ turns: any TrainingTurns) throws {
+    let rate = schedule.rate(step: progress.step)
+    let (count, norm) = (progress.step + 1, account.gradientNorm)
+    let rateOfB = rate * hyperparameters.loraPlusRatio
+    try adapter.update(
+      hyperparameters.adamW(learningRate: rate, count: count, gradientNorm: norm),
+      stepOfB: hyperparameters.adamW(learningRate: rateOfB, count: count, gradientNorm: norm), model.compute, turns)
+    try model.refreshFactors(settingMagnitudes: false, interruptible: false, turns)
+    guard try adapter.isFinite(model.compute, turns) else {
+      throw NotFiniteError("the adapter is not finite", step: progress.step + 1)
+    }
+  }
+
+  /// What is reported of the step just made.
+  private func metrics(_ account: StepAccount) -> StepMetrics {
+    StepMetrics(
+      step: progress.step,
+      epoch: Double(progress.step * hyperparameters.rowsPerStep) / Double(data.training.count),
+      trainLoss: account.loss, accuracy: Double(account.correct) / Double(max(account.scored, 1)),
+      gradNorm: account.gradientNorm, learningRate: schedule.rate(step: progress.step - 1), tokens: account.tokens,
+      lossTokens: account.lossTokens)
+  }
+}

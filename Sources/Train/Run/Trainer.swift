@@ -1,0 +1,215 @@
+import Formats
+import Foundation
+public import Kernels
+public import Model
+
+/// Trains one adapter. `run` works on the caller's thread, in turns of a millisecond or two that whoever shares the
+/// machine hands out.
+///
+/// Everything that happens follows from data, hyperparameters and base: a run that was stopped and resumed ends in the
+/// same bytes as one that was not (same machine, compute mode and build).
+public final class Trainer {
+  public enum State: Sendable, Equatable {
+    case running
+    case finished
+    case failed(String)
+  }
+
+  public private(set) var state = State.running
+  public let totalSteps: Int
+  public let hyperparameters: Hyperparameters
+  public let configuration: TrainerConfiguration
+  public let adapter: TrainableAdapter
+  /// Optimiser steps made.
+  public var step: Int { progress.step }
+  /// Tokens of the rows of every step made.
+  public var tokens: Int { progress.tokens }
+  /// The losses of the steps made; each step's own, unless there are thousands.
+  public var losses: [Double] { progress.history.means }
+  /// The same with those of validations, for a plot.
+  public var history: LossHistory { progress.history }
+
+  let data: TrainingData
+  let model: TrainingModel
+  let schedule: LearningRateSchedule
+  let checkpoints: CheckpointFolder?
+  /// What a run must have in common with a checkpoint to go on from it.
+  let identity: JSONValue
+  let checkpointInterval: Int
+  let order: EpochOrder
+  let limits: MicrobatchLimits
+  var loss: any TrainingLoss
+  var progress = TrainerProgress()
+  /// What the newest checkpoint that this run wrote or began with holds.
+  var saved: TrainerProgress?
+  /// Sums of the step under way, or of the last one.
+  var account = StepAccount()
+  /// DoRA's factors do not belong to the parameters.
+  private var factorsAreStale: Bool
+  /// New magnitudes are the base's norms.
+  private var setsMagnitudes: Bool
+  /// The step at which something was not finite.
+  private var failedStep: Int?
+
+  /// - Parameters:
+  ///   - base: as the compute's mode keeps it
+  ///   - resume: goes on from the newest checkpoint in the configuration's folder, if there is one; without it there
+  ///     must be none
+  /// - Throws: `ModelError` or `HyperparameterError` naming what does not fit
+  public init(
+    base: Base, compute: Compute, data: TrainingData, hyperparameters: Hyperparameters,
+    configuration: TrainerConfiguration, resume: Bool = false
+  ) throws {
+    self.data = data
+    self.hyperparameters = hyperparameters
+    self.configuration = configuration
+    adapter = try Self.makeAdapter(hyperparameters, configuration, base.config)
+    limits = MicrobatchLimits(hyperparameters, longestExample: data.longestExample)
+    model = TrainingModel(
+      base: base, compute: compute, adapter: adapter, dropout: hyperparameters.loraDropout, seed: hyperparameters.seed,
+      tokenLimit: limits.tokens, positionLimit: data.longestRow, activationBytes: configuration.activationMemory)
+    let (rows, overflow) = data.training.count.multipliedReportingOverflow(by: hyperparameters.nEpochs)
+    guard !overflow else { throw HyperparameterError("n_epochs", "is too large") }
+    totalSteps =
+      hyperparameters.maxSteps ?? (rows + hyperparameters.rowsPerStep - 1) / hyperparameters.rowsPerStep
+    schedule = LearningRateSchedule(hyperparameters, totalSteps: totalSteps)
+    checkpointInterval = hyperparameters.checkpointInterval(totalSteps: totalSteps)
+    checkpoints = configuration.folder.map(CheckpointFolder.init)
+    loss = hyperparameters.makeLoss(examples: data.training.count + data.validation.count)
+    order = EpochOrder(count: data.training.count, seed: hyperparameters.seed, shuffle: hyperparameters.shuffle)
+    factorsAreStale = adapter.usesDoRA
+    setsMagnitudes = adapter.usesDoRA && configuration.initialAdapter == nil
+    identity = [
+      "method": .string(hyperparameters.method.rawValue), "seed": .integer(hyperparameters.seed),
+      "hyperparameters": .object(hyperparameters.json), "base": .string(base.fingerprint),
+      "compute": .string(compute.mode.rawValue), "data": .string(String(data.digest, radix: 16)),
+    ]
+    if let folder = configuration.folder { try FolderAccess.create(folder) }
+    if let checkpoints {
+      if resume {
+        if let newest = checkpoints.resumableSteps.last { try restore(newest, from: checkpoints) }
+      } else if let newest = checkpoints.steps.last {
+        throw ModelError(checkpoints.location(newest).path, reason: "is a checkpoint of another run")
+      }
+    }
+  }
+
+  private static func makeAdapter(
+    _ hyperparameters: Hyperparameters, _ configuration: TrainerConfiguration, _ model: ModelConfig
+  ) throws -> TrainableAdapter {
+    if let folder = configuration.initialAdapter {
+      return try TrainableAdapter(peft: folder, hyperparameters, model: model)
+    }
+    return try TrainableAdapter(hyperparameters, model: model, baseName: configuration.baseName)
+  }
+
+  /// Works until the run ends; `state` then says how.
+  ///
+  /// A run that was stopped can go on, by this trainer or by one that is made from its checkpoint: steps and validations
+  /// that were not finished are done again.
+  /// - Parameters:
+  ///   - turns: hands out a turn for each piece of work, and stops the run
+  ///   - onEvent: called on this thread with what there is to report
+  /// - Throws: `TrainingInterruption` if `turns` stopped the run. No update of the parameters is under way then, so that
+  ///   `saveCheckpoint` can be called.
+  public func run(
+    turns: any TrainingTurns = UnpacedTurns(), onEvent: (TrainerEvent) -> Void = { _ in }
+  ) throws(TrainingInterruption) {
+    while state == .running {
+      do {
+        try refreshStaleFactors(turns)
+        if isConclusionDue {
+          try conclude(turns, onEvent)
+        } else if progress.step < totalSteps, !hasStalled {
+          try makeStep(turns, onEvent)
+        } else {
+          try finish(onEvent)
+        }
+      } catch let interruption as TrainingInterruption {
+        throw interruption
+      } catch let failure as NotFiniteError {
+        rollBack(failure, onEvent)
+      } catch {
+        fail("\(error)", onEvent)
+      }
+    }
+  }
+
+  private func refreshStaleFactors(_ turns: any TrainingTurns) throws(TrainingInterruption) {
+    guard factorsAreStale else { return }
+    try model.refreshFactors(settingMagnitudes: setsMagnitudes, interruptible: true, turns)
+    factorsAreStale = false
+    setsMagnitudes = false
+  }
+
+  /// Ends the run with the adapter as it is.
+  private func finish(_ onEvent: (TrainerEvent) -> Void) throws {
+    let usesBest =
+      hyperparameters.earlyStoppingPatience > 0 && progress.bestStep > 0 && progress.bestStep != progress.step
+    var folder = configuration.folder
+    switch configuration.finalAdapter {
+    case .runFolder:
+      if usesBest, let checkpoints { try adapter.readParameters(from: checkpoints.location(progress.bestStep)) }
+      if let folder { try adapter.write(to: folder) }
+    case .checkpoint: folder = checkpoints?.location(usesBest ? progress.bestStep : progress.step)
+    }
+    state = .finished
+    onEvent(.finished(step: progress.step, folder: folder))
+  }
+
+  private func fail(_ reason: String, _ onEvent: (TrainerEvent) -> Void) {
+    state = .failed(reason)
+    onEvent(.failed(reason: reason))
+  }
+
+  // MARK: going back
+
+  private func restore(_ step: Int, from checkpoints: CheckpointFolder) throws {
+    progress = try checkpoints.read(step, into: adapter, identity: identity)
+    saved = progress
+    factorsAreStale = adapter.usesDoRA
+    setsMagnitudes = false
+  }
+
+  /// Goes back to this run's newest checkpoint, or to the beginning; fails if that has not helped before.
+  private func rollBack(_ failure: NotFiniteError, _ onEvent: (TrainerEvent) -> Void) {
+    let step = failure.step
+    guard failedStep != step else { return fail("\(failure) in step \(step), again after going back", onEvent) }
+    failedStep = step
+    do {
+      if let saved, let checkpoints {
+        try restore(saved.step, from: checkpoints)
+      } else {
+        try restart()
+      }
+      onEvent(.rolledBack(from: step, to: progress.step, reason: failure.description))
+    } catch {
+      fail("\(failure) in step \(step), and going back failed: \(error)", onEvent)
+    }
+  }
+
+  /// Gives the adapter the values that it began with.
+  private func restart() throws {
+    if let folder = configuration.initialAdapter {
+      try adapter.restart(peft: folder, model: model.config)
+    } else {
+      adapter.restart(seed: hyperparameters.seed)
+    }
+    progress = TrainerProgress()
+    factorsAreStale = adapter.usesDoRA
+    setsMagnitudes = adapter.usesDoRA && configuration.initialAdapter == nil
+  }
+}
+
+/// A loss, gradient or parameter that is no number.
+struct NotFiniteError: Error, CustomStringConvertible {
+  /// "the loss is not finite"
+  let description: String
+  /// The step, from 1, that it came up in.
+  let step: Int
+
+  init(_ description: String, step: Int) {
+    self.description = description
+    self.step = step
+  }
+}

@@ -1,0 +1,115 @@
+import Dispatch
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Serve
+
+/// The pool is one thread's at a time, and passes come first.
+@Suite(.serialized) struct ComputeLeaseTests {
+  /// Counts who has the pool, and what was done.
+  private final class Log: Sendable {
+    private let holders = Atomic<Int>(0)
+    private let overlaps = Atomic<Int>(0)
+    let passes = Atomic<Int>(0)
+    let pieces = Atomic<Int>(0)
+
+    var hasOverlap: Bool { overlaps.load(ordering: .sequentiallyConsistent) > 0 }
+
+    func hold(_ body: () -> Void) {
+      if holders.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue > 0 {
+        overlaps.wrappingAdd(1, ordering: .sequentiallyConsistent)
+      }
+      body()
+      holders.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+    }
+  }
+
+  private func train(_ lease: ComputeLease, _ log: Log, until stop: Flag, milliseconds: UInt32 = 1) -> Flag {
+    let ended = Flag()
+    Thread.detachNewThread {
+      while lease.train(unless: { stop.timesSet > 0 }, { log.hold { usleep(milliseconds * 1000) } }) != nil {
+        log.pieces.wrappingAdd(1, ordering: .relaxed)
+      }
+      ended.set()
+    }
+    return ended
+  }
+
+  private func pass(_ lease: ComputeLease, _ log: Log) {
+    let started = lease.serve {
+      let started = ContinuousClock.now
+      log.hold { usleep(4000) }
+      return started
+    }
+    log.passes.wrappingAdd(1, ordering: .relaxed)
+    lease.completedPass(in: started.duration(to: .now))
+  }
+
+  private func pieces(_ log: Log) -> Int { log.pieces.load(ordering: .relaxed) }
+
+  @Test func trainingHasTheTimeWhenNoRequestRuns() {
+    let (lease, log, stop) = (ComputeLease(trainingShare: 0), Log(), Flag())
+    let ended = train(lease, log, until: stop)
+    #expect(eventually { pieces(log) > 20 })
+    for _ in 0..<20 { pass(lease, log) }
+    // A request runs, and there is no share.
+    let before = pieces(log)
+    usleep(20_000)
+    #expect(pieces(log) == before)
+    lease.servingPauses()
+    #expect(eventually { pieces(log) > before + 20 })
+    stop.set()
+    lease.wakeTraining()
+    #expect(ended.wait())
+    #expect(!log.hasOverlap)
+  }
+
+  /// Passes that follow each other leave training its share, and nobody is left asleep.
+  @Test func itKeepsItsShareUnderLoad() {
+    let (lease, log, stop) = (ComputeLease(trainingShare: 0.3), Log(), Flag())
+    pass(lease, log)
+    let ended = train(lease, log, until: stop)
+    let started = ContinuousClock.now
+    for _ in 0..<200 { pass(lease, log) }
+    let seconds = started.duration(to: .now) / .seconds(1)
+    // A piece takes at least a millisecond; on a busy machine it may take longer.
+    let share = Double(pieces(log)) * 0.001 / seconds
+    #expect(share > 0.1 && share < 0.4, "\(share)")
+    stop.set()
+    lease.wakeTraining()
+    #expect(ended.wait())
+    #expect(!log.hasOverlap)
+  }
+
+  /// Training that is stopped while it waits behind requests ends at once.
+  @Test func aThreadThatWaitsCanBeStopped() {
+    let (lease, log, stop) = (ComputeLease(trainingShare: 0), Log(), Flag())
+    pass(lease, log)
+    let ended = train(lease, log, until: stop)
+    usleep(10_000)
+    #expect(pieces(log) == 0)
+    stop.set()
+    lease.wakeTraining()
+    #expect(ended.wait())
+    #expect(pieces(log) == 0)
+  }
+
+  /// A pass does not wait for training that is owed time and does something else.
+  @Test func passesDoNotWaitForTrainingThatIsAway() {
+    let (lease, log) = (ComputeLease(trainingShare: 0.5), Log())
+    let (go, done) = (Flag(), Flag())
+    pass(lease, log)
+    Thread.detachNewThread {
+      _ = lease.train(unless: { false }, {})
+      // As a checkpoint that is written would take.
+      _ = go.wait()
+      done.set()
+    }
+    let started = ContinuousClock.now
+    for _ in 0..<50 { pass(lease, log) }
+    #expect(started.duration(to: .now) < .milliseconds(1500))
+    go.set()
+    #expect(done.wait())
+  }
+}
