@@ -1,22 +1,24 @@
 #!/bin/bash
-# Holds the AVX-512 and VNNI kernels to the scalar reference on machines without such instructions, through SIMDe's
-# portable forms of their intrinsics (Debian's libsimde-dev, which make packages installs).
+# Compares the AVX-512 and VNNI kernels with the scalar reference on machines that lack these instructions, by means of
+# SIMDe's portable versions of the intrinsics (Debian's libsimde-dev, which `make packages` installs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 kernels=Sources/CKernels
+flags=(-w -O1 -mavx2 -mfma -mf16c -I "$kernels/include")
 
-# The source as it stands, but for the target that this compiler would then take for granted, and the assembler
-# statement of a benchmark.
-portable='s|#include <immintrin.h>|#include <simde/x86/avx512.h>\n#include <simde/x86/f16c.h>\n#include "missing.h"|
-  /pragma clang attribute/d; s|"+x"(other)|"+m"(other)|'
-for file in integer.inc vector.inc lora.inc attention.inc math.h; do sed "$portable" "$kernels/$file" > "$out/$file"; done
-for variant in avx512 vnni; do
-  { if [ "$variant" = vnni ]; then echo '#define GRAFT_HAS_VNNI'; fi; sed "$portable" "$kernels/avx512.c"; } > "$out/$variant.c"
-  clang -w -O1 -mavx2 -mfma -mf16c -DSIMDE_ENABLE_NATIVE_ALIASES -I "$kernels/include" -I Tests/Emulated \
-    -iquote "$out" -c "$out/$variant.c" -o "$out/$variant.o"
+# A copy of the source with three changes: the intrinsics come from SIMDe, functions get no AVX-512 target, which this
+# compiler would otherwise use instructions of, and a benchmark's assembler statement names no AVX-512 register.
+cp -r "$kernels" "$out/CKernels"
+find "$out/CKernels" -name '*.inc' -exec sed -i '
+  s|#include <immintrin.h>|#include <simde/x86/avx512.h>\n#include <simde/x86/f16c.h>\n#include "missing.h"|
+  /pragma clang attribute/d
+  s|"+x"(other)|"+m"(other)|' {} +
+for set in avx512 vnni; do
+  clang "${flags[@]}" -DSIMDE_ENABLE_NATIVE_ALIASES -I Tests/Emulated -c "$out/CKernels/InstructionSets/$set.c" \
+    -o "$out/$set.o"
 done
-clang -w -O1 -mavx2 -mfma -mf16c -I "$kernels/include" -iquote "$kernels" Tests/Emulated/compare.c "$kernels/scalar.c" \
-  "$kernels/values.c" "$out/avx512.o" "$out/vnni.o" -lm -o "$out/compare"
+clang "${flags[@]}" Tests/Emulated/compare.c "$kernels/InstructionSets/scalar.c" "$kernels/Common/nf4_values.c" \
+  "$out/avx512.o" "$out/vnni.o" -lm -o "$out/compare"
 "$out/compare"

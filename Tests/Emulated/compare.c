@@ -1,4 +1,5 @@
-// Holds the AVX-512 kernels, emulated, to the scalar reference: every function over odd shapes, bit for bit.
+// Compares the emulated AVX-512 and VNNI kernels with the scalar reference, bit for bit, over shapes that fit no vector.
+// scripts/check_avx512.sh compiles and runs it.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,9 @@
 
 extern const graft_kernels graft_scalar_kernels, graft_avx512_kernels, graft_vnni_kernels;
 
-static const graft_kernels *scalar = &graft_scalar_kernels, *tested;
+static const graft_forward_kernels *scalar = &graft_scalar_kernels.forward, *tested;
+static const graft_training_kernels *tested_training;
+static const char *tested_name;
 static const int row_counts[] = {1, 2, 3, 4, 5, 11, 12, 13, 16, 25, 64, 130};
 enum { ROW_COUNTS = sizeof row_counts / sizeof *row_counts };
 static int compared, different;
@@ -24,27 +27,27 @@ static float *values(size_t count) {
 static void compare(const char *what, const void *expected, const void *actual, size_t bytes) {
   compared++;
   if (memcmp(expected, actual, bytes) == 0) return;
-  if (different++ < 20) printf("%s: %s differs\n", tested->name, what);
+  if (different++ < 20) printf("%s: %s differs\n", tested_name, what);
 }
 
 // MARK: products
 
 enum product { NF4_INTEGER, INT8_INTEGER, NF4_FLOAT };
 
-static void run_product(const graft_kernels *k, enum product kind, const graft_matrix *w, const graft_activations *a,
+static void run_product(const graft_forward_kernels *k, enum product kind, const graft_matrix *w, const graft_activations *a,
                         const float *x, size_t rows, float *y, size_t groups) {
   size_t ldy = groups * GRAFT_LANES;
-  const graft_fetch fetches[] = {{(const char *)w->data, 64, 0, groups}, {(const char *)x, 192, 1, 2}};
+  const graft_prefetch prefetches[] = {{(const char *)w->data, 64, 0, groups}, {(const char *)x, 192, 1, 2}};
   switch (kind) {
-    case NF4_INTEGER: k->nf4_integer_product(w, a, rows, y, ldy, 0, groups, fetches, 2); break;
-    case INT8_INTEGER: k->int8_integer_product(w, a, rows, y, ldy, 0, groups, fetches, 2); break;
+    case NF4_INTEGER: k->nf4_integer_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
+    case INT8_INTEGER: k->int8_integer_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
     case NF4_FLOAT: k->nf4_product(w, x, w->columns, rows, y, ldy, 0, groups); break;
   }
 }
 
 static void check_product(size_t block, size_t rows, enum product kind) {
   const size_t columns = block * 3, groups = 3, outputs = groups * GRAFT_LANES, slack = 65536;
-  unsigned char *data = malloc(columns * outputs + slack);  // kernels may fetch, not read, beyond
+  unsigned char *data = malloc(columns * outputs + slack);  // kernels prefetch beyond the end, but do not read there
   for (size_t i = 0; i < columns * outputs; i++) data[i] = (unsigned char)(1 + rand() % 127 + rand() % 2 * 128);
   size_t scales = outputs * columns / block;
   float *scale = malloc(scales * sizeof *scale);
@@ -63,7 +66,7 @@ static void check_product(size_t block, size_t rows, enum product kind) {
       (i ? tested : scalar)->quantize(x + r * columns, columns, block, rows, q[i] + r * block, q_scale[i] + r);
   }
   compare("quantize", q[0], q[1], rows * columns * sizeof(int16_t));
-  compare("quantize's scales", q_scale[0], q_scale[1], rows * columns / block * sizeof(float));
+  compare("quantize, scales", q_scale[0], q_scale[1], rows * columns / block * sizeof(float));
 
   graft_activations a = {.q = q[0], .scale = q_scale[0], .columns = columns, .block = block, .stride = rows};
   float *expected = calloc(rows * outputs, sizeof(float)), *actual = calloc(rows * outputs, sizeof(float));
@@ -115,7 +118,7 @@ static void check_lora(size_t rank, size_t rows, int is_bf16) {
   free((void *)w.a), free((void *)w.b), free(x), free(magnitude), free(u), free(u2);
 }
 
-// MARK: the rest
+// MARK: elementwise operations and attention
 
 static void check_elementwise(size_t n) {
   float *x = values(n), *w = values(n), *y = values(n), *z = malloc(n * sizeof(float));
@@ -133,7 +136,7 @@ static void check_elementwise(size_t n) {
   compare("add_scaled", y, z, bytes);
   double sums[] = {scalar->exp_sum(x, n, 5, 1, expected), tested->exp_sum(x, n, 5, 1, actual)};
   compare("exp_sum", &sums[0], &sums[1], sizeof *sums);
-  compare("exp_sum's terms", expected, actual, bytes);
+  compare("exp_sum, values", expected, actual, bytes);
   free(x), free(w), free(y), free(z), free(expected), free(actual);
 }
 
@@ -161,8 +164,40 @@ static void check_attention(graft_kv_type type, size_t size, size_t heads) {
   free(query), free(expected), free(actual);
 }
 
+// MARK: training
+
+static void check_decoding(size_t block) {
+  const size_t columns = block * 3, groups = 3, ldo = groups * GRAFT_LANES + 5, scales = groups * GRAFT_LANES * 3;
+  unsigned char *data = malloc(columns * groups * 8);
+  for (size_t i = 0; i < columns * groups * 8; i++) data[i] = (unsigned char)rand();
+  float *scale = values(scales);
+  graft_matrix w = {.data = data, .scale = scale, .columns = columns, .block = block};
+  float *expected = calloc(columns * ldo, sizeof(float)), *actual = calloc(columns * ldo, sizeof(float));
+  graft_scalar_kernels.training.decode_nf4(&w, 1, groups, 8, columns, expected, ldo);
+  tested_training->decode_nf4(&w, 1, groups, 8, columns, actual, ldo);
+  compare("decode_nf4", expected, actual, columns * ldo * sizeof(float));
+  free(data), free(scale), free(expected), free(actual);
+}
+
+static void check_multiply(size_t m, size_t n, size_t k, int transposed, graft_accumulation accumulation) {
+  float *a = values(m * k), *b = values(k * n), *expected = values(m * n), *actual = malloc(m * n * sizeof(float));
+  memcpy(actual, expected, m * n * sizeof(float));
+  graft_dense left = {a, transposed ? 1 : k, transposed ? m : 1}, right = {b, transposed ? 1 : n, transposed ? k : 1};
+  graft_scalar_kernels.training.multiply_dense(m, n, k, 0.7f, &left, &right, accumulation, expected, n);
+  tested_training->multiply_dense(m, n, k, 0.7f, &left, &right, accumulation, actual, n);
+  compare("multiply_dense", expected, actual, m * n * sizeof(float));
+  free(a), free(b), free(expected), free(actual);
+}
+
 static void check_all(const graft_kernels *kernels) {
-  tested = kernels;
+  tested = &kernels->forward;
+  tested_training = &kernels->training;
+  tested_name = kernels->name;
+  for (size_t block = 8; block <= 64; block *= 2) check_decoding(block);
+  for (size_t m = 1; m < 90; m += 11)
+    for (size_t n = 1; n < 50; n += 15)
+      for (graft_accumulation accumulation = GRAFT_OVERWRITE; accumulation <= GRAFT_CHAIN; accumulation++)
+        check_multiply(m, n, 300 + n, (int)(m % 2), accumulation);
   for (size_t block = 8; block <= 64; block *= 2)
     for (int r = 0; r < ROW_COUNTS; r++)
       for (enum product kind = NF4_INTEGER; kind <= NF4_FLOAT; kind++)

@@ -1,4 +1,4 @@
-// What SIMDe's portable AVX-512 lacks, or hands to the compiler, of what the kernels use.
+// Portable versions of AVX-512 intrinsics that the kernels use and SIMDe does not have, or passes on to the compiler.
 #pragma once
 
 typedef int emulated_ints __attribute__((vector_size(64)));

@@ -37,7 +37,7 @@ extension Compute {
   ) {
     let half = layout.headSize / 2
     let group = layout.headCount / layout.keyValueHeadCount
-    let (heads, functions) = (layout.keyValueHeadCount, kernels.functions)
+    let (heads, functions) = (layout.keyValueHeadCount, kernels.forward)
     let scale = 1 / Float(layout.headSize).squareRoot()
 
     /// Rotates the key of one key-value head and the queries that read it, and stores the key and the value.
@@ -53,7 +53,7 @@ extension Compute {
         position % keyValueBlockLength, block + layout.offset(layer: layer, head: head))
     }
     func attend(row: Int, head: Int) {
-      let blocks = UnsafeRawPointer(rows[row].blocks).assumingMemoryBound(to: UnsafeRawPointer?.self)
+      let blocks = UnsafeRawPointer(rows[row].blocks).assumingMemoryBound(to: UnsafeRawPointer.self)
       var attention = graft_attention(
         blocks: blocks, type: layout.element.type, head_size: layout.headSize, heads_per_group: group, scale: scale)
       let first = head * group * layout.headSize

@@ -20,7 +20,7 @@ extension RowAttention {
     _ compute: Compute, rows: [Range<Int>], part: Part, queries: Rows, keys: Rows, values: Rows, out: Rows,
     dout: Rows, logSumExp: UnsafePointer<Float>, dqueries: Rows, perHead: UnsafeMutablePointer<Float>
   ) {
-    let functions = compute.kernels.functions
+    let functions = compute.kernels.forward
     let training = compute.kernels.training
     let width = headCount * headSize
     let tokens = rows.last?.upperBound ?? 0
@@ -91,7 +91,7 @@ extension RowAttention {
   }
 
   private func sumHeadGroups(_ compute: Compute, range tokens: Range<Int>, perHead: Rows, into out: Rows) {
-    let add = compute.kernels.functions.add!
+    let add = compute.kernels.forward.add
     let group = headCount / keyValueHeadCount
     compute.pool.run(count: tokens.count, grain: 16) { range in
       for token in tokens.lowerBound + range.lowerBound..<tokens.lowerBound + range.upperBound {

@@ -17,8 +17,8 @@ extension RowAttention {
     _ compute: Compute, rows: [Range<Int>], part: Part, queries: Rows, keys: Rows, values: Rows, out: Rows,
     logSumExp: UnsafeMutablePointer<Float>
   ) {
-    let expSum = compute.kernels.functions.exp_sum!
-    let scaleValues = compute.kernels.training.scale!
+    let expSum = compute.kernels.forward.exp_sum
+    let scaleValues = compute.kernels.training.scale
     compute.pool.run(parts: part.heads.count) { offset in
       let index = part.heads.lowerBound + offset
       let (row, head) = (rows[index / headCount], index % headCount)

@@ -30,7 +30,7 @@ public struct Compute: Sendable {
     _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, size: Int,
     into out: UnsafeMutablePointer<Float>
   ) {
-    let kernel = kernels.functions.rms_norm!
+    let kernel = kernels.forward.rms_norm
     pool.run(count: rows, grain: 8) { range in
       for row in range { kernel(x + row * size, weight, epsilon, out + row * size, size) }
     }
@@ -41,7 +41,7 @@ public struct Compute: Sendable {
   public func swiglu(
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<Float>
   ) {
-    kernels.functions.swiglu(gate, up, out, count)
+    kernels.forward.swiglu(gate, up, out, count)
   }
 
   /// out = exp((x − maximum) · factor). Runs on the caller's thread.
@@ -53,6 +53,6 @@ public struct Compute: Sendable {
   public func expSum(
     _ x: UnsafePointer<Float>, count: Int, maximum: Float, factor: Float, into out: UnsafeMutablePointer<Float>?
   ) -> Double {
-    kernels.functions.exp_sum(x, count, maximum, factor, out)
+    kernels.forward.exp_sum(x, count, maximum, factor, out)
   }
 }

@@ -37,22 +37,17 @@ public struct KernelSet: @unchecked Sendable {
   }
 
   /// The last of `InstructionSet.allCases` that this machine runs, which is the fastest.
-  public static let best: KernelSet = InstructionSet.allCases.reversed().lazy.compactMap { KernelSet($0) }.first!
+  public static let best: KernelSet = {
+    for set in InstructionSet.allCases.reversed() {
+      if let kernels = KernelSet(set) { return kernels }
+    }
+    preconditionFailure("every machine runs the scalar kernels")
+  }()
 
   /// The kernels of the forward pass.
-  var functions: graft_kernels { table.pointee }
-
-  /// The kernels of the backward pass.
-  var training: graft_training_kernels {
-    let level: graft_level =
-      switch instructionSet {
-      case .scalar: GRAFT_SCALAR
-      case .avx2: GRAFT_AVX2
-      case .avx512, .vnni: GRAFT_AVX512
-      }
-    // There for every level that `init` found kernels for.
-    return graft_training_kernels_for(level).pointee
-  }
+  var forward: graft_forward_kernels { table.pointee.forward }
+  /// The kernels of training.
+  var training: graft_training_kernels { table.pointee.training }
 }
 
 /// Rows of a weight matrix that lie side by side in a tile, one in each vector lane.

@@ -13,7 +13,7 @@ public struct MachineLimits: Sendable {
   ///   - compute: its threads and instruction set are measured
   ///   - bufferBytes: memory to allocate and read; larger than the machine's caches
   public static func measure(_ compute: Compute, bufferBytes: Int = 512 << 20) -> MachineLimits {
-    let functions = compute.kernels.functions
+    let functions = compute.kernels.forward
     let buffer = AlignedBuffer<UInt8>(count: bufferBytes)
     let parts = compute.pool.threadCount * 16
     let bytesPerPart = bufferBytes / parts / 256 * 256

@@ -84,7 +84,7 @@ extension Compute {
       let first = groups.lowerBound * tileLanes
       if case .nf4 = w.storage {
         withUnsafePointer(to: w.descriptor) {
-          kernels.functions.nf4_row_squares(
+          kernels.forward.nf4_row_squares(
             $0, sums.pointer, groups.lowerBound + part.lowerBound, groups.lowerBound + part.upperBound)
         }
         for row in rows { squares[row] = Double(sums[first + row]) }

@@ -40,9 +40,9 @@ public struct LowRankUpdate: @unchecked Sendable {
   }
 
   /// B, of which each group's bytes are prefetched while the base's product computes that group.
-  var prefetch: graft_fetch {
-    graft_fetch(
-      at: factors.b.assumingMemoryBound(to: CChar.self), bytes: bytesPerGroup, group_begin: groups.lowerBound,
-      group_end: groups.upperBound)
+  var prefetch: graft_prefetch {
+    graft_prefetch(
+      start: factors.b.assumingMemoryBound(to: CChar.self), bytes_per_group: bytesPerGroup,
+      group_begin: groups.lowerBound, group_end: groups.upperBound)
   }
 }

@@ -54,7 +54,7 @@ extension Compute {
     }
     let (shrunk, unscaled) = scratch.reserve(shrunk: shrunkCount, unscaled: hasFactors ? rows * ldy : 0)
     let product = BaseProduct(self, w, x, rows: rows, quantized: scratch.quantized, into: y)
-    let functions = kernels.functions
+    let functions = kernels.forward
     let prefetches = updates.map(\.prefetch)
     updates.withUnsafeBufferPointer { updates in
       prepare(product, x, updates: updates, shrunk: shrunk)
@@ -90,15 +90,15 @@ extension Compute {
     _ product: BaseProduct, _ x: UnsafePointer<Float>, updates: UnsafeBufferPointer<LowRankUpdate>,
     shrunk: UnsafeMutablePointer<Float>
   ) {
-    let quantizationParts = product.quantizationParts
-    if updates.isEmpty { return pool.run(parts: quantizationParts) { product.quantize(part: $0) } }
-    let functions = kernels.functions
+    let quantization = product.quantization
+    if updates.isEmpty { return pool.run(parts: quantization.parts) { quantization.quantize(part: $0) } }
+    let functions = kernels.forward
     // Every update gets as many parts as the one with the most rows needs; the surplus parts do nothing.
     let rowsPerPart = 32
     let partsPerUpdate = updates.reduce(1) { max($0, ($1.rows.count + rowsPerPart - 1) / rowsPerPart) }
-    pool.run(parts: quantizationParts + updates.count * partsPerUpdate) { part in
-      if part < quantizationParts { return product.quantize(part: part) }
-      let (index, updatePart) = (part - quantizationParts).quotientAndRemainder(dividingBy: partsPerUpdate)
+    pool.run(parts: quantization.parts + updates.count * partsPerUpdate) { part in
+      if part < quantization.parts { return quantization.quantize(part: part) }
+      let (index, updatePart) = (part - quantization.parts).quotientAndRemainder(dividingBy: partsPerUpdate)
       let update = updates.baseAddress! + index
       let first = updatePart * rowsPerPart
       let count = min(rowsPerPart, update.pointee.rows.count - first)
@@ -131,7 +131,8 @@ extension Compute {
   ///   - shrunk: x · Aᵀ of the update, [rows][paddedRank]
   ///   - unscaled: [rows][ldy], the base's outputs where the update has row factors
   private func expand(
-    _ update: UnsafePointer<LowRankUpdate>, groups: Range<Int>, functions: graft_kernels, shrunk: UnsafePointer<Float>,
+    _ update: UnsafePointer<LowRankUpdate>, groups: Range<Int>, functions: graft_forward_kernels,
+    shrunk: UnsafePointer<Float>,
     y: UnsafeMutablePointer<Float>, unscaled: UnsafePointer<Float>, ldy: Int
   ) {
     let (first, rows, offset) = (update.pointee.groups.lowerBound, update.pointee.rows, update.pointee.offset)

@@ -14,7 +14,7 @@ public enum LinearEpilogue {
   /// - Parameters:
   ///   - groups: the outputs that the product has written; of a SwiGLU, those of its gate
   ///   - y: [rows][ldy]
-  func apply(_ groups: Range<Int>, functions: graft_kernels, rows: Int, y: UnsafePointer<Float>, ldy: Int) {
+  func apply(_ groups: Range<Int>, functions: graft_forward_kernels, rows: Int, y: UnsafePointer<Float>, ldy: Int) {
     let first = groups.lowerBound * tileLanes
     switch self {
     case .none: break

@@ -30,7 +30,7 @@ extension Compute {
   /// Quantises rows for integer products with `w`; does nothing if the mode's product with `w` reads f32.
   /// - Parameter x: [rows][columns]
   public func quantizeRows(_ x: UnsafePointer<Float>, rows: Int, for w: Matrix, into quantized: QuantizedRows) {
-    let product = BaseProduct(self, w, x, rows: rows, quantized: quantized, into: nil)
-    pool.run(parts: product.quantizationParts) { product.quantize(part: $0) }
+    let quantization = RowQuantization(self, for: w, x, rows: rows, into: quantized)
+    pool.run(parts: quantization.parts) { quantization.quantize(part: $0) }
   }
 }

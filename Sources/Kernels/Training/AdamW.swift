@@ -65,7 +65,7 @@ extension Compute {
     _ step: AdamWStep, parameters: UnsafeMutablePointer<Float>, gradients: UnsafePointer<Float>,
     mean: UnsafeMutablePointer<Float>, variance: UnsafeMutablePointer<Float>, count: Int
   ) {
-    let kernel = kernels.training.adamw!
+    let kernel = kernels.training.adamw
     let settings = step.settings
     pool.run(count: count, grain: 1 << 14) { range in
       let first = range.lowerBound

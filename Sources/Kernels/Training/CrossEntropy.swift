@@ -29,8 +29,8 @@ extension Compute {
     _ logits: UnsafeMutablePointer<Float>, ld: Int, vocabulary: Int, targets: ArraySlice<Int32>,
     weights: ArraySlice<Float>?
   ) -> [TargetScore] {
-    let expSum = kernels.functions.exp_sum!
-    let scale = kernels.training.scale!
+    let expSum = kernels.forward.exp_sum
+    let scale = kernels.training.scale
     let count = targets.count
     return [TargetScore](unsafeUninitializedCapacity: count) { scores, initialized in
       // Each row initialises its own element.

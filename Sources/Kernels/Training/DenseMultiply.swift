@@ -18,10 +18,10 @@ public enum Accumulation: Sendable {
   /// call would give, wherever the calls divide the tokens.
   case chain
 
-  fileprivate var kernel: graft_onto {
+  fileprivate var kernel: graft_accumulation {
     switch self {
-    case .overwrite: GRAFT_NOTHING
-    case .add: GRAFT_SUM
+    case .overwrite: GRAFT_OVERWRITE
+    case .add: GRAFT_ADD
     case .chain: GRAFT_CHAIN
     }
   }
@@ -41,7 +41,7 @@ extension Compute {
     transposedB: Bool = false, accumulation: Accumulation = .overwrite, into c: Rows
   ) {
     guard m > 0, n > 0 else { return }
-    let kernel = kernels.training.multiply_dense!
+    let kernel = kernels.training.multiply_dense
     func multiply(rows: Range<Int>, columns: Range<Int>) {
       let aPart = transposedA ? a.from(column: rows.lowerBound) : a.from(row: rows.lowerBound)
       let bPart = transposedB ? b.from(row: columns.lowerBound) : b.from(column: columns.lowerBound)

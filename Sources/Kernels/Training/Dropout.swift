@@ -48,7 +48,7 @@ extension Compute {
     _ x: Rows, into out: Rows, columns: Int, probability: Float, keys: ArraySlice<CounterKey>,
     positions: ArraySlice<Int32>, adding: Bool = false
   ) {
-    let kernel = kernels.training.dropout!
+    let kernel = kernels.training.dropout
     let threshold = UInt32(min(max((Double(probability) * 0x1p32).rounded(.down), 0), Double(UInt32.max)))
     let factor = 1 / (1 - probability)
     pool.run(count: keys.count, grain: 8) { range in

@@ -10,7 +10,7 @@ extension Compute {
     _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, dout: UnsafePointer<Float>, rows: Int,
     size: Int, adding dx: UnsafeMutablePointer<Float>
   ) {
-    let kernel = kernels.training.rms_norm_backward!
+    let kernel = kernels.training.rms_norm_backward
     pool.run(count: rows, grain: 8) { range in
       for row in range { kernel(x + row * size, weight, epsilon, dout + row * size, dx + row * size, size) }
     }
@@ -24,7 +24,7 @@ extension Compute {
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
     into out: UnsafeMutablePointer<Float>
   ) {
-    let kernel = kernels.functions.swiglu!
+    let kernel = kernels.forward.swiglu
     pool.run(count: rows, grain: 4) { range in
       for row in range { kernel(gate + row * ld, up + row * ld, out + row * size, size) }
     }
@@ -39,7 +39,7 @@ extension Compute {
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, dout: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
     dgate: UnsafeMutablePointer<Float>, dup: UnsafeMutablePointer<Float>
   ) {
-    let kernel = kernels.training.swiglu_backward!
+    let kernel = kernels.training.swiglu_backward
     pool.run(count: rows, grain: 4) { range in
       for row in range {
         let first = row * ld
@@ -58,7 +58,7 @@ extension Compute {
     _ x: Rows, positions: ArraySlice<Int32>, heads: Int, headSize: Int, cosine: UnsafePointer<Float>,
     sine: UnsafePointer<Float>, backward: Bool = false
   ) {
-    let rope = kernels.functions.rope!
+    let rope = kernels.forward.rope
     let half = headSize / 2
     pool.run(count: positions.count, grain: 16) { range in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: half) { negated in
@@ -80,7 +80,7 @@ extension Compute {
 extension Compute {
   /// x[row][column] *= factor[column], in place.
   public func scaleColumns(_ x: Rows, by factor: UnsafePointer<Float>, rows: Int, columns: Int) {
-    let multiply = kernels.training.multiply!
+    let multiply = kernels.training.multiply
     pool.run(count: rows, grain: 16) { range in
       for row in range {
         let values = x.pointer + row * x.stride
@@ -91,7 +91,7 @@ extension Compute {
 
   /// sum[column] += Σ over rows of a[row][column] · b[row][column], in the order of the rows.
   public func addColumnProducts(_ a: Rows, _ b: Rows, rows: Int, columns: Int, to sum: UnsafeMutablePointer<Float>) {
-    let multiplyAdd = kernels.training.multiply_add!
+    let multiplyAdd = kernels.training.multiply_add
     pool.run(count: columns, grain: 64) { range in
       for row in 0..<rows {
         let first = range.lowerBound
@@ -103,7 +103,7 @@ extension Compute {
 
   /// out = x + y, all [rows][columns]; out may be x.
   public func sum(_ x: Rows, _ y: Rows, rows: Int, columns: Int, into out: Rows) {
-    let add = kernels.functions.add!
+    let add = kernels.forward.add
     pool.run(count: rows, grain: 16) { range in
       for row in range {
         let target = out.pointer + row * out.stride
@@ -126,7 +126,7 @@ extension Compute {
   /// depend on the number of threads.
   /// - Parameter x: [count]
   public func sumOfSquares(_ x: UnsafePointer<Float>, count: Int) -> Double {
-    let sumSquares = kernels.training.sum_squares!
+    let sumSquares = kernels.training.sum_squares
     let size = 1 << 16
     let blocks = (count + size - 1) / size
     guard blocks > 0 else { return 0 }

@@ -34,13 +34,13 @@ extension Matrix {
 
   fileprivate func decode(_ training: graft_training_kernels)
     -> @convention(c) (
-      UnsafePointer<graft_matrix>?, Int, Int, Int, Int, UnsafeMutablePointer<Float>?, Int
+      UnsafePointer<graft_matrix>, Int, Int, Int, Int, UnsafeMutablePointer<Float>, Int
     ) -> Void
   {
     switch storage {
-    case .nf4: training.decode_nf4!
-    case .int8: training.decode_int8!
-    case .dense: training.decode_dense!
+    case .nf4: training.decode_nf4
+    case .int8: training.decode_int8
+    case .dense: training.decode_dense
     }
   }
 
@@ -64,7 +64,7 @@ extension Matrix {
           decode(
             &descriptor, first / tileLanes, (first + count + tileLanes - 1) / tileLanes, begin, end, weights, depth)
           training.multiply_dense(
-            rows, end - begin, count, 1, &gradient, &decoded, first == 0 ? GRAFT_NOTHING : GRAFT_SUM,
+            rows, end - begin, count, 1, &gradient, &decoded, first == 0 ? GRAFT_OVERWRITE : GRAFT_ADD,
             dx.from(column: begin).pointer, dx.stride)
         }
       }

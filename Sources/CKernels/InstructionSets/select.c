@@ -1,4 +1,4 @@
-// Which implementations this machine can run.
+// The kernels for an instruction set, if this machine has it.
 #include "CKernels.h"
 
 extern const graft_kernels graft_scalar_kernels;

@@ -1,3 +1,4 @@
+// The values of NF4 codes, which all instruction sets look up.
 #include "CKernels.h"
 
 const float graft_nf4_values[16] = {
