@@ -16,10 +16,6 @@ public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible 
     case overBudget
     /// The request's own time was over.
     case timedOut
-    /// Too many requests wait; in about so many seconds they will have begun.
-    case queueFull(retryAfter: Int)
-    /// Nothing is waited for any more, since the process ends.
-    case shuttingDown
     /// The data folder cannot be read or written.
     case storage
   }

@@ -17,13 +17,12 @@ extension AdapterStore {
   /// order in which they came, each for `settings.patience` from now at most.
   /// - Parameters:
   ///   - timeout: the request's own, from now
-  ///   - places: where it counts as waiting while it does
   ///   - completion: called once, unless the wait is cancelled, with the adapters in the order of `references`; before
   ///     this returns and on the caller's thread if all are in memory or one cannot be had, else on another
   /// - Returns: `nil` if it was answered
   @discardableResult
   public func acquire(
-    _ references: [AdapterReference], timeout: Duration? = nil, places: (any WaitingPlaces)? = nil,
+    _ references: [AdapterReference], timeout: Duration? = nil,
     then completion: @Sendable @escaping (Result<[Adapter], AdapterError>) -> Void
   ) -> AdapterWait? {
     let now = ContinuousClock.now
@@ -42,27 +41,17 @@ extension AdapterStore {
       completion(.failure(error))
       return nil
     }
-    if let refusal = places?.takePlace() {
-      completion(.failure(Self.error(refusal)))
-      return nil
-    }
     let (id, step) = state.withLock { state in
       state.waiterCount += 1
       state.waiters.append(
         AdapterWaiter(
           id: state.waiterCount, versions: versions, hashes: Set(versions.map(\.contentHash)),
-          patience: now + settings.patience, deadline: timeout.map { now + $0 }, places: places,
-          completion: completion, held: Array(repeating: nil, count: versions.count)))
+          patience: now + settings.patience, deadline: timeout.map { now + $0 }, completion: completion,
+          held: Array(repeating: nil, count: versions.count)))
       return (state.waiterCount, state.advance(now: now))
     }
     perform(step)
     return step.answers.contains { $0.waiter.id == id } ? nil : AdapterWait(id: id, store: self)
-  }
-
-  private static func error(_ refusal: EngineError) -> AdapterError {
-    let kind: AdapterError.Kind =
-      if case .overloaded(_, let seconds) = refusal { .queueFull(retryAfter: seconds) } else { .shuttingDown }
-    return AdapterError(kind, refusal.message)
   }
 
   /// `acquire`, waiting for the outcome. Not for the event loop.
@@ -95,8 +84,8 @@ extension AdapterStore {
   // MARK: waiting
 
   fileprivate func cancel(_ id: UInt64) {
-    let (waiter, step) = state.withLock { state in (state.remove(waiter: id), state.advance(now: .now)) }
-    waiter?.places?.leavePlace()
+    // What the waiter holds is released outside the lock.
+    let (_, step) = state.withLock { state in (state.remove(waiter: id), state.advance(now: .now)) }
     perform(step)
   }
 

@@ -1,4 +1,5 @@
 public import Foundation
+import Formats
 public import Model
 import Synchronization
 

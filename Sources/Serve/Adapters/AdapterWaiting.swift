@@ -1,14 +1,5 @@
 internal import Model
 
-/// Where requests that wait for adapters are counted, beside those that wait for other reasons.
-public protocol WaitingPlaces: Sendable {
-  /// - Returns: why it may not wait: too many do, say
-  func takePlace() -> EngineError?
-  func leavePlace()
-}
-
-extension Engine: WaitingPlaces {}
-
 /// A request that waits for adapters.
 struct AdapterWaiter: Sendable {
   let id: UInt64
@@ -19,16 +10,10 @@ struct AdapterWaiter: Sendable {
   let patience: ContinuousClock.Instant
   /// When it has to be answered; `nil` for no such time.
   let deadline: ContinuousClock.Instant?
-  let places: (any WaitingPlaces)?
   let completion: @Sendable (Result<[Adapter], AdapterError>) -> Void
   /// Whether there is memory for all of its adapters. From then on it holds those that are there.
   var hasMemory = false
   var held: [Adapter?]
-
-  func answer(_ result: Result<[Adapter], AdapterError>) {
-    places?.leavePlace()
-    completion(result)
-  }
 }
 
 /// What is to be done after the lock was let go of.
@@ -42,7 +27,7 @@ struct AdapterWaitingStep {
   var needsTick = false
 
   func answer() {
-    for (waiter, result) in answers { waiter.answer(result) }
+    for (waiter, result) in answers { waiter.completion(result) }
   }
 }
 

@@ -39,7 +39,8 @@ public final class Engine: @unchecked Sendable {
   let metrics = EngineMetrics()
   /// Shares the transformer's thread pool with training.
   let lease: ComputeLease
-  private let inbox: EngineInbox
+  private let inbox = EngineInbox()
+  private let admissions: AdmissionControl
   private let transformer: Transformer
   private let cache: KeyValueCache
   private let tokenizer: Tokenizer
@@ -53,8 +54,6 @@ public final class Engine: @unchecked Sendable {
   private let epoch = ContinuousClock.now
   /// The scheduler's clock.
   private var now: Duration { epoch.duration(to: .now) }
-  private var lastStart: ContinuousClock.Instant?
-  private var secondsPerStart = 0.5
   private let finished = DispatchSemaphore(value: 0)
 
   public init(transformer: Transformer, cache: KeyValueCache, tokenizer: Tokenizer, settings: Settings = Settings()) {
@@ -62,7 +61,7 @@ public final class Engine: @unchecked Sendable {
     self.cache = cache
     self.tokenizer = tokenizer
     cachesPrefixes = settings.cachesPrefixes
-    inbox = EngineInbox(capacity: max(settings.maxQueue, 1))
+    admissions = AdmissionControl(capacity: max(settings.maxQueue, 1))
     lease = ComputeLease(trainingShare: settings.trainingShare)
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
     samplingWorkspaces = SamplingWorkspaces(vocabularySize: transformer.base.config.vocabularySize)
@@ -89,40 +88,73 @@ public final class Engine: @unchecked Sendable {
 
   /// Ends every generation with `EngineError.shuttingDown` and waits for the thread. May be called again.
   public func stop() {
+    admissions.close()
     inbox.close()
     finished.wait()
     finished.signal()
   }
 
-  /// Hands a request in. `sink` is called on the engine's thread, or on the caller's if the engine was stopped or too
-  /// many requests wait, and must not wait for anything.
-  public func submit(
-    _ request: GenerationRequest, sink: @escaping @Sendable (GenerationEvent) -> Void
-  ) -> GenerationID {
-    let (id, refusal) = inbox.submit(request, sink: sink)
-    if let refusal {
-      metrics.update { $0.end($0.index(of: request.label), .rejected) }
-      sink(.failed(refusal))
+  // MARK: requests
+
+  /// Admits requests of a client, all or none: from now on they count among those that wait, and their time runs.
+  /// - Parameter label: what the metrics call their adapters
+  /// - Throws: `EngineError.overloaded` or `.shuttingDown`
+  func admit(_ client: ClientIdentity, label: String, count: Int) throws(EngineError) -> [Admission] {
+    do { return try admissions.admit(client, count: count) } catch {
+      countRejections(label: label, count)
+      throw error
     }
-    return id
   }
 
-  /// Requests that `body` hands in reach the scheduler at once, so that the choices of a completion find each other.
-  public func together(_ body: () -> Void) { inbox.together(body) }
+  /// Hands admitted requests to the engine's thread, which gets them between the same two passes, so that requests with
+  /// the same prompt find each other.
+  /// - Parameters:
+  ///   - admissions: one for each request
+  ///   - sink: gets the request's index and what happens to it, on the engine's thread, or on the caller's if the engine
+  ///     was stopped; must not wait for anything
+  func submit(
+    _ requests: [GenerationRequest], admissions: [Admission], sink: @escaping @Sendable (Int, GenerationEvent) -> Void
+  ) {
+    let messages = zip(requests, admissions).enumerated().map { index, item in
+      EngineInbox.Message.submit(item.0, item.1) { sink(index, $0) }
+    }
+    guard !inbox.post(messages) else { return }
+    for (index, request) in requests.enumerated() {
+      countRejections(label: request.label, 1)
+      sink(index, .failed(.shuttingDown))
+    }
+  }
 
-  /// How long the engine's thread has had work at hand without coming round; zero while it has none. Beyond a few seconds
-  /// it hangs.
-  public var turnAge: Duration { inbox.turnAge }
+  /// Admits one request and hands it to the engine's thread.
+  /// - Parameter sink: gets what happens to it, on the engine's thread, or on the caller's if it is refused; must not wait
+  ///   for anything
+  public func submit(
+    _ request: GenerationRequest, client: ClientIdentity = ClientIdentity(),
+    sink: @escaping @Sendable (GenerationEvent) -> Void
+  ) -> GenerationID {
+    do {
+      let admissions = try admit(client, label: request.label, count: 1)
+      submit([request], admissions: admissions) { sink($1) }
+      return admissions[0].id
+    } catch {
+      sink(.failed(error))
+      return .refused
+    }
+  }
 
-  /// Counts a request among those that wait, `Settings.maxQueue` at most, before it can be handed in: it waits for its
-  /// adapters. `leavePlace` ends that.
-  /// - Returns: why it may not wait
-  public func takePlace() -> EngineError? { inbox.takePlace() }
-
-  public func leavePlace() { inbox.leavePlace() }
+  private func countRejections(label: String, _ count: Int) {
+    metrics.update { metrics in
+      let index = metrics.index(of: label)
+      for _ in 0..<count { metrics.end(index, .rejected) }
+    }
+  }
 
   /// Ends a generation without another event, at the next pass at the latest.
-  public func cancel(_ id: GenerationID) { inbox.cancel(id) }
+  public func cancel(_ id: GenerationID) { inbox.post(.cancel(id)) }
+
+  /// How long the engine's thread has had something to do without coming back for more; zero while it waits. Beyond a few
+  /// seconds it hangs.
+  public var turnAge: Duration { inbox.turnAge }
 
   // MARK: the engine's thread
 
@@ -131,7 +163,7 @@ public final class Engine: @unchecked Sendable {
       if scheduler.isEmpty { lease.servingPauses() }
       for message in inbox.drain(waiting: scheduler.isEmpty) {
         switch message {
-        case .submit(let submission): admit(submission)
+        case .submit(let request, let admission, let sink): enqueue(request, admission, sink: sink)
         case .cancel(let id): remove(id, .cancelled)
         case .stop:
           lease.servingPauses()
@@ -165,21 +197,24 @@ public final class Engine: @unchecked Sendable {
     }
   }
 
-  private func admit(_ submission: EngineInbox.Submission) {
-    let request = submission.request
+  private func enqueue(
+    _ request: GenerationRequest, _ admission: Admission, sink: @escaping @Sendable (GenerationEvent) -> Void
+  ) {
     let label = metrics.update { $0.index(of: request.label) }
     if let error = refusal(of: request) {
-      inbox.leftQueue(request.client)
+      admission.release()
       metrics.update { $0.end(label, .failed) }
-      return submission.sink(.failed(error))
+      return sink(.failed(error))
     }
-    let stream = StreamKey(client: request.client, adapters: PrefixKey(request.adapters))
+    let options = request.options
     let group = group(
       .init(
-        stream: stream, prompt: request.prompt, echoes: request.echoesPrompt, topLogprobs: request.topLogprobs))
+        stream: StreamKey(client: admission.client, adapters: PrefixKey(request.adapters)), prompt: request.prompt,
+        echoes: options.echoesPrompt, topLogprobs: options.topLogprobs))
     let generation = Generation(
-      submission, group: group, deadline: request.timeout.map { epoch.duration(to: submission.time) + $0 },
-      sharesWithAll: cachesPrefixes, label: label, tokenizer: tokenizer, endTokens: endTokens)
+      request, admission: admission, group: group,
+      deadline: options.timeout.map { epoch.duration(to: admission.time) + $0 }, sharesWithAll: cachesPrefixes,
+      label: label, tokenizer: tokenizer, endTokens: endTokens, sink: sink)
     scheduler.enqueue(generation, now: now)
     metrics.update { $0.counts[label].waiting += 1 }
   }
@@ -189,12 +224,12 @@ public final class Engine: @unchecked Sendable {
     if let token = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
       return .noSuchToken(token, vocabulary: vocabulary)
     }
-    let (positions, overflow) = request.prompt.count.addingReportingOverflow(request.maxTokens)
+    let (positions, overflow) = request.prompt.count.addingReportingOverflow(request.options.maxTokens)
     guard !request.prompt.isEmpty, !overflow, positions <= transformer.contextLength else {
       return .exceedsContext(positions: positions, contextLength: transformer.contextLength)
     }
     // The last token's keys and values are never computed.
-    let needed = request.prompt.count + max(request.maxTokens - 1, 0)
+    let needed = request.prompt.count + max(request.options.maxTokens - 1, 0)
     guard needed <= cache.positionCapacity else {
       return .exceedsCache(positions: needed, capacity: cache.positionCapacity)
     }
@@ -217,7 +252,8 @@ public final class Engine: @unchecked Sendable {
 
   /// A request begins to run.
   private func start(_ generation: Generation) {
-    leftQueue(generation.request.client)
+    generation.admission.release()
+    admissions.recordStart(othersWait: scheduler.waitingCount > 0)
     metrics.update { state in
       state.counts[generation.label].promptTokens += generation.request.prompt.count
       state.prefixQueries += 1
@@ -242,16 +278,6 @@ public final class Engine: @unchecked Sendable {
     }
   }
 
-  /// Tells the inbox of a start, and how fast those that wait come to start.
-  private func leftQueue(_ client: ClientIdentity) {
-    let now = ContinuousClock.now
-    if let lastStart, scheduler.waitingCount > 0 {
-      secondsPerStart = secondsPerStart * 0.9 + min(lastStart.duration(to: now) / .seconds(1), 60) * 0.1
-    }
-    lastStart = now
-    inbox.leftQueue(client, secondsPerStart: secondsPerStart)
-  }
-
   private func preempt(_ generation: Generation) {
     generation.releaseBlocks(to: cache)
     generation.preempted()
@@ -269,7 +295,7 @@ public final class Engine: @unchecked Sendable {
 
   private func remove(_ id: GenerationID, _ outcome: EngineMetrics.Outcome) {
     guard let (generation, phase) = scheduler.remove(id, now: now) else { return }
-    if phase == .waiting { inbox.leftQueue(generation.request.client) }
+    generation.admission.release()
     generation.releaseBlocks(to: cache)
     let group = generation.group
     group.members -= 1
@@ -425,7 +451,7 @@ public final class Engine: @unchecked Sendable {
         if let last = generation.lastToken {
           state.interToken.observe(last.duration(to: ended) / .seconds(1))
         } else {
-          state.timeToFirstToken.observe(generation.submitted.duration(to: ended) / .seconds(1))
+          state.timeToFirstToken.observe(generation.admission.time.duration(to: ended) / .seconds(1))
         }
         generation.lastToken = ended
       }

@@ -70,8 +70,8 @@ struct ChatCommand: ParsableCommand {
           continue
         }
         let request = GenerationRequest(
-          prompt: prompt, adapters: adapters, maxTokens: room, sampling: sampling.parameters,
-          endTokens: format.endTokens)
+          prompt: prompt, adapters: adapters,
+          options: .init(maxTokens: room, sampling: sampling.parameters, endTokens: format.endTokens))
         messages.append(message("assistant", answer(request, engine, running)))
       } catch {
         writeError("graft: \(error.message)")

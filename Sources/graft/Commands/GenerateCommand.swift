@@ -54,7 +54,7 @@ struct GenerateCommand: ParsableCommand {
     let started = ContinuousClock.now
     _ = engine.submit(
       GenerationRequest(
-        prompt: tokens, adapters: adapters, maxTokens: maxTokens, sampling: sampling.parameters)
+        prompt: tokens, adapters: adapters, options: .init(maxTokens: maxTokens, sampling: sampling.parameters))
     ) { event in
       switch event {
       case .output(let text, _): FileHandle.standardOutput.write(Data(text.utf8))

@@ -18,7 +18,7 @@ extension HTTPTests {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         var router = Router(apiKey: nil, unknownNames: UnknownNameLog(logger))
         FileRoutes(store: store, uploads: UploadService(), logger: logger).add(to: &router)
-        nonisolated(unsafe) let table = router
+        let table = router
         server = try HTTPTestServer { table.handle($0) }
       }
 

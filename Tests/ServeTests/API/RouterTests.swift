@@ -25,7 +25,7 @@ import Testing
     on("DELETE", "v1/models/{id...}")
     on("POST", "v1/jobs/{job}/cancel")
     on("GET", "v1/jobs/{job}/events/{event}")
-    nonisolated(unsafe) let table = router
+    let table = router
     return try HTTPTestServer { table.handle($0) }
   }
 

@@ -26,10 +26,16 @@ import Testing
   /// What requests were answered, in the order of the answers, with what they hold.
   private final class Answers: Sendable {
     private let list = Mutex<[(name: String, result: Result<[Adapter], AdapterError>)]>([])
+    private let refused = Mutex<[(name: String, error: EngineError)]>([])
 
     func add(_ name: String, _ result: Result<[Adapter], AdapterError>) { list.withLock { $0.append((name, result)) } }
 
-    var names: [String] { list.withLock { $0.map(\.name) } }
+    func refuse(_ name: String, _ error: EngineError) { refused.withLock { $0.append((name, error)) } }
+
+    var names: [String] { list.withLock { $0.map(\.name) } + refused.withLock { $0.map(\.name) } }
+
+    /// Those that were not admitted.
+    var refusals: [EngineError] { refused.withLock { $0.map(\.error) } }
 
     var failures: [AdapterError.Kind] {
       list.withLock { $0.compactMap { if case .failure(let error) = $0.result { error.kind } else { nil } } }
@@ -39,32 +45,20 @@ import Testing
     func release(_ name: String) { list.withLock { list in list.removeAll { $0.name == name } } }
   }
 
-  private final class Places: WaitingPlaces {
-    let counts = Mutex((taken: 0, most: 0))
-    let limit: Int
-
-    init(_ limit: Int) { self.limit = limit }
-
-    func takePlace() -> EngineError? {
-      counts.withLock { counts in
-        guard counts.taken < limit else { return .overloaded(waiting: counts.taken, retryAfter: 7) }
-        counts.taken += 1
-        counts.most = max(counts.most, counts.taken)
-        return nil
-      }
-    }
-
-    func leavePlace() { counts.withLock { $0.taken -= 1 } }
-
-    var taken: Int { counts.withLock { $0.taken } }
-  }
-
+  /// Asks for adapters as requests do, after they were admitted; their tickets are released with the answer.
   @discardableResult
   private func ask(
-    _ store: AdapterStore, _ names: String..., into answers: Answers, timeout: Duration? = nil, places: Places? = nil
+    _ store: AdapterStore, _ names: String..., into answers: Answers, timeout: Duration? = nil,
+    admissions: AdmissionControl? = nil
   ) -> AdapterWait? {
     let label = names.joined(separator: ",")
-    return store.acquire(names.map { AdapterReference(name: $0) }, timeout: timeout, places: places) {
+    let admission: Admission?
+    do throws(EngineError) { admission = try admissions?.admit(ClientIdentity(), count: 1)[0] } catch {
+      answers.refuse(label, error)
+      return nil
+    }
+    return store.acquire(names.map { AdapterReference(name: $0) }, timeout: timeout) {
+      admission?.release()
       answers.add(label, $0)
     }
   }
@@ -115,10 +109,10 @@ import Testing
     let (held, answers) = (Answers(), Answers())
     ask(store, "a", into: held)
     #expect(eventually { held.names == ["a"] })
-    let places = Places(100)
-    for _ in 0..<12 { ask(store, "b", into: answers, places: places) }
-    ask(store, "c", into: answers, timeout: .seconds(1800), places: places)
-    #expect(places.taken == 13 && answers.names.isEmpty)
+    let admissions = AdmissionControl(capacity: 100)
+    for _ in 0..<12 { ask(store, "b", into: answers, admissions: admissions) }
+    ask(store, "c", into: answers, timeout: .seconds(1800), admissions: admissions)
+    #expect(admissions.waitingCount == 13 && answers.names.isEmpty)
     // As if half an hour had gone by: the request's own time is over, theirs is not.
     var step = store.state.withLock { $0.advance(now: .now + .seconds(1801)) }
     step.answer()
@@ -126,38 +120,38 @@ import Testing
     // At one and the same moment all of theirs is.
     step = store.state.withLock { $0.advance(now: .now + .seconds(3601)) }
     step.answer()
-    #expect(answers.failures.count { $0 == .overBudget } == 12 && places.taken == 0)
+    #expect(answers.failures.count { $0 == .overBudget } == 12 && admissions.waitingCount == 0)
     #expect(held.names == ["a"])
   }
 
   @Test func aWaitCountsAsAPlaceInTheQueue() throws {
     let store = try store(room: 1)
-    let (held, answers, places) = (Answers(), Answers(), Places(2))
-    ask(store, "a", into: held, places: places)
-    #expect(eventually { held.names == ["a"] && places.taken == 0 })
-    for name in ["b", "c", "d"] { ask(store, name, into: answers, places: places) }
-    #expect(answers.failures == [.queueFull(retryAfter: 7)] && answers.names == ["d"] && places.taken == 2)
-    // What is in memory and in nobody's way needs no place, but a is in the way.
-    ask(store, "a", into: answers, places: places)
-    #expect(answers.failures == [.queueFull(retryAfter: 7), .queueFull(retryAfter: 7)])
+    let (held, answers, admissions) = (Answers(), Answers(), AdmissionControl(capacity: 2, secondsPerStart: 3.5))
+    ask(store, "a", into: held, admissions: admissions)
+    #expect(eventually { held.names == ["a"] && admissions.waitingCount == 0 })
+    let refusal = EngineError.overloaded(waiting: 2, retryAfter: 7)
+    for name in ["b", "c", "d"] { ask(store, name, into: answers, admissions: admissions) }
+    #expect(answers.refusals == [refusal] && answers.names == ["d"] && admissions.waitingCount == 2)
+    ask(store, "a", into: answers, admissions: admissions)
+    #expect(answers.refusals == [refusal, refusal])
     held.release("a")
-    #expect(eventually { answers.names.contains("b") && places.taken == 1 })
+    #expect(eventually { answers.names.contains("b") && admissions.waitingCount == 1 })
   }
 
   @Test func whoLeavesWaitsNoLonger() throws {
     let store = try store(room: 1)
-    let (held, answers, places) = (Answers(), Answers(), Places(9))
+    let (held, answers, admissions) = (Answers(), Answers(), AdmissionControl(capacity: 9))
     ask(store, "a", into: held)
     #expect(eventually { held.names == ["a"] })
-    let wait = ask(store, "b", into: answers, places: places)
-    ask(store, "c", into: answers, places: places)
-    #expect(places.taken == 2)
+    let wait = ask(store, "b", into: answers, admissions: admissions)
+    ask(store, "c", into: answers, admissions: admissions)
+    #expect(admissions.waitingCount == 2)
     wait?.cancel()
-    #expect(places.taken == 1)
+    #expect(admissions.waitingCount == 1)
     wait?.cancel()
-    #expect(places.taken == 1)
+    #expect(admissions.waitingCount == 1)
     held.release("a")
-    #expect(eventually { answers.names == ["c"] && places.taken == 0 })
+    #expect(eventually { answers.names == ["c"] && admissions.waitingCount == 0 })
     #expect(eventually { store.state.withLock { $0.waiters.isEmpty && $0.reading.isEmpty } })
   }
 

@@ -84,8 +84,9 @@ final class EngineHarness {
   }
 
   /// Submits all at once and waits for their ends.
-  func run(_ requests: [GenerationRequest]) -> [Outcome] {
-    run(requests, cancelling: [:], together: true) { _ in }
+  /// - Parameter clients: whose requests they are; by default one client's
+  func run(_ requests: [GenerationRequest], clients: [ClientIdentity]? = nil) -> [Outcome] {
+    run(requests, clients: clients, cancelling: [:], together: true) { _ in }
   }
 
   /// Submits one after another and waits for their ends.
@@ -94,35 +95,53 @@ final class EngineHarness {
   ///   - together: whether they reach the engine at once
   ///   - pause: called before each
   func run(
-    _ requests: [GenerationRequest], cancelling: [Int: Int], together: Bool = false, pause: (Int) -> Void
+    _ requests: [GenerationRequest], clients: [ClientIdentity]? = nil, cancelling: [Int: Int], together: Bool = false,
+    pause: (Int) -> Void
   ) -> [Outcome] {
     let outcomes = Mutex([Outcome](repeating: Outcome(), count: requests.count))
     let ids = Mutex([GenerationID?](repeating: nil, count: requests.count))
+    let left = Mutex(cancelling)
     let ended = DispatchSemaphore(value: 0)
     let engine = engine
-    func submit(_ index: Int, _ request: GenerationRequest) {
-      pause(index)
-      let left = Mutex(cancelling[index])
+    let sink: @Sendable (Int, GenerationEvent) -> Void = { index, event in
+      let isOver = outcomes.withLock { outcomes in
+        outcomes[index].take(event)
+        return outcomes[index].isOver
+      }
+      if isOver { return _ = ended.signal() }
+      let cancels = left.withLock { left in
+        guard let count = left[index], count >= 0 else { return false }
+        left[index] = count - 1
+        return count == 0
+      }
+      guard cancels else { return }
+      ids.withLock { $0[index] }.map(engine.cancel)
+      ended.signal()
+    }
+    func client(_ index: Int) -> ClientIdentity { clients?[index] ?? ClientIdentity() }
+    if together {
+      // Those that are refused are told at once, the others are handed in as one.
+      var admitted: [(index: Int, admission: Admission)] = []
       ids.withLock { known in
-        known[index] = engine.submit(request) { event in
-          let isOver = outcomes.withLock { outcomes in
-            outcomes[index].take(event)
-            return outcomes[index].isOver
-          }
-          if isOver { return _ = ended.signal() }
-          let cancels = left.withLock { left in
-            guard let count = left, count >= 0 else { return false }
-            left = count - 1
-            return count == 0
-          }
-          guard cancels else { return }
-          ids.withLock { $0[index] }.map(engine.cancel)
-          ended.signal()
+        for index in requests.indices {
+          pause(index)
+          do throws(EngineError) {
+            let admission = try engine.admit(client(index), label: requests[index].label, count: 1)[0]
+            known[index] = admission.id
+            admitted.append((index, admission))
+          } catch { sink(index, .failed(error)) }
+        }
+      }
+      let indices = admitted.map(\.index)
+      engine.submit(indices.map { requests[$0] }, admissions: admitted.map(\.admission)) { sink(indices[$0], $1) }
+    } else {
+      for index in requests.indices {
+        pause(index)
+        ids.withLock { known in
+          known[index] = engine.submit(requests[index], client: client(index)) { sink(index, $0) }
         }
       }
     }
-    func submitAll() { for (index, request) in requests.enumerated() { submit(index, request) } }
-    if together { engine.together(submitAll) } else { submitAll() }
     for index in requests.indices {
       #expect(ended.wait(timeout: .now() + 120) == .success, "request \(index) of \(requests.count)")
     }
@@ -132,5 +151,19 @@ final class EngineHarness {
   static func prompt(_ count: Int, seed: UInt64) -> [Int32] {
     var random = TinyRandom(seed: seed)
     return (0..<count).map { _ in Int32.random(in: 1..<270, using: &random) }
+  }
+}
+
+extension GenerationRequest {
+  /// With the options spelt out.
+  init(
+    prompt: [Int32], adapters: AdapterSet = .none, maxTokens: Int, sampling: SamplingParameters, stop: [String] = [],
+    endTokens: Set<Int32> = [], ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false
+  ) {
+    self.init(
+      prompt: prompt, adapters: adapters,
+      options: .init(
+        maxTokens: maxTokens, sampling: sampling, stop: stop, endTokens: endTokens, ignoresEndOfText: ignoresEndOfText,
+        topLogprobs: topLogprobs, echoesPrompt: echoesPrompt))
   }
 }

@@ -32,11 +32,12 @@ import Testing
     #expect(harness.run(requests.reversed()) == alone.reversed())
     for (request, outcome) in zip(requests, alone) {
       #expect(outcome.reason == .length && outcome.error == nil)
-      #expect(outcome.tokens.count == request.maxTokens)
+      #expect(outcome.tokens.count == request.options.maxTokens)
       #expect(
         outcome.usage
-          == GenerationUsage(promptTokens: request.prompt.count, completionTokens: request.maxTokens, cachedTokens: 0))
-      #expect(outcome.prompt.map(\.token) == (request.echoesPrompt ? request.prompt : []))
+          == GenerationUsage(
+            promptTokens: request.prompt.count, completionTokens: request.options.maxTokens, cachedTokens: 0))
+      #expect(outcome.prompt.map(\.token) == (request.options.echoesPrompt ? request.prompt : []))
       #expect(outcome.text == harness.text(outcome.tokens))
       for record in outcome.tokens + outcome.prompt.dropFirst() {
         #expect(record.top.count == 3 && (record.logprob ?? 1) <= 0)
@@ -88,7 +89,7 @@ import Testing
     #expect(whole.reason == .length)
     let characters = Array(whole.text.unicodeScalars)
     let stop = String(String.UnicodeScalarView(characters[10..<12]))
-    request.stop = [stop]
+    request.options.stop = [stop]
     let cut = harness.run([request])[0]
     #expect(cut.reason == .stop)
     let range = try #require(whole.text.range(of: stop, options: .literal))

@@ -10,8 +10,10 @@ import Testing
 
 /// A request's tokens and logprobs are those of a lonely run, bit for bit, whatever else happens.
 @Suite struct InvarianceTests {
-  /// Requests that often begin alike, of all kinds.
-  private func requests(_ count: Int, _ adapters: [Adapter], _ random: inout TinyRandom) -> [GenerationRequest] {
+  /// Requests of two clients that often begin alike, of all kinds.
+  private func requests(
+    _ count: Int, _ adapters: [Adapter], _ random: inout TinyRandom
+  ) -> [(request: GenerationRequest, client: ClientIdentity)] {
     let sets: [AdapterSet] = [
       .none, AdapterSet([(adapters[0], 1)]), AdapterSet([(adapters[0], 0.5)]), AdapterSet([(adapters[1], 1)]),
       AdapterSet([(adapters[0], 0.3), (adapters[1], -1)]),
@@ -23,14 +25,13 @@ import Testing
         Array(beginning.dropLast([0, 0, 0, 1, 4].randomElement(using: &random) ?? 0))
         + EngineHarness.prompt([0, 0, 1, 20, 45].randomElement(using: &random) ?? 0, seed: UInt64(index % 3))
       let echoes = Int.random(in: 0..<4, using: &random) == 0
-      var request = GenerationRequest(
+      let request = GenerationRequest(
         prompt: prompt, adapters: sets.randomElement(using: &random) ?? .none,
         maxTokens: Int.random(in: echoes ? 0...90 : 1...120, using: &random),
         sampling: SamplingParameters(
           temperature: Bool.random(using: &random) ? 0 : 1, topP: 0.95, seed: UInt64(index % 5)),
         ignoresEndOfText: true, topLogprobs: Int.random(in: 0..<3, using: &random) == 0 ? nil : 2, echoesPrompt: echoes)
-      request.client = ClientIdentity(address: ["x", "y"].randomElement(using: &random) ?? "")
-      return request
+      return (request, ClientIdentity(address: ["x", "y"].randomElement(using: &random) ?? ""))
     }
   }
 
@@ -42,7 +43,7 @@ import Testing
     for seed in 1...6 as ClosedRange<UInt64> {
       var random = TinyRandom(seed: seed * 7919)
       let requests = requests(24, lonely.adapters, &random)
-      let alone = requests.flatMap { lonely.run([$0]) }
+      let alone = requests.flatMap { lonely.run([$0.request], clients: [$0.client]) }
       #expect(lonely.engine.metrics.snapshot.prefixHitTokens == 0)
       for _ in 0..<4 {
         let settings = Engine.Settings(
@@ -59,7 +60,10 @@ import Testing
         }
         let isHurried = Bool.random(using: &random)
         let atOnce = isHurried && Bool.random(using: &random)
-        let together = mixed.run(order.map { requests[$0] }, cancelling: cancelling, together: atOnce) { _ in
+        let together = mixed.run(
+          order.map { requests[$0].request }, clients: order.map { requests[$0].client }, cancelling: cancelling,
+          together: atOnce
+        ) { _ in
           if !isHurried { usleep(UInt32.random(in: 0...3000, using: &random)) }
         }
         for (place, index) in order.enumerated() {
@@ -119,11 +123,9 @@ import Testing
     let alone = try EngineHarness(settings: .init(cachesPrefixes: false), model: harness.model)
     let system = EngineHarness.prompt(300, seed: 1)
     let requests = (0..<5).map { index in
-      var request = request(system + EngineHarness.prompt(3, seed: UInt64(index)), echo: index == 4)
-      request.client = ClientIdentity(address: "\(index)")
-      return request
+      request(system + EngineHarness.prompt(3, seed: UInt64(index)), echo: index == 4)
     }
-    let outcomes = harness.run(requests)
+    let outcomes = harness.run(requests, clients: (0..<5).map { ClientIdentity(address: "\($0)") })
     #expect(outcomes == requests.flatMap { alone.run([$0]) })
     // The last wants the logprobs of its prompt, so that it computes the whole. The others share whole blocks at least.
     let cached = outcomes.map(\.cachedTokens).sorted()
@@ -141,21 +143,16 @@ import Testing
     let outcomes = Mutex([Outcome](repeating: Outcome(), count: 3))
     let ended = DispatchSemaphore(value: 0)
     let (requests, engine) = ((0..<3).map { request(prompt + [$0 + 1]) }, harness.engine)
-    var ids: [GenerationID] = []
-    engine.together {
-      for (index, request) in requests.enumerated() {
-        ids.append(
-          engine.submit(request) { event in
-            if outcomes.withLock({
-              $0[index].take(event); return $0[index].isOver
-            }) {
-              ended.signal()
-            }
-          })
+    let admissions = try engine.admit(ClientIdentity(), label: "base", count: 3)
+    engine.submit(requests, admissions: admissions) { index, event in
+      if outcomes.withLock({
+        $0[index].take(event); return $0[index].isOver
+      }) {
+        ended.signal()
       }
     }
     while harness.computedRows < 1000 { usleep(100) }
-    engine.cancel(ids[0])
+    engine.cancel(admissions[0].id)
     for _ in 1..<3 { #expect(ended.wait(timeout: .now() + 120) == .success) }
     let results = outcomes.withLock { $0 }
     #expect(!results[0].isOver)
@@ -210,11 +207,11 @@ import Testing
     let harness = try EngineHarness(
       blocks: 2100, shape: TinyShape(context: 65536), settings: .init(maxRunning: 1))
     var long = request(EngineHarness.prompt(4, seed: 1), maxTokens: 65000)
-    long.timeout = .seconds(2)
+    long.options.timeout = .seconds(2)
     var waiting = request(EngineHarness.prompt(4, seed: 2))
-    waiting.timeout = .milliseconds(1)
+    waiting.options.timeout = .milliseconds(1)
     var hopeless = waiting
-    hopeless.timeout = .nanoseconds(1)
+    hopeless.options.timeout = .nanoseconds(1)
     let outcomes = harness.run([long, waiting, hopeless])
     #expect(outcomes[0].reason == .length && (1..<65000).contains(outcomes[0].tokens.count))
     #expect(outcomes[1].error == .timedOut || outcomes[1].reason != nil)

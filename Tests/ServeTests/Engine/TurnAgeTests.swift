@@ -7,7 +7,7 @@ import Testing
 /// A hung engine is told from an idle one.
 @Suite struct TurnAgeTests {
   @Test func ageGrowsOnlyWithWorkAtHand() {
-    let inbox = EngineInbox(capacity: 4)
+    let inbox = EngineInbox()
     #expect(inbox.turnAge == .zero, "nothing has been asked")
     // The thread drains, and waits for more.
     let drained = Flag()
@@ -18,7 +18,7 @@ import Testing
     }
     usleep(50_000)
     #expect(inbox.turnAge == .zero, "it waits for work")
-    inbox.cancel(GenerationID(value: 1))
+    inbox.post(.cancel(GenerationID(value: 1)))
     #expect(drained.wait())
     usleep(20_000)
     let age = inbox.turnAge
@@ -32,10 +32,10 @@ import Testing
 
   /// A message that nobody reads ages as well.
   @Test func unreadMessagesCount() {
-    let inbox = EngineInbox(capacity: 4)
-    inbox.cancel(GenerationID(value: 1))
+    let inbox = EngineInbox()
+    inbox.post(.cancel(GenerationID(value: 1)))
     usleep(20_000)
-    inbox.cancel(GenerationID(value: 1))
+    inbox.post(.cancel(GenerationID(value: 1)))
     #expect(inbox.turnAge >= .milliseconds(20))
   }
 }

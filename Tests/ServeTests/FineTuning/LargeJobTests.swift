@@ -17,7 +17,7 @@ import Train
     var request = GenerationRequest(
       prompt: EngineHarness.prompt(20, seed: 3), maxTokens: 30, sampling: .init(temperature: 0, seed: 0),
       ignoresEndOfText: true)
-    request.timeout = timeout
+    request.options.timeout = timeout
     let ended = Flag()
     let failure = Box<EngineError?>(nil)
     _ = server.engine.submit(request) { event in

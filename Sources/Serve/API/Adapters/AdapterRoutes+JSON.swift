@@ -69,11 +69,6 @@ extension AdapterError {
     case .incompatible: return .invalid(description, param: param, code: "incompatible_adapter")
     case .damaged: return .server(500, description, param: param, code: "damaged_adapter")
     case .timedOut: return EngineError.timedOut.apiError
-    case .queueFull(let seconds):
-      return APIError(
-        status: 429, type: "requests", message: description, param: nil, code: "rate_limit_exceeded",
-        retryAfter: seconds)
-    case .shuttingDown: return EngineError.shuttingDown.apiError
     case .overBudget: return .server(503, description, param: param, code: "adapter_memory_exhausted")
     case .storage: return .server(500, description, param: nil, code: "storage_failed")
     }

@@ -154,9 +154,9 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
     guard let completion else { return }
     self.completion = nil
     guard case .failure = outcome, slot != nil else { return completion(outcome) }
-    // The answer comes when nothing of the upload is left. Called on the loop; the queue only carries it there.
-    nonisolated(unsafe) let complete = completion
-    abandon { [exchange] in exchange.loop.execute { complete(outcome) } }
+    // The answer comes when nothing of the upload is left.
+    let complete = LoopBound(completion, on: exchange.loop)
+    abandon { [exchange] in exchange.loop.execute { complete.value(outcome) } }
   }
 
   private func abandon(then: @escaping @Sendable () -> Void = {}) {

@@ -3,13 +3,13 @@ import Formats
 import Foundation
 import Model
 
-/// One request for text from submission to its last byte: gathers its choices' events and answers, whole or as a
-/// stream, in the shape of its route. Lives on the loop.
+/// Answers one request for text: submits its choices to the engine, gathers their events, and writes the answer, whole or
+/// as a stream, in the shape of its route. Belongs to the exchange's loop.
 final class AnswerRun {
-  /// An answer being made; of several candidates the best become choices.
+  /// A choice being generated. With `best_of`, only the best become choices of the answer.
   private struct Candidate {
-    var id: GenerationID?
     var answer = AnswerContent()
+    /// Finds tool calls in the text.
     var parser: ToolCallParser?
     var logprobs: any LogprobsWriter
     /// Its events that have a text and no logprobs.
@@ -26,93 +26,84 @@ final class AnswerRun {
   private let exchange: HTTPExchange
   private let engine: Engine
   private let tokenizer: Tokenizer
-  private let plan: GenerationPlan
+  private let request: AnswerRequest
   private let shape: any AnswerShape
   /// What the answer calls the model.
   private let model: String
   private let fingerprint: String
   private let id: String
   private let created = Int(Date().timeIntervalSince1970)
+  /// The engine's names of the candidates.
+  private var generations: [GenerationID] = []
   private var candidates: [Candidate]
   private var usage = GenerationUsage()
   private var isStreaming = false
   private var isOver = false
-  /// Room for an event.
+  /// Memory for an event, kept from one to the next.
   private var event: [UInt8] = []
 
   init(
-    _ plan: GenerationPlan, shape: any AnswerShape, model: String, fingerprint: String, exchange: HTTPExchange,
-    context: ServerContext
+    _ request: AnswerRequest, model: String, fingerprint: String, exchange: HTTPExchange, context: ServerContext
   ) {
-    self.plan = plan
-    self.shape = shape
+    self.request = request
+    shape = request.shape
     self.model = model
     self.fingerprint = fingerprint
     self.exchange = exchange
     engine = context.engine
     tokenizer = context.tokenizer
     id = shape.idPrefix + UUID().uuidString.lowercased().filter { $0 != "-" }
-    let count = plan.prompts.count * plan.candidatesPerPrompt
-    candidates = (0..<count).map { _ in
+    candidates = (0..<request.candidateCount).map { [shape] _ in
       Candidate(parser: shape.makeParser(), logprobs: shape.makeLogprobs(context.tokenizer))
     }
   }
 
-  /// - Parameter client: whose request it is, for fairness
-  func start(adapters: AdapterSet, client: ClientIdentity) {
+  /// Submits the request. It is cancelled when the client leaves.
+  /// - Parameters:
+  ///   - admissions: one for each candidate
+  ///   - label: what the metrics call the adapters
+  func start(adapters: AdapterSet, admissions: [Admission], label: String) {
     exchange.onClose { [self] in cancel() }
-    // Which candidates are best is told by their logprobs.
-    let isChoosing = plan.candidatesPerPrompt > plan.choicesPerPrompt
-    let label = adapters.label(model)
-    engine.together {
-      for index in candidates.indices { submit(index, isChoosing, adapters, client, label) }
+    generations = admissions.map(\.id)
+    let requests = candidates.indices.map { index in
+      var options = request.options
+      options.sampling.seed &+= UInt64(index % request.candidatesPerPrompt)
+      return GenerationRequest(
+        prompt: request.prompts[promptIndex(of: index)], adapters: adapters, options: options, label: label)
+    }
+    let (loop, run) = (exchange.loop, LoopBound(self, on: exchange.loop))
+    engine.submit(requests, admissions: admissions) { index, event in
+      loop.execute { run.value.receive(event, of: index) }
     }
   }
 
-  private func submit(
-    _ index: Int, _ isChoosing: Bool, _ adapters: AdapterSet, _ client: ClientIdentity,
-    _ label: String
-  ) {
-    var sampling = plan.sampling
-    sampling.seed &+= UInt64(index % plan.candidatesPerPrompt)
-    var generation = GenerationRequest(
-      prompt: plan.prompts[promptIndex(index)], adapters: adapters, maxTokens: plan.maxTokens, sampling: sampling,
-      stop: plan.stop, endTokens: plan.endTokens, ignoresEndOfText: plan.ignoreEOS,
-      topLogprobs: plan.logprobs ?? (isChoosing ? 0 : nil), echoesPrompt: plan.echo)
-    generation.client = client
-    generation.label = label
-    generation.timeout = plan.timeout
-    let loop = exchange.loop
-    // The run belongs to the loop; the engine's thread only carries it there.
-    nonisolated(unsafe) let run = self
-    candidates[index].id = engine.submit(generation) { event in
-      loop.execute { run.receive(event, index) }
-    }
-  }
-
-  private func promptIndex(_ candidate: Int) -> Int { candidate / plan.candidatesPerPrompt }
+  private func promptIndex(of candidate: Int) -> Int { candidate / request.candidatesPerPrompt }
 
   private func cancel() {
     isOver = true
-    for candidate in candidates where candidate.reason == nil { candidate.id.map(engine.cancel) }
+    for (candidate, generation) in zip(candidates, generations) where candidate.reason == nil {
+      engine.cancel(generation)
+    }
   }
 
-  private func receive(_ event: GenerationEvent, _ index: Int) {
+  private func receive(_ event: GenerationEvent, of index: Int) {
     guard !isOver else { return }
     if case .failed(let error) = event { return fail(error.apiError) }
     openStream(index)
     switch event {
     case .prompt(let records):
-      show(tokenizer.decode(plan.prompts[promptIndex(index)], skippingSpecialTokens: false), records, index, true)
-    case .output(let text, let tokens): show(text, tokens, index, false)
-    case .finished(let reason, let spent): finish(index, reason, spent)
+      let text = tokenizer.decode(request.prompts[promptIndex(of: index)], skippingSpecialTokens: false)
+      show(text, records, of: index, isPrompt: true)
+    case .output(let text, let tokens): show(text, tokens, of: index)
+    case .finished(let reason, let usage): finish(index, reason, usage)
     case .failed: break
     }
   }
 
-  /// The status is known only now: what fails before the first event is answered with its own.
+  /// Begins the stream and the choice. The status is known only now: what fails before the first event is answered with
+  /// its own.
   private func openStream(_ index: Int) {
-    guard plan.stream else { return }
+    guard request.stream else { return }
     if !isStreaming {
       isStreaming = true
       exchange.startStreaming(
@@ -124,49 +115,52 @@ final class AnswerRun {
     }
   }
 
-  private func show(_ text: String, _ tokens: [TokenRecord], _ index: Int, _ isPrompt: Bool) {
-    if plan.logprobs != nil { candidates[index].logprobs.append(tokens, isPrompt: isPrompt) }
+  /// Adds text and the tokens that end in it to a candidate.
+  private func show(_ text: String, _ tokens: [TokenRecord], of index: Int, isPrompt: Bool = false) {
+    if request.showsLogprobs { candidates[index].logprobs.append(tokens, isPrompt: isPrompt) }
     if !isPrompt {
       for token in tokens {
         candidates[index].logprobSum += Double(token.logprob ?? 0)
         candidates[index].tokenCount += 1
       }
     }
-    let found = candidates[index].parser?.push(text) ?? (text, [])
-    tell(found, index, hasTokens: !tokens.isEmpty)
+    let parsed = candidates[index].parser?.push(text) ?? (text, [])
+    add(parsed, to: index, hasTokens: !tokens.isEmpty)
   }
 
-  private func tell(_ found: (text: String, calls: [ToolCall]), _ index: Int, hasTokens: Bool) {
-    let before = candidates[index].answer.calls.count
-    candidates[index].answer.text += found.text
-    candidates[index].answer.calls += found.calls
-    guard plan.stream else { return }
-    if plan.logprobs == nil {
-      if !found.text.isEmpty { send(found.text, index) }
-    } else if !found.text.isEmpty || hasTokens {
-      send([shape.piece(index, text: found.text, logprobs: takeLogprobs(index))])
+  /// Adds what the tool call parser has made of the text to a candidate, and streams it.
+  private func add(_ parsed: (text: String, calls: [ToolCall]), to index: Int, hasTokens: Bool) {
+    let firstCall = candidates[index].answer.calls.count
+    candidates[index].answer.text += parsed.text
+    candidates[index].answer.calls += parsed.calls
+    guard request.stream else { return }
+    if !request.showsLogprobs {
+      if !parsed.text.isEmpty { send(parsed.text, of: index) }
+    } else if !parsed.text.isEmpty || hasTokens {
+      send([shape.piece(index, text: parsed.text, logprobs: takeLogprobs(index))])
     }
-    if !found.calls.isEmpty, let choice = shape.calls(index, found.calls, first: before) { send([choice]) }
+    if !parsed.calls.isEmpty, let choice = shape.calls(index, parsed.calls, first: firstCall) { send([choice]) }
   }
 
   private func takeLogprobs(_ index: Int) -> JSONValue {
-    plan.logprobs == nil ? .null : candidates[index].logprobs.take()
+    request.showsLogprobs ? candidates[index].logprobs.take() : .null
   }
 
-  private func finish(_ index: Int, _ reason: FinishReason, _ spent: GenerationUsage) {
+  private func finish(_ index: Int, _ reason: FinishReason, _ usage: GenerationUsage) {
     candidates[index].reason = reason
-    if let rest = candidates[index].parser?.finish() { tell(rest, index, hasTokens: false) }
-    usage.completionTokens += spent.completionTokens
-    if index % plan.candidatesPerPrompt == 0 {
-      usage.promptTokens += spent.promptTokens
-      usage.cachedTokens += spent.cachedTokens
+    if let rest = candidates[index].parser?.finish() { add(rest, to: index, hasTokens: false) }
+    self.usage.completionTokens += usage.completionTokens
+    // The prompt counts once.
+    if index % request.candidatesPerPrompt == 0 {
+      self.usage.promptTokens += usage.promptTokens
+      self.usage.cachedTokens += usage.cachedTokens
     }
-    if plan.stream {
+    if request.stream {
       send([shape.ending(index, candidates[index].answer, logprobs: takeLogprobs(index), reason: reason)])
     }
     guard candidates.allSatisfy({ $0.reason != nil }) else { return }
     isOver = true
-    plan.stream ? endStream() : respond()
+    request.stream ? endStream() : respond()
   }
 
   private func fail(_ error: APIError) {
@@ -182,30 +176,31 @@ final class AnswerRun {
   // MARK: the answer
 
   private func respond() {
-    let list = best.enumerated().map { index, place in
+    let list = best.enumerated().map { index, candidate in
       shape.choice(
-        index, candidates[place].answer, logprobs: takeLogprobs(place), reason: candidates[place].reason ?? .stop)
+        index, candidates[candidate].answer, logprobs: takeLogprobs(candidate),
+        reason: candidates[candidate].reason ?? .stop)
     }
     exchange.respond(json: envelope(shape.wholeObject, choices: list, usage: usage.json))
   }
 
-  /// Where the candidates are that become choices: of each prompt those with the highest logprob a token, in the order
-  /// of their making.
+  /// The indices of the candidates that become choices: of each prompt those with the highest mean logprob, the best
+  /// first; all in their order where none is left out.
   private var best: [Int] {
-    let count = plan.candidatesPerPrompt
-    return plan.prompts.indices.flatMap { prompt in
+    let count = request.candidatesPerPrompt
+    return request.prompts.indices.flatMap { prompt in
       let all = prompt * count..<(prompt + 1) * count
       let ranked = all.sorted {
         (candidates[$1].meanLogprob, $0) < (candidates[$0].meanLogprob, $1)
       }
-      return count == plan.choicesPerPrompt ? Array(all) : Array(ranked.prefix(plan.choicesPerPrompt))
+      return count == request.choicesPerPrompt ? Array(all) : Array(ranked.prefix(request.choicesPerPrompt))
     }
   }
 
   private func send(_ choices: [JSONValue]) { exchange.write(chunk(choices)) }
 
   /// The same as `send` of the shape's piece without logprobs.
-  private func send(_ text: String, _ index: Int) {
+  private func send(_ text: String, of index: Int) {
     let piece = candidates[index].piece ?? EventTemplate { chunk([shape.piece(index, text: $0, logprobs: .null)]) }
     candidates[index].piece = piece
     event.removeAll(keepingCapacity: true)
@@ -214,12 +209,12 @@ final class AnswerRun {
   }
 
   private func chunk(_ choices: [JSONValue]) -> [UInt8] {
-    let usage = plan.includeUsage ? #","usage":null}"# : "}"
+    let usage = request.includeUsage ? #","usage":null}"# : "}"
     return SSEWriter.event(chunkOpening + JSONValue.array(choices).encoded + Array(usage.utf8))
   }
 
   private func endStream() {
-    if plan.includeUsage {
+    if request.includeUsage {
       exchange.write(SSEWriter.event(envelope(shape.chunkObject, choices: [], usage: usage.json)))
     }
     exchange.write(SSEWriter.done)

@@ -3,7 +3,7 @@ import Formats
 import Model
 
 /// How a route writes its answers: the whole JSON object, or a stream's chunks.
-protocol AnswerShape {
+protocol AnswerShape: Sendable {
   /// What an answer's id begins with.
   var idPrefix: String { get }
   var wholeObject: String { get }

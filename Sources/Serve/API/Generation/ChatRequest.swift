@@ -2,32 +2,28 @@ import Tokenization
 import Formats
 import Model
 
-/// The body of `POST /v1/chat/completions`, checked, its messages rendered.
-struct ChatRequest {
-  var plan: GenerationPlan
-  var model: ModelFields
-  /// The tools that the answer may call.
-  var toolNames: Set<String>
-  var toolCallForm: ToolCallForm
-  /// What of the request the model's chat template does not show.
-  var warnings: [String]
-
+/// The body of `POST /v1/chat/completions`.
+enum ChatRequest {
+  /// Parses and checks the body's fields, and renders its messages.
   /// - Throws: `APIError`, 400, that names the field
-  init(_ fields: RequestFields, context: ServerContext, prompts: PromptTokenizer) throws(APIError) {
-    model = try ModelFields(fields)
-    plan = try GenerationPlan(fields, vocabularySize: context.tokenizer.vocabularySize)
-    plan.logprobs = try Self.logprobCount(fields)
-    try Self.checkFormat(fields)
-    let chat = try Self.conversation(fields)
-    toolNames = Set(chat.tools.compactMap { $0.object?["function"]?.object?["name"]?.string })
+  static func parse(
+    _ fields: RequestFields, context: ServerContext, prompts tokenizer: PromptTokenizer
+  ) throws(APIError) -> AnswerRequest {
+    var request = try AnswerRequest(fields, vocabularySize: context.tokenizer.vocabularySize)
+    request.options.topLogprobs = try logprobCount(fields)
+    request.showsLogprobs = request.options.topLogprobs != nil
+    try checkFormat(fields)
+    let chat = try conversation(fields)
     let format = try context.chatFormat()
-    toolCallForm = format.toolCallForm
-    plan.endTokens.formUnion(format.endTokens)
-    let prompt = try prompts.encode(chat, format)
-    warnings = prompt.warnings
-    plan.prompts = [prompt.tokens]
-    plan.maxTokens = try Self.maxTokens(fields, prompt: prompt.tokens.count, context: context)
-    try plan.check(contextLength: context.contextLength, promptField: "messages")
+    let tools = Set(chat.tools.compactMap { $0.object?["function"]?.object?["name"]?.string })
+    request.shape = ChatShape(tools: tools.isEmpty ? nil : (format.toolCallForm, tools))
+    request.options.endTokens.formUnion(format.endTokens)
+    let prompt = try tokenizer.encode(chat, format)
+    request.warnings = prompt.warnings
+    request.prompts = [prompt.tokens]
+    request.options.maxTokens = try maxTokens(fields, prompt: prompt.tokens.count, context: context)
+    try request.check(contextLength: context.contextLength, promptField: "messages")
+    return request
   }
 
   /// `max_completion_tokens`, which supersedes `max_tokens`; without either, as many as fit.
@@ -116,11 +112,6 @@ struct ChatRequest {
         code: "unsupported_parameter")
     }
   }
-}
-
-extension ChatRequest {
-  /// How its answers are written.
-  var shape: ChatShape { ChatShape(tools: toolNames.isEmpty ? nil : (toolCallForm, toolNames)) }
 }
 
 extension ServerContext {

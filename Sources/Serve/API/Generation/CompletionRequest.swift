@@ -2,37 +2,39 @@ import Tokenization
 import Formats
 import Model
 
-/// The body of `POST /v1/completions`, checked.
-struct CompletionRequest {
-  var plan: GenerationPlan
-  var model: ModelFields
+/// The body of `POST /v1/completions`.
+enum CompletionRequest {
+  private static let maximumPrompts = 128
 
-  static let maxPrompts = 128
-
+  /// Parses and checks the body's fields.
   /// - Throws: `APIError`, 400, that names the field
-  init(_ fields: RequestFields, prompts: PromptTokenizer) throws(APIError) {
-    let (tokenizer, contextLength) = (prompts.tokenizer, prompts.contextLength)
-    model = try ModelFields(fields)
-    plan = try GenerationPlan(fields, vocabularySize: tokenizer.vocabularySize)
-    plan.echo = try fields.bool("echo") ?? false
-    plan.logprobs = try Self.logprobCount(fields)
-    plan.maxTokens = try fields.integer("max_tokens", in: 0...contextLength) ?? 16
-    if plan.maxTokens == 0, !plan.echo {
+  static func parse(_ fields: RequestFields, prompts tokenizer: PromptTokenizer) throws(APIError) -> AnswerRequest {
+    let contextLength = tokenizer.contextLength
+    var request = try AnswerRequest(fields, vocabularySize: tokenizer.tokenizer.vocabularySize)
+    request.options.echoesPrompt = try fields.bool("echo") ?? false
+    request.options.topLogprobs = try logprobCount(fields)
+    request.showsLogprobs = request.options.topLogprobs != nil
+    request.options.maxTokens = try fields.integer("max_tokens", in: 0...contextLength) ?? 16
+    if request.options.maxTokens == 0, !request.options.echoesPrompt {
       throw .invalid(
         "'max_tokens' must be at least 1 unless 'echo' is true", param: "max_tokens", code: "invalid_value")
     }
-    plan.candidatesPerPrompt =
-      try fields.integer("best_of", in: 1...GenerationPlan.maxChoices) ?? plan.choicesPerPrompt
-    guard plan.candidatesPerPrompt >= plan.choicesPerPrompt else {
+    request.candidatesPerPrompt =
+      try fields.integer("best_of", in: 1...AnswerRequest.maximumChoices) ?? request.choicesPerPrompt
+    let isChoosing = request.candidatesPerPrompt > request.choicesPerPrompt
+    guard request.candidatesPerPrompt >= request.choicesPerPrompt else {
       throw .invalid("'best_of' must be at least 'n'", param: "best_of", code: "invalid_value")
     }
-    guard plan.candidatesPerPrompt == plan.choicesPerPrompt || !plan.stream else {
+    guard !isChoosing || !request.stream else {
       throw .invalid(
         "'best_of' above 'n' cannot be streamed: which answers are best is known at the end", param: "best_of",
         code: "invalid_value")
     }
-    plan.prompts = try Self.prompts(fields, prompts)
-    try plan.check(contextLength: contextLength, promptField: "prompt")
+    // Which candidates are best is told by their log-probabilities.
+    if isChoosing, !request.showsLogprobs { request.options.topLogprobs = 0 }
+    request.prompts = try prompts(fields, tokenizer)
+    try request.check(contextLength: contextLength, promptField: "prompt")
+    return request
   }
 
   private static func logprobCount(_ fields: RequestFields) throws(APIError) -> Int? {
@@ -53,8 +55,8 @@ struct CompletionRequest {
     case .array(let values):
       guard let first = values.first else { throw fields.wrong("prompt", expected) }
       if first.integer != nil { return [try tokenizer.tokens(values, field: "prompt")] }
-      guard values.count <= maxPrompts else {
-        throw .invalid("'prompt' holds more than \(maxPrompts) prompts", param: "prompt", code: "invalid_value")
+      guard values.count <= maximumPrompts else {
+        throw .invalid("'prompt' holds more than \(maximumPrompts) prompts", param: "prompt", code: "invalid_value")
       }
       var prompts: [[Int32]] = []
       for value in values {

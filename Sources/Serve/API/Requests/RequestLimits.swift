@@ -29,10 +29,3 @@ extension EngineError {
     }
   }
 }
-
-extension AdapterSet {
-  /// What the metrics call them, given how the request did.
-  func label(_ name: String) -> String {
-    terms.isEmpty ? "base" : (try? AdapterSelector(name, param: "model"))?.label ?? AdapterSelector.sumLabel
-  }
-}

@@ -49,14 +49,13 @@ final class RequestPreparation: Sendable {
   ) {
     let abandonment = Abandonment()
     exchange.onClose { abandonment.set() }
-    // Called on the loop alone; the pool's thread only carries it there.
-    nonisolated(unsafe) let then = then
+    let then = LoopBound(on: exchange.loop, then)
     let isTaken = (isLarge ? largePool : pool).async {
       guard !abandonment.isSet else { return }
       let result = Result { () throws(APIError) in try make(abandonment) }
       exchange.loop.execute {
         guard !exchange.isClosed else { return }
-        do throws(APIError) { try then(try result.get()) } catch { exchange.respond(error) }
+        do throws(APIError) { try then.value(try result.get()) } catch { exchange.respond(error) }
       }
     }
     guard !isTaken else { return }

@@ -23,8 +23,7 @@ public struct APIRoutes: Sendable {
 
   /// What the HTTP server calls, on the loop.
   public var handler: HTTPServer.Handler {
-    // The routes capture nothing but this value, and run on the loop alone.
-    nonisolated(unsafe) let router = router
+    let router = router
     return { exchange in router.handle(exchange) }
   }
 
@@ -32,8 +31,8 @@ public struct APIRoutes: Sendable {
     var router = Router(apiKey: apiKey, unknownNames: unknownNames)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
     router.on("GET", "version") { $0.exchange.respond(json: ["version": .string(graftVersion)]) }
-    router.on("POST", "v1/completions", query: ["adapter"]) { [self] in complete($0) }
-    router.on("POST", "v1/chat/completions", query: ["adapter"]) { [self] in chat($0) }
+    GenerationRoutes(context: context, preparation: preparation, unknownNames: unknownNames, logger: logger)
+      .add(to: &router)
     router.on("POST", "tokenize", query: ["adapter"]) { [self] in tokenize($0) }
     router.on("POST", "detokenize", query: ["adapter"]) { [self] in detokenize($0) }
     router.on("GET", "metrics") { [self] in metrics($0) }
@@ -72,52 +71,6 @@ public struct APIRoutes: Sendable {
     let loaded = context.adapters.memoryInUse
     MetricsRoute(engine: context.engine, adapterBytes: loaded.bytes, adapterCount: loaded.count)
       .answer(request.exchange)
-  }
-
-  // MARK: completions and chats
-
-  private func complete(_ request: RoutedRequest) {
-    request.exchange.collectJSON(.prompts, preparation) { [self] (fields, abandonment) throws(APIError) in
-      try FieldCatalog.completions.check(fields, log: unknownNames, path: "/v1/completions")
-      return try CompletionRequest(fields, prompts: prompts(abandonment))
-    } then: { [self] (completion: CompletionRequest) throws(APIError) in
-      try answer(completion.plan, CompletionShape(), completion.model, request)
-    }
-  }
-
-  private func chat(_ request: RoutedRequest) {
-    request.exchange.collectJSON(.chat, preparation) { [self] (fields, abandonment) throws(APIError) in
-      try FieldCatalog.chat.check(fields, log: unknownNames, path: "/v1/chat/completions")
-      return try ChatRequest(fields, context: context, prompts: prompts(abandonment))
-    } then: { [self] (chat: ChatRequest) throws(APIError) in
-      tell(chat.warnings, request.exchange)
-      try answer(chat.plan, chat.shape, chat.model, request)
-    }
-  }
-
-  /// Says in the answer's header and in the log what the model does not get to see.
-  private func tell(_ warnings: [String], _ exchange: HTTPExchange) {
-    if warnings.isEmpty { return }
-    exchange.setHeader("x-graft-warning", warnings.joined(separator: " "))
-    for warning in warnings { logger.warning("\(warning)") }
-  }
-
-  private func prompts(_ abandonment: Abandonment) -> PromptTokenizer {
-    PromptTokenizer(tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: abandonment)
-  }
-
-  private func answer(
-    _ plan: GenerationPlan, _ shape: any AnswerShape, _ model: ModelFields, _ request: RoutedRequest
-  ) throws(APIError) {
-    let exchange = request.exchange
-    try context.withAdapters(of: exchange, model, timeout: plan.timeout) { [context] adapters, name, timeLeft in
-      var plan = plan
-      plan.timeout = timeLeft
-      AnswerRun(
-        plan, shape: shape, model: name, fingerprint: context.fingerprint(adapters), exchange: exchange,
-        context: context
-      ).start(adapters: adapters, client: request.client)
-    }
   }
 
   private func tokenize(_ request: RoutedRequest) {

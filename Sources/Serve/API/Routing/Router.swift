@@ -8,8 +8,8 @@ struct RoutedRequest {
 }
 
 /// Which handler answers which method and path.
-struct Router {
-  typealias Handler = (RoutedRequest) throws(APIError) -> Void
+struct Router: Sendable {
+  typealias Handler = @Sendable (RoutedRequest) throws(APIError) -> Void
 
   private struct Route {
     var method: String

@@ -32,26 +32,17 @@ public struct ServerContext: Sendable {
       chat ?? Result { () throws(ModelError) in try ChatFormat(tokenizer, name: servedModelName) }
   }
 
-  /// Gets the adapters that a request names, reading them where they are not in memory, and goes on with them on the
-  /// loop; answers the request itself where one cannot be had. A request that waits for adapters counts as one that waits
-  /// for the engine. `then` is not called for a client that is gone.
-  /// - Parameters:
-  ///   - timeout: the request's own
-  ///   - then: gets the adapters, what the answer calls the model, and what is left of `timeout`
-  func withAdapters(
-    of exchange: HTTPExchange, _ fields: ModelFields, timeout: Duration?,
-    then: @escaping (AdapterSet, String, Duration?) -> Void
-  ) throws(APIError) {
-    let selection = try selection(fields, query: exchange.request.queryItems)
+  /// Gets the adapters that a request names, reading them where they are not in memory, and calls `then` with them on the
+  /// loop. Answers the request itself where one cannot be had. `then` is released without a call when the client leaves.
+  func acquireAdapters(
+    _ selection: ModelSelection, for exchange: HTTPExchange, timeout: Duration?, then: @escaping (AdapterSet) -> Void
+  ) {
     let loop = exchange.loop
-    let began = ContinuousClock.now
-    // Made and called on the loop; the loader's thread only carries it there.
-    nonisolated(unsafe) let goOn = { [self] (result: Result<[Adapter], AdapterError>) in
+    let finish = LoopBound(on: loop) { [self] (result: Result<[Adapter], AdapterError>) in
       guard !exchange.isClosed else { return }
       switch result {
       case .success(let adapters):
-        let terms = zip(adapters, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }
-        then(AdapterSet(terms), selection.name, timeout.map { max($0 - began.duration(to: .now), .zero) })
+        then(AdapterSet(zip(adapters, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }))
       case .failure(let error) where error.kind == .unknownName:
         var error = error.apiError(param: selection.param)
         error.message += "; there are \(availableNames)"
@@ -59,8 +50,8 @@ public struct ServerContext: Sendable {
       case .failure(let error): exchange.respond(error, param: selection.param)
       }
     }
-    let wait = adapters.acquire(selection.selector.references, timeout: timeout, places: engine) { result in
-      if loop.isInLoop { goOn(result) } else { loop.execute { goOn(result) } }
+    let wait = adapters.acquire(selection.selector.references, timeout: timeout) { result in
+      if loop.isInLoop { finish.value(result) } else { loop.execute { finish.value(result) } }
     }
     if let wait { exchange.onClose { wait.cancel() } }
   }

@@ -7,8 +7,8 @@ import Model
 ///
 /// It is the only owner of these facts; the scheduler reads them. The engine's thread alone touches it, but for `read`.
 final class Generation: ScheduledSequence {
-  let id: GenerationID
   let request: GenerationRequest
+  let admission: Admission
   let stream: StreamKey
   let group: PromptGroup
   let deadline: Duration?
@@ -16,7 +16,6 @@ final class Generation: ScheduledSequence {
   let prefixKey: PrefixKey
   /// Equal for equal adapters, so that their rows can be put side by side in a pass.
   let adapterOrder: Int
-  let submitted: ContinuousClock.Instant
   /// The index of the request's label in the metrics.
   let label: Int
   /// Whether all requests share cache blocks, or only those of one group.
@@ -46,15 +45,15 @@ final class Generation: ScheduledSequence {
 
   /// - Parameters:
   ///   - deadline: on the scheduler's clock
+  ///   - label: the index of the request's label in the metrics
   ///   - sharesWithAll: the prefix cache is on
   ///   - endTokens: the model's own
   init(
-    _ submission: EngineInbox.Submission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool, label: Int,
-    tokenizer: Tokenizer, endTokens: Set<Int32>
+    _ request: GenerationRequest, admission: Admission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool,
+    label: Int, tokenizer: Tokenizer, endTokens: Set<Int32>, sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
-    id = submission.id
-    request = submission.request
-    submitted = submission.time
+    self.request = request
+    self.admission = admission
     stream = group.key.stream
     self.group = group
     self.deadline = deadline
@@ -63,20 +62,21 @@ final class Generation: ScheduledSequence {
     adapterOrder = stream.adapters.hashValue
     self.label = label
     self.tokenizer = tokenizer
-    self.endTokens = endTokens.union(request.endTokens)
+    self.endTokens = endTokens.union(request.options.endTokens)
     tokens = request.prompt
     output = GenerationOutput(
-      text: OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.stop),
-      sink: submission.sink)
-    sampler = Sampler(request.sampling, prompt: request.prompt)
+      text: OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.options.stop), sink: sink
+    )
+    sampler = Sampler(request.options.sampling, prompt: request.prompt)
     usage = GenerationUsage(promptTokens: request.prompt.count)
   }
 
   // MARK: what the scheduler reads
 
+  var id: GenerationID { admission.id }
   var groupID: UInt64? { group.id }
   var promptLength: Int { request.prompt.count }
-  var scoresPrompt: Bool { request.scoresPrompt }
+  var scoresPrompt: Bool { request.options.scoresPrompt }
   var length: Int { tokens.count }
   var blockCount: Int { table.blocks.count }
 
@@ -117,12 +117,12 @@ final class Generation: ScheduledSequence {
   // MARK: a pass
 
   private var lastScored: Int { request.prompt.count - 1 }
-  private var isScoring: Bool { request.scoresPrompt && scored < lastScored }
+  private var isScoring: Bool { request.options.scoresPrompt && scored < lastScored }
 
   /// Which of these positions' logits are needed, as indices into the range.
   func neededLogits(_ positions: Range<Int>) -> Range<Int> {
     let first = isScoring ? scored : tokens.count - 1
-    let end = request.maxTokens == 0 ? lastScored : tokens.count
+    let end = request.options.maxTokens == 0 ? lastScored : tokens.count
     let upper = min(end, positions.upperBound) - positions.lowerBound
     let lower = max(first, positions.lowerBound) - positions.lowerBound
     return lower < upper ? lower..<upper : 0..<0
@@ -136,7 +136,7 @@ final class Generation: ScheduledSequence {
       next < tokens.count
       ? tokens[next] : sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
     var record = record(token)
-    if let count = request.topLogprobs {
+    if let count = request.options.topLogprobs {
       let sum = row.logSumExp
       record.logprob = row.logprob(token, logSumExp: sum).logprob
       record.top = row.top(count, logSumExp: sum)
@@ -153,7 +153,7 @@ final class Generation: ScheduledSequence {
     if !hasToldPrompt, computed >= request.prompt.count {
       hasToldPrompt = true
       tellPrompt()
-      if request.maxTokens == 0 { return end(.length) }
+      if request.options.maxTokens == 0 { return end(.length) }
     }
     guard computed == tokens.count, let record = records.last else { return false }
     return accept(record)
@@ -167,9 +167,9 @@ final class Generation: ScheduledSequence {
   }
 
   private func tellPrompt() {
-    guard request.echoesPrompt else { return }
+    guard request.options.echoesPrompt else { return }
     if promptRecords.isEmpty { promptRecords = request.prompt.map(record) }
-    if request.scoresPrompt, group.isShared { group.records = promptRecords }
+    if request.options.scoresPrompt, group.isShared { group.records = promptRecords }
     output.add(.prompt(promptRecords))
     promptRecords = []
   }
@@ -178,9 +178,9 @@ final class Generation: ScheduledSequence {
     sampler.accept(record.token)
     tokens.append(record.token)
     usage.completionTokens += 1
-    if endTokens.contains(record.token), !request.ignoresEndOfText { return end(.stop) }
+    if endTokens.contains(record.token), !request.options.ignoresEndOfText { return end(.stop) }
     if output.push(record) { return end(.stop) }
-    return usage.completionTokens == request.maxTokens ? end(.length) : false
+    return usage.completionTokens == request.options.maxTokens ? end(.length) : false
   }
 
   private func record(_ token: Int32) -> TokenRecord {

@@ -10,16 +10,12 @@ internal import Synchronization
 // @unchecked: the mailbox is behind a mutex and the owner is atomic; all else is only touched on the owning thread,
 // which `preconditionInLoop` enforces.
 public final class EventLoop: @unchecked Sendable {
-  private struct Mailbox {
-    var work: [@Sendable () -> Void] = []
-    var isClosed = false
-  }
-
   let base: OpaquePointer
   private let owner: Atomic<UInt>
-  private let mailbox = Mutex(Mailbox())
-  /// Empty; its memory is the mailbox's next.
-  private var drained: [@Sendable () -> Void] = []
+  /// Its reader is the loop, which sleeps in epoll until the wake-up descriptor is written to.
+  private let mailbox = Mailbox<@Sendable () -> Void>(sleepers: 1)
+  /// Empty memory that is exchanged for the mailbox's.
+  private var buffer: [@Sendable () -> Void] = []
   private static let keptWork = 4096
   private let wakeDescriptor: Int32
   private var wakeSource: EventSource?
@@ -71,25 +67,20 @@ public final class EventLoop: @unchecked Sendable {
   /// one wake-up. Work submitted after `run()` returned is dropped.
   /// - Complexity: O(1); `work` must not block, since every connection waits behind it.
   public func execute(_ work: @Sendable @escaping () -> Void) {
-    let isFirst = mailbox.withLock { box in
-      guard !box.isClosed else { return false }
-      box.work.append(work)
-      return box.work.count == 1
+    mailbox.post(work) {
+      var one: UInt64 = 1
+      // Fails only when the counter is full, and then the loop is woken anyway.
+      _ = Glibc.write(wakeDescriptor, &one, MemoryLayout<UInt64>.size)
     }
-    guard isFirst else { return }
-    var one: UInt64 = 1
-    // Fails only when the counter is full, and then the loop is woken anyway.
-    _ = Glibc.write(wakeDescriptor, &one, MemoryLayout<UInt64>.size)
   }
 
   private func drainMailbox() {
-    // The two arrays change places, so that neither asks for memory each time.
-    var work = drained
-    drained = []
-    mailbox.withLock { swap(&$0.work, &work) }
+    var work = buffer
+    buffer = []
+    mailbox.takeAll(into: &work, then: .always)
     for item in work { item() }
     work.removeAll(keepingCapacity: work.capacity <= Self.keptWork)
-    drained = work
+    buffer = work
   }
 
   // MARK: Running
@@ -98,7 +89,7 @@ public final class EventLoop: @unchecked Sendable {
   public func run() {
     owner.store(currentThread(), ordering: .relaxed)
     event_base_dispatch(base)
-    mailbox.withLock { $0.isClosed = true }
+    mailbox.close {}
     drainMailbox()
     for source in sources.values { source.free() }
     sources = [:]

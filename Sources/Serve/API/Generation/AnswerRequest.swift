@@ -1,38 +1,41 @@
 import Formats
 import Model
 
-/// What an answer of either route is generated with, checked.
-struct GenerationPlan {
+/// A request for text as its body says it, parsed and checked, with its prompts tokenised.
+///
+/// CompletionRequest.swift and ChatRequest.swift make one of their route's fields; this file reads those that both have.
+struct AnswerRequest: Sendable {
+  var model: ModelFields
   /// One or more prompts, as tokens.
   var prompts: [[Int32]] = []
-  /// Most tokens of an answer.
-  var maxTokens = 0
-  /// Its seed is the request's, or a random one.
-  var sampling: SamplingParameters
+  /// Of all choices. The seed is that of the first: the request's, or a random one.
+  var options: GenerationOptions
+  /// Choices that the answer has for each prompt: `n`.
   var choicesPerPrompt: Int
-  /// Answers made for each prompt, of which the best are given: `best_of`.
+  /// Choices that are generated for each prompt, of which the answer has the best: `best_of`.
   var candidatesPerPrompt: Int
-  var stop: [String]
-  /// Tokens that end the answer beside the model's own.
-  var endTokens: Set<Int32>
-  var ignoreEOS: Bool
-  /// How many of the most probable tokens to report; `nil` for no logprobs.
-  var logprobs: Int?
-  var echo = false
+  /// Whether the answer has the log-probabilities.
+  var showsLogprobs = false
   var stream: Bool
   var includeUsage: Bool
-  /// How long the answer may take.
-  var timeout: Duration?
+  /// How the route writes its answers.
+  var shape: any AnswerShape = CompletionShape()
+  /// What of the request the model does not get to see.
+  var warnings: [String] = []
 
-  static let maxChoices = 128
-  static let maxEndTokens = 64
+  /// Choices that are generated for all prompts.
+  var candidateCount: Int { prompts.count * candidatesPerPrompt }
+
+  static let maximumChoices = 128
+  static let maximumEndTokens = 64
   /// Log-probabilities of an answer that is held whole: about half a gigabyte with their texts.
-  static let maxLogprobs = 8 << 20
+  static let maximumLogprobs = 8 << 20
 
-  /// The fields that completions and chats share.
+  /// Reads the fields that completions and chats share. `prompts`, `maxTokens` and the shape are the route's to set.
   /// - Throws: `APIError`, 400, that names the field
   init(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
-    sampling = SamplingParameters(seed: 0)
+    model = try ModelFields(fields)
+    var sampling = SamplingParameters(seed: 0)
     sampling.temperature = Float(try fields.number("temperature", in: 0...2) ?? 1)
     sampling.topP = Float(try fields.number("top_p", in: 0...1) ?? 1)
     // vLLM writes -1 where it takes all, others 0.
@@ -45,21 +48,22 @@ struct GenerationPlan {
     sampling.seed =
       try fields.integer("seed", in: Int.min...Int.max).map { UInt64(bitPattern: Int64($0)) }
       ?? .random(in: .min ... .max)
-    choicesPerPrompt = try fields.integer("n", in: 1...Self.maxChoices) ?? 1
+    choicesPerPrompt = try fields.integer("n", in: 1...Self.maximumChoices) ?? 1
     candidatesPerPrompt = choicesPerPrompt
-    stop = try Self.stops(fields)
-    endTokens = try Self.endTokens(fields, vocabularySize: vocabularySize)
-    timeout = try fields.timeout()
-    ignoreEOS = try fields.bool("ignore_eos") ?? false
+    options = GenerationOptions(maxTokens: 0, sampling: sampling)
+    options.stop = try Self.stops(fields)
+    options.endTokens = try Self.endTokens(fields, vocabularySize: vocabularySize)
+    options.timeout = try fields.timeout()
+    options.ignoresEndOfText = try fields.bool("ignore_eos") ?? false
     stream = try fields.bool("stream") ?? false
     includeUsage = try Self.usageOption(fields, stream: stream)
   }
 
   /// Checks what only the whole request tells.
   func check(contextLength: Int, promptField: String) throws(APIError) {
-    guard prompts.count * candidatesPerPrompt <= Self.maxChoices else {
+    guard candidateCount <= Self.maximumChoices else {
       throw .invalid(
-        "\(prompts.count) prompts with \(candidatesPerPrompt) choices each are more than \(Self.maxChoices) "
+        "\(prompts.count) prompts with \(candidatesPerPrompt) choices each are more than \(Self.maximumChoices) "
           + "completions", param: candidatesPerPrompt > choicesPerPrompt ? "best_of" : "n", code: "invalid_value")
     }
     try checkLogprobs()
@@ -69,21 +73,22 @@ struct GenerationPlan {
           "'\(promptField)' has no tokens" + (prompts.count > 1 ? " (prompt \(index))" : ""), param: promptField,
           code: "invalid_value")
       }
-      guard prompt.count + maxTokens <= contextLength else {
+      guard prompt.count + options.maxTokens <= contextLength else {
         throw .exceedsContext(
-          contextLength, prompt: prompt.count, completion: maxTokens, param: promptField)
+          contextLength, prompt: prompt.count, completion: options.maxTokens, param: promptField)
       }
     }
   }
 
   /// An answer that is not streamed is held in memory until its end, with all its log-probabilities.
   private func checkLogprobs() throws(APIError) {
-    guard let logprobs, !stream else { return }
-    let positions = prompts.reduce(0) { $0 + (echo ? $1.count : 0) + maxTokens } * candidatesPerPrompt
-    guard positions * (logprobs + 1) <= Self.maxLogprobs else {
+    guard showsLogprobs, let logprobs = options.topLogprobs, !stream else { return }
+    let positions =
+      prompts.reduce(0) { $0 + (options.echoesPrompt ? $1.count : 0) + options.maxTokens } * candidatesPerPrompt
+    guard positions * (logprobs + 1) <= Self.maximumLogprobs else {
       throw .invalid(
         "The answer could have \(positions) tokens with \(logprobs + 1) log-probabilities each, and at most "
-          + "\(Self.maxLogprobs) are held at once; ask for fewer tokens, choices or prompts, or stream",
+          + "\(Self.maximumLogprobs) are held at once; ask for fewer tokens, choices or prompts, or stream",
         param: "logprobs", code: "invalid_value")
     }
   }
@@ -114,8 +119,8 @@ struct GenerationPlan {
 
   private static func endTokens(_ fields: RequestFields, vocabularySize: Int) throws(APIError) -> Set<Int32> {
     guard let value = fields["stop_token_ids"] else { return [] }
-    guard let list = value.array, list.count <= maxEndTokens else {
-      throw fields.wrong("stop_token_ids", "a list of at most \(maxEndTokens) token ids")
+    guard let list = value.array, list.count <= maximumEndTokens else {
+      throw fields.wrong("stop_token_ids", "a list of at most \(maximumEndTokens) token ids")
     }
     var tokens: Set<Int32> = []
     for value in list {
