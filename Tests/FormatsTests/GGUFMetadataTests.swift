@@ -106,7 +106,7 @@ import Testing
     let whole = try source(TinyGGUF(model))
     let parts = try write(TinyGGUF(model).parts(3))
     for url in parts {
-      let source = try #require(try openCheckpoint(at: url) as? GGUFSource)
+      let source = try #require(try openPublishedModel(at: url) as? GGUFSource)
       #expect(source.config == whole.config)
       #expect(source.files.map(\.lastPathComponent) == parts.map(\.lastPathComponent))
       for name in model.tensors.keys { #expect(try source.floats(name) == whole.floats(name), "\(name)") }

@@ -11,7 +11,7 @@ import Testing
 
   @Test(arguments: [("f32", true), ("f16", false), ("bf16", false)])
   func readsEveryTensor(name: String, tied: Bool) throws {
-    let source = try #require(try openCheckpoint(at: folder(name)) as? HuggingFaceSource)
+    let source = try #require(try openPublishedModel(at: folder(name)) as? HuggingFaceSource)
     let expected = try SafetensorsFile(folder("f32").appendingPathComponent("model.safetensors"))
     #expect(source.config.tiedHead == tied)
     #expect((source.shape(of: "lm_head.weight") == nil) == tied)
@@ -130,7 +130,7 @@ import Testing
   ]) func refusesConfigurations(old: String, new: String, reason: String) throws {
     let copy = try copy("f32", replacing: [(old, new)])
     defer { copy.remove() }
-    let message = modelError { _ = try openCheckpoint(at: copy.url) }
+    let message = modelError { _ = try openPublishedModel(at: copy.url) }
     #expect(message.hasPrefix("config.json: ") && message.contains(reason), "\(message)")
   }
 
@@ -192,16 +192,17 @@ import Testing
     #expect(message.hasPrefix("model.safetensors: truncated"))
   }
 
-  @Test func namesWhatIsNoCheckpoint() throws {
+  @Test func namesWhatIsNoModel() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }
-    #expect(modelError { _ = try openCheckpoint(at: folder.url) }.contains("has no config.json"))
+    #expect(modelError { _ = try openPublishedModel(at: folder.url) }.contains("has no config.json"))
     let text = try folder.write("m.gguf", "not this")
-    #expect(modelError { _ = try openCheckpoint(at: text) }.contains("is not a GGUF file"))
-    #expect(modelError { _ = try openCheckpoint(at: folder.url.appendingPathComponent("x")) }.contains("no such file"))
+    #expect(modelError { _ = try openPublishedModel(at: text) }.contains("is not a GGUF file"))
+    #expect(
+      modelError { _ = try openPublishedModel(at: folder.url.appendingPathComponent("x")) }.contains("no such file"))
     _ = try folder.write("adapter_config.json", "{}")
-    #expect(modelError { _ = try openCheckpoint(at: folder.url) }.contains("is a LoRA adapter"))
-    #expect(try openCheckpoint(at: formatFixture("llama.gguf")) is GGUFSource)
+    #expect(modelError { _ = try openPublishedModel(at: folder.url) }.contains("is a LoRA adapter"))
+    #expect(try openPublishedModel(at: formatFixture("llama.gguf")) is GGUFSource)
   }
 
   @Test func damagedFilesThrowOnlyModelErrors() throws {

@@ -115,7 +115,7 @@ import Testing
     let folder = try TemporaryFolder()
     defer { folder.remove() }
     let url = try folder.write("m.gguf", Self.pointer)
-    #expect(modelError { _ = try openCheckpoint(at: url) }.hasPrefix("m.gguf: is a Git LFS pointer"))
+    #expect(modelError { _ = try openPublishedModel(at: url) }.hasPrefix("m.gguf: is a Git LFS pointer"))
     // Whoever opens it directly is told the same.
     #expect(modelError { _ = try GGUFSource(url) }.hasPrefix("m.gguf: is a Git LFS pointer"))
   }

@@ -7,7 +7,7 @@ private func fixtures(of target: String) -> URL {
   URL(filePath: #filePath).appending(path: "../../\(target)/Fixtures").standardized
 }
 
-/// A checkpoint, or a part of one, out of FormatsTests' fixtures.
+/// A published model, or a part of one, out of FormatsTests' fixtures.
 public func formatFixture(_ name: String) -> URL { fixtures(of: "FormatsTests").appending(path: name) }
 
 /// A PEFT adapter out of ModelTests' fixtures.

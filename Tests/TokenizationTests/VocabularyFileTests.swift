@@ -56,6 +56,6 @@ import Testing
     let tokenizer = try Tokenizer(openTokenizer(at: url), name: "vocabulary")
     #expect(tokenizer.encode("abba", parsingSpecialTokens: true) == [2, 1, 0])
     // As a model it is refused.
-    #expect(throws: ModelError.self) { try openCheckpoint(at: url) }
+    #expect(throws: ModelError.self) { try openPublishedModel(at: url) }
   }
 }

@@ -42,7 +42,7 @@ private let smallModel = URL(filePath: #filePath).deletingLastPathComponent().de
     let data = FileManager.default.temporaryDirectory.appending(path: "graft-golden-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: data) }
     let pool = ThreadPool(threads: ProcessInfo.processInfo.activeProcessorCount)
-    let (base, location) = try BaseStore(dataFolder: data).open(try openCheckpoint(at: smallModel), pool: pool)
+    let (base, location) = try BaseStore(dataFolder: data).open(try openPublishedModel(at: smallModel), pool: pool)
     let before = try SHA256.of(file: location)
     let hyperparameters = try TrainSetting.hyperparameters([
       "learning_rate": .number(0.002), "weight_decay": .number(0.01), "batch_size": 4, "max_steps": 20,

@@ -1,6 +1,6 @@
 public import Foundation
 
-/// Writes a safetensors file, atomically and tensor by tensor, so that a checkpoint need not be in memory.
+/// Writes a safetensors file, atomically and tensor by tensor, so that the tensors need not all be in memory.
 ///
 /// Tensors lie in the file with the widest types first, then by name, as the reference implementation orders them, which
 /// aligns each of them; `order` is that order, in which `append` wants their bytes.

@@ -2,7 +2,7 @@ public import Formats
 public import Foundation
 public import Kernels
 
-/// Streams a checkpoint into a prepared base: rows in, codes and scales in tile order out.
+/// Streams a published model into a prepared base: rows in, codes and scales in tile order out.
 ///
 /// At any time a few megabytes of rows and one stack's scales are in memory, whatever the model's size.
 public struct PreparedWriter {

@@ -1,6 +1,7 @@
 public import Foundation
 import Formats
 public import Model
+import Formats
 import Synchronization
 
 extension AdapterStore {

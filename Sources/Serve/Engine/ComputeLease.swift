@@ -1,13 +1,13 @@
 import Dispatch
 import Synchronization
 
-/// Shares the thread pool between the engine's passes and training's pieces of work: one of them at a time, passes first.
+/// Shares the thread pool between the engine's passes and training's kernel calls: one at a time, passes first.
 ///
-/// A pass waits for the piece of training in progress, and for no other, unless training is owed time. Then the pass
-/// hands the pool over: training goes on until it has its share, and wakes the engine. A piece of training never begins
-/// while a pass waits or runs, nor between two passes while requests run.
+/// A pass waits for the training call in progress, at most. Only if training is owed time, the pass hands the pool over
+/// first: training continues until it has its share, then wakes the engine. No training call begins while a pass waits or
+/// runs, nor between two passes while requests run.
 ///
-/// One thread calls `serve`, one `train`; any may call the others.
+/// One thread calls `serve`, one thread calls `train`. The other methods can be called from any thread.
 final class ComputeLease: Sendable {
   private enum Holder { case nobody, serving, training }
 
@@ -18,7 +18,7 @@ final class ComputeLease: Sendable {
     var passWaits = false
     /// The training thread sleeps until it may go on.
     var trainingWaits = false
-    /// Until when training may go on though a pass waits.
+    /// Until when training may continue although a pass waits.
     var handedOverUntil: ContinuousClock.Instant?
 
     /// Whether training may take the pool.
@@ -35,9 +35,9 @@ final class ComputeLease: Sendable {
 
   private let state: Mutex<State>
   private let passCanBegin = DispatchSemaphore(value: 0)
-  private let trainingCanGoOn = DispatchSemaphore(value: 0)
+  private let trainingCanContinue = DispatchSemaphore(value: 0)
 
-  /// What waking a thread may take, beside the time that training is owed.
+  /// Time to wake the training thread, added to what training is owed.
   private static let allowance = Duration.milliseconds(1)
 
   /// - Parameter share: training's of the time while requests leave none over, 0...0.9
@@ -45,7 +45,8 @@ final class ComputeLease: Sendable {
 
   // MARK: serving
 
-  /// Runs a pass with the pool to itself, after what training is owed. From now on requests run.
+  /// Runs a pass while nothing else uses the pool, after training got what it is owed. Requests run until
+  /// `servingPauses`.
   func serve<Value>(_ pass: () throws -> Value) rethrows -> Value {
     takeForPass()
     defer { state.withLock { $0.holder = .nobody } }
@@ -55,7 +56,7 @@ final class ComputeLease: Sendable {
   private func takeForPass() {
     state.withLock { state in
       state.pacer.requestsRun = true
-      // Training that does something else meanwhile is not waited for.
+      // A training thread that is busy with something else, with a checkpoint for one, is not waited for.
       guard state.trainingWaits, state.pacer.mayTrain else { return }
       state.handedOverUntil = .now + state.pacer.owed + Self.allowance
       wakeTraining(&state)
@@ -64,7 +65,7 @@ final class ComputeLease: Sendable {
   }
 
   /// Takes the pool if it is free.
-  /// - Returns: when to ask again at the latest, if it is not
+  /// - Returns: `nil` if the pass may begin; otherwise when to ask again, if nobody wakes the engine before
   private func beginPass(_ state: inout State) -> DispatchTime? {
     let now = ContinuousClock.now
     state.passWaits = state.holder != .nobody || state.isHandedOver(now)
@@ -77,13 +78,14 @@ final class ComputeLease: Sendable {
     return .now() + .nanoseconds(Int(now.duration(to: end) / .nanoseconds(1)))
   }
 
-  /// Counts a pass, with all that went with it, for what training is owed.
+  /// Adds a pass to what training is owed.
+  /// - Parameter time: of the pass, with the engine's work before and after it
   func completedPass(in time: Duration) {
-    // Training that does not wait for its turn is owed nothing.
+    // A training thread that does not wait for the pool is owed nothing.
     state.withLock { if $0.trainingWaits { $0.pacer.served(for: time) } }
   }
 
-  /// No request runs: training has the pool until the next pass.
+  /// No request runs: training may use the pool until the next pass.
   func servingPauses() {
     state.withLock { state in
       state.pacer.requestsRun = false
@@ -96,32 +98,32 @@ final class ComputeLease: Sendable {
 
   // MARK: training
 
-  /// Runs one piece of training, of a millisecond or two, when the pool is free for it.
-  /// - Parameter isStopped: asked before; `wakeTraining` has it asked again
-  /// - Returns: how long the piece took; `nil` if it was not begun because training is stopped
+  /// Makes one training call, of about a millisecond, when training may use the pool.
+  /// - Parameter isStopped: asked before the call, and again after `wakeTraining`
+  /// - Returns: how long the call took; `nil` if it was not made because training is stopped
   func train(unless isStopped: () -> Bool, _ work: () -> Void) -> Duration? {
     while true {
       let decision = state.withLock { decide(&$0, unless: isStopped) }
       switch decision {
-      case .goOn: return run(work)
+      case .proceed: return run(work)
       case .stop: return nil
-      case .wait: trainingCanGoOn.wait()
+      case .wait: trainingCanContinue.wait()
       }
     }
   }
 
-  private enum Decision { case goOn, wait, stop }
+  private enum Decision { case proceed, wait, stop }
 
   /// Takes the pool for training if it may have it.
   private func decide(_ state: inout State, unless isStopped: () -> Bool) -> Decision {
-    // Asked under the lock: whoever stops training afterwards finds it waiting, and wakes it.
+    // Under the lock: a stop after this finds the training thread waiting, and wakes it.
     if isStopped() { return .stop }
     guard state.mayTrain(.now) else {
       state.trainingWaits = true
       return .wait
     }
     state.holder = .training
-    return .goOn
+    return .proceed
   }
 
   private func run(_ work: () -> Void) -> Duration {
@@ -137,12 +139,12 @@ final class ComputeLease: Sendable {
     return time
   }
 
-  /// Has a training thread that waits look whether it is stopped.
+  /// Makes a waiting training thread ask again whether it is stopped.
   func wakeTraining() { state.withLock { wakeTraining(&$0) } }
 
   private func wakeTraining(_ state: inout State) {
     guard state.trainingWaits else { return }
     state.trainingWaits = false
-    trainingCanGoOn.signal()
+    trainingCanContinue.signal()
   }
 }

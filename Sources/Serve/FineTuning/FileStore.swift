@@ -28,7 +28,7 @@ enum FileStoreError: Error, Equatable, CustomStringConvertible {
 /// Uploaded files: contents in DATA/files under their ids, the rest in the database. What `add` returned from survives
 /// a power loss. All of it may wait for a disk.
 public final class FileStore: Sendable {
-  /// Most bytes of one file.
+  /// Maximum bytes of one file.
   public let sizeLimit: Int
   /// Days after which files go; `nil` keeps them.
   private let daysKept: Int?

@@ -6,7 +6,7 @@ import Train
 
 /// What a job is made of, before it is one: the wire's fields, checked.
 struct FineTuningRequest: Sendable, Equatable {
-  /// The adapter that training goes on from; `nil` for a new one on the base.
+  /// The adapter that training continues from; `nil` for a new one on the base.
   struct Initial: Sendable, Equatable {
     var reference: AdapterReference
     var param: String
@@ -23,7 +23,7 @@ struct FineTuningRequest: Sendable, Equatable {
   var metadata: JSONObject?
 }
 
-/// A job's own folder, `DATA/jobs/ID/`: its data, the adapter it goes on from, and its checkpoints, so that nothing it
+/// A job's own folder, `DATA/jobs/ID/`: its data, the adapter it continues from, and its checkpoints, so that nothing it
 /// needs can be taken away meanwhile.
 struct FineTuningFolder: Sendable {
   let url: URL
@@ -116,15 +116,15 @@ struct FineTuningData: Sendable {
 
   /// Bytes that a job may take beside the base; `nil` where nothing tells.
   /// - Parameters:
-  ///   - limit: the most that is allowed
+  ///   - limit: the maximum that is allowed
   ///   - freed: what will be there besides when the job starts
   static func room(limit: Int?, freed: Int) -> Int? {
     [limit, MemoryBudget.available.map { $0 + freed }].compactMap(\.self).min()
   }
 
   /// - Parameters:
-  ///   - initial: the adapter that training goes on from
-  ///   - limit: the most that is allowed
+  ///   - initial: the adapter that training continues from
+  ///   - limit: the maximum that is allowed
   ///   - freed: bytes that will be there when the job starts
   /// - Throws: `FineTuningError` with the numbers if the job cannot fit
   func checkMemory(

@@ -28,7 +28,7 @@ struct FineTuningJob: Sendable, Equatable {
   var estimatedFinish: Int?
   /// As it was asked for.
   var model: String
-  /// The base's fingerprint: the job goes on under no other.
+  /// The base's fingerprint: the job continues under no other.
   var base: String
   var method: Hyperparameters.Method
   var seed: Int

@@ -4,9 +4,9 @@ import Logging
 import Model
 import Train
 
-/// How the running job ends, or makes room. On the queue.
+/// The end of the running job, or of its turn. On the queue.
 extension FineTuningService {
-  /// The job's thread has ended, and its trainer is gone.
+  /// The job's thread has ended, and its trainer is freed.
   func ended(_ how: RunEnd) {
     switch how {
     case .notPrepared(let error):
@@ -75,7 +75,7 @@ extension FineTuningService {
   }
 
   /// The job no longer runs, for this reason.
-  /// - Parameter saved: what came of saving its state
+  /// - Parameter saved: the result of writing its checkpoint
   private func end(_ reason: StopReason, saved: Result<Void, any Error>? = nil) {
     guard var job = current?.job else { return }
     var told: [FineTuningEvent] = []
@@ -102,7 +102,7 @@ extension FineTuningService {
       told.append(event("The job failed: \(failure.message)", level: .error))
       logger.warning(
         "fine-tuning failed", metadata: ["job": .string(job.id), "reason": .string(failure.message)])
-    // The next process goes on with it.
+    // The next process continues the job.
     case .shutDown: break
     }
     current?.job = job

@@ -4,9 +4,9 @@ import Logging
 import Model
 import Train
 
-/// What the running job reports: written down, and its checkpoints published. On the queue.
+/// Records what the running job reports, and publishes its checkpoints. On the queue.
 extension FineTuningService {
-  /// Writes down what the trainer reports.
+  /// Records an event of the trainer.
   func handle(_ report: TrainerEvent) {
     switch report {
     case .metrics(let step): handle(step)
@@ -31,7 +31,7 @@ extension FineTuningService {
       record([
         event("Stopped after step \(step), since validation no longer improves; step \(best) was the best", step: step)
       ])
-    // The thread's end tells as much.
+    // `ended` handles both.
     case .finished, .failed: break
     }
   }

@@ -204,7 +204,7 @@ extension FineTuningService {
         throw Self.wrongState(job, reason == .cancel ? "cancelled" : "paused")
       }
       if current?.job.id == id {
-        // Whoever cancels has the last word.
+        // A cancellation is final.
         if [nil, .pause, .giveWay].contains(current?.stopReason) { current?.stopReason = reason }
         current?.whenStopped.append { then(.success($0)) }
         return stopRun()

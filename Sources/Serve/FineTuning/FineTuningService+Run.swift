@@ -4,20 +4,20 @@ import Logging
 import Model
 import Train
 
-/// The thread of the job that runs, from its data to its trained adapter.
+/// The running job's thread, from reading the data to the trained adapter.
 extension FineTuningService {
   /// How the thread ended.
   enum RunEnd: Sendable {
-    /// The data could not be read, or the trainer not be made.
+    /// The data could not be read, or the trainer could not be created.
     case notPrepared(FineTuningError)
-    /// The job was stopped, and its state saved if that was wanted.
+    /// The job was stopped. `saved` is the result of writing its checkpoint; `nil` if none was wanted.
     case stopped(saved: Result<Void, any Error>?)
     case failed(reason: String)
-    /// - tokens: of the rows of every step
+    /// `adapter` is the folder of the final one; `tokens` counts the rows of every step.
     case finished(adapter: URL?, tokens: Int)
   }
 
-  /// What is known of a job whose trainer is made.
+  /// What the queue has to know of a job whose trainer was created.
   struct RunStart: Sendable {
     /// Steps made before.
     var step: Int
@@ -25,16 +25,16 @@ extension FineTuningService {
     /// Tokens of these steps.
     var tokens: Int
     var isConclusionDue: Bool
-    /// Bytes that will come back when the job no longer runs.
+    /// Bytes that are freed when the job ends.
     var memory: Int
     /// Checkpoints that are on the disk.
     var checkpoints: [(step: Int, folder: URL)]
   }
 
-  /// Starts the job's thread, which owns its trainer and tells the queue what happens.
+  /// Starts the job's thread. It owns the trainer, and reports to the queue.
   func startThread(_ job: FineTuningJob, _ run: TrainingRun) {
     let thread = Thread { [self] in
-      // The trainer is gone when this returns.
+      // The trainer is freed when this returns.
       let end = train(job, run)
       queue.async { [self] in ended(end) }
     }
@@ -57,14 +57,14 @@ extension FineTuningService {
         queue.async { [self] in handle(event) }
       }
     } catch {
-      // What saving reports is found out again when the job goes on.
+      // The checkpoint's event is reported again when the job continues.
       return .stopped(saved: run.savesCheckpoint ? Result { _ = try trainer.saveCheckpoint() } : nil)
     }
     if case .failed(let reason) = trainer.state { return .failed(reason: reason) }
     return .finished(adapter: adapter, tokens: trainer.tokens)
   }
 
-  /// Reads the data and makes the trainer, at the newest checkpoint if there is one. On the job's thread.
+  /// Reads the data and creates the trainer, at the newest checkpoint if there is one. On the job's thread.
   private func prepare(
     _ job: FineTuningJob, _ run: TrainingRun
   ) throws(FineTuningError) -> (trainer: Trainer, memory: Int) {
@@ -79,9 +79,9 @@ extension FineTuningService {
         rows, settings, initial: initial, limit: environment.limits.memory, freed: 0)
       let configuration = TrainerConfiguration(
         folder: folder.run, baseName: environment.baseName, initialAdapter: initial,
-        // Those that are still to be published are among the newest.
+        // The newest may still have to be published.
         checkpointsKept: environment.limits.checkpointsKept + 2, finalAdapter: .checkpoint,
-        // What was told of steps is written before the checkpoint that makes them lasting.
+        // Events of steps are in the database before the checkpoint that makes the steps permanent.
         willWrite: { [queue] in queue.sync {} })
       let trainer = try Trainer(
         base: environment.base, compute: environment.compute, data: rows, hyperparameters: settings,
@@ -94,8 +94,8 @@ extension FineTuningService {
     }
   }
 
-  /// Writes down that the job trains from now on. On the queue.
-  /// - Returns: whether it may
+  /// Records that the job trains from now on. On the queue.
+  /// - Returns: false if the job was stopped meanwhile or cannot be recorded
   private func begin(_ start: RunStart) -> Bool {
     guard let running = current, running.stopReason == nil else { return false }
     current?.memory = start.memory

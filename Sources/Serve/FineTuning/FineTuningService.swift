@@ -9,24 +9,38 @@ public import Model
 internal import Synchronization
 internal import Train
 
-/// Fine-tuning jobs: made, queued, run by the engine beside its requests, one at a time and in turns, and resumed after
-/// a restart. What the database says of a job is the truth; checkpoints in its folder are what it goes on from.
+/// Fine-tuning jobs: creates and queues them, runs one at a time on a thread beside the engine's requests, alternates
+/// between them, and resumes them after a restart. The database is the truth about a job; a job continues from the
+/// checkpoints in its folder.
 ///
 /// `@unchecked Sendable`: all that changes belongs to `queue`.
 public final class FineTuningService: @unchecked Sendable {
+  /// What jobs need of the rest of the server.
   public struct Environment: Sendable {
+    /// Serves requests, and shares its thread pool with the job that runs.
     public var engine: Engine
+    /// The arithmetic of requests, which jobs train with.
     public var compute: Compute
+    /// The model that adapters are trained on.
     public var base: Base
+    /// The name that results are derived from.
     public var baseName: String
+    /// Of the base.
     public var tokenizer: Tokenizer
+    /// The base's chat template, or why there is none.
     public var chat: Result<ChatFormat, ModelError>
+    /// Registers results and checkpoints.
     public var adapters: AdapterStore
+    /// Uploads and result files.
     public var files: FileStore
+    /// Records of jobs and their events.
     public var database: MetadataDatabase
+    /// What jobs may use.
     public var limits: Limits
+    /// Logs starts, ends and failures.
     public var logger: Logger
 
+    /// As the properties of the same names.
     public init(
       engine: Engine, compute: Compute, base: Base, baseName: String, tokenizer: Tokenizer,
       chat: Result<ChatFormat, ModelError>, adapters: AdapterStore, files: FileStore, database: MetadataDatabase,
@@ -46,15 +60,17 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
+  /// What jobs may use.
   public struct Limits: Sendable {
-    /// Most bytes that a job may take beside the base; `nil`: what the system has.
+    /// Maximum bytes that a job may take beside the base; `nil`: what the system has.
     public var memory: Int?
     /// How many of a job's checkpoints can be named; older ones go.
     public var checkpointsKept: Int
-    /// Training that a job may be ahead of one that waits, before it gives way. Changing places takes a checkpoint and
+    /// Training that a job may be ahead of one that waits, before it gives way. Changing jobs takes a checkpoint and
     /// reading the data anew, a second or two.
     public var turn: Duration
 
+    /// As the properties of the same names.
     public init(memory: Int? = nil, checkpointsKept: Int = 3, turn: Duration = .seconds(60)) {
       self.memory = memory
       self.checkpointsKept = checkpointsKept
@@ -67,7 +83,7 @@ public final class FineTuningService: @unchecked Sendable {
     case pause, cancel, giveWay, shutDown
     case fail(FineTuningJob.Failure)
 
-    /// The job goes on later from where it is.
+    /// The job continues later from its last step.
     var savesCheckpoint: Bool { self == .pause || self == .giveWay || self == .shutDown }
   }
 
@@ -129,7 +145,7 @@ public final class FineTuningService: @unchecked Sendable {
 
   // MARK: life
 
-  /// Goes on with what ran or waited when the last process ended. The engine runs.
+  /// Continues the jobs that ran or waited when the last process ended. The engine must have been started.
   public func start() {
     queue.async { [self] in
       removeUnaccepted()
@@ -169,7 +185,7 @@ public final class FineTuningService: @unchecked Sendable {
     _ = stopped.wait(timeout: .now() + .milliseconds(Int(patience / .milliseconds(1))))
   }
 
-  /// Begins with the next job if none runs. On the queue.
+  /// Starts the next job if none runs. On the queue.
   func pump() {
     guard current == nil else { return }
     if isStopping {
@@ -188,7 +204,7 @@ public final class FineTuningService: @unchecked Sendable {
     startThread(job, run)
   }
 
-  /// The job that ran does so no longer. On the queue.
+  /// Forgets the job that ran, and starts the next one. On the queue.
   func leave() {
     guard let ended = current else { return }
     current = nil

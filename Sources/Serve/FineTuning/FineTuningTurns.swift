@@ -1,14 +1,14 @@
 import Model
 
-/// Whose turn it is among jobs that share the time for training: that of the one that has used the least of it.
+/// Chooses among jobs that share the time for training: the one that has used the minimum of it runs next.
 enum FineTuningTurns {
-  /// The job to run: one that did when the process ended, else the one that used the least, the oldest of equals.
+  /// The job to run: one that ran when the process ended, else the one that used the minimum; of equals the oldest.
   /// - Parameter jobs: those that can run, in the order in which they were created
   static func next(_ jobs: [FineTuningJob]) -> FineTuningJob? {
     jobs.first { $0.status == .running } ?? jobs.min { $0.usedSeconds < $1.usedSeconds }
   }
 
-  /// What a job that comes, or comes back, counts as having used: no less than the least of the others, or it would have
+  /// What a new or resumed job counts as having used: at least the minimum of the others, or it would have
   /// the machine to itself until it had caught up.
   static func start(of used: Double, among others: [FineTuningJob]) -> Double {
     max(used, others.map(\.usedSeconds).min() ?? 0)
@@ -29,8 +29,8 @@ extension FineTuningService {
     }
   }
 
-  /// Counts what the running job has used, and lets it give way to others if it is their turn. It goes on from a
-  /// checkpoint, so changing places changes no bit of what it learns. On the queue.
+  /// Counts what the running job has used, and lets it give way to others if it is their turn. It continues from a
+  /// checkpoint, so alternating changes no bit of what it learns. On the queue.
   func countTurn(step: Int, of total: Int) {
     guard var running = current else { return }
     running.job.usedSeconds = running.usedBefore + running.run.seconds

@@ -2,7 +2,7 @@ import Dispatch
 import Synchronization
 import Train
 
-/// Raised once, looked at by whoever reads data that may no longer be wanted.
+/// Raised once to stop work that is no longer wanted, such as reading a job's data.
 final class StopFlag: Sendable {
   private let isRaisedNow = Atomic<Bool>(false)
 
@@ -10,10 +10,10 @@ final class StopFlag: Sendable {
   func raise() { isRaisedNow.store(true, ordering: .relaxed) }
 }
 
-/// How the thread of a job that trains is controlled and watched by others: it gets its turns between the engine's
-/// passes, and stops when it is told to.
+/// Controls the thread of the running job from other threads: it makes the job's kernel calls between the engine's
+/// passes, and stops the job.
 final class TrainingRun: TrainingTurns, Sendable {
-  /// Ends the reading of the job's data, too.
+  /// Also stops the reading of the job's data.
   let stopFlag = StopFlag()
   private let saves = Atomic<Bool>(true)
   private let nanoseconds = Atomic<Int>(0)
@@ -25,18 +25,18 @@ final class TrainingRun: TrainingTurns, Sendable {
     metrics = engine.metrics
   }
 
-  /// Ends the run at the next point from which a checkpoint can be written. From any thread.
-  /// - Parameter saving: whether that checkpoint is wanted; the last call decides
+  /// Stops the run before its next kernel call that is not part of an update. From any thread.
+  /// - Parameter saving: whether a checkpoint of the last step is wanted; the last call decides
   func stop(saving: Bool) {
     saves.store(saving, ordering: .relaxed)
     stopFlag.raise()
     lease.wakeTraining()
   }
 
-  /// Whether a run that was stopped is to be saved.
+  /// Whether a checkpoint is to be written after a stop.
   var savesCheckpoint: Bool { saves.load(ordering: .relaxed) }
 
-  /// Time that training took, waiting left out.
+  /// Seconds of training, without waiting.
   var seconds: Double { Double(nanoseconds.load(ordering: .relaxed)) * 1e-9 }
 
   func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {

@@ -38,7 +38,7 @@ struct CheckpointFolder {
   /// - Parameters:
   ///   - identity: what the run is; must be the same when it is resumed
   ///   - keeping: how many of the newest can be resumed from
-  ///   - stays: given all steps, those of which at least the adapter is kept
+  ///   - stays: returns, of all steps with a checkpoint, those whose adapter is kept
   /// - Throws: `ModelError` naming the file, for a full disk say; what was there before stays
   func write(
     _ adapter: TrainableAdapter, _ progress: TrainerProgress, identity: JSONValue, keeping: Int,
@@ -142,13 +142,13 @@ extension TrainableAdapter {
   /// - Throws: `ModelError` naming the file
   public func write(to folder: URL) throws {
     let tensors = tensors
-    let places = Dictionary(tensors.map { ($0.name, $0.offset) }) { first, _ in first }
+    let offsets = Dictionary(tensors.map { ($0.name, $0.offset) }) { first, _ in first }
     let writer = try SafetensorsWriter(
       folder.appending(path: "adapter_model.safetensors"),
       entries: tensors.map { SafetensorsWriter.Entry(name: $0.name, type: .f32, shape: $0.shape) },
       metadata: ["format": "pt"])
     for entry in writer.order {
-      let start = parameter(places[entry.name] ?? 0)
+      let start = parameter(offsets[entry.name] ?? 0)
       try writer.append(UnsafeRawBufferPointer(start: start, count: entry.byteCount))
     }
     try writer.finish()

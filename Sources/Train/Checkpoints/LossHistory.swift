@@ -4,8 +4,11 @@ import Model
 /// The losses of a run, for its plot: every step's at first, then means of 2, 4, 8 … neighbouring steps, so that a
 /// checkpoint stays small however long the run is.
 public struct LossHistory: Sendable, Equatable {
+  /// The loss of one validation.
   public struct Validation: Sendable, Equatable {
+    /// Optimiser steps made before it.
     public let step: Int
+    /// Mean over all labelled tokens or pairs of the validation data.
     public let loss: Double
   }
 
@@ -25,6 +28,7 @@ public struct LossHistory: Sendable, Equatable {
   private var validationStride = 1
   private var validationCount = 0
 
+  /// The history of a run without steps.
   public init() {}
 
   /// Takes the next step's loss.

@@ -6,8 +6,8 @@ import Model
 struct TrainerProgress: Equatable {
   /// Optimiser steps made.
   var step = 0
-  /// The last step after which all that was due is done: validation, and the decision to stop early. Where a checkpoint
-  /// is due after `step` and this is less, that is what training goes on with.
+  /// The last step whose conclusion is done: validation, and the decision to stop early. Where a checkpoint is due after
+  /// `step` and this is less, training continues with the conclusion.
   var concludedStep = 0
   /// Tokens of rows that were trained on.
   var tokens = 0

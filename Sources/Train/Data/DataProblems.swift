@@ -7,8 +7,10 @@ public struct DataProblem: Sendable, Equatable, CustomStringConvertible {
   /// `data_type`; beyond these `invalid_json`, `invalid_weight`, `invalid_value`, `wrong_method`, `template_error`,
   /// `unsupported_field`.
   public var name: String
+  /// What is wrong, in words.
   public var detail: String
 
+  /// - Parameter line: from 1
   public init(line: Int, name: String, detail: String) {
     self.line = line
     self.name = name
@@ -21,6 +23,7 @@ public struct DataProblem: Sendable, Equatable, CustomStringConvertible {
 
 /// Everything that is wrong with a file of training data.
 public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The name that the file is reported by.
   public var file: String
   /// Those that come first, at most `limit`.
   public private(set) var problems: [DataProblem] = []
@@ -32,8 +35,10 @@ public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible 
   /// Problems that are listed: a file may have millions.
   public static let limit = 20
 
+  /// No problems yet.
   public init(file: String) { self.file = file }
 
+  /// Counts a problem, and lists it if it is among the first `limit`.
   public mutating func add(_ problem: DataProblem) {
     count += 1
     counts[problem.name, default: 0] += 1
@@ -45,6 +50,7 @@ public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible 
     counts.map { (name: $0.key, count: $0.value) }.sorted { $0.name < $1.name }
   }
 
+  /// The file, how many errors it has, and a line for each that is listed.
   public var description: String {
     let more = count > problems.count ? "\n… and \(count - problems.count) more" : ""
     return "\(file) has \(count) \(count == 1 ? "error" : "errors"):\n"
@@ -54,18 +60,23 @@ public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible 
 
 /// A file that is no JSONL at all: what it is, and what makes JSONL of it.
 public struct DataFileError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The name that the file is reported by.
   public var file: String
+  /// What the file is, in words, and what to do.
   public var reason: String
 
+  /// "training_file: …"
   public var description: String { "\(file): \(reason)" }
 }
 
 /// Rows that would take more memory than there is.
 public struct DataSizeError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The name that the file is reported by.
   public var file: String
   /// Bytes that all rows may take.
   public var limit: Int
 
+  /// How much memory there is, and what takes less.
   public var description: String {
     "\(file): the rows take more than the \(limit >> 20) MiB of memory that there are for a job; use fewer rows"
   }

@@ -47,7 +47,7 @@ final class EpochOrder {
   }
 
   /// Makes an epoch's order unless it is known.
-  /// - Parameter turn: is handed pieces of bounded work, and calls each once
+  /// - Parameter turn: is called with work of bounded size, and calls it once
   func prepare<Failure: Error>(epoch: Int, turn: (() -> Void) throws(Failure) -> Void) throws(Failure) {
     guard shuffle, !known.contains(where: { $0.epoch == epoch }) else { return }
     var sorting = DrawSorting(count: count, seed: seed, stream: .shuffle, epoch: epoch)
@@ -73,8 +73,8 @@ private struct DrawSorting {
   private let keys: [CounterKey]
   private let bucketBits: Int
   private var draws: [UInt64]
-  /// Where each bucket's next index goes; at first how many it has.
-  private var places: [Int]
+  /// Of each bucket: at first how many indices it gets, then where its next one goes.
+  private var cursors: [Int]
 
   init(count: Int, seed: Int, stream: EpochOrder.Stream, epoch: Int) {
     self.count = count
@@ -86,17 +86,17 @@ private struct DrawSorting {
     // Not touched before `sort` writes to it: clearing so much at once could take too long.
     order = Array(unsafeUninitializedCapacity: count) { $1 = count }
     draws = Array(unsafeUninitializedCapacity: count) { $1 = count }
-    places = Array(repeating: 0, count: 1 << bucketBits)
+    cursors = Array(repeating: 0, count: 1 << bucketBits)
   }
 
   mutating func sort<Failure: Error>(turn: (() -> Void) throws(Failure) -> Void) throws(Failure) {
     let size = EpochOrder.chunkSize
     for first in stride(from: 0, to: count, by: size) { try turn { draw(first..<min(first + size, count)) } }
-    try turn { findPlaces() }
+    try turn { findBuckets() }
     for first in stride(from: 0, to: count, by: size) { try turn { distribute(first..<min(first + size, count)) } }
     let buckets = size >> 6
-    for first in stride(from: 0, to: places.count, by: buckets) {
-      try turn { sortBuckets(first..<min(first + buckets, places.count)) }
+    for first in stride(from: 0, to: cursors.count, by: buckets) {
+      try turn { sortBuckets(first..<min(first + buckets, cursors.count)) }
     }
   }
 
@@ -106,28 +106,28 @@ private struct DrawSorting {
     for i in indices {
       let at = UInt32(truncatingIfNeeded: i)
       draws[i] = UInt64(keys[0][at]) << 32 | UInt64(keys[1][at])
-      places[bucket(draws[i])] += 1
+      cursors[bucket(draws[i])] += 1
     }
   }
 
-  private mutating func findPlaces() {
+  private mutating func findBuckets() {
     var next = 0
-    for bucket in places.indices { (places[bucket], next) = (next, next + places[bucket]) }
+    for bucket in cursors.indices { (cursors[bucket], next) = (next, next + cursors[bucket]) }
   }
 
   private mutating func distribute(_ indices: Range<Int>) {
     for i in indices {
       let bucket = bucket(draws[i])
-      order[places[bucket]] = Int32(i)
-      places[bucket] += 1
+      order[cursors[bucket]] = Int32(i)
+      cursors[bucket] += 1
     }
   }
 
-  /// By now each bucket's place is where the next one begins.
+  /// Each bucket's cursor is now where the next bucket begins.
   private mutating func sortBuckets(_ buckets: Range<Int>) {
     for bucket in buckets {
-      let first = bucket == 0 ? 0 : places[bucket - 1]
-      let sorted = order[first..<places[bucket]].sorted { (draws[Int($0)], $0) < (draws[Int($1)], $1) }
+      let first = bucket == 0 ? 0 : cursors[bucket - 1]
+      let sorted = order[first..<cursors[bucket]].sorted { (draws[Int($0)], $0) < (draws[Int($1)], $1) }
       for (offset, index) in sorted.enumerated() { order[first + offset] = index }
     }
   }

@@ -2,7 +2,7 @@ import Formats
 import Foundation
 import Model
 
-/// The lines of a file of any size, read a piece at a time, without their line feeds.
+/// The lines of a file of any size, read a chunk at a time, without their line feeds.
 struct LineReader {
   /// The number of the line that `next` returned last, from 1.
   private(set) var number = 0
@@ -14,7 +14,7 @@ struct LineReader {
   private var start = 0
   private var searched = 0
 
-  private static let pieceSize = 1 << 20
+  private static let chunkSize = 1 << 20
   /// The longest line, far above what any context takes.
   static let longestLine = 64 << 20
 
@@ -52,7 +52,7 @@ struct LineReader {
       }
       buffer.removeSubrange(..<start)
       (start, searched) = (0, buffer.count)
-      let count = min(Self.pieceSize, file.count - offset)
+      let count = min(Self.chunkSize, file.count - offset)
       buffer += try file.read(offset: offset, count: count)
       offset += count
     }

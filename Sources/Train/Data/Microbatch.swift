@@ -37,7 +37,7 @@ struct Microbatch {
   /// pair's two rows) stays whole.
   /// - Parameters:
   ///   - next: the number of the first example; that of the next microbatch's first afterwards
-  ///   - count: how many examples there are, at least `next + 1`
+  ///   - count: how many examples there are; more than `next`
   ///   - example: looks an example up by its number
   static func pack(
     _ next: inout Int, of count: Int, limits: MicrobatchLimits, _ example: (Int) -> (index: Int, value: TrainingExample)
@@ -67,9 +67,9 @@ struct Microbatch {
 
 /// How much goes into a microbatch.
 struct MicrobatchLimits: Equatable {
-  /// Most tokens; a longer example is a microbatch of its own.
+  /// Maximum tokens; a longer example is a microbatch of its own.
   let tokens: Int
-  /// Most examples.
+  /// Maximum examples.
   let examples: Int
 
   /// Tokens that go through the model together where rows are packed: enough for the products to be efficient.

@@ -1,7 +1,7 @@
 import Formats
 import Model
 
-/// How rows of a form that is another program's become chats or pairs: told to whoever trains on them.
+/// How rows in another program's format are read as chats or pairs. The descriptions are shown to the user.
 public enum RowMapping: String, Sendable, Hashable, CaseIterable {
   case alpaca
   case alpacaPair

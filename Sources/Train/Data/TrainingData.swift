@@ -6,10 +6,12 @@ public struct TrainingRow: Sendable, Equatable {
   /// A label that carries no loss.
   public static let ignored: Int32 = -100
 
+  /// Token ids, below the size of the vocabulary.
   public var tokens: [Int32]
-  /// The target at each token's own place: `labels[i]` is predicted from the tokens before i. As long as `tokens`.
+  /// One label for each token: `labels[i]` is predicted from the tokens before i. As long as `tokens`.
   public var labels: [Int32]
 
+  /// - Parameter labels: one for each token
   public init(tokens: [Int32], labels: [Int32]) {
     self.tokens = tokens
     self.labels = labels
@@ -64,7 +66,9 @@ public protocol RowSource {
 
 /// The examples of a run, cut to length, without those that teach nothing, and split.
 public struct TrainingData: Sendable {
+  /// Examples that steps take.
   public let training: [TrainingExample]
+  /// Examples that are held out.
   public let validation: [TrainingExample]
   /// Rows that were cut to the length limit.
   public let cutCount: Int
@@ -74,7 +78,7 @@ public struct TrainingData: Sendable {
   public let mappings: [RowMapping]
   /// Tokens of the longest row.
   let longestRow: Int
-  /// The most tokens of one example: pairs stay together.
+  /// Tokens of the longest example; a pair's two rows count together.
   public let longestExample: Int
   /// Tokens that carry loss, of each training example.
   let lossCounts: [Int32]

@@ -49,6 +49,7 @@ public final class TrainableAdapter {
   let variance: AlignedBuffer<Float>
   /// adapter_config.json
   public let configuration: JSONValue
+  /// Modules have magnitudes (Liu et al., 2024).
   public let usesDoRA: Bool
   /// DoRA's factors m / ‖W + s·B·A‖ of each module by `index`, as of the last update.
   var factors: [Int: AlignedBuffer<Float>] = [:]
@@ -62,11 +63,11 @@ public final class TrainableAdapter {
     var (offset, index) = (0, 0)
     var layers: [PerProjection<Stack?>] = []
     var modules: [Module] = []
-    let byPlace = Dictionary(targets.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { first, _ in first }
+    let byKey = Dictionary(targets.map { (ModuleKey(layer: $0.layer, linear: $0.linear), $0) }) { first, _ in first }
     for layer in 0..<model.layerCount {
       layers.append(
         PerProjection { projection in
-          let targets = projection.modules.compactMap { byPlace[Place(layer: layer, linear: $0)] }
+          let targets = projection.modules.compactMap { byKey[ModuleKey(layer: layer, linear: $0)] }
           guard let first = targets.first else { return nil }
           let inputs = first.linear.shape(model).input
           let start = offset
@@ -112,7 +113,7 @@ public final class TrainableAdapter {
     draw(seed: hyperparameters.seed)
   }
 
-  /// An adapter that training goes on from: its tensors, with fresh moments.
+  /// An adapter that training continues from: its tensors, with fresh moments.
   /// - Throws: `ModelError` naming what is wrong with it, `HyperparameterError` where a `lora_…` contradicts it
   convenience init(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
     let configuration = try Self.configuration(of: folder)
@@ -122,20 +123,20 @@ public final class TrainableAdapter {
     self.init(
       targets: targets, configuration: configuration.replacing("lora_dropout", .number(hyperparameters.loraDropout)),
       usesDoRA: adapter.usesDoRA, model: model)
-    take(adapter)
+    copyTensors(of: adapter)
   }
 
-  private func take(_ adapter: PEFTAdapter) {
-    let byPlace = Dictionary(adapter.modules.map { (Place(layer: $0.layer, linear: $0.linear), $0) }) { a, _ in a }
+  private func copyTensors(of adapter: PEFTAdapter) {
+    let byKey = Dictionary(adapter.modules.map { (ModuleKey(layer: $0.layer, linear: $0.linear), $0) }) { a, _ in a }
     for module in modules {
-      guard let source = byPlace[Place(layer: module.layer, linear: module.linear)] else { continue }
+      guard let source = byKey[ModuleKey(layer: module.layer, linear: module.linear)] else { continue }
       copy(source.a, to: module.a)
       copy(source.b, to: module.b)
       if let magnitude = module.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
     }
   }
 
-  /// Whether training can go on from an adapter with these settings, found out without making anything.
+  /// Checks whether training can continue from an adapter with these settings, without allocating its buffers.
   /// - Throws: `ModelError` or `HyperparameterError` naming what is wrong
   public static func check(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
     let adapter = try PEFTAdapter.read(folder: folder, config: model)
@@ -152,7 +153,7 @@ public final class TrainableAdapter {
     return try JSONValue.parse(text, subject: "adapter_config.json")
   }
 
-  private struct Place: Hashable {
+  private struct ModuleKey: Hashable {
     let layer: Int
     let linear: LinearModule
   }
@@ -188,7 +189,7 @@ public final class TrainableAdapter {
   func restart(peft folder: URL, model: ModelConfig) throws {
     let adapter = try PEFTAdapter.read(folder: folder, config: model)
     clear()
-    take(adapter)
+    copyTensors(of: adapter)
   }
 
   private func clear() {

@@ -5,7 +5,7 @@ import Model
 /// DoRA (Liu et al., 2024) as PEFT has it: y = m / ‖W + s·B·A‖ · (W·x + s·B·A·D(x)), norms by rows and outside the
 /// gradient. (PEFT drops the base's input here as well where there is dropout; Graft drops LoRA's alone.)
 extension TrainingModel {
-  /// Brings the factors m / ‖W + s·B·A‖ up to date with the parameters.
+  /// Computes the factors m / ‖W + s·B·A‖ from the parameters.
   /// - Parameters:
   ///   - settingMagnitudes: m becomes the norm, as for a new adapter
   ///   - interruptible: false where the refresh belongs to an update

@@ -83,7 +83,7 @@ extension TrainingPass {
     let outputs = single.map { $0.shape(config).output } ?? weights.matrix.outputs
     var dy = dy
     if let lora, let output, adapter.usesDoRA {
-      // The residual's gradient goes on unscaled, so the factors are applied to a copy.
+      // The residual stream's gradient stays unscaled, so the factors are applied to a copy.
       let scaled = scratch.scaled.rows(tokens, of: weights.matrix.paddedOutputs)
       try byRows(Cost.simple * outputs) { rows in
         scaleByDoRA(lora, weights, outputs, rows, dy: dy, output: output, into: scaled)

@@ -1,12 +1,12 @@
 import Kernels
 import Model
 
-/// How a pass is cut into turns: about a millisecond each on the machines that the constants below were measured on,
-/// whatever the base's size and the rows' lengths. No cut changes a bit of what is computed.
+/// How a pass is divided into turns: about a millisecond each on the machines that the constants below were measured on,
+/// whatever the base's size and the rows' lengths. The division changes no bit of the results.
 extension TrainingPass {
   /// Multiplications and additions in a turn.
   static let turnOperations = 160_000_000
-  /// Most tokens that a product with the base's weights takes at a time.
+  /// Maximum tokens of one product with the base's weights.
   private static let productTokens = 256
 
   /// What the work on a value takes, in the products' operations.
@@ -19,7 +19,7 @@ extension TrainingPass {
     static let logit = 192
   }
 
-  /// The microbatch's tokens in even ranges that a product takes.
+  /// The microbatch's tokens in even ranges, each for one product.
   var productRanges: [Range<Int>] { Self.even(tokens, maximum: Self.productTokens) }
 
   /// Calls `body` with all tokens in even ranges, a turn for each.
@@ -30,7 +30,7 @@ extension TrainingPass {
     }
   }
 
-  /// 0 ..< count in even ranges of at most so many.
+  /// Divides 0 ..< count into ranges of almost equal length, at most `maximum`.
   static func even(_ count: Int, maximum: Int) -> [Range<Int>] {
     let ranges = (count + max(maximum, 1) - 1) / max(maximum, 1)
     return (0..<ranges).map { count * $0 / ranges..<count * ($0 + 1) / ranges }

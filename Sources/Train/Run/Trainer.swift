@@ -3,22 +3,27 @@ import Foundation
 public import Kernels
 public import Model
 
-/// Trains one adapter. `run` works on the caller's thread, in turns of a millisecond or two that whoever shares the
-/// machine hands out.
+/// Trains one adapter. `run` does all the work on the caller's thread, and asks `TrainingTurns` before each kernel call.
 ///
-/// Everything that happens follows from data, hyperparameters and base: a run that was stopped and resumed ends in the
+/// The result follows from data, hyperparameters and base: a run that was stopped and resumed ends in the
 /// same bytes as one that was not (same machine, compute mode and build).
 public final class Trainer {
+  /// How far a run has come.
   public enum State: Sendable, Equatable {
     case running
     case finished
     case failed(String)
   }
 
+  /// Changes during `run` alone.
   public private(set) var state = State.running
+  /// Optimiser steps of the whole run.
   public let totalSteps: Int
+  /// What the run was given.
   public let hyperparameters: Hyperparameters
+  /// Where the run writes to.
   public let configuration: TrainerConfiguration
+  /// The adapter that is trained; its values change during `run`.
   public let adapter: TrainableAdapter
   /// Optimiser steps made.
   public var step: Int { progress.step }
@@ -33,7 +38,7 @@ public final class Trainer {
   let model: TrainingModel
   let schedule: LearningRateSchedule
   let checkpoints: CheckpointFolder?
-  /// What a run must have in common with a checkpoint to go on from it.
+  /// What must be equal in a run and in the checkpoint that it continues from.
   let identity: JSONValue
   let checkpointInterval: Int
   let order: EpochOrder
@@ -44,16 +49,16 @@ public final class Trainer {
   var saved: TrainerProgress?
   /// Sums of the step under way, or of the last one.
   var account = StepAccount()
-  /// DoRA's factors do not belong to the parameters.
+  /// DoRA's factors have to be computed from the parameters before the next pass.
   private var factorsAreStale: Bool
-  /// New magnitudes are the base's norms.
+  /// DoRA's magnitudes are set to the base's norms with that: the adapter is new.
   private var setsMagnitudes: Bool
   /// The step at which something was not finite.
   private var failedStep: Int?
 
   /// - Parameters:
   ///   - base: as the compute's mode keeps it
-  ///   - resume: goes on from the newest checkpoint in the configuration's folder, if there is one; without it there
+  ///   - resume: continues from the newest checkpoint in the configuration's folder, if there is one; without it there
   ///     must be none
   /// - Throws: `ModelError` or `HyperparameterError` naming what does not fit
   public init(
@@ -103,12 +108,12 @@ public final class Trainer {
     return try TrainableAdapter(hyperparameters, model: model, baseName: configuration.baseName)
   }
 
-  /// Works until the run ends; `state` then says how.
+  /// Trains until the run ends; `state` then says how.
   ///
-  /// A run that was stopped can go on, by this trainer or by one that is made from its checkpoint: steps and validations
-  /// that were not finished are done again.
+  /// A run that was stopped can be continued by calling `run` again, or by a trainer that is made from its checkpoint. A
+  /// step or a validation that was not finished is done again.
   /// - Parameters:
-  ///   - turns: hands out a turn for each piece of work, and stops the run
+  ///   - turns: decides when each kernel call begins, and stops the run
   ///   - onEvent: called on this thread with what there is to report
   /// - Throws: `TrainingInterruption` if `turns` stopped the run. No update of the parameters is under way then, so that
   ///   `saveCheckpoint` can be called.
@@ -162,7 +167,7 @@ public final class Trainer {
     onEvent(.failed(reason: reason))
   }
 
-  // MARK: going back
+  // MARK: rolling back
 
   private func restore(_ step: Int, from checkpoints: CheckpointFolder) throws {
     progress = try checkpoints.read(step, into: adapter, identity: identity)

@@ -28,6 +28,7 @@ public struct StepMetrics: Sendable, Equatable {
   public var accuracy: Double
   /// Before clipping.
   public var gradNorm: Double
+  /// The rate of A and of the magnitudes; B has `loraPlusRatio` times it.
   public var learningRate: Double
   /// Tokens of the step's rows.
   public var tokens: Int
@@ -35,9 +36,14 @@ public struct StepMetrics: Sendable, Equatable {
   public var lossTokens: Int
 }
 
+/// The result of a validation, unrounded.
 public struct ValidationMetrics: Sendable, Equatable {
+  /// Optimiser steps made before it.
   public var step: Int
+  /// Mean over the labelled tokens, or over the pairs.
   public var loss: Double
+  /// As `StepMetrics.accuracy`.
   public var accuracy: Double
+  /// The loss is lower than that of every validation before.
   public var isBest: Bool
 }

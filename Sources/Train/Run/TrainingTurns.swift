@@ -1,13 +1,15 @@
-/// Ends a run between two pieces of its work: it was paused or cancelled, gives way to another, or the process stops.
+/// Thrown before a kernel call of a run that is to stop: it was paused or cancelled, gives way to another run, or the
+/// process ends.
 public struct TrainingInterruption: Error, Equatable, Sendable {
+  /// Carries nothing: the caller that stops a run knows why.
   public init() {}
 }
 
-/// Whoever shares a machine with a run decides here, before each piece of its work, when that may begin.
+/// Decides before each kernel call of a run when the call may begin, so that a run can share the machine.
 ///
-/// A piece of work takes a millisecond or two, whatever the base's size and the rows' lengths.
+/// A turn is one call of bounded size. It takes about a millisecond, whatever the base's size and the rows' lengths.
 public protocol TrainingTurns {
-  /// Waits for the run's turn, then calls `work` once on the caller's thread.
+  /// Waits until the run may continue, then calls `work` once on the caller's thread.
   /// - Parameter interruptible: false while parameters are being updated: an update that began is completed
   /// - Throws: `TrainingInterruption`, without calling `work`, if the run is to stop and `interruptible` is true
   func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption)
@@ -29,9 +31,10 @@ extension TrainingTurns {
 public struct UnpacedTurns: TrainingTurns {
   private let shouldStop: () -> Bool
 
-  /// - Parameter shouldStop: asked before each piece of work that can be left out
+  /// - Parameter shouldStop: called before each turn that is interruptible
   public init(shouldStop: @escaping () -> Bool = { false }) { self.shouldStop = shouldStop }
 
+  /// Calls `work` at once.
   public func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {
     if interruptible, shouldStop() { throw TrainingInterruption() }
     work()

@@ -78,7 +78,7 @@ extension Hyperparameters {
 
   // MARK: agreement with an adapter
 
-  /// What was set explicitly must say the same as the adapter that training goes on from, in whatever words.
+  /// What was set explicitly must say the same as the adapter that training continues from, however it is expressed.
   /// - Parameter configuration: the adapter's adapter_config.json
   /// - Throws: `HyperparameterError` naming what contradicts it, and what it has
   func checkAgreement(

@@ -7,11 +7,16 @@
 /// The learning rate of each optimiser step, by transformers' definitions (`get_cosine_schedule_with_warmup` and its
 /// siblings): it rises from 0 over the warmup, then stays, or falls to 0.
 public struct LearningRateSchedule: Sendable, Equatable {
+  /// What follows the warmup.
   public let scheduler: Hyperparameters.Scheduler
+  /// The rate at the end of the warmup.
   public let learningRate: Double
+  /// Optimiser steps of the run.
   public let totalSteps: Int
+  /// Steps over which the rate rises; rounded up.
   public let warmupSteps: Int
 
+  /// - Parameter totalSteps: optimiser steps of the run
   public init(_ hyperparameters: Hyperparameters, totalSteps: Int) {
     scheduler = hyperparameters.scheduler
     learningRate = hyperparameters.learningRate

@@ -17,6 +17,7 @@ public struct MemoryForecast: Sendable, Equatable {
   /// What layers keep for the way back, scratch, and tables of positions.
   public let activations: Int
 
+  /// Bytes of the whole process.
   public var total: Int { program + base + extra }
   /// What comes on top of the base and the program.
   public var extra: Int { data + adapter + activations }
@@ -27,7 +28,7 @@ public struct MemoryForecast: Sendable, Equatable {
   /// What a microbatch knows of each token, the one before it still included.
   private static let bytesOfMicrobatchToken = 2 * 40
 
-  /// - Parameter initialAdapter: a PEFT folder that training goes on from
+  /// - Parameter initialAdapter: a PEFT folder that training continues from
   /// - Throws: `HyperparameterError` naming what does not fit the model, `ModelError` if that folder cannot be read
   public init(
     base: Base, hyperparameters: Hyperparameters, data: TrainingData, initialAdapter: URL? = nil,

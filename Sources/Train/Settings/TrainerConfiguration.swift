@@ -10,6 +10,7 @@ public struct TrainerConfiguration: Sendable {
     case checkpoint
   }
 
+  /// 256 MiB.
   public static let defaultActivationMemory = 256 << 20
 
   /// Takes checkpoints and the final adapter; `nil` keeps everything in memory.
@@ -25,11 +26,13 @@ public struct TrainerConfiguration: Sendable {
   /// How many of the newest checkpoints that were due stay, beside the best and those that can be resumed from; `nil`:
   /// all.
   public var checkpointsKept: Int?
+  /// Where the result is.
   public var finalAdapter: FinalAdapter
   /// Called on the run's thread before a checkpoint that is due is written: what was reported before can be made durable
   /// first.
   public var willWrite: (@Sendable () -> Void)?
 
+  /// As the properties of the same names.
   public init(
     folder: URL? = nil, baseName: String, initialAdapter: URL? = nil,
     activationMemory: Int = TrainerConfiguration.defaultActivationMemory, resumableCheckpoints: Int = 2,

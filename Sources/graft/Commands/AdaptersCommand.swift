@@ -85,7 +85,7 @@ private struct LoadAdapter: ParsableCommand {
     try AdapterStore(
       dataFolder: folder, database: database, binding: .none, settings: .init(reservedNames: [baseName])
     ).check(name: name)
-    let source = try openCheckpoint(at: options.modelURL)
+    let source = try openPublishedModel(at: options.modelURL)
     let base = try openBase(source, options, ThreadPool(threads: options.threads))
     let store = try AdapterStore(
       dataFolder: folder, database: database,

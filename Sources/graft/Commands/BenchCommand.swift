@@ -87,7 +87,7 @@ struct BenchCommand: ParsableCommand {
   /// The base in a mode, of the model or the shape.
   func base(_ mode: ComputeMode, pool: ThreadPool) throws -> Base {
     if let shape, let config = ModelConfig.published(shape) { return .synthetic(config, mode: mode) }
-    let source = try openCheckpoint(at: URL(filePath: model))
+    let source = try openPublishedModel(at: URL(filePath: model))
     return try BaseStore(dataFolder: URL(filePath: dataDir)).open(source, mode: mode, pool: pool).base
   }
 

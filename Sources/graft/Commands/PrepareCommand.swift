@@ -19,7 +19,7 @@ struct PrepareCommand: ParsableCommand {
   func validate() throws { try options.requireModel() }
 
   func run() throws {
-    let source = try openCheckpoint(at: options.modelURL)
+    let source = try openPublishedModel(at: options.modelURL)
     // What could not be served is not worth the time.
     _ = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let store = BaseStore(dataFolder: URL(filePath: options.dataDir))

@@ -75,20 +75,20 @@ struct TrainCommand: ParsableCommand {
   }
 
   private mutating func train() throws {
-    let place = output.map { TrainOutput(folder: URL(filePath: $0).standardizedFileURL) }
-    if !preview { try place?.check(resume: resume, overwrite: overwrite) }
-    let recorded = resume ? try place?.record() : nil
-    try takeMissing(from: recorded, place)
+    let destination = output.map { TrainOutput(folder: URL(filePath: $0).standardizedFileURL) }
+    if !preview { try destination?.check(resume: resume, overwrite: overwrite) }
+    let recorded = resume ? try destination?.record() : nil
+    try takeMissing(from: recorded, destination)
     let settings = try settings(recorded?.hyperparameters ?? JSONObject(keepingFirst: []))
     let initial = settings.initAdapter.map { URL(filePath: $0) }
-    if let place, let initial, overwrite, place.contains(initial) {
+    if let destination, let initial, overwrite, destination.contains(initial) {
       throw ModelError("--init-adapter", reason: "\(initial.path) is in --output, which --overwrite clears")
     }
 
-    let source = try openCheckpoint(at: options.modelURL)
+    let source = try openPublishedModel(at: options.modelURL)
     // What is wrong with the data is told before a base is quantised.
     let training = try read(source, settings)
-    guard !preview, let place else { return }
+    guard !preview, let destination else { return }
     if initial == nil { _ = try settings.targets(source.config) }
     let pool = ThreadPool(threads: options.threads)
     let base = try openBase(source, options, pool)
@@ -96,24 +96,24 @@ struct TrainCommand: ParsableCommand {
       base: base, hyperparameters: settings, data: training, initialAdapter: initial)
     if let initial { try TrainableAdapter.check(peft: initial, settings, model: base.config) }
     // All that was given is right.
-    if overwrite { try place.clear() }
+    if overwrite { try destination.clear() }
     let trainer = try Trainer(
       base: base, compute: Compute(pool: pool, mode: options.compute), data: training, hyperparameters: settings,
       configuration: TrainerConfiguration(
-        folder: place.folder, baseName: options.modelStem, initialAdapter: initial),
+        folder: destination.folder, baseName: options.modelStem, initialAdapter: initial),
       resume: resume)
-    if recorded == nil { try place.write(record(settings)) }
+    if recorded == nil { try destination.write(record(settings)) }
     if resume, trainer.step == 0 { writeError("no checkpoint was written yet: the run begins at its first step") }
     writeError(
       "\(training.training.count) examples (\(training.cutCount) cut, \(training.lossless) without loss left out), "
         + "\(training.validation.count) held out; \(trainer.adapter.parameterCount) parameters; "
         + "\(trainer.totalSteps) steps\(trainer.step > 0 ? ", from step \(trainer.step)" : ""); "
         + "about \(forecast.total >> 20) MiB")
-    try train(trainer, place.folder)
+    try train(trainer, destination.folder)
   }
 
   /// Takes over what a run to be resumed was told and this command was not.
-  private mutating func takeMissing(from recorded: TrainOutput.Record?, _ place: TrainOutput?) throws {
+  private mutating func takeMissing(from recorded: TrainOutput.Record?, _ destination: TrainOutput?) throws {
     if let recorded {
       if options.model.isEmpty { options.model = recorded.model }
       if template.chatTemplate.isEmpty { template.chatTemplate = recorded.chatTemplate }
@@ -126,7 +126,8 @@ struct TrainCommand: ParsableCommand {
     }
     guard !options.model.isEmpty, data != nil else {
       throw ModelError(
-        place?.folder.path ?? "", reason: "an earlier build kept no record of the run: give --model and --data again")
+        destination?.folder.path ?? "",
+        reason: "an earlier build kept no record of the run: give --model and --data again")
     }
   }
 

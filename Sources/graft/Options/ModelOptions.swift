@@ -84,7 +84,7 @@ struct OpenedModel {
 
   /// - Throws: `ModelError` naming the file, tensor, field or flag that is wrong
   init(_ options: ModelOptions) throws {
-    source = try openCheckpoint(at: options.modelURL)
+    source = try openPublishedModel(at: options.modelURL)
     tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     contextLength = try options.contextLength(source.config)
     self.options = options

@@ -95,7 +95,7 @@ import Testing
         try FileManager.default.removeItem(at: folders[0])
         try FileManager.default.removeItem(at: locations[1])
       }
-      locations.append(try model.store.open(try openCheckpoint(at: folder), pool: pool).location)
+      locations.append(try model.store.open(try openPublishedModel(at: folder), pool: pool).location)
     }
     let paths = try remembered()
     #expect(!paths.isEmpty)

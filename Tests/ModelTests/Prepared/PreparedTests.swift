@@ -169,7 +169,7 @@ import Testing
 
   @Test(arguments: ["nf4", "nf4-nested"])
   func quantizedSourcesKeepTheirCodes(fixture: String) throws {
-    let source = try openCheckpoint(at: formatFixture("hf/\(fixture)"))
+    let source = try openPublishedModel(at: formatFixture("hf/\(fixture)"))
     let folder = try TemporaryFolder()
     defer { folder.remove() }
     let url = folder.url.appending(path: "prepared")

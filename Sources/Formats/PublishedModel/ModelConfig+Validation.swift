@@ -37,7 +37,7 @@ extension ModelConfig {
     try rope.validate(subject, headSize: headSize)
   }
 
-  /// The tensors that a checkpoint of this configuration has, by Hugging Face name, with their shapes.
+  /// The tensors that a published model of this configuration has, by Hugging Face name, with their shapes.
   /// A tied head has no tensor of its own.
   func tensorShapes() -> [String: [Int]] {
     var shapes = [

@@ -3,7 +3,7 @@ public import Foundation
 /// Opens a published model: a folder as Hugging Face has it, or a GGUF file, told apart by what is there.
 ///
 /// Throws `ModelError` naming the path, or the culprit inside it.
-public func openCheckpoint(at url: URL) throws -> any TensorSource {
+public func openPublishedModel(at url: URL) throws -> any TensorSource {
   var isFolder: ObjCBool = false
   guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) else {
     throw ModelError(url.path, reason: "no such file or folder")
@@ -57,7 +57,7 @@ public func openTokenizer(at url: URL) throws -> TokenizerSource {
       return .gguf(try GGUFMetadata(try GGUFShards(url)).vocabulary())
     }
   }
-  return try openCheckpoint(at: url).tokenizer
+  return try openPublishedModel(at: url).tokenizer
 }
 
 /// The stem of a model's file or folder: "NAME" of NAME.gguf, of NAME-00001-of-00003.gguf and of a folder NAME.

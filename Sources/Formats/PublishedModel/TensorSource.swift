@@ -1,6 +1,6 @@
 public import Foundation
 
-/// A checkpoint as it was published, read a few rows at a time, so that no whole tensor need be in memory.
+/// A published model, read a few rows at a time, so that no whole tensor need be in memory.
 ///
 /// Tensors go by their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and in Hugging Face's row
 /// order, whatever the file calls them and however it orders them (GGUF permutes the rows of q and k).
