@@ -10,13 +10,13 @@
 
 enum { PATH_BYTES = 1024 };
 
-// A mapped range. Nodes are reused and never freed, so that the handler may walk over them at any time.
+// A mapped range. Nodes are reused and never freed, because the handler may walk the list at any time.
 typedef struct mapping {
-  atomic_uintptr_t start;  // 0: not in use
+  atomic_uintptr_t start;  // 0: the node is not in use
   atomic_size_t bytes;
   char path[PATH_BYTES];
-  struct mapping *next;       // of all; never changes
-  struct mapping *next_free;  // of those not in use
+  struct mapping *next;       // in the list of all nodes; never changes
+  struct mapping *next_free;  // in the list of nodes that are not in use
 } mapping;
 
 static _Atomic(mapping *) all;
@@ -51,8 +51,8 @@ void graft_forget_mapping(void *mapping_) {
   pthread_mutex_unlock(&lock);
 }
 
-// Only what may be called inside a signal's handler.
-static void say(const char *text) {
+// Writes to standard error by calls that are allowed in a signal handler only.
+static void print(const char *text) {
   size_t length = 0;
   while (text[length]) length++;
   if (write(STDERR_FILENO, text, length) < 0) return;
@@ -64,12 +64,12 @@ static void handle(int number, siginfo_t *info, void *context) {
   for (mapping *node = atomic_load(&all); node; node = node->next) {
     uintptr_t start = atomic_load(&node->start);
     if (!start || address < start || address - start >= atomic_load(&node->bytes)) continue;
-    say("graft: ");
-    say(node->path);
-    say(": was cut short, or its disk failed, while it was in use; put the whole file back and start again\n");
+    print("graft: ");
+    print(node->path);
+    print(": was cut short, or its disk failed, while it was in use; put the whole file back and start again\n");
     _exit(1);
   }
-  // Not ours: the instruction runs once more, and meets whoever was here before.
+  // Not a recorded range: with the previous handler back, the instruction runs again and raises the error again.
   sigaction(number, &previous, NULL);
 }
 

@@ -3,13 +3,13 @@ import Testing
 
 @testable import Kernels
 
-/// Where the factors lie, held to the picture in CKernels.h element by element.
+/// Compares packed factors with the layout that graft_layouts.h describes, element by element.
 @Suite struct LowRankLayoutTests {
-  /// Memory that is zero but for what is put there.
+  /// What `put` writes into `count` zero bytes.
   private func bytes(_ count: Int, _ put: (UnsafeMutableRawPointer) -> Void) -> [UInt8] {
     let memory = AlignedBuffer<UInt8>(count: count + 64)
     put(memory.pointer)
-    #expect(memory.buffer[count...].allSatisfy { $0 == 0 }, "nothing behind the end")
+    #expect(memory.buffer[count...].allSatisfy { $0 == 0 }, "nothing is written past the end")
     return Array(memory.buffer[..<count])
   }
 

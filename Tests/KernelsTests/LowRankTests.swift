@@ -2,7 +2,7 @@ import Kernels
 import TestSupport
 import Testing
 
-/// LoRA's products against the scalar reference and the definition, over ranks that fit no tile.
+/// LoRA's products against the scalar reference and the definition, with ranks of any size.
 @Suite struct LowRankTests {
   private struct Inputs {
     let base: Product
@@ -10,7 +10,7 @@ import Testing
     let updates: [LowRankUpdate]
     let rows: Int
 
-    /// Modules of 40 outputs side by side over 48 columns, one on every third of the rows.
+    /// Modules of 40 outputs, each in 48 outputs of the matrix. Each begins at a later row than the one before.
     init(ranks: [Int], rows: Int, element: LowRankFactors.Element, hasRowFactors: Bool, columns: Int = 64) {
       var random = TinyRandom(seed: UInt64(ranks.reduce(rows, +)))
       self.rows = rows
@@ -18,7 +18,7 @@ import Testing
       var modules: [(module: LowRankFactors, a: [Float], b: [Float])] = []
       var updates: [LowRankUpdate] = []
       for (index, rank) in ranks.enumerated() {
-        // Values that bf16 holds exactly, so that both kinds have one definition.
+        // bf16 holds these values exactly, so both element types have the same expected result.
         let a = random.floats(rank * columns).map { Float(Int($0 * 64)) / 64 }
         let b = random.floats(40 * rank).map { Float(Int($0 * 64)) / 64 }
         let factors = hasRowFactors ? random.floats(40).map { $0 + 1 } : nil
@@ -84,9 +84,9 @@ import Testing
     }
   }
 
-  /// Adding to a sum and SwiGLU, done stretch by stretch, give the bits that they give when done afterwards.
+  /// An epilogue that runs range by range gives the bits that the same operation gives after the whole product.
   @Test(arguments: ParityTests.vectorSets, [1, 5, 40])
-  func finishingInPlaceChangesNoBit(set: InstructionSet, rows: Int) throws {
+  func epilogueChangesNoBit(set: InstructionSet, rows: Int) throws {
     let compute = try compute(set, threads: 2)
     let inputs = Inputs(ranks: [4, 9], rows: rows, element: .bf16, hasRowFactors: false)
     let plain = inputs.run(compute)

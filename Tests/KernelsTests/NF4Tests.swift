@@ -4,7 +4,8 @@ import Kernels
 import Model
 import Testing
 
-/// Held to bitsandbytes' own output (scripts/fixtures/nf4_fixture.py); `GRAFT_NF4_GOLDEN` names a larger file of the same form.
+/// Compares with the output of bitsandbytes, which scripts/fixtures/nf4_fixture.py wrote. `GRAFT_NF4_GOLDEN` may name a larger
+/// file of the same form.
 @Suite struct NF4Tests {
   private func golden() throws -> SafetensorsFile {
     let path = ProcessInfo.processInfo.environment["GRAFT_NF4_GOLDEN"]
@@ -62,7 +63,8 @@ import Testing
 
   @Test func encodesDoubleQuantizedScales() throws {
     let file = try golden()
-    // Of slices the mean is unknown; the scales of `ties` are equal but for rounding, so that codes are noise.
+    // The mean that a slice was quantised with is unknown. The scales of `ties` differ by rounding alone, so their codes are
+    // noise.
     for name in names(file) where !name.hasSuffix("slice") && name != "ties" {
       let scales = try DoubleQuantizedAbsmax(encoding: file.floats("\(name)|plain.absmax"))
       let expected = try file.bytes("\(name)|dq.absmax_q")
@@ -90,7 +92,7 @@ import Testing
     }
   }
 
-  /// Oracle: the nearest value by comparison with every midpoint, one element at a time.
+  /// The expected code is the nearest value, found by comparing one element at a time with every midpoint.
   @Test(arguments: [1, 2, 63, 64, 65, 100, 129, 1000]) func agreesWithOneElementAtATime(count: Int) throws {
     var state = UInt64(count)
     let values = (0..<count).map { _ in

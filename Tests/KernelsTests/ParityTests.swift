@@ -3,7 +3,7 @@ import Kernels
 import TestSupport
 import Testing
 
-/// Every instruction set that this machine runs gives the bits of the scalar reference, over odd shapes.
+/// Every instruction set that this machine runs gives the bits of the scalar reference, over shapes that fit no vector.
 @Suite struct ParityTests {
   static let vectorSets = InstructionSet.allCases.filter { $0 != .scalar && KernelSet($0) != nil }
 
@@ -24,7 +24,7 @@ import Testing
     }
   }
 
-  /// Rounded rows against codes and against bytes: integer sums are exact, so every instruction set gives equal bits.
+  /// Integer products with NF4 and with int8 matrices. Their sums are exact, so every instruction set gives equal bits.
   @Test(arguments: vectorSets, [(8, 8), (24, 8), (48, 16), (96, 32), (64, 64), (192, 64), (1536, 64)])
   func integerProducts(set: InstructionSet, shape: (columns: Int, block: Int)) throws {
     let (scalar, vector) = (try compute(.scalar, mode: .fast), try compute(set, mode: .fast))
@@ -44,7 +44,7 @@ import Testing
     }
   }
 
-  /// Rounding costs about 1/4095 of a block's largest value an element; by and large far less.
+  /// Rounding changes an element by up to 1/4095 of its block's largest value, and on average by far less.
   @Test func integerProductIsCloseToTheExactOne() throws {
     let product = Product.nf4(outputs: 64, columns: 576, block: 64, rows: 20, seed: 1)
     let exact = product.run(try compute(.scalar), rows: 20)
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  /// One bad value makes a row's outputs bad, and no other row's.
+  /// A value that is not finite makes all outputs of its row not finite, and changes no other row.
   @Test(arguments: [Float.infinity, -.infinity, .nan], ComputeMode.allCases)
   func whatIsNotFiniteStaysSo(value: Float, mode: ComputeMode) throws {
     for product in [
@@ -89,11 +89,11 @@ import Testing
 
   @Test func magnitudesAreFoundWherever() {
     for count in [1, 15, 16, 17, 40] {
-      for place in 0..<count {
+      for index in 0..<count {
         var x = [Float](repeating: -1, count: count)
         #expect(Compute.allMagnitudes(of: x, count: count, areAtMost: 1))
         for value in [Float.nan, -.nan, .infinity, -.infinity, 1.5, -1.5] {
-          x[place] = value
+          x[index] = value
           #expect(!Compute.allMagnitudes(of: x, count: count, areAtMost: 1))
           #expect(Compute.allMagnitudes(of: x, count: count, areAtMost: 2) == (abs(value) == 1.5))
         }
@@ -101,7 +101,7 @@ import Testing
     }
   }
 
-  /// Bytes with their scales are within half a step of the values they round.
+  /// Bytes times their scale are within half a step of the values that were rounded.
   @Test func bytesAreNearestToTheirValues() {
     var random = TinyRandom(seed: 8)
     let columns = 128
@@ -129,7 +129,7 @@ import Testing
     }
   }
 
-  /// The scalar reference against sums in double precision over values decoded by the codec's own table.
+  /// The scalar product against sums in double precision, with weights that `NF4` decodes.
   @Test func scalarProductIsTheMathematicalOne() throws {
     let (rows, columns, outputs) = (3, 192, 20)
     let scalar = try compute(.scalar)
@@ -213,7 +213,7 @@ import Testing
       let inputs = AttentionInputs(layout, positions: 71, seed: 9)
       let whole = inputs.run(try compute(.scalar), chunks: [71])
       #expect(bits(inputs.run(try compute(set), chunks: [71])) == bits(whole))
-      // In chunks, and on two threads, the bits stay.
+      // Computing in chunks and on two threads changes no bit.
       #expect(bits(inputs.run(try compute(set, threads: 2), chunks: [1, 30, 3, 37])) == bits(whole))
       let error = inputs.largestError(of: whole)
       switch element {

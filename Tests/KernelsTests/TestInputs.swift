@@ -11,7 +11,7 @@ extension TinyRandom {
 /// For comparisons in which -0 differs from 0 and NaN equals itself.
 func bits(_ values: [Float]) -> [UInt32] { values.map(\.bitPattern) }
 
-/// One sequence's queries, keys and values, and its attention by the kernels and by definition.
+/// One sequence's queries, keys and values, and their attention by the kernels and by definition.
 struct AttentionInputs {
   let layout: KeyValueLayout
   let positions: Int
@@ -64,8 +64,8 @@ struct AttentionInputs {
     return result
   }
 
-  /// A row of keys or values as it is kept. Where f32 rounds the other way than here, one element is a step off.
-  private func kept(_ row: [Double]) -> [Double] {
+  /// A row of keys or values as the cache stores it. Where f32 rounds the other way than f64, one element is a step off.
+  private func stored(_ row: [Double]) -> [Double] {
     guard layout.element == .int8, let highest = row.map(abs).max(), highest > 0 else { return row }
     return row.map { ($0 / highest * 127).rounded(.toNearestOrEven) * highest / 127 }
   }
@@ -85,8 +85,8 @@ struct AttentionInputs {
     for head in 0..<layout.headCount {
       let shared = head / (layout.headCount / layout.keyValueHeadCount)
       let first = { position in position * keyValueSize + shared * size }
-      let rotatedKeys = (0..<positions).map { kept(rotated(keys, first($0), $0)) }
-      let keptValues = (0..<positions).map { kept(values[first($0)..<first($0) + size].map(Double.init)) }
+      let rotatedKeys = (0..<positions).map { stored(rotated(keys, first($0), $0)) }
+      let storedValues = (0..<positions).map { stored(values[first($0)..<first($0) + size].map(Double.init)) }
       for row in 0..<positions {
         let query = rotated(queries, row * querySize + head * size, row)
         let scores = (0...row).map { t in
@@ -97,7 +97,7 @@ struct AttentionInputs {
         let sum = weights.reduce(0, +)
         for i in 0..<size {
           let expected = (0...row).reduce(0.0) {
-            $0 + weights[$1] / sum * keptValues[$1][i]
+            $0 + weights[$1] / sum * storedValues[$1][i]
           }
           worst = max(worst, abs(expected - Double(result[row * querySize + head * size + i])))
         }

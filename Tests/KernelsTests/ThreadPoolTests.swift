@@ -18,17 +18,15 @@ import Testing
     let pool = ThreadPool(threads: 2)
     for count in [0, 1, 7, 64, 1001] {
       let seen = AlignedBuffer<UInt8>(count: max(count, 1))
-      let least = Atomic<Int>(.max)
       pool.run(count: count, grain: 8) { range in
         for i in range { seen[i] += 1 }
-        _ = least.min(range.count, ordering: .relaxed)
       }
       #expect((0..<count).allSatisfy { seen[$0] == 1 })
     }
   }
 
-  /// More threads than cores, so that workers are set aside at every point: nobody takes a range twice, or one of a task
-  /// that is over.
+  /// With more threads than cores, the system deschedules workers at every point of their loop. Still no range is computed
+  /// twice, and none of a task that is over.
   @Test func tasksInQuickSuccessionStayApart() {
     let pool = ThreadPool(threads: 7)
     let seen = AlignedBuffer<UInt32>(count: 300)
@@ -48,7 +46,7 @@ import Testing
     }
   }
 
-  /// Workers that have parked are woken; a pool that goes ends its threads.
+  /// A task wakes parked workers, and a pool that is released ends its threads.
   @Test func parkedWorkersWake() async throws {
     for _ in 0..<3 {
       let pool = ThreadPool(threads: 4)

@@ -14,7 +14,7 @@ import Synchronization
 /// After a task, workers spin for one or two hundred microseconds, because the next task usually follows at once; then
 /// they park on a condition variable. Which thread computes a range never changes the range's result.
 ///
-/// `@unchecked Sendable`: `body` is the only unprotected variable. The caller of `run` writes it only while `claim` says
+/// `@unchecked Sendable`: `body` is the only unprotected variable. The caller of `run` writes it only while `cursor` says
 /// that no range is free, and workers read it only between taking a range and adding it to `done`. `threads` is written
 /// in `init` alone. At most one thread may be inside `run`.
 public final class ThreadPool: @unchecked Sendable {
@@ -22,9 +22,9 @@ public final class ThreadPool: @unchecked Sendable {
   public let threadCount: Int
 
   private var body: UnsafePointer<(Range<Int>) -> Void>?
-  /// The task's number and its first free index in one word. A worker that was descheduled after reading the word then
-  /// fails to exchange it if the task has changed meanwhile, and cannot take a range of a task it has not read.
-  private let claim = Atomic<UInt64>(Claim.closed(0).word)
+  /// The task's number and its first free index, in one word. A worker may be descheduled between reading the word and
+  /// exchanging it; if another task has begun meanwhile, the exchange fails, because the number differs.
+  private let cursor = Atomic<UInt64>(Cursor.closed(0).word)
   /// Indices of the task.
   private let count = Atomic<Int>(0)
   /// Minimum length of a range; only the last one may be shorter.
@@ -78,8 +78,8 @@ public final class ThreadPool: @unchecked Sendable {
 
   /// Splits 0 ..< count into ranges of decreasing length and returns when all are done.
   ///
-  /// A range is an equal share, one for each thread, of half of the indices that remain. So few ranges are handed out,
-  /// and threads of uneven speed still end together.
+  /// A range has half of the remaining indices divided by the number of threads. So few ranges are handed out, and threads
+  /// of uneven speed still end together.
   /// - Parameter grain: minimum length of a range; only the last one may be shorter
   public func run(count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
     run(count, minimumLength: max(grain, 1), divisor: 2 * threadCount, body)
@@ -90,13 +90,13 @@ public final class ThreadPool: @unchecked Sendable {
     run(count, minimumLength: max(size, 1), divisor: .max, body)
   }
 
-  /// `claim`'s two halves.
-  private struct Claim {
+  /// The two halves of `cursor`.
+  private struct Cursor {
     let task: UInt32
     let first: UInt32
 
     /// No range is free: the task is over, or its fields are not all written yet.
-    static func closed(_ task: UInt32) -> Claim { Claim(task: task, first: .max) }
+    static func closed(_ task: UInt32) -> Cursor { Cursor(task: task, first: .max) }
 
     init(task: UInt32, first: UInt32) {
       self.task = task
@@ -120,14 +120,14 @@ public final class ThreadPool: @unchecked Sendable {
     precondition(count < UInt32.max)
     withoutActuallyEscaping(body) { escaping in
       withUnsafePointer(to: escaping) { body in
-        let task = Claim(word: claim.load(ordering: .relaxed)).task &+ 1
+        let task = Cursor(word: cursor.load(ordering: .relaxed)).task &+ 1
         self.body = body
         // Releasing: a thread that sees one of these values also sees that the task before is closed.
         self.count.store(count, ordering: .releasing)
         self.minimumLength.store(minimumLength, ordering: .releasing)
         self.divisor.store(divisor, ordering: .releasing)
         done.store(0, ordering: .relaxed)
-        claim.store(Claim(task: task, first: 0).word, ordering: .sequentiallyConsistent)
+        cursor.store(Cursor(task: task, first: 0).word, ordering: .sequentiallyConsistent)
         if parkedWorkers.load(ordering: .sequentiallyConsistent) > 0 { wake() }
         takeRanges()
         var spins = 0
@@ -136,7 +136,7 @@ public final class ThreadPool: @unchecked Sendable {
           graft_pause()
           if spins > Self.pausesToYield { sched_yield() }
         }
-        claim.store(Claim.closed(task).word, ordering: .relaxed)
+        cursor.store(Cursor.closed(task).word, ordering: .relaxed)
         self.body = nil
       }
     }
@@ -152,15 +152,15 @@ public final class ThreadPool: @unchecked Sendable {
   /// - Returns: the task's number
   @discardableResult
   private func takeRanges() -> UInt32 {
-    var seen = claim.load(ordering: .acquiring)
+    var seen = cursor.load(ordering: .acquiring)
     while true {
-      let now = Claim(word: seen)
+      let now = Cursor(word: seen)
       let (first, count) = (Int(now.first), count.load(ordering: .acquiring))
       guard first < count else { return now.task }
       let left = count - first
       let length = min(left, max(minimumLength.load(ordering: .acquiring), left / divisor.load(ordering: .acquiring)))
-      let next = Claim(task: now.task, first: UInt32(first + length))
-      let (taken, current) = claim.weakCompareExchange(
+      let next = Cursor(task: now.task, first: UInt32(first + length))
+      let (taken, current) = cursor.weakCompareExchange(
         expected: seen, desired: next.word, successOrdering: .acquiring, failureOrdering: .acquiring)
       seen = taken ? next.word : current
       if taken, let body {
@@ -195,7 +195,7 @@ public final class ThreadPool: @unchecked Sendable {
   }
 
   private var hasRanges: Bool {
-    Int(Claim(word: claim.load(ordering: .sequentiallyConsistent)).first) < count.load(ordering: .acquiring)
+    Int(Cursor(word: cursor.load(ordering: .sequentiallyConsistent)).first) < count.load(ordering: .acquiring)
   }
 
   private func wake() {

@@ -1,18 +1,21 @@
-/// Block scales quantised once more to 8 bits (QLoRA's double quantisation), as bitsandbytes stores them:
-/// `absmax[i] = map[codes[i]] * nestedAbsmax[i / blockSize] + offset`.
+/// The scales of NF4 blocks, quantised to 8 bits in blocks of their own (double quantisation; Dettmers et al., QLoRA, 2023),
+/// as bitsandbytes stores them: `absmax[i] = map[codes[i]] * nestedAbsmax[i / blockSize] + offset`.
 public struct DoubleQuantizedAbsmax: Sendable, Equatable {
+  /// Scales of a block, unless said otherwise.
   public static let blockSize = 256
 
-  /// [n], indices into `map`.
+  /// Indices into `map`, one for each scale: [n].
   public var codes: [UInt8]
-  /// [⌈n / blockSize⌉]
+  /// The largest magnitude of each block of scales: [⌈n / blockSize⌉].
   public var nestedAbsmax: [Float]
-  /// [256], ascending.
+  /// The values of codes relative to their block's largest magnitude: [256], ascending.
   public var map: [Float]
+  /// Scales of a block.
   public var blockSize: Int
-  /// The mean of the scales, taken away before they are quantised.
+  /// The mean of the scales, which is subtracted before they are quantised.
   public var offset: Float
 
+  /// See the properties.
   public init(codes: [UInt8], nestedAbsmax: [Float], map: [Float], blockSize: Int, offset: Float) {
     self.codes = codes
     self.nestedAbsmax = nestedAbsmax
@@ -21,8 +24,9 @@ public struct DoubleQuantizedAbsmax: Sendable, Equatable {
     self.offset = offset
   }
 
-  /// Quantises finite scales to the nearest map value, the lower one at a tie.
-  /// bitsandbytes looks codes up in a table of 65,536 bins, which differs in about 0.2 % of them by one step.
+  /// Quantises scales to the nearest value of `DynamicMap.signed`, the lower one at a tie. bitsandbytes finds codes by a table
+  /// of 65,536 bins; about 0.2 % of its codes differ from these by one.
+  /// - Parameter absmax: finite
   public init(encoding absmax: [Float]) {
     let mean = absmax.isEmpty ? 0 : absmax.reduce(0) { $0 + Double($1) } / Double(absmax.count)
     let offset = Float(mean)
@@ -39,7 +43,7 @@ public struct DoubleQuantizedAbsmax: Sendable, Equatable {
     self.init(codes: codes, nestedAbsmax: nested, map: map, blockSize: Self.blockSize, offset: offset)
   }
 
-  /// The scales, [n]. They can come out slightly negative where a block is almost zero.
+  /// The scales, [n]. That of a block of almost only zeros may be slightly negative.
   public func decoded() -> [Float] {
     precondition(map.count == 256 && blockSize > 0 && nestedAbsmax.count * blockSize >= codes.count)
     return codes.indices.map { index in
@@ -49,13 +53,13 @@ public struct DoubleQuantizedAbsmax: Sendable, Equatable {
   }
 }
 
-/// The signed 8-bit dynamic data type (Dettmers, 8-bit Approximations for Parallelism in Deep Learning, 2015):
-/// a decimal exponent from −6 to 0 and the fraction that the remaining bits hold.
+/// The signed 8-bit dynamic data type (Dettmers, 8-bit Approximations for Parallelism in Deep Learning, 2015): a decimal
+/// exponent from −6 to 0, and a fraction in the bits that the exponent leaves.
 public enum DynamicMap {
-  /// Index of the value 0.
+  /// The code of the value 0.
   public static let zeroCode: UInt8 = 127
 
-  /// [256], ascending, from −0.99297 to 1; bit for bit bitsandbytes' `create_dynamic_map`.
+  /// The value of each code: [256], ascending, from −0.99297 to 1. Bit for bit those of bitsandbytes' `create_dynamic_map`.
   public static let signed: [Float] = {
     let powers: [Float] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
     var values: [Float] = [0, 1]
@@ -81,7 +85,8 @@ public enum DynamicMap {
     return UInt8(low)
   }
 
-  /// Counts from both ends with fused multiply-adds, because the published map was made so.
+  /// `count` evenly spaced values. The first half is computed from the start and the second from the end, with fused
+  /// multiply-adds, because the published map was made so.
   private static func linearSpace(from start: Float, through end: Float, count: Int) -> [Float] {
     let step = (end - start) / Float(count - 1)
     return (0..<count).map { index in

@@ -1,36 +1,40 @@
 import CKernels
 
-/// What the NF4 codec cannot encode.
+/// Why the NF4 codec cannot encode a tensor.
 public enum NF4Error: Error, Equatable, Sendable {
   /// The value at this index of the input is NaN or infinite.
   case notFinite(index: Int)
 }
 
-/// The 4-bit NormalFloat code (Dettmers et al., QLoRA, 2023), bit for bit as bitsandbytes stores it: blocks over the
-/// flattened row-major tensor, one f32 absmax a block, two codes a byte with the even element in the high nibble.
+/// The 4-bit NormalFloat code (Dettmers et al., QLoRA, 2023), bit for bit as bitsandbytes stores it: blocks run over the
+/// flattened row-major tensor, each with its largest magnitude (absmax) in f32; a byte holds two codes, the one with the
+/// even index in its high four bits.
 public enum NF4 {
   /// The value of each code, ascending, relative to the block's absmax.
   public static let values: [Float] = withUnsafeBytes(of: graft_nf4_values) { Array($0.bindMemory(to: Float.self)) }
 
+  /// Elements of a block, unless said otherwise.
   public static let blockSize = 64
 
-  /// The smallest divisor of a block; below it, zero blocks included, values are not scaled up to full range.
-  private static let leastAbsmax: Float = 1e-38
+  /// The minimum that a block is divided by. Blocks of smaller values, and of zeros, are not scaled up to full range.
+  private static let minimumAbsmax: Float = 1e-38
 
+  /// Bytes of the codes of so many elements.
   public static func packedCount(_ elements: Int) -> Int { (elements + 1) / 2 }
 
+  /// Blocks of so many elements; the last may be shorter.
   public static func blockCount(_ elements: Int, blockSize: Int = NF4.blockSize) -> Int {
     (elements + blockSize - 1) / blockSize
   }
 
-  /// Quantises a tensor, or a piece of it that begins on a block boundary and either ends on one or ends the tensor.
+  /// Quantises a tensor, or a range of it that begins with a block and ends with a block or with the tensor.
   ///
   /// - Parameters:
-  ///   - values: [n] in row-major order.
-  ///   - blockSize: even.
-  ///   - packed: [`packedCount(n)`], written whole; an odd n leaves code 7 (zero) in the last low nibble.
-  ///   - absmax: [`blockCount(n)`], written whole.
-  /// - Throws: `NF4Error.notFinite` for NaN and infinities; the outputs are then undefined.
+  ///   - values: [n], in row-major order
+  ///   - blockSize: even
+  ///   - packed: [`packedCount(n)`], written; if n is odd, the low bits of the last byte are code 7, whose value is 0
+  ///   - absmax: [`blockCount(n)`], written
+  /// - Throws: `NF4Error.notFinite` for NaN and infinity; the outputs are then undefined
   public static func quantize(
     _ values: UnsafeBufferPointer<Float>, blockSize: Int = NF4.blockSize, packed: UnsafeMutableBufferPointer<UInt8>,
     absmax: UnsafeMutableBufferPointer<Float>
@@ -45,24 +49,25 @@ public enum NF4 {
       let largest = try absoluteMaximum(source + start, count: count, offset: start)
       if count == blockSize {
         absmax[block] = largest
-        let scale = 1 / max(largest, leastAbsmax)
+        let scale = 1 / max(largest, minimumAbsmax)
         encode(source + start, count: count, into: codes + start / 2) { $0 * scale }
       } else {
         // bitsandbytes divides in a last, partial block, and stores the divisor.
-        let divisor = max(largest, leastAbsmax)
+        let divisor = max(largest, minimumAbsmax)
         absmax[block] = divisor
         encode(source + start, count: count, into: codes + start / 2) { $0 / divisor }
       }
     }
   }
 
-  /// `quantize` into arrays.
+  /// `quantize` into new arrays.
+  /// - Throws: `NF4Error.notFinite` for NaN and infinity
   public static func quantize(
     _ values: [Float], blockSize: Int = NF4.blockSize
   ) throws(NF4Error) -> (packed: [UInt8], absmax: [Float]) {
     var packed = [UInt8](repeating: 0, count: packedCount(values.count))
     var absmax = [Float](repeating: 0, count: blockCount(values.count, blockSize: blockSize))
-    // Closures of the standard library's pointer functions rethrow untyped errors, hence the detour.
+    // The standard library's pointer functions rethrow untyped errors, so the closure returns the error.
     let failure: NF4Error? = values.withUnsafeBufferPointer { source in
       packed.withUnsafeMutableBufferPointer { packed in
         absmax.withUnsafeMutableBufferPointer { absmax in
@@ -79,11 +84,13 @@ public enum NF4 {
     return (packed, absmax)
   }
 
-  /// Elements `elements` of a tensor, whose packed bytes and absmax are given from the first to at least the last one needed.
+  /// Decodes a range of a tensor's elements.
   ///
   /// - Parameters:
-  ///   - elements: indices into the flattened tensor that `packed` and `absmax` begin with.
-  ///   - destination: [`elements.count`]
+  ///   - packed: the tensor's codes from its first element to at least the end of the range
+  ///   - absmax: the tensor's absmax from its first block to at least the end of the range
+  ///   - elements: indices into the flattened tensor
+  ///   - destination: [elements.count] or more, written
   public static func dequantize(
     packed: UnsafeBufferPointer<UInt8>, absmax: UnsafeBufferPointer<Float>, blockSize: Int = NF4.blockSize,
     elements: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
@@ -110,7 +117,7 @@ public enum NF4 {
     }
   }
 
-  /// `dequantize` of a whole tensor into an array.
+  /// Decodes a tensor of `count` elements into a new array.
   public static func dequantize(
     packed: [UInt8], absmax: [Float], count: Int, blockSize: Int = NF4.blockSize
   ) -> [Float] {
@@ -124,11 +131,12 @@ public enum NF4 {
     }
   }
 
-  /// The largest magnitude of a block; NaN and infinities are found through their exponent, in the same pass.
+  /// The largest magnitude of a block. NaN and infinity are found by their exponent in the same pass.
+  /// - Parameter offset: the index of the block's first element, for the error
   private static func absoluteMaximum(
     _ values: UnsafePointer<Float>, count: Int, offset: Int
   ) throws(NF4Error) -> Float {
-    // Magnitudes of IEEE 754 numbers order as their bits do, so an integer maximum finds NaN as well.
+    // Without their sign, f32 bit patterns compare as integers in the order of the numbers, and NaN is above all numbers.
     var lanes = SIMD8<UInt32>(repeating: 0)
     let raw = UnsafeRawPointer(values)
     var index = 0
@@ -149,7 +157,7 @@ public enum NF4 {
     return Float(bitPattern: largest)
   }
 
-  /// Packs the codes of one block. A value's code is the number of midpoints strictly below it: ties take the lower code.
+  /// Packs the codes of one block. A value's code is the number of midpoints below it, so a midpoint takes the lower code.
   @inline(__always)
   private static func encode(
     _ values: UnsafePointer<Float>, count: Int, into packed: UnsafeMutablePointer<UInt8>,
@@ -175,7 +183,7 @@ public enum NF4 {
 
   @inline(__always)
   private static func codes(_ x: SIMD16<Float>) -> SIMD16<Int32> {
-    // Midpoints between neighbours, (values[i] + values[i + 1]) / 2 in f32.
+    // The midpoints of neighbouring values, (values[i] + values[i + 1]) / 2 in f32.
     var count = SIMD16<Int32>(repeating: 0)
     let one = SIMD16<Int32>(repeating: 1)
     count.replace(with: count &+ one, where: x .> -0.8480963706970215)
