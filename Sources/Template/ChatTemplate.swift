@@ -1,33 +1,36 @@
 /// A model's chat template, parsed once and rendered often: Jinja as transformers sets it up.
 ///
-/// Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), the sandbox is immutable (no method changes a list or an object),
-/// and there are `break`, `continue`, `{% generation %}`, `tojson` in `json.dumps`' layout, `raise_exception` and
-/// `strftime_now`. Templates that extend or include others are refused, as are integers beyond 64 bits.
+/// Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), and the sandbox is immutable: no method changes a list or an object.
+/// There are `break`, `continue`, `{% generation %}`, `tojson` in the layout of `json.dumps`, `raise_exception` and
+/// `strftime_now`. Templates that extend or include others are refused, and so are integers beyond 64 bits. Filters and
+/// functions that jinja2 has for web pages are not supported (`Filter`, `Function`).
 ///
-/// **Where text came from.** Every string in `messages[i]`, but its role, carries the mark i, and so do its numbers and truth
-/// values; tool calls are part of it. What is in `tools` carries a mark of its own. Marks follow the text through joining,
-/// slicing, stripping, splitting, changing case, escaping, formatting and `tojson`. What replaces a part that is marked is
-/// marked like it; a list or an object of the message that is printed whole is marked whole, its brackets too. The
-/// template's own literals never are. So a message's spans are what the template showed of it, not the role header nor
-/// the end-of-turn token.
+/// **Where text came from.** All strings, numbers and truth values in `messages[i]`, except its role, are marked with i; so
+/// are those in its tool calls. What is in `tools` has a mark of its own. Marks are kept through joining, slicing, stripping,
+/// splitting, changing case, escaping, formatting and `tojson`. What replaces a marked part gets its mark. If a list or an
+/// object of a message is printed whole, its brackets are marked too. The template's own literals have no mark. So the spans
+/// of a message are what the template shows of it, without the role header and the end-of-turn token.
 public struct ChatTemplate: Sendable {
   private let program: Program
 
-  /// - Parameter source: Jinja; at most 4 MiB.
-  /// - Throws: `.syntax` with the line of the source, for unknown tags, filters and tests too; `.limit` where it nests too
-  ///   deeply.
+  /// Parses a template.
+  /// - Parameter source: Jinja, at most 4 MiB
+  /// - Throws: `.syntax` with the line of the source, also for unknown tags, filters and tests; `.limit` if it is too large or
+  ///   nests too deeply
   public init(source: String) throws(TemplateError) {
     program = try Parser.parse(source)
   }
 
-  /// The names that the template mentions as variables, its own among them: what it can ask for (`tools`, `documents`).
+  /// All names that the template uses as variables, such as `tools` or `documents`, including those that it sets itself.
   public var names: Set<String> { Set(program.names) }
 
+  /// Renders the template.
   /// - Parameters:
-  ///   - variables: By name. What is missing is undefined.
-  ///   - now: What `strftime_now` prints.
-  /// - Throws: `.refused` with the template's own words where it calls `raise_exception`; `.runtime` where an operation
-  ///   fails; `.limit`.
+  ///   - variables: by name; other names are undefined
+  ///   - now: the time that `strftime_now` prints
+  ///   - limits: what the rendering may use
+  /// - Throws: `.refused` with the template's own message if it calls `raise_exception`; `.runtime` if an operation fails;
+  ///   `.limit` if a limit is reached
   public func render(
     _ variables: [String: TemplateValue], now: TemplateTime, limits: TemplateLimits = .default
   ) throws(TemplateError) -> Rendering {
@@ -38,28 +41,30 @@ public struct ChatTemplate: Sendable {
 
 /// A rendered chat.
 public struct Rendering: Equatable, Sendable {
-  /// What came from one message.
+  /// The parts of the text that came from one message.
   public struct MessageSpans: Equatable, Sendable {
     /// The message's index in `messages`.
     public let message: Int
-    /// UTF-8 byte ranges of the text: ascending, not empty, apart from each other.
+    /// UTF-8 byte ranges of the text: ascending, not empty, and not adjacent.
     public let ranges: [Range<Int>]
 
+    /// See the properties.
     public init(message: Int, ranges: [Range<Int>]) {
       self.message = message
       self.ranges = ranges
     }
   }
 
+  /// The whole rendering.
   public let text: String
-  /// For each message that shows, what came from it (see `ChatTemplate`), by ascending index.
+  /// The spans of each message that is shown, by ascending index; see `ChatTemplate`.
   public let messageSpans: [MessageSpans]
-  /// What came from `tools`: byte ranges as above.
+  /// What came from `tools`, in byte ranges as above.
   public let toolSpans: [Range<Int>]
-  /// What came from any message or from `tools`, as opposed to the template's own text: byte ranges as above.
+  /// What came from any message or from `tools`, and not from the template itself, in byte ranges as above.
   public let dataSpans: [Range<Int>]
-  /// What each `{% generation %}` block rendered, in the order of the text: UTF-8 byte ranges. Empty for a template
-  /// without them.
+  /// What each `{% generation %}` block rendered, as UTF-8 byte ranges in the order of the text. Empty if the template has no
+  /// such blocks.
   public let generationSpans: [Range<Int>]
 
   init(_ rendered: Text) {

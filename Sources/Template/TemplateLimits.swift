@@ -1,18 +1,19 @@
-/// What one rendering may use. Counts are exact and do not depend on the machine's speed, so that a chat which renders
-/// once renders always.
+/// What one rendering may use. The counts are exact and do not depend on the machine's speed, so a chat that renders once
+/// always renders.
 public struct TemplateLimits: Equatable, Sendable {
-  /// Evaluated expressions and statements, loop iterations, and one more for each 64 bytes that a string operation reads,
-  /// or for each byte where it looks at every character.
+  /// Evaluated expressions and statements, and loop iterations. A string operation counts one more for each 64 bytes that it
+  /// reads, or for each byte if it reads characters one by one.
   public var steps: Int
-  /// Bytes of strings, lists and other values made while rendering, in all, freed or not.
+  /// Bytes of all strings, lists and other values made while rendering, including those freed meanwhile.
   public var allocatedBytes: Int
   /// UTF-8 bytes of the rendering.
   public var outputBytes: Int
-  /// Nested evaluations: blocks, operators, calls of macros. One costs at most about a kilobyte of the caller's stack.
+  /// Nested evaluations of blocks, operators and macros. Each takes up to about a kilobyte of the caller's stack.
   public var depth: Int
-  /// Nested lists and objects in values, the variables included.
+  /// Nested lists and objects in values, including the variables.
   public var valueDepth: Int
 
+  /// See the properties.
   public init(
     steps: Int = 10_000_000, allocatedBytes: Int = 512 << 20, outputBytes: Int = 64 << 20, depth: Int = 400,
     valueDepth: Int = 128
@@ -24,11 +25,14 @@ public struct TemplateLimits: Equatable, Sendable {
     self.valueDepth = valueDepth
   }
 
+  /// The limits that `init` has by default.
   public static let `default` = TemplateLimits()
 
-  /// What a chat of that size may use: far more than published templates need, and no more than a few tenths of a second
-  /// and 64 MiB, whatever the template and the chat are; a chat of more than 8 MiB may use up to 96 MiB.
-  /// - Parameter inputBytes: of the variables' strings, and 64 for each value
+  /// Limits for a chat of some size. Published templates need far less. Whatever the template and the chat are, a rendering
+  /// takes no more than a few tenths of a second and 64 MiB, or 96 MiB for a chat of more than 8 MiB.
+  /// - Parameters:
+  ///   - inputBytes: bytes of all strings in the variables, and 64 for each value
+  ///   - depth: nested evaluations
   public static func chat(inputBytes: Int, depth: Int) -> TemplateLimits {
     let input = min(max(inputBytes, 0), 1 << 30)
     return TemplateLimits(
@@ -37,10 +41,10 @@ public struct TemplateLimits: Equatable, Sendable {
       outputBytes: (1 << 20) + 2 * input, depth: depth)
   }
 
-  /// Nested expressions and blocks that a template's source may have.
+  /// How deeply expressions and blocks may nest in a template's source.
   static let parseDepth = 80
-  /// Bytes of a template's source.
+  /// Maximum bytes of a template's source.
   static let sourceBytes = 4 << 20
-  /// Elements of a `range`, as in jinja2's sandbox.
+  /// Maximum elements of a `range`, as in jinja2's sandbox.
   static let rangeCount = 100_000
 }

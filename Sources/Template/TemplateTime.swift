@@ -1,15 +1,21 @@
-/// The wall-clock time that `strftime_now` prints, in whatever zone the caller means.
+/// The date and time that `strftime_now` prints, in the caller's choice of time zone.
 public struct TemplateTime: Equatable, Sendable {
+  /// Of the Gregorian calendar, 1 to 9999.
   public var year: Int
   /// 1 to 12.
   public var month: Int
   /// 1 to 31.
   public var day: Int
+  /// 0 to 23.
   public var hour: Int
+  /// 0 to 59.
   public var minute: Int
+  /// 0 to 59.
   public var second: Int
+  /// 0 to 999,999.
   public var microsecond: Int
 
+  /// See the properties.
   public init(
     year: Int, month: Int, day: Int, hour: Int = 0, minute: Int = 0, second: Int = 0, microsecond: Int = 0
   ) {
@@ -22,9 +28,10 @@ public struct TemplateTime: Equatable, Sendable {
     self.microsecond = microsecond
   }
 
+  /// A time since the Unix epoch.
   /// - Parameters:
-  ///   - unixSeconds: Seconds since 1970-01-01 UTC; limited to the years 1 to 9999.
-  ///   - utcOffset: Seconds to add for the zone.
+  ///   - unixSeconds: seconds since 1970-01-01 UTC; clamped to the years 1 to 9999
+  ///   - utcOffset: seconds to add for the time zone
   public init(unixSeconds: Int, utcOffset: Int = 0) {
     let earliest = -62_135_596_800
     let latest = 253_402_300_799
@@ -39,7 +46,7 @@ public struct TemplateTime: Equatable, Sendable {
     microsecond = 0
   }
 
-  /// The proleptic Gregorian date. Years are counted from March, so that the leap day comes last.
+  /// The proleptic Gregorian date. The computation lets years begin in March, so that the leap day is a year's last.
   static func civil(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
     let shifted = days + 719_468
     let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
@@ -71,7 +78,7 @@ public struct TemplateTime: Equatable, Sendable {
   ]
   private static let weekdays = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 
-  /// As Python's `datetime.strftime` in the C locale; nil for an unknown directive.
+  /// Python's `datetime.strftime` in the C locale; `nil` if a directive is unknown.
   func formatted(_ format: [UInt8]) -> [UInt8]? {
     var result: [UInt8] = []
     var index = 0

@@ -1,7 +1,7 @@
 import Foundation
 import Template
 
-/// What jinja2 made of a template: see scripts/fixtures/chat_templates.py.
+/// What jinja2 makes of a template; scripts/fixtures/chat_templates.py wrote it down.
 enum Expected: Equatable {
   case text(String)
   case refused(String)
@@ -67,7 +67,7 @@ enum Fixtures {
 
 struct FixtureError: Error {}
 
-/// JSON with its objects in order, as far as the fixtures need it.
+/// Reads JSON and keeps the order of objects. It does what the fixtures need.
 struct JSONReader {
   private let bytes: [UInt8]
   private var index = 0

@@ -34,15 +34,12 @@ import Testing
     #expect(kind("{{ 1" + String(repeating: " + 1", count: 100_000) + " }}") == nil)
   }
 
-  /// Limits of a chat hold whatever a template does with a text of many parts; counted, so that no clock is needed.
+  /// A chat's limits stop every template that does much with a text of many marks. They count steps, so no clock is needed.
   @Test(arguments: [
-    "{% set t = (m[:1] ~ '<') * 30000 %}{% for i in range(99) %}{% set y = t | escape %}{% endfor %}",
-    "{% set t = (m[:1] ~ '<') * 30000 %}{% for i in range(99) %}{% set y = t | striptags %}{% endfor %}",
     "{% set t = (m[:1] ~ 'x') * 30000 %}{% for i in range(999) %}{% set y = t.split('x') | join('y') %}{% endfor %}",
     "{% set t = (m ~ 'x') * 100000 %}{% for i in range(999) %}{% set y = t.replace('x', 'yy') %}{% endfor %}",
     "{% set t = (m[:1] ~ 'x') * 30000 %}{% for i in range(99) %}{% set y = t | upper %}{% endfor %}",
     "{% set l = [1] * 50000 %}{% for i in range(99999) %}{% for x in l %}{% break %}{% endfor %}{% endfor %}",
-    "{% set t = 'A' * 2000000 %}{% for i in range(99) %}{% set y = t | wordcount %}{% endfor %}",
     "{% for i in range(99999) %}{{ 1e300 | round(300) }}{% endfor %}",
   ])
   func whatAChatMayUse(_ source: String) {

@@ -30,4 +30,26 @@ import Testing
     }
     #expect(cases.count > 800)
   }
+
+  /// Filters and functions that jinja2 has for web pages are errors that name them.
+  @Test(arguments: [
+    "filesizeformat", "urlencode", "escape", "forceescape", "striptags", "xmlattr", "urlize", "groupby",
+  ])
+  func unsupportedFiltersAreNamed(_ filter: String) {
+    let expected = TemplateError(
+      kind: .syntax, line: 2, reason: "the filter '\(filter)' is not supported in chat templates")
+    #expect(throws: expected) { try ChatTemplate(source: "a\n{{ x | \(filter) }}") }
+    #expect(throws: TemplateError(kind: .runtime, line: 1, reason: expected.reason)) {
+      try ChatTemplate(source: "{{ [1] | map('\(filter)') }}").render([:], now: Fixtures.now)
+    }
+  }
+
+  @Test(arguments: ["cycler", "joiner"])
+  func unsupportedFunctionsAreNamed(_ function: String) {
+    let expected = TemplateError(
+      kind: .runtime, line: 1, reason: "the function '\(function)' is not supported in chat templates")
+    #expect(throws: expected) {
+      try ChatTemplate(source: "{{ \(function)('a') }}").render([:], now: Fixtures.now)
+    }
+  }
 }

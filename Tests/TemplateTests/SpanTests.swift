@@ -8,7 +8,7 @@ import Testing
     return ranges.map { String(decoding: bytes[$0], as: UTF8.self) }.joined()
   }
 
-  /// Marked text is in every template the assistant's whole content: exactly, or without the white space around it.
+  /// In every template, the marked text is the assistant's whole content, with or without the white space around it.
   @Test func contentIsMarkedInEveryTemplate() throws {
     let first = "  Grüße — one.\n"
     let second = "It's \"two\" 🎉"

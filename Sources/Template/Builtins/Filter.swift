@@ -1,13 +1,25 @@
-/// The filters behind `|`. jinja2's others (`pprint`, `random`, `urlize`, `wordwrap`, `xmlattr` and the like) are for web
-/// pages and count as unknown.
+/// The filters that chat templates use, by the name after `|`.
 enum Filter: String, Sendable {
-  case abs, attr, batch, capitalize, center, count, d, `default`, dictsort, e, escape, filesizeformat, first, float
-  case forceescape, format, groupby, indent, int, items, join, last, length, list, lower, map, max, min, reject
-  case rejectattr, replace, reverse, round, safe, select, selectattr, slice, sort, string, striptags, sum, title, tojson
-  case trim, truncate, unique, upper, urlencode, wordcount
+  case abs, attr, capitalize, count, d, `default`, dictsort, first, float, format, indent, int, items, join, last,
+    length
+  case list, lower, map, max, min, reject, rejectattr, replace, reverse, round, safe, select, selectattr, sort, string
+  case sum, title, tojson, trim, unique, upper
+
+  /// jinja2's other filters, which are for web pages and tables. No published chat template uses them.
+  private static let unsupported: Set<String> = [
+    "batch", "center", "e", "escape", "filesizeformat", "forceescape", "groupby", "pprint", "random", "slice",
+    "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr",
+  ]
+
+  /// Why there is no filter of a name.
+  static func reasonForMissing(_ name: String) -> String {
+    unsupported.contains(name)
+      ? "the filter '\(name)' is not supported in chat templates" : "no filter named '\(name)'"
+  }
 }
 
 extension Interpreter {
+  /// Applies a filter. Its arguments are checked as jinja2 checks them.
   func apply(_ filter: Filter, to value: Value, _ arguments: CallArguments) throws(TemplateError) -> Value {
     switch filter {
     case .tojson: return try toJSON(value, arguments)
@@ -23,15 +35,15 @@ extension Interpreter {
       if arguments.keywords.isEmpty { return .string(try format(text, percent: .tuple(List(arguments.positional)))) }
       let pairs = arguments.keywords.map { (Value.string($0.name), $0.value) }
       return .string(try format(text, percent: .mapping(try mapping(pairs))))
-    case .abs, .count, .length, .e, .escape, .forceescape, .first, .last, .items, .list, .lower, .upper, .string, .safe,
-      .title, .capitalize, .reverse, .striptags, .urlencode, .wordcount:
+    case .abs, .count, .length, .first, .last, .items, .list, .lower, .upper, .string, .safe, .title, .capitalize,
+      .reverse:
       _ = try bind(arguments, [], required: 0, in: filter.rawValue)
-      return try applyPlain(filter, to: value)
-    default: return try applyBound(filter, to: value, arguments)
+      return try applyWithoutArguments(filter, to: value)
+    default: return try applyWithArguments(filter, to: value, arguments)
     }
   }
 
-  private func applyPlain(_ filter: Filter, to value: Value) throws(TemplateError) -> Value {
+  private func applyWithoutArguments(_ filter: Filter, to value: Value) throws(TemplateError) -> Value {
     switch filter {
     case .count, .length: return .int(try length(value))
     case .list: return try list(try iterate(value))
@@ -65,33 +77,20 @@ extension Interpreter {
     }
     var text = try text(of: value)
     try allocate(text)
-    // Each character's properties are looked up.
+    // Reading the properties of a character takes longer than reading its bytes.
     if filter != .safe, filter != .string { try charge(2 * text.bytes.count) }
     switch filter {
     case .safe: text.isMarkup = true
-    case .escape, .e: return .string(text.isMarkup ? text : try escaped(text))
-    case .forceescape: return .string(try escaped(text))
     case .upper: return .string(text.uppercased())
     case .lower: return .string(text.lowercased())
     case .capitalize: return .string(text.capitalized())
     case .title: return .string(text.wordsCapitalized())
-    case .striptags: return .string(try withoutTags(text))
-    case .urlencode: return .string(try percentEncoded(text))
-    case .wordcount:
-      var count = 0
-      var inside = false
-      for scalar in text.string.unicodeScalars {
-        let isWord = scalar == "_" || scalar.properties.isAlphabetic || scalar.properties.numericType != nil
-        if isWord, !inside { count += 1 }
-        inside = isWord
-      }
-      return .int(count)
     default: break
     }
     return .string(text)
   }
 
-  private func applyBound(
+  private func applyWithArguments(
     _ filter: Filter, to value: Value, _ arguments: CallArguments
   ) throws(TemplateError) -> Value {
     let name = filter.rawValue
@@ -114,7 +113,7 @@ extension Interpreter {
       var items = try iterate(value)
       if let attribute = given[1], !isNone(attribute) {
         try allocate(elements: items.count)
-        for place in items.indices { items[place] = try lookUp(attribute, in: items[place]) }
+        for offset in items.indices { items[offset] = try lookUp(attribute, in: items[offset]) }
       }
       let separator = try given[0].map { value throws(TemplateError) in try text(of: value) } ?? Text()
       return .string(try joined(items, separator: separator, printsAll: true))
@@ -142,139 +141,9 @@ extension Interpreter {
       let given = try bound("width", "first", "blank")
       return .string(
         try indented(value, given[0] ?? .int(4), first: given[1]?.isTrue ?? false, blank: given[2]?.isTrue ?? false))
-    case .center:
-      let width = try bound("width")[0].map { value throws(TemplateError) in try integer(value, in: name) } ?? 80
-      return .string(try padded(try text(of: value), .center, width: width, fill: Text(" ")))
-    case .truncate: return try truncated(value, arguments)
-    case .filesizeformat: return try fileSize(value, isBinary: try bound("binary")[0]?.isTrue ?? false)
     default: return try applyToSequence(filter, value, arguments)
     }
   }
 
   func isNone(_ value: Value) -> Bool { if case .none = value { true } else { false } }
-
-  // MARK: Numbers
-
-  private func converted(_ value: Value, _ filter: Filter, _ arguments: CallArguments) throws(TemplateError) -> Value {
-    if case .undefined(let missing) = value { throw fail(missing.message) }
-    if filter == .float {
-      let given = try bind(arguments, ["default"], required: 0, in: "float")
-      if let number = Number(value) { return .double(number.double) }
-      if case .string(let text) = value {
-        try read(text.bytes.count)
-        if isShort(text), let number = pythonFloat(text) { return .double(number) }
-      }
-      return given[0] ?? .double(0)
-    }
-    let given = try bind(arguments, ["default", "base"], required: 0, in: "int")
-    let base = try given[1].map { value throws(TemplateError) in try integer(value, in: "int") } ?? 10
-    switch value {
-    case .int, .bool: return .int(try integer(value, in: "int"))
-    case .double(let number, _):
-      if number.isNaN || number.isInfinite { return given[0] ?? .int(0) }
-      guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw fail("an integer beyond 64 bits") }
-      return .int(whole)
-    case .string(let text):
-      try read(text.bytes.count)
-      guard isShort(text) else { break }
-      if let whole = pythonInt(text, base: base) { return .int(whole) }
-      if let number = pythonFloat(text), number.isFinite {
-        guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw fail("an integer beyond 64 bits") }
-        return .int(whole)
-      }
-    default: break
-    }
-    return given[0] ?? .int(0)
-  }
-
-  /// Whether a text may be a number; no number that can be held takes more.
-  private func isShort(_ text: Text) -> Bool { text.bytes.count <= 4096 }
-
-  private func pythonInt(_ text: Text, base: Int) -> Int? {
-    var digits = Substring(text.stripped(nil).string)
-    guard (2...36).contains(base) else { return nil }
-    let sign = digits.first == "-" ? "-" : ""
-    if digits.first == "-" || digits.first == "+" { digits = digits.dropFirst() }
-    let prefixes = [16: "0x", 8: "0o", 2: "0b"]
-    if let prefix = prefixes[base], digits.lowercased().hasPrefix(prefix) { digits = digits.dropFirst(2) }
-    guard let first = digits.first, first != "_", first != "+", first != "-", digits.last != "_",
-      !digits.contains("__")
-    else { return nil }
-    return Int(sign + digits.filter { $0 != "_" }, radix: base)
-  }
-
-  private func pythonFloat(_ text: Text) -> Double? {
-    let digits = text.stripped(nil).string.lowercased()
-    switch digits {
-    case "inf", "+inf", "infinity", "+infinity": return .infinity
-    case "-inf", "-infinity": return -.infinity
-    case "nan", "+nan", "-nan": return .nan
-    default: break
-    }
-    guard digits.utf8.allSatisfy({ "0123456789.e+-_".utf8.contains($0) }), !digits.contains("__"),
-      digits.first != "_", digits.last != "_"
-    else { return nil }
-    return Double(digits.filter { $0 != "_" })
-  }
-
-  private func rounded(_ value: Value, precision: Int, method: String) throws(TemplateError) -> Value {
-    guard ["common", "ceil", "floor"].contains(method) else { throw fail("method must be common, ceil or floor") }
-    guard let number = Number(value) else {
-      if case .undefined(let missing) = value { throw fail(missing.message) }
-      throw fail("type \(value.typeName) doesn't define __round__ method")
-    }
-    guard (-400...400).contains(precision) else { throw limit("a precision beyond 400 digits") }
-    if method != "common" {
-      let scale = try apply(.power, .int(10), .int(precision))
-      let scaled = try apply(.multiply, value, scale)
-      guard let size = Number(scaled)?.double, size.isFinite else { throw fail("cannot convert float to integer") }
-      let whole = size.rounded(method == "ceil" ? .up : .down)
-      guard let integer = Int(exactly: whole) else { throw fail("an integer beyond 64 bits") }
-      return try apply(.divide, .int(integer), scale)
-    }
-    switch number {
-    case .int(let integer):
-      guard precision < 0 else { return .int(integer) }
-      var scale = 1
-      for _ in 0..<min(-precision, 18) { scale *= 10 }
-      if precision < -18 { return .int(0) }
-      let remainder = ((integer % scale) + scale) % scale
-      let (lower, overflow) = integer.subtractingReportingOverflow(remainder)
-      guard !overflow else { throw fail("an integer beyond 64 bits") }
-      let isUp = remainder > scale - remainder || (remainder * 2 == scale && (lower / scale) % 2 != 0)
-      return try isUp ? apply(.add, .int(lower), .int(scale)) : .int(lower)
-    case .double(let double):
-      guard double.isFinite else { return value }
-      try charge(400)
-      var decimal = Decimal(double)
-      let digits = precision >= 0 ? precision : 0
-      if precision < 0 {
-        decimal.round(toDigits: decimal.exponent + precision)
-      }
-      let magnitude = Double(decimal.fixed(places: digits)) ?? double.magnitude
-      return .double(double.sign == .minus ? -magnitude : magnitude)
-    }
-  }
-
-  private func fileSize(_ value: Value, isBinary: Bool) throws(TemplateError) -> Value {
-    guard let bytes = Number(try converted(value, .float, CallArguments()))?.double, bytes.isFinite else {
-      throw fail("filesizeformat: not a number")
-    }
-    let base = isBinary ? 1024.0 : 1000.0
-    if bytes == 1 { return .string("1 Byte") }
-    if bytes < base {
-      return .string("\(Decimal(bytes.rounded(.towardZero)).fixed(places: 0)) Bytes")
-    }
-    let prefixes =
-      isBinary
-      ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"] : ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]
-    var unit = base
-    for prefix in prefixes {
-      unit *= base
-      if bytes < unit || prefix == prefixes[prefixes.count - 1] {
-        return .string(Decimal(base * bytes / unit).fixed(places: 1) + " " + prefix)
-      }
-    }
-    return .none
-  }
 }

@@ -1,11 +1,11 @@
-/// Python's two ways to format: `'%s' % value` and `'{}'.format(value)`.
+/// Python's two ways to format strings: `'%s' % value` and `'{}'.format(value)`.
 extension Interpreter {
-  /// Flags, width and precision of one conversion.
+  /// The flags, width and precision of one conversion.
   private struct Layout {
     var fill = Text(" ")
-    /// `<`, `>`, `^`, `=` or 0 for the type's own.
+    /// `<`, `>`, `^` or `=`; 0 for the default of the value's type.
     var alignment: UInt8 = 0
-    /// `+`, ` ` or 0.
+    /// `+` or a space; 0 for a minus sign only.
     var sign: UInt8 = 0
     var isAlternate = false
     var grouping: UInt8 = 0
@@ -14,9 +14,10 @@ extension Interpreter {
     var type: UInt8 = 0
   }
 
-  /// Widths and precisions beyond this are refused.
-  private static let widest = 100_000
-  private static let finest = 400
+  /// Larger widths are refused.
+  private static let maximumWidth = 100_000
+  /// Larger precisions are refused.
+  private static let maximumPrecision = 400
 
   // MARK: Percent
 
@@ -74,7 +75,7 @@ extension Interpreter {
         var digits = 0
         var found = false
         while index < bytes.count, (48...57).contains(bytes[index]) {
-          digits = min(digits * 10 + Int(bytes[index] - 48), Self.widest + 1)
+          digits = min(digits * 10 + Int(bytes[index] - 48), Self.maximumWidth + 1)
           index += 1
           found = true
         }
@@ -117,24 +118,24 @@ extension Interpreter {
 
   private func percent(_ value: Value, _ layout: Layout) throws(TemplateError) -> Text {
     switch Character(Unicode.Scalar(layout.type)) {
-    case "s": return try laidOut(try text(of: value), layout)
-    case "r", "a": return try laidOut(try representation(of: value), layout)
+    case "s": return try formatted(try text(of: value), layout)
+    case "r", "a": return try formatted(try representation(of: value), layout)
     case "c":
       if case .int(let code, _) = value, let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init) {
-        return try laidOut(Text(String(scalar)), layout)
+        return try formatted(Text(String(scalar)), layout)
       }
       guard case .string(let text) = value, UTF8Bytes.count(text.bytes) == 1 else {
         throw fail("%c requires int or char")
       }
-      return try laidOut(text, layout)
+      return try formatted(text, layout)
     case "d", "i", "u", "x", "X", "o":
       var layout = layout
       if "iu".utf8.contains(layout.type) { layout.type = UInt8(ascii: "d") }
       switch Number(value) {
-      case .int(let number)?: return try laidOut(number, layout)
+      case .int(let number)?: return try formatted(number, layout)
       case .double(let number)? where layout.type == UInt8(ascii: "d"):
         guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw fail("an integer beyond 64 bits") }
-        return try laidOut(whole, layout)
+        return try formatted(whole, layout)
       default:
         if case .undefined(let missing) = value { throw fail(missing.message) }
         throw fail(
@@ -145,7 +146,7 @@ extension Interpreter {
         if case .undefined(let missing) = value { throw fail(missing.message) }
         throw fail("must be real number, not \(value.typeName)")
       }
-      return try laidOut(number.double, layout)
+      return try formatted(number.double, layout)
     default: throw fail("unsupported format character")
     }
   }
@@ -234,12 +235,12 @@ extension Interpreter {
     let first = name[0..<end].string
     var value: Value
     if first.isEmpty || Int(first) != nil {
-      let place = Int(first) ?? automatic
+      let offset = Int(first) ?? automatic
       if first.isEmpty { automatic += 1 }
-      guard arguments.positional.indices.contains(place) else {
-        throw fail("Replacement index \(place) out of range for positional args tuple")
+      guard arguments.positional.indices.contains(offset) else {
+        throw fail("Replacement index \(offset) out of range for positional args tuple")
       }
-      value = arguments.positional[place]
+      value = arguments.positional[offset]
     } else {
       guard let found = arguments.keywords.first(where: { $0.name == first })?.value else { throw fail("'\(first)'") }
       value = found
@@ -270,20 +271,20 @@ extension Interpreter {
       guard layout.type == 0 || layout.type == UInt8(ascii: "s"), layout.sign == 0 else {
         throw fail("Unknown format code for object of type 'str'")
       }
-      return try laidOut(text, layout)
+      return try formatted(text, layout)
     case .bool, .int, .double:
       guard let number = Number(value) else { break }
       if layout.type == 0, case .bool = value, layout.precision == nil {
-        return try laidOut(try text(of: value), layout)
+        return try formatted(try text(of: value), layout)
       }
       switch (number, layout.type) {
       case (.int(let number), 0), (.int(let number), UInt8(ascii: "d")), (.int(let number), UInt8(ascii: "x")),
         (.int(let number), UInt8(ascii: "X")), (.int(let number), UInt8(ascii: "o")),
         (.int(let number), UInt8(ascii: "b")):
-        return try laidOut(number, layout)
+        return try formatted(number, layout)
       case (.double(let number), 0) where layout.precision == nil:
-        return try laidOut(Text(Decimal.shortest(number.magnitude)), negative: number.sign == .minus, layout)
-      case (_, let type) where "fFeEgG%".utf8.contains(type): return try laidOut(number.double, layout)
+        return try formatted(Text(Decimal.shortest(number.magnitude)), negative: number.sign == .minus, layout)
+      case (_, let type) where "fFeEgG%".utf8.contains(type): return try formatted(number.double, layout)
       default: throw fail("Unknown format code for object of type '\(value.typeName)'")
       }
     default: break
@@ -295,7 +296,7 @@ extension Interpreter {
     var layout = Layout()
     let bytes = specification.bytes
     var index = 0
-    func isAlignment(_ place: Int) -> Bool { place < bytes.count && "<>^=".utf8.contains(bytes[place]) }
+    func isAlignment(_ offset: Int) -> Bool { offset < bytes.count && "<>^=".utf8.contains(bytes[offset]) }
     if !bytes.isEmpty {
       let length = min(UTF8Bytes.length(lead: bytes[0]), bytes.count)
       if isAlignment(length) {
@@ -314,7 +315,7 @@ extension Interpreter {
     }
     func number() -> Int? {
       var value: Int?
-      while let digit = take("0123456789") { value = min((value ?? 0) * 10 + Int(digit - 48), Self.widest + 1) }
+      while let digit = take("0123456789") { value = min((value ?? 0) * 10 + Int(digit - 48), Self.maximumWidth + 1) }
       return value
     }
     layout.sign = take("+- ").map { $0 == UInt8(ascii: "-") ? 0 : $0 } ?? 0
@@ -334,9 +335,9 @@ extension Interpreter {
     return layout
   }
 
-  // MARK: Laying out
+  // MARK: Layout
 
-  private func laidOut(_ text: Text, _ layout: Layout) throws(TemplateError) -> Text {
+  private func formatted(_ text: Text, _ layout: Layout) throws(TemplateError) -> Text {
     var result = text
     if let precision = layout.precision {
       let ends = try boundaries(text)
@@ -350,7 +351,7 @@ extension Interpreter {
     return try aligned(result, sign: "", layout)
   }
 
-  private func laidOut(_ value: Int, _ layout: Layout) throws(TemplateError) -> Text {
+  private func formatted(_ value: Int, _ layout: Layout) throws(TemplateError) -> Text {
     var digits: String
     var prefix = ""
     switch layout.type {
@@ -361,15 +362,19 @@ extension Interpreter {
     default: digits = String(value.magnitude)
     }
     if let precision = layout.precision {
-      guard precision <= Self.finest else { throw limit("a format's precision is over \(Self.finest)") }
+      guard precision <= Self.maximumPrecision else {
+        throw limit("a format's precision is over \(Self.maximumPrecision)")
+      }
       digits = String(repeating: "0", count: max(0, precision - digits.count)) + digits
     }
-    return try laidOut(Text(digits), negative: value < 0, layout, prefix: layout.isAlternate ? prefix : "")
+    return try formatted(Text(digits), negative: value < 0, layout, prefix: layout.isAlternate ? prefix : "")
   }
 
-  private func laidOut(_ value: Double, _ layout: Layout) throws(TemplateError) -> Text {
+  private func formatted(_ value: Double, _ layout: Layout) throws(TemplateError) -> Text {
     let precision = layout.precision ?? 6
-    guard precision <= Self.finest else { throw limit("a format's precision is over \(Self.finest)") }
+    guard precision <= Self.maximumPrecision else {
+      throw limit("a format's precision is over \(Self.maximumPrecision)")
+    }
     let isUpper = (65...90).contains(layout.type)
     var text: String
     if value.isNaN || value.isInfinite {
@@ -385,20 +390,20 @@ extension Interpreter {
       default: text = decimal.fixed(places: precision) + (layout.type == UInt8(ascii: "%") ? "%" : "")
       }
     }
-    return try laidOut(
+    return try formatted(
       Text(isUpper ? text.uppercased() : text), negative: value.sign == .minus && !value.isNaN, layout)
   }
 
-  /// Sign, grouping, fill.
-  private func laidOut(
+  /// Adds thousands separators, the sign and the fill.
+  private func formatted(
     _ digits: Text, negative: Bool, _ layout: Layout, prefix: String = ""
   ) throws(TemplateError) -> Text {
     var digits = digits
     if layout.grouping != 0 {
       let whole = digits.bytes.prefix { (48...57).contains($0) }.count
       var grouped: [UInt8] = []
-      for (place, byte) in digits.bytes[..<whole].enumerated() {
-        if place > 0, (whole - place) % 3 == 0 { grouped.append(layout.grouping) }
+      for (offset, byte) in digits.bytes[..<whole].enumerated() {
+        if offset > 0, (whole - offset) % 3 == 0 { grouped.append(layout.grouping) }
         grouped.append(byte)
       }
       digits = Text(bytes: grouped + digits.bytes[whole...])
@@ -410,7 +415,7 @@ extension Interpreter {
   }
 
   private func aligned(_ body: Text, sign: String, _ layout: Layout) throws(TemplateError) -> Text {
-    guard layout.width <= Self.widest else { throw limit("a format's width is over \(Self.widest)") }
+    guard layout.width <= Self.maximumWidth else { throw limit("a format's width is over \(Self.maximumWidth)") }
     let missing = max(0, layout.width - UTF8Bytes.count(body.bytes) - sign.utf8.count)
     try allocate(body.bytes.count + sign.utf8.count + missing * layout.fill.bytes.count)
     let (left, inner, right) =

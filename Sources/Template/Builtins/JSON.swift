@@ -1,14 +1,15 @@
 extension Interpreter {
-  /// The options of `tojson`, as of Python's `json.dumps`.
+  /// The options of `tojson`, which are those of Python's `json.dumps`.
   struct JSONOptions {
     var escapesUnicode = false
-    /// One level's indentation; nil for one line.
+    /// The indentation of one level; `nil` for all on one line.
     var indent: Text?
     var itemSeparator = Text(", ")
     var keySeparator = Text(": ")
     var sortsKeys = false
   }
 
+  /// The filter `tojson`.
   func toJSON(_ value: Value, _ arguments: CallArguments) throws(TemplateError) -> Value {
     let given = try bind(
       arguments, ["ensure_ascii", "indent", "separators", "sort_keys"], required: 0, in: "tojson")
@@ -58,8 +59,8 @@ extension Interpreter {
         result.append("[]")
       } else {
         result.append("[")
-        for (place, item) in list.items.enumerated() {
-          if place > 0 { result.append(options.itemSeparator) }
+        for (offset, item) in list.items.enumerated() {
+          if offset > 0 { result.append(options.itemSeparator) }
           try breakLine(options, level: level + 1, into: &result)
           try write(item, options, level: level + 1, covered: max(covered, list.source), into: &result)
         }
@@ -83,16 +84,16 @@ extension Interpreter {
       return
     }
     let inner = max(covered, mapping.source)
-    var places = Array(mapping.keys.indices)
-    if options.sortsKeys { places = try sorted(places, by: { mapping.keys[$0] }, reverse: false) }
+    var offsets = Array(mapping.keys.indices)
+    if options.sortsKeys { offsets = try sorted(offsets, by: { mapping.keys[$0] }, reverse: false) }
     result.append("{")
     var isFirst = true
-    for place in places {
+    for offset in offsets {
       if !isFirst { result.append(options.itemSeparator) }
       isFirst = false
       try breakLine(options, level: level + 1, into: &result)
       let key: Text =
-        switch mapping.keys[place] {
+        switch mapping.keys[offset] {
         case .string(let text): text
         case .none: Text("null")
         case .bool(let value, _): Text(value ? "true" : "false")
@@ -102,7 +103,7 @@ extension Interpreter {
         }
       try write(key, options, covered: inner, into: &result)
       result.append(options.keySeparator)
-      try write(mapping.values[place], options, level: level + 1, covered: inner, into: &result)
+      try write(mapping.values[offset], options, level: level + 1, covered: inner, into: &result)
     }
     try breakLine(options, level: level, into: &result)
     result.append("}")
@@ -129,7 +130,7 @@ extension Interpreter {
       return (Self.jsonEscape(bytes, index, escapesUnicode: options.escapesUnicode), end)
     }
     result.append("\"")
-    // A message's whole string is that message's with its quotes.
+    // Where a whole string of a message is written, its quotes belong to the message too.
     if source >= 0, covered == noSource { result.mark(from: start, source: source) }
   }
 

@@ -1,4 +1,4 @@
-/// The methods of strings, lists, tuples, dictionaries, ranges, loops and cyclers.
+/// The methods of strings, lists, tuples, dictionaries, ranges and loops.
 enum Method: String, Sendable {
   case capitalize, casefold, center, count, endswith, expandtabs, find, format, index, isalnum, isalpha, isascii
   case isdecimal, isdigit, isidentifier, islower, isnumeric, isprintable, isspace, istitle, isupper, join, ljust, lower
@@ -6,7 +6,7 @@ enum Method: String, Sendable {
   case splitlines, startswith, strip, swapcase, title, upper, zfill
   case get, items, keys, values, copy
   case append, clear, extend, insert, pop, popitem, remove, reverse, setdefault, sort, update
-  case cycle, changed, next, reset
+  case cycle, changed
 
   fileprivate static let ofStrings: Set<Method> = [
     .capitalize, .casefold, .center, .count, .endswith, .expandtabs, .find, .format, .index, .isalnum, .isalpha,
@@ -17,6 +17,7 @@ enum Method: String, Sendable {
 }
 
 extension Value {
+  /// Whether the value has a method.
   func has(_ method: Method) -> Bool {
     switch self {
     case .string: Method.ofStrings.contains(method)
@@ -24,12 +25,11 @@ extension Value {
     case .tuple, .range: method == .count || method == .index
     case .mapping: [.get, .items, .keys, .values, .copy].contains(method)
     case .loop: method == .cycle || method == .changed
-    case .cycler: method == .next || method == .reset
     default: false
     }
   }
 
-  /// Methods that Python has and the sandbox withholds, since they change their object.
+  /// Whether it is a method that Python has and the sandbox forbids, because it changes its object.
   func withholds(_ method: Method) -> Bool {
     switch self {
     case .list: [.append, .clear, .extend, .insert, .pop, .remove, .reverse, .sort].contains(method)
@@ -54,10 +54,6 @@ extension Interpreter {
       if method == .changed { return .bool(try changed(loop, arguments.positional)) }
       guard !arguments.positional.isEmpty else { throw fail("no items for cycling given") }
       return arguments.positional[loop.index % arguments.positional.count]
-    case .cycler(let cycler):
-      let item = cycler.items[cycler.position]
-      cycler.position = method == .reset ? 0 : (cycler.position + 1) % cycler.items.count
-      return method == .reset ? .none : item
     default: throw fail("'\(receiver.typeName)' object has no method '\(method.rawValue)'")
     }
   }
@@ -92,7 +88,7 @@ extension Interpreter {
     let start = try bounded(values[1], 0)
     let stop = try bounded(values[2], items.count)
     if start < stop {
-      for place in start..<stop where try equal(items[place], wanted) { return .int(place) }
+      for offset in start..<stop where try equal(items[offset], wanted) { return .int(offset) }
     }
     throw fail("\(try representation(of: wanted).string) is not in \(type)")
   }
@@ -124,7 +120,7 @@ extension Interpreter {
     }
   }
 
-  /// Tuples of key and value.
+  /// The pairs of a mapping, each a tuple of key and value.
   func pairs(of mapping: Mapping) throws(TemplateError) -> [Value] {
     try allocate(elements: 3 * mapping.count)
     var result: [Value] = []

@@ -1,4 +1,5 @@
 extension Interpreter {
+  /// Applies a filter that reads a sequence and takes arguments.
   func applyToSequence(_ filter: Filter, _ value: Value, _ arguments: CallArguments) throws(TemplateError) -> Value {
     func bound(_ names: String..., required: Int = 0) throws(TemplateError) -> [Value?] {
       try bind(arguments, names, required: required, in: filter.rawValue)
@@ -12,8 +13,8 @@ extension Interpreter {
       for item in items {
         keys.append(try sortKey(item, given[2], caseSensitive: given[1]?.isTrue ?? false))
       }
-      let places = try sorted(Array(items.indices), by: { keys[$0] }, reverse: given[0]?.isTrue ?? false)
-      return try list(places.map { items[$0] })
+      let offsets = try sorted(Array(items.indices), by: { keys[$0] }, reverse: given[0]?.isTrue ?? false)
+      return try list(offsets.map { items[$0] })
     case .dictsort: return try dictionarySorted(value, try bound("case_sensitive", "by", "reverse"))
     case .unique:
       let given = try bound("case_sensitive", "attribute")
@@ -57,91 +58,16 @@ extension Interpreter {
         total = try apply(.add, total, term)
       }
       return total
-    case .batch:
-      let given = try bound("linecount", "fill_with", required: 1)
-      let size = try integer(given[0] ?? .none, in: "batch")
-      var rows: [Value] = []
-      var row: [Value] = []
-      for item in try iterate(value) {
-        try charge()
-        if row.count == size {
-          rows.append(try list(row))
-          row = []
-        }
-        row.append(item)
-      }
-      if !row.isEmpty {
-        if let fill = given[1], !isNone(fill), row.count < size {
-          try allocate(elements: size - row.count)
-          row += [Value](repeating: fill, count: size - row.count)
-        }
-        rows.append(try list(row))
-      }
-      return try generator(rows)
-    case .slice:
-      let given = try bound("slices", "fill_with", required: 1)
-      return try sliced(value, into: try integer(given[0] ?? .none, in: "slice"), fill: given[1])
-    case .groupby: return try grouped(value, try bound("attribute", "default", "case_sensitive", required: 1))
-    default: throw fail("no filter named '\(filter.rawValue)'")
+    default: throw fail(Filter.reasonForMissing(filter.rawValue))
     }
-  }
-
-  private func sliced(_ value: Value, into count: Int, fill: Value?) throws(TemplateError) -> Value {
-    let items = try iterate(value)
-    guard count != 0 else { throw fail("integer division or modulo by zero") }
-    guard count > 0 else { return try generator([]) }
-    try allocate(elements: count)
-    try allocate(elements: items.count)
-    let size = items.count / count
-    let extra = items.count % count
-    var start = 0
-    var rows: [Value] = []
-    for number in 0..<count {
-      let end = start + size + (number < extra ? 1 : 0)
-      var row = Array(items[start..<end])
-      if number >= extra, let fill, !isNone(fill) { row.append(fill) }
-      rows.append(try list(row))
-      start = end
-    }
-    return try generator(rows)
-  }
-
-  private func grouped(_ value: Value, _ given: [Value?]) throws(TemplateError) -> Value {
-    let attribute = given[0] ?? .none
-    let items = try iterate(value)
-    try allocate(elements: items.count * 2)
-    var names: [Value] = []
-    var keys: [Value] = []
-    for item in items {
-      var name = try lookUp(attribute, in: item)
-      if case .undefined = name, let fallback = given[1], !isNone(fallback) { name = fallback }
-      names.append(name)
-      keys.append(try caseless(name, unless: given[2]?.isTrue ?? false))
-    }
-    let places = try sorted(Array(items.indices), by: { keys[$0] }, reverse: false)
-    var groups: [Value] = []
-    var group: [Int] = []
-    func close() throws(TemplateError) {
-      guard let first = group.first else { return }
-      groups.append(try checked(.tuple(List([names[first], .list(List(group.map { items[$0] }))], isGroup: true))))
-    }
-    for place in places {
-      if let first = group.first, !(try equal(keys[first], keys[place])) {
-        try close()
-        group = []
-      }
-      group.append(place)
-    }
-    try close()
-    return try list(groups)
   }
 
   // MARK: Order
 
-  /// The places in the order of their keys; stable, reversed too.
-  func sorted(_ places: [Int], by key: (Int) -> Value, reverse: Bool) throws(TemplateError) -> [Int] {
-    try allocate(elements: places.count)
-    var current = places
+  /// Indices in the order of their keys. The sort is stable, also if it is reversed.
+  func sorted(_ indices: [Int], by key: (Int) -> Value, reverse: Bool) throws(TemplateError) -> [Int] {
+    try allocate(elements: indices.count)
+    var current = indices
     var width = 1
     while width < current.count {
       var next: [Int] = []
@@ -153,7 +79,7 @@ extension Interpreter {
         var left = start
         var right = middle
         while left < middle, right < end {
-          // What is equal stays in its order, in a reversed sort too.
+          // Equal keys keep their order, also in a reversed sort, as in Python.
           let takesRight =
             reverse
             ? (try compare(key(current[left]), key(current[right])) ?? 0) < 0
@@ -171,6 +97,7 @@ extension Interpreter {
     return current
   }
 
+  /// A key to compare by: a string in lower case, unless case matters.
   private func caseless(_ value: Value, unless isSensitive: Bool) throws(TemplateError) -> Value {
     guard !isSensitive, case .string(let text) = value else { return value }
     try allocate(text.bytes.count)
@@ -202,13 +129,13 @@ extension Interpreter {
       keys.append(try caseless(key, unless: given[0]?.isTrue ?? false))
     }
     let pairs = try pairs(of: mapping)
-    let places = try sorted(Array(pairs.indices), by: { keys[$0] }, reverse: given[2]?.isTrue ?? false)
-    return try list(places.map { pairs[$0] })
+    let offsets = try sorted(Array(pairs.indices), by: { keys[$0] }, reverse: given[2]?.isTrue ?? false)
+    return try list(offsets.map { pairs[$0] })
   }
 
   // MARK: Selecting
 
-  /// jinja2's attribute paths: parts between dots, numbers as indices.
+  /// An attribute by jinja2's path: names and indices with dots between them.
   func lookUp(_ path: Value, in item: Value) throws(TemplateError) -> Value {
     guard case .string(let text) = path else {
       return isNone(path) ? item : try self.item(of: item, path)
@@ -222,6 +149,7 @@ extension Interpreter {
     return value
   }
 
+  /// The filter `map`.
   func mapped(_ value: Value, _ arguments: CallArguments) throws(TemplateError) -> Value {
     var arguments = arguments
     guard value.isTrue else { return try generator([]) }
@@ -240,7 +168,7 @@ extension Interpreter {
     }
     guard !arguments.positional.isEmpty else { throw fail("map requires a filter argument") }
     let name = try text(of: arguments.positional.removeFirst()).string
-    guard let filter = Filter(rawValue: name) else { throw fail("no filter named '\(name)'") }
+    guard let filter = Filter(rawValue: name) else { throw fail(Filter.reasonForMissing(name)) }
     try enter()
     for item in items {
       try charge()
@@ -250,6 +178,7 @@ extension Interpreter {
     return try generator(result)
   }
 
+  /// The filters `select`, `reject`, `selectattr` and `rejectattr`.
   func selected(
     _ value: Value, _ arguments: CallArguments, keeps: Bool, byAttribute: Bool
   ) throws(TemplateError) -> Value {

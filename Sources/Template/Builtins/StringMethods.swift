@@ -74,7 +74,7 @@ extension Interpreter {
 
   private func converted(_ text: Text, _ method: Method) throws(TemplateError) -> Value {
     try allocate(text)
-    // Each character's properties are looked up.
+    // Reading the properties of a character takes longer than reading its bytes.
     try charge(text.bytes.count)
     switch method {
     case .upper: return .string(text.uppercased())
@@ -95,7 +95,7 @@ extension Interpreter {
     }
   }
 
-  /// Without the characters of `set`, or white space, at the sides asked for.
+  /// Without the characters of `set`, by default white space, at the left or right side or both.
   func stripped(_ text: Text, _ set: Text?, left: Bool = true, right: Bool = true) throws(TemplateError) -> Text {
     try allocate(text.bytes.count + (set?.bytes.count ?? 0) * 16)
     let result = text.stripped(set, left: left, right: right)
@@ -118,7 +118,7 @@ extension Interpreter {
     return false
   }
 
-  /// The bytes of the code points from the first to the second bound; nil if the first lies behind the end.
+  /// The bytes between two bounds in code points, as Python's methods take them; `nil` if the first is beyond the end.
   private func byteRange(_ text: Text, _ bounds: [Value], in function: String) throws(TemplateError) -> Range<Int>? {
     var indices: [Int?] = []
     for bound in bounds {
@@ -136,8 +136,8 @@ extension Interpreter {
 
   func replace(_ text: Text, _ old: Text, with new: Text, limit: Int) throws(TemplateError) -> Text {
     try read(text.bytes.count)
-    let most = limit < 0 ? Int.max : limit
-    let found = text.occurrences(of: old, limit: min(most, remainingElements))
+    let maximum = limit < 0 ? Int.max : limit
+    let found = text.occurrences(of: old, limit: min(maximum, remainingElements))
     try allocate(elements: found.count)
     let (added, overflow) = found.count.multipliedReportingOverflow(by: new.bytes.count)
     guard !overflow else { throw self.limit("rendering makes more than \(limits.allocatedBytes) bytes of values") }
@@ -145,11 +145,11 @@ extension Interpreter {
     var result = Text()
     result.isMarkup = text.isMarkup
     var start = 0
-    for place in found {
-      result.append(text, start..<place)
-      let end = place + old.bytes.count
-      // What stands in for a piece of a message is that message's too.
-      let source = text.source(of: place..<end)
+    for offset in found {
+      result.append(text, start..<offset)
+      let end = offset + old.bytes.count
+      // What replaces a part of a message belongs to the message too.
+      let source = text.source(of: offset..<end)
       result.append(source >= 0 && !old.isEmpty && new.marks.isEmpty ? Text(bytes: new.bytes, source: source) : new)
       start = end
     }
@@ -160,24 +160,24 @@ extension Interpreter {
   private func split(_ text: Text, _ arguments: CallArguments, fromEnd: Bool) throws(TemplateError) -> Value {
     let values = try bind(arguments, ["sep", "maxsplit"], required: 0, in: fromEnd ? "rsplit" : "split")
     let given = try values[1].map { value throws(TemplateError) in try integer(value, in: "split") } ?? -1
-    let most = given < 0 ? Int.max : given
-    let room = remainingElements
+    let maximum = given < 0 ? Int.max : given
+    let remaining = remainingElements
     var ranges: [Range<Int>] = []
     switch values[0] ?? .none {
     case .none:
-      ranges = fromEnd ? text.wordsFromEnd(limit: min(most, room)) : text.words(limit: min(most, room))
+      ranges = fromEnd ? text.wordsFromEnd(limit: min(maximum, remaining)) : text.words(limit: min(maximum, remaining))
     case .string(let separator):
       guard !separator.isEmpty else { throw fail("empty separator") }
       var found: [Int]
-      if fromEnd, most != Int.max {
-        found = text.lastOccurrences(of: separator, limit: min(most, room))
+      if fromEnd, maximum != Int.max {
+        found = text.lastOccurrences(of: separator, limit: min(maximum, remaining))
       } else {
-        found = text.occurrences(of: separator, limit: min(most, room))
+        found = text.occurrences(of: separator, limit: min(maximum, remaining))
       }
       var start = 0
-      for place in found {
-        ranges.append(start..<place)
-        start = place + separator.bytes.count
+      for offset in found {
+        ranges.append(start..<offset)
+        start = offset + separator.bytes.count
       }
       ranges.append(start..<text.bytes.count)
     case let other: throw fail("must be str or None, not \(other.typeName)")
@@ -212,8 +212,8 @@ extension Interpreter {
     var found: Int?
     if let range = try byteRange(text, Array(given.dropFirst()), in: method.rawValue) {
       if method == .count {
-        let room = remainingElements
-        return .int(text.occurrences(of: needle, in: range, limit: room).count)
+        let remaining = remainingElements
+        return .int(text.occurrences(of: needle, in: range, limit: remaining).count)
       }
       if method == .find || method == .index {
         found = text.find(needle, from: range.lowerBound).flatMap {
@@ -230,22 +230,23 @@ extension Interpreter {
     return .int(-1)
   }
 
-  /// `separator.join(items)`; the filter prints what is not a string, the method refuses it.
+  /// `separator.join(items)`.
+  /// - Parameter printsAll: whether items that are no strings are printed, as the filter does; the method refuses them
   func joined(_ items: [Value], separator: Text, printsAll: Bool) throws(TemplateError) -> Text {
     var result = Text()
-    for (place, item) in items.enumerated() {
+    for (offset, item) in items.enumerated() {
       var part: Text
       if case .string(let text) = item {
         part = text
       } else if printsAll {
         part = try text(of: item)
       } else {
-        throw fail("sequence item \(place): expected str instance, \(item.typeName) found")
+        throw fail("sequence item \(offset): expected str instance, \(item.typeName) found")
       }
       part.isMarkup = false
       try allocate(part)
       try allocate(separator)
-      if place > 0 { result.append(separator) }
+      if offset > 0 { result.append(separator) }
       result.append(part)
     }
     return result
@@ -302,7 +303,7 @@ extension Interpreter {
 }
 
 extension Text {
-  /// The starts of the last occurrences that do not overlap, counted from the end, in the order of the text.
+  /// The starts of the last occurrences that do not overlap, found from the end, in the order of the text.
   func lastOccurrences(of needle: Text, limit: Int) -> [Int] {
     guard !needle.isEmpty else { return limit > 0 ? [bytes.count] : [] }
     let reversedText = Text(bytes: bytes.reversed())
@@ -321,7 +322,7 @@ extension Text {
     return result
   }
 
-  /// Python's `str.is…` predicates.
+  /// Python's methods `str.isalpha`, `str.isupper` and so on.
   func satisfies(_ method: Method) -> Bool {
     let scalars = string.unicodeScalars
     func all(_ holds: (Unicode.Scalar) -> Bool) -> Bool { !scalars.isEmpty && scalars.allSatisfy(holds) }

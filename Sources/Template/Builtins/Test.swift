@@ -1,7 +1,7 @@
-/// The tests behind `is`.
+/// The tests, by the name after `is`.
 enum Test: String, Sendable {
   case odd, even, divisibleby, defined, undefined, filter, test, none, boolean, `false`, `true`, integer, float, lower
-  case upper, string, mapping, number, sequence, iterable, callable, sameas, escaped, `in`
+  case upper, string, mapping, number, sequence, iterable, callable, sameas, `in`
   case eq, equalto, ne, gt, greaterthan, ge, lt, lessthan, le
   case equalSign = "=="
   case unequalSign = "!="
@@ -55,10 +55,9 @@ extension Interpreter {
       }
     case .callable:
       switch value {
-      case .macro, .method, .function, .joiner, .undefined, .loop: return true
+      case .macro, .method, .function, .undefined, .loop: return true
       default: break
       }
-    case .escaped: if case .string(let text) = value { return text.isMarkup }
     default: break
     }
     return false
@@ -78,7 +77,7 @@ extension Interpreter {
     }
   }
 
-  /// Python's `is`: for values without identity here, equality of the same type.
+  /// Python's `is`. Values that have no identity here are the same if they have the same type and are equal.
   private func same(_ value: Value, _ other: Value) throws(TemplateError) -> Bool {
     switch (value, other) {
     case (.list(let first), .list(let second)), (.tuple(let first), .tuple(let second)): first === second

@@ -1,5 +1,5 @@
 extension Interpreter {
-  /// What a `for` over the value yields.
+  /// The items that a `for` over the value visits.
   func iterate(_ value: Value) throws(TemplateError) -> [Value] {
     switch value {
     case .list(let list), .tuple(let list): return list.items
@@ -21,7 +21,7 @@ extension Interpreter {
     }
   }
 
-  /// The offsets at which a text's code points begin, and its end.
+  /// The byte offset of each code point of a text, and the text's end.
   func boundaries(_ text: Text) throws(TemplateError) -> [Int] {
     try allocate(8 * text.bytes.count)
     var result: [Int] = []
@@ -65,7 +65,7 @@ extension Interpreter {
 
   // MARK: Attributes
 
-  /// `value.name`: an attribute, else an item.
+  /// `value.name`: an attribute, or else an item.
   func attribute(of value: Value, _ name: AttributeName) throws(TemplateError) -> Value {
     if let method = name.method {
       if value.has(method) { return try checked(.method(BoundMethod(receiver: value, method: method))) }
@@ -78,10 +78,6 @@ extension Interpreter {
     case .namespace(let namespace):
       return namespace[name.text] ?? .undefined(.attribute(owner: "Namespace", name.string))
     case .loop(let loop): return try attribute(of: loop, name.string)
-    case .tuple(let list) where list.isGroup && list.items.count == 2:
-      if name.string == "grouper" { return list.items[0] }
-      if name.string == "list" { return list.items[1] }
-    case .cycler(let cycler) where name.string == "current": return cycler.items[cycler.position]
     case .macro(let macro) where name.string == "name": return .string(macro.definition.name)
     case .macro(let macro) where name.string == "arguments":
       return .tuple(List(macro.definition.parameters.map { .string($0.name) }))
@@ -117,7 +113,7 @@ extension Interpreter {
     }
   }
 
-  /// `value[key]`: an item, else an attribute of that name.
+  /// `value[key]`: an item, or else an attribute of that name.
   func item(of value: Value, _ key: Value) throws(TemplateError) -> Value {
     switch (value, key) {
     case (.undefined(let missing), _): throw fail(missing.message)
@@ -132,13 +128,13 @@ extension Interpreter {
       }
     case (.list(let list), _), (.tuple(let list), _):
       if case .int(let index)? = Number(key), !isDouble(key) {
-        let place = index < 0 ? index + list.items.count : index
-        return list.items.indices.contains(place) ? list.items[place] : .undefined(missingItem(value, key))
+        let offset = index < 0 ? index + list.items.count : index
+        return list.items.indices.contains(offset) ? list.items[offset] : .undefined(missingItem(value, key))
       }
     case (.range(let range), _):
       if case .int(let index)? = Number(key), !isDouble(key) {
-        let place = index < 0 ? index + range.count : index
-        return (0..<range.count).contains(place) ? .int(range.value(at: place)) : .undefined(missingItem(value, key))
+        let offset = index < 0 ? index + range.count : index
+        return (0..<range.count).contains(offset) ? .int(range.value(at: offset)) : .undefined(missingItem(value, key))
       }
     default: break
     }
@@ -188,28 +184,28 @@ extension Interpreter {
     guard step != 0 else { throw fail("slice step cannot be zero") }
     switch value {
     case .list(let list):
-      let places = places(list.items.count, start, stop, step)
-      try allocate(elements: places.count)
-      return .list(List(places.map { list.items[$0] }))
+      let offsets = offsets(list.items.count, start, stop, step)
+      try allocate(elements: offsets.count)
+      return .list(List(offsets.map { list.items[$0] }))
     case .tuple(let list):
-      let places = places(list.items.count, start, stop, step)
-      try allocate(elements: places.count)
-      return .tuple(List(places.map { list.items[$0] }))
+      let offsets = offsets(list.items.count, start, stop, step)
+      try allocate(elements: offsets.count)
+      return .tuple(List(offsets.map { list.items[$0] }))
     case .range(let range):
-      let places = places(range.count, start, stop, step)
-      guard let first = places.first else {
+      let offsets = offsets(range.count, start, stop, step)
+      guard let first = offsets.first else {
         return .range(IntegerRange(start: range.start, step: range.step, count: 0, stop: range.start))
       }
       let (pace, overflow) = range.step.multipliedReportingOverflow(by: step)
       guard !overflow else { throw fail("an integer beyond 64 bits") }
       let begin = range.value(at: first)
       return .range(
-        IntegerRange(start: begin, step: pace, count: places.count, stop: begin &+ pace &* places.count))
+        IntegerRange(start: begin, step: pace, count: offsets.count, stop: begin &+ pace &* offsets.count))
     case .string(let text):
       let ends = try boundaries(text)
-      let places = places(ends.count - 1, start, stop, step)
-      try allocate(elements: step == 1 ? 0 : places.count)
-      guard let first = places.first, let last = places.last else { return .string(Text()) }
+      let offsets = offsets(ends.count - 1, start, stop, step)
+      try allocate(elements: step == 1 ? 0 : offsets.count)
+      guard let first = offsets.first, let last = offsets.last else { return .string(Text()) }
       if step == 1 {
         let part = text[ends[first]..<ends[last + 1]]
         try allocate(part)
@@ -217,14 +213,14 @@ extension Interpreter {
       }
       var result = Text()
       result.isMarkup = text.isMarkup
-      for place in places { result.append(text, ends[place]..<ends[place + 1]) }
+      for offset in offsets { result.append(text, ends[offset]..<ends[offset + 1]) }
       return .string(result)
     default: return .undefined(.message("\(value.typeName) object cannot be sliced"))
     }
   }
 
   /// The indices of Python's `slice(start, stop, step)` over `count` elements.
-  private func places(_ count: Int, _ start: Int?, _ stop: Int?, _ step: Int) -> SliceIndices {
+  private func offsets(_ count: Int, _ start: Int?, _ stop: Int?, _ step: Int) -> SliceIndices {
     let lowest = step > 0 ? 0 : -1
     let highest = step > 0 ? count : count - 1
     func bounded(_ index: Int) -> Int { min(max(index < 0 ? index + count : index, lowest), highest) }
@@ -234,7 +230,7 @@ extension Interpreter {
   }
 }
 
-/// The indices that a slice takes, in its order.
+/// The indices that a slice selects, in the order of the slice.
 struct SliceIndices: RandomAccessCollection {
   let from: Int
   let by: Int

@@ -6,8 +6,8 @@ struct CallArguments {
   var isEmpty: Bool { positional.isEmpty && keywords.isEmpty }
 
   mutating func takeKeyword(_ name: String) -> Value? {
-    guard let place = keywords.firstIndex(where: { $0.name == name }) else { return nil }
-    return keywords.remove(at: place).value
+    guard let offset = keywords.firstIndex(where: { $0.name == name }) else { return nil }
+    return keywords.remove(at: offset).value
   }
 }
 
@@ -34,7 +34,8 @@ extension Interpreter {
     return result
   }
 
-  /// The arguments in the order of `names`: nil where one is left out.
+  /// Arguments in the order of the parameters' names; `nil` for one that was not given.
+  /// - Parameter required: how many of the first parameters must be given
   func bind(
     _ arguments: CallArguments, _ names: [String], required: Int, in function: String
   ) throws(TemplateError) -> [Value?] {
@@ -42,16 +43,16 @@ extension Interpreter {
     guard arguments.positional.count <= names.count else {
       throw fail("\(function)() takes at most \(names.count) arguments (\(arguments.positional.count) given)")
     }
-    for (place, value) in arguments.positional.enumerated() { result[place] = value }
+    for (offset, value) in arguments.positional.enumerated() { result[offset] = value }
     for (name, value) in arguments.keywords {
-      guard let place = names.firstIndex(of: name) else {
+      guard let offset = names.firstIndex(of: name) else {
         throw fail("\(function)() got an unexpected keyword argument '\(name)'")
       }
-      guard result[place] == nil else { throw fail("\(function)() got multiple values for argument '\(name)'") }
-      result[place] = value
+      guard result[offset] == nil else { throw fail("\(function)() got multiple values for argument '\(name)'") }
+      result[offset] = value
     }
-    for place in 0..<required where result[place] == nil {
-      throw fail("\(function)() missing required argument '\(names[place])'")
+    for offset in 0..<required where result[offset] == nil {
+      throw fail("\(function)() missing required argument '\(names[offset])'")
     }
     return result
   }
@@ -96,10 +97,6 @@ extension Interpreter {
       let iterable = try bind(arguments, ["iterable"], required: 1, in: "loop")[0] ?? .none
       return .string(
         try recurse(recursion.definition, over: iterable, recursion.scope, depth0: loop.depth0 + 1))
-    case .joiner(let joiner):
-      _ = try bind(arguments, [], required: 0, in: "joiner")
-      defer { joiner.isUsed = true }
-      return .string(joiner.isUsed ? joiner.separator : Text())
     case .undefined(let missing): throw fail(missing.message)
     default: throw fail("'\(function.typeName)' object is not callable")
     }
@@ -107,7 +104,7 @@ extension Interpreter {
 
   // MARK: Macros
 
-  /// The macro with the frames around it, which are cleared when the rendering ends.
+  /// A macro with the frames around it, which are cleared when the rendering ends.
   func macro(_ definition: MacroDefinition, _ scope: Scope) throws(TemplateError) -> Macro {
     try allocate(256)
     try keep(scope)
@@ -127,10 +124,10 @@ extension Interpreter {
     let scope = Scope(parent: macro.scope)
     var arguments = given
     var hasCaller = false
-    for (place, parameter) in definition.parameters.enumerated() {
+    for (offset, parameter) in definition.parameters.enumerated() {
       if parameter.id == Program.caller { hasCaller = true }
-      if place < arguments.positional.count {
-        scope.variables[parameter.id] = arguments.positional[place]
+      if offset < arguments.positional.count {
+        scope.variables[parameter.id] = arguments.positional[offset]
       } else if let value = arguments.takeKeyword(parameter.name) {
         scope.variables[parameter.id] = value
       } else if let fallback = parameter.fallback {
@@ -176,14 +173,6 @@ extension Interpreter {
         try set(value, name, in: namespace)
       }
       return .namespace(namespace)
-    case .cycler:
-      guard arguments.keywords.isEmpty, !arguments.positional.isEmpty else {
-        throw fail("at least one item has to be provided")
-      }
-      return try checked(.cycler(Cycler(arguments.positional)))
-    case .joiner:
-      let separator = try bind(arguments, ["sep"], required: 0, in: "joiner")[0]
-      return .joiner(Joiner(try separator.map { value throws(TemplateError) in try text(of: value) } ?? Text(", ")))
     case .raiseException:
       let message = try bind(arguments, ["message"], required: 1, in: "raise_exception")[0] ?? .none
       throw TemplateError(kind: .refused, line: line, reason: try text(of: message).string)
@@ -221,7 +210,7 @@ extension Interpreter {
     return .range(IntegerRange(start: start, step: step, count: isEmpty ? 0 : Int(count), stop: stop))
   }
 
-  /// `dict(…)`: of another mapping or of pairs, and keywords.
+  /// `dict(…)`: a copy of a mapping, or of pairs, with the keyword arguments.
   private func dictionary(_ arguments: CallArguments, in function: String) throws(TemplateError) -> Mapping {
     guard arguments.positional.count <= 1 else { throw fail("\(function) expected at most 1 argument") }
     var pairs: [(Value, Value)] = []

@@ -47,7 +47,7 @@ extension Interpreter {
       let value = try evaluate(base, scope)
       let arguments = try evaluate(arguments, scope)
       line = expression.line
-      guard let filter else { throw fail("no filter named '\(name)'") }
+      guard let filter else { throw fail(Filter.reasonForMissing(name)) }
       return try apply(filter, to: value, arguments)
     case .test(let base, let test, let name, let arguments):
       let value = try evaluate(base, scope)

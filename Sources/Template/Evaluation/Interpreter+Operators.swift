@@ -51,6 +51,7 @@ extension Interpreter {
     throw fail("unsupported operand type(s) for \(operation.symbol): '\(left.typeName)' and '\(right.typeName)'")
   }
 
+  /// `first + second`. If one of them is markup, the other is escaped, as MarkupSafe does.
   func joined(_ first: Text, _ second: Text) throws(TemplateError) -> Text {
     try allocate(first)
     try allocate(second)
@@ -162,7 +163,7 @@ extension Interpreter {
     }
   }
 
-  /// Powers with whole exponents, and square roots: the standard library has no others.
+  /// Only whole exponents and 0.5 are supported; the standard library has no others.
   private func power(_ base: Double, _ exponent: Double) throws(TemplateError) -> Double {
     if exponent == 0.5, base >= 0 { return base.squareRoot() }
     guard exponent.rounded() == exponent, exponent.magnitude < 2_147_483_648 else {
@@ -250,8 +251,6 @@ extension Interpreter {
     case (.macro(let first), .macro(let second)): return first === second
     case (.loop(let first), .loop(let second)): return first === second
     case (.generator(let first), .generator(let second)): return first === second
-    case (.cycler(let first), .cycler(let second)): return first === second
-    case (.joiner(let first), .joiner(let second)): return first === second
     case (.function(let first), .function(let second)): return first == second
     case (.method(let first), .method(let second)):
       guard first.method == second.method else { return false }
@@ -267,7 +266,7 @@ extension Interpreter {
     return holds(order)
   }
 
-  /// Negative, zero or positive; nil where one is not a number.
+  /// A negative number if left comes first, 0 if they are equal, a positive number if right comes first; `nil` if one is NaN.
   func compare(_ left: Value, _ right: Value, _ symbol: String = "<") throws(TemplateError) -> Int? {
     try charge()
     if let first = Number(left), let second = Number(right) {

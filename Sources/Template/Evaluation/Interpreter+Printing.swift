@@ -1,5 +1,5 @@
 extension Interpreter {
-  /// Python's `str(value)`, with the marks of where it came from.
+  /// Python's `str(value)`, with marks that say where it came from.
   func text(of value: Value) throws(TemplateError) -> Text {
     switch value {
     case .string(let text): return text
@@ -44,11 +44,11 @@ extension Interpreter {
     case .mapping(let mapping):
       let start = result.bytes.count
       result.append("{")
-      for (place, key) in mapping.keys.enumerated() {
-        if place > 0 { result.append(", ") }
+      for (offset, key) in mapping.keys.enumerated() {
+        if offset > 0 { result.append(", ") }
         try printRepresentation(of: key, into: &result, covered: max(covered, mapping.source))
         result.append(": ")
-        try printRepresentation(of: mapping.values[place], into: &result, covered: max(covered, mapping.source))
+        try printRepresentation(of: mapping.values[offset], into: &result, covered: max(covered, mapping.source))
       }
       result.append("}")
       if covered == noSource, mapping.source >= 0 { result.mark(from: start, source: mapping.source) }
@@ -60,24 +60,24 @@ extension Interpreter {
       result.append("range(\(range.start), \(range.stop)\(range.step == 1 ? "" : ", \(range.step)"))")
     case .namespace(let namespace):
       result.append("<Namespace {")
-      for (place, name) in namespace.names.enumerated() {
-        if place > 0 { result.append(", ") }
+      for (offset, name) in namespace.names.enumerated() {
+        if offset > 0 { result.append(", ") }
         try printQuoted(name, into: &result)
         result.append(": ")
-        try printRepresentation(of: namespace.values[place], into: &result, covered: covered)
+        try printRepresentation(of: namespace.values[offset], into: &result, covered: covered)
       }
       result.append("}>")
     case .loop(let loop): result.append("<LoopContext \(loop.index + 1)/\(loop.items.count)>")
     case .macro(let macro):
       result.append(macro.definition.name.isEmpty ? "<Macro anonymous>" : "<Macro '\(macro.definition.name)'>")
-    case .generator, .method, .function, .cycler, .joiner: result.append("<\(value.typeName)>")
+    case .generator, .method, .function: result.append("<\(value.typeName)>")
     }
     leave()
   }
 
   private func printList(_ items: [Value], into result: inout Text, covered: Source) throws(TemplateError) {
-    for (place, item) in items.enumerated() {
-      if place > 0 { result.append(", ") }
+    for (offset, item) in items.enumerated() {
+      if offset > 0 { result.append(", ") }
       try printRepresentation(of: item, into: &result, covered: covered)
     }
   }
@@ -118,7 +118,7 @@ extension Interpreter {
     }
   }
 
-  /// MarkupSafe's `escape`.
+  /// Markup in which the characters that HTML reserves are escaped, as MarkupSafe's `escape` does.
   func escaped(_ text: Text) throws(TemplateError) -> Text {
     try allocate(5 * text.bytes.count)
     var result = Text()

@@ -1,19 +1,19 @@
 extension Interpreter {
-  /// How a statement leaves its block.
-  enum Flow { case on, exitLoop, continueLoop }
+  /// How execution continues after a statement.
+  enum Flow { case proceed, exitLoop, continueLoop }
 
   func execute(_ statements: [Statement], _ scope: Scope) throws(TemplateError) -> Flow {
     try enter()
     for statement in statements {
       try charge()
       let flow = try execute(statement, scope)
-      if flow != .on {
+      if flow != .proceed {
         leave()
         return flow
       }
     }
     leave()
-    return .on
+    return .proceed
   }
 
   private func execute(_ statement: Statement, _ scope: Scope) throws(TemplateError) -> Flow {
@@ -31,7 +31,7 @@ extension Interpreter {
       try assign(try evaluate(expression, scope), to: target, scope)
     case .assignBlock(let target, let filter, let body, let line):
       let (text, flow) = try capture(body, Scope(parent: scope))
-      if flow != .on { return flow }
+      if flow != .proceed { return flow }
       var value = Value.string(text)
       if let filter {
         captured = text
@@ -44,7 +44,7 @@ extension Interpreter {
     case .call(let definition, let call): try executeCall(definition, call, scope)
     case .filter(let filter, let body):
       let (text, flow) = try capture(body, Scope(parent: scope))
-      if flow != .on { return flow }
+      if flow != .proceed { return flow }
       captured = text
       try emit(try self.text(of: try evaluate(filter, scope)))
     case .with(let bindings, let body):
@@ -64,7 +64,7 @@ extension Interpreter {
     case .exitLoop: return .exitLoop
     case .continueLoop: return .continueLoop
     }
-    return .on
+    return .proceed
   }
 
   func emit(_ text: Text) throws(TemplateError) {
@@ -76,7 +76,7 @@ extension Interpreter {
     output.append(text)
   }
 
-  /// What `body` renders, apart from the output.
+  /// Executes statements with an output of their own, and returns it.
   func capture(_ body: [Statement], _ scope: Scope) throws(TemplateError) -> (Text, Flow) {
     let outer = output
     output = Text()
@@ -144,7 +144,7 @@ extension Interpreter {
     }
   }
 
-  /// One level of a recursive loop, apart from the output.
+  /// One level of a recursive loop, with an output of its own.
   func recurse(_ loop: ForLoop, over value: Value, _ scope: Scope, depth0: Int) throws(TemplateError) -> Text {
     try enter()
     let outer = output
@@ -178,7 +178,7 @@ extension Interpreter {
     var inner = Scope(parent: scope)
     for (index, item) in items.enumerated() {
       loop.index = index
-      // A frame that nothing has captured is used again.
+      // If nothing has captured the frame of the last iteration, it is used again.
       if isKnownUniquelyReferenced(&inner) {
         inner.variables.removeAll(keepingCapacity: true)
       } else {

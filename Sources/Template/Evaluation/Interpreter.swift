@@ -1,4 +1,4 @@
-/// One rendering: the state that evaluation needs, and its limits.
+/// One rendering: its state, and the limits that it is held to.
 final class Interpreter {
   let program: Program
   let now: TemplateTime
@@ -6,15 +6,15 @@ final class Interpreter {
   private var steps = 0
   private var allocated = 0
   var depth = 0
-  /// The line of what is being evaluated, for errors.
+  /// The line of the expression or statement that is being evaluated, for errors.
   var line = 1
   /// What the current block has rendered.
   var output = Text()
-  /// What a filtered block rendered.
+  /// What the block that is being filtered has rendered.
   var captured = Text()
   var generationCount = 0
-  /// Objects that may hold themselves, or chains of their like that would be too long to free one inside the other;
-  /// cleared at the end.
+  /// Objects that may contain themselves, or form chains so long that freeing one inside the other would overflow the stack.
+  /// They are cleared when the rendering ends.
   private var scopes: [Scope] = []
   var namespaces: [Namespace] = []
   var changedLoops: [Loop] = []
@@ -42,6 +42,9 @@ final class Interpreter {
           }
       } else if let function = Function.named[name] {
         context.variables[id] = .function(function)
+      } else if Function.unsupported.contains(name) {
+        let reason = "the function '\(name)' is not supported in chat templates"
+        context.variables[id] = .undefined(.message(reason))
       }
     }
     _ = try execute(program.body, Scope(parent: context))
@@ -59,10 +62,10 @@ final class Interpreter {
     if steps > limits.steps { throw limit("rendering takes more than \(limits.steps) steps") }
   }
 
-  /// Counts bytes that an operation is about to read.
+  /// Charges for bytes that an operation will read.
   @inline(__always) func read(_ bytes: Int) throws(TemplateError) { try charge(1 + bytes / 64) }
 
-  /// Counts bytes of a value that is about to be made.
+  /// Charges for bytes of a value that will be made.
   func allocate(_ bytes: Int) throws(TemplateError) {
     let (sum, overflow) = allocated.addingReportingOverflow(max(bytes, 0))
     guard !overflow, sum <= limits.allocatedBytes else {
@@ -72,17 +75,17 @@ final class Interpreter {
     try charge(1 + bytes / 64)
   }
 
-  /// Counts the bytes and marks of a text that is about to be copied.
+  /// Charges for the bytes and marks of a text that will be copied.
   func allocate(_ text: Text) throws(TemplateError) { try allocate(text.bytes.count + 24 * text.markCount) }
 
-  /// Counts `count` elements of a list that is about to be made.
+  /// Charges for the elements of a list that will be made.
   func allocate(elements count: Int) throws(TemplateError) {
     let (bytes, overflow) = max(count, 0).multipliedReportingOverflow(by: 64)
     try allocate(overflow ? Int.max : bytes)
     try charge(max(count, 0))
   }
 
-  /// Values that may still be made, for operations that learn their number as they go.
+  /// How many elements may still be made, for operations that find their number only while they run.
   var remainingElements: Int { max(0, limits.allocatedBytes - allocated) / 64 }
 
   func enter() throws(TemplateError) {
@@ -102,7 +105,7 @@ final class Interpreter {
 
   func generator(_ items: [Value]) throws(TemplateError) -> Value { try checked(.generator(Generator(items))) }
 
-  /// Keeps the frames that a macro or a recursive loop holds until the rendering ends.
+  /// Records the frames that a macro or a recursive loop captures; they are cleared when the rendering ends.
   func keep(_ scope: Scope) throws(TemplateError) {
     var kept: Scope? = scope
     while let here = kept, here.parent != nil, scopes.last !== here {
@@ -114,7 +117,7 @@ final class Interpreter {
 
   // MARK: Variables
 
-  /// The messages, with everything but `role` in each marked as that message's.
+  /// The messages. All of a message except its role is marked with the message's index.
   private func messages(_ variable: TemplateValue) throws(TemplateError) -> Value {
     guard case .array(let messages) = variable else { return try value(of: variable, source: noSource, depth: 0) }
     try allocate(elements: messages.count)

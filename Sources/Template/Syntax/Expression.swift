@@ -1,5 +1,5 @@
-/// A node of an expression, with the line that it begins on. Chains of one operator are one node, so that a long one does
-/// not nest.
+/// A node of an expression, with the line that it begins on. A chain of one operator is one node, so that a long chain does
+/// not nest deeply.
 final class Expression: Sendable {
   indirect enum Kind: Sendable {
     case literal(Literal)
@@ -22,13 +22,13 @@ final class Expression: Sendable {
     case and([Expression])
     case or([Expression])
     case conditional(test: Expression, then: Expression, otherwise: Expression?)
-    /// What a block that is being filtered has rendered.
+    /// What the block that is being filtered has rendered.
     case captured
   }
 
   let kind: Kind
   let line: Int
-  /// Nested nodes, this one included.
+  /// How deeply nodes nest, this one included.
   let depth: Int
 
   init(_ kind: Kind, line: Int, depth: Int) {
@@ -46,7 +46,7 @@ enum Literal: Sendable {
   case string(Text)
 }
 
-/// An attribute's name, as text, as a key and as a method if it is one.
+/// The name of an attribute in the forms that evaluation needs: as a key, as a string, and as a method if it is one's.
 struct AttributeName: Sendable {
   let text: Text
   let string: String
@@ -59,6 +59,7 @@ struct AttributeName: Sendable {
   }
 }
 
+/// The arguments of a call; `list` follows `*` and `dictionary` follows `**`.
 struct Arguments: Sendable {
   var positional: [Expression] = []
   var keywords: [(name: String, value: Expression)] = []

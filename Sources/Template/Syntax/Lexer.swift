@@ -1,5 +1,5 @@
-/// Splits a template's source into tokens, with the whitespace control of transformers' environment: the newline behind a
-/// block is dropped (`trim_blocks`), and so is the indentation before one that begins its line (`lstrip_blocks`).
+/// Splits a template's source into tokens. White space is treated as transformers sets jinja2 up: the newline after a block
+/// is dropped (`trim_blocks`), and so is the indentation before a block that begins its line (`lstrip_blocks`).
 struct Lexer {
   private let source: [UInt8]
   private var position = 0
@@ -63,7 +63,7 @@ struct Lexer {
     }
   }
 
-  /// The next tag: where it begins, its kind, where its inside begins, and its whitespace sign (0 if none).
+  /// The next tag: where it begins, its kind, where its content begins, and its white space sign (0 without one).
   private func nextOpening() -> (start: Int, Opening, end: Int, sign: UInt8)? {
     var index = position
     while index + 1 < source.count {
@@ -121,7 +121,7 @@ struct Lexer {
       return range.lowerBound..<max(end, range.lowerBound)
     }
     guard sign == 0, !isVariable else { return range }
-    // Blanks from the last newline on (or from the line's start, if the text begins one) are indentation.
+    // White space after the last newline, or after the start of the text if that begins a line, is indentation.
     while end > range.lowerBound {
       if source[end - 1] == 10 { return range.lowerBound..<end }
       let (scalar, start) = UTF8Bytes.scalar(source, before: end)
@@ -153,7 +153,7 @@ struct Lexer {
     advance(to: closing(after: index + 2, sign: sign))
   }
 
-  /// Where a tag that closes before `end` with this sign leaves off.
+  /// Where the text after a tag begins, given the end of the tag and its white space sign.
   private func closing(after end: Int, sign: UInt8) -> Int {
     switch sign {
     case UInt8(ascii: "-"): skipSpace(end)

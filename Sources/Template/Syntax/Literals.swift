@@ -53,7 +53,7 @@ enum Literals {
     UInt8(ascii: "'"): UInt8(ascii: "'"), UInt8(ascii: "\""): UInt8(ascii: "\""),
   ]
 
-  /// The number that begins at `start`: a float if a fraction or an exponent follows, unless a dot comes before it.
+  /// The number that begins at `start`. It is a float if it has a fraction or an exponent, unless a dot precedes it.
   static func number(_ source: [UInt8], at start: Int, line: Int) throws(TemplateError) -> (Token.Kind, end: Int) {
     func fail(_ reason: String) -> TemplateError { TemplateError(kind: .syntax, line: line, reason: reason) }
     let afterDot = start > 0 && source[start - 1] == UInt8(ascii: ".")
@@ -86,7 +86,7 @@ enum Literals {
     String(decoding: bytes.filter { $0 != UInt8(ascii: "_") }, as: UTF8.self)
   }
 
-  /// The end of digits with single underscores between them; radix 1 takes zeros only.
+  /// The end of digits, which may have single underscores between them. Radix 1 accepts zeros only.
   private static func digitsEnd(_ source: [UInt8], _ start: Int, radix: Int, leadingUnderscore: Bool) -> Int? {
     var index = start
     var end: Int?

@@ -31,7 +31,7 @@ extension Parser {
     return try node(.tuple(items), line: line, depth: items.map(\.depth).max() ?? 0)
   }
 
-  // MARK: Operators, from the loosest
+  // MARK: Operators, from the lowest precedence
 
   private mutating func conditionalExpression() throws(TemplateError) -> Expression {
     let line = current.line
@@ -360,12 +360,12 @@ extension Parser {
     let name = try dottedName()
     let arguments = isSymbol(.leftParenthesis) ? try arguments() : Arguments()
     let filter = Filter(rawValue: name)
-    if filter == nil { unknown.append(fail("no filter named '\(name)'", line: line)) }
+    if filter == nil { unknown.append(fail(Filter.reasonForMissing(name), line: line)) }
     return try node(
       .filter(base, filter, name: name, arguments), line: line, depth: max(base.depth, arguments.depth))
   }
 
-  /// The filters of a `filter` or `set` block, which work on what it rendered.
+  /// The filters of a `filter` or `set` block, which are applied to what the block rendered.
   mutating func filterOfCaptured(line: Int, startsInline: Bool) throws(TemplateError) -> Expression {
     var result = Expression(.captured, line: line, depth: 1)
     if startsInline { result = try namedFilter(result) }

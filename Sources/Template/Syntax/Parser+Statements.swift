@@ -1,5 +1,5 @@
 extension Parser {
-  /// Statements up to a block that begins with one of `ends` (left as the current token), or up to the template's end.
+  /// Statements up to a block tag named in `ends`, which is left as the current token, or to the template's end.
   mutating func statements(until ends: [String]) throws(TemplateError) -> [Statement] {
     var body: [Statement] = []
     while true {
@@ -29,7 +29,7 @@ extension Parser {
     }
   }
 
-  /// The body of a block: from its tag's end to one of `ends`, which is left as the current token.
+  /// The body of a block, up to a block tag named in `ends`, which is left as the current token.
   private mutating func block(until ends: String...) throws(TemplateError) -> [Statement] {
     _ = skip(.colon)
     try expectBlockEnd()
@@ -153,7 +153,7 @@ extension Parser {
 
   // MARK: Macros
 
-  /// Parses what Python compiles to a function of its own: no `break` reaches out of it.
+  /// Parses what jinja2 compiles to a function of its own: `break` and `continue` cannot leave it.
   private mutating func insideFunction<Result>(
     _ parse: (inout Parser) throws(TemplateError) -> Result
   ) throws(TemplateError) -> Result {
@@ -224,7 +224,7 @@ extension Parser {
 
   // MARK: Targets
 
-  /// A name, a namespace's attribute where those are allowed, or names with commas between them.
+  /// What is assigned to: a name, a namespace's attribute if it is allowed, or several with commas between them.
   private mutating func target(allowsNamespace: Bool = false) throws(TemplateError) -> Target {
     try nested { parser throws(TemplateError) in
       let line = parser.current.line

@@ -1,16 +1,17 @@
-/// Reads tokens into statements and expressions with jinja2's grammar.
+/// Parses tokens into statements and expressions by jinja2's grammar.
 struct Parser {
   var tokens: [Token]
   var position = 0
   var depth = 0
-  /// Loops around the current statement inside the current macro, and loops around it at all.
+  /// How many loops are around the current statement: `loops` inside the current macro, `outerLoops` in all.
   var loops = 0
   var outerLoops = 0
   private var ids: [String: Int] = [:]
   private(set) var names: [String] = []
-  /// Unknown filters and tests read so far that no conditional has excused yet.
+  /// Errors for unknown filters and tests that have been parsed. A conditional around them removes them; see
+  /// `bodyOfOwnFrame`.
   var unknown: [TemplateError] = []
-  /// Which of `caller`, `kwargs` and `varargs` the current macro's body has read.
+  /// Which of `caller`, `kwargs` and `varargs` the body of the current macro reads.
   var specialNames: Set<Int> = []
 
   static func parse(_ source: String) throws(TemplateError) -> Program {
@@ -84,7 +85,7 @@ struct Parser {
 
   // MARK: Depth and frames
 
-  /// Runs `parse` one level deeper; the limit keeps the parser, and all that walks its tree, within the stack.
+  /// Runs `parse` one level deeper. The limit keeps the parser, and everything that visits its tree, within the stack.
   mutating func nested<Result>(
     _ parse: (inout Parser) throws(TemplateError) -> Result
   ) throws(TemplateError) -> Result {
@@ -97,8 +98,9 @@ struct Parser {
     return result
   }
 
-  /// Unknown filters are errors when a template is parsed, except directly under a conditional: a template may ask
-  /// whether a filter exists before it uses it.
+  /// Parses a body that jinja2 compiles to a frame of its own, and throws the first unknown filter or test in it. Those
+  /// directly under a conditional are no errors until they are evaluated, because a template may test whether a filter
+  /// exists before it uses it.
   mutating func bodyOfOwnFrame<Result>(
     _ parse: (inout Parser) throws(TemplateError) -> Result
   ) throws(TemplateError) -> Result {
@@ -108,6 +110,7 @@ struct Parser {
     return result
   }
 
+  /// Parses what is under a conditional: unknown filters and tests in it are no errors.
   mutating func conditionally<Result>(
     _ parse: (inout Parser) throws(TemplateError) -> Result
   ) throws(TemplateError) -> Result {

@@ -5,7 +5,7 @@ enum Statement: Sendable {
   case conditional([(test: Expression, body: [Statement])], otherwise: [Statement])
   case loop(ForLoop)
   case assign(Target, Expression)
-  /// `filter` works on what the body rendered.
+  /// `filter` is applied to what the body rendered.
   case assignBlock(Target, filter: Expression?, [Statement], line: Int)
   case macro(MacroDefinition)
   case call(MacroDefinition, Expression)
@@ -53,7 +53,7 @@ final class MacroDefinition: Sendable {
   let nameID: Int
   let parameters: [(name: String, id: Int, fallback: Expression?)]
   let body: [Statement]
-  /// Which of these names the body reads without being a parameter of that name.
+  /// Whether the body reads these names without having a parameter of that name.
   let readsCaller: Bool
   let readsKeywords: Bool
   let readsPositional: Bool
@@ -74,12 +74,12 @@ final class MacroDefinition: Sendable {
   }
 }
 
-/// A parsed template: its body and the names that stand behind the ids in it.
+/// A parsed template: its body, and the name of each id in it.
 struct Program: Sendable {
   let body: [Statement]
   let names: [String]
 
-  /// Ids that the evaluator itself uses; the parser gives names ids from these on.
+  /// The names with the first ids, which the interpreter itself uses.
   static let reservedNames = ["loop", "caller", "kwargs", "varargs"]
   static let loop = 0
   static let caller = 1

@@ -37,7 +37,7 @@ struct Token {
     case colon = ":"
     case pipe = "|"
     case comma = ","
-    /// Begins nothing, but is a token, so that an error says what was expected in its place.
+    /// Part of no statement or expression. As a token, it makes an error say what was expected instead of it.
     case semicolon = ";"
   }
 

@@ -1,11 +1,11 @@
-/// A double's exact decimal digits, for rounding as Python and C do.
+/// The exact decimal digits of a double, which are rounded as Python and C do.
 struct Decimal {
   /// Digits from the most significant, without leading zeros; empty for zero.
   private(set) var digits: [UInt8] = []
   /// The value is 0.d1d2d3… × 10^exponent.
   private(set) var exponent = 0
 
-  /// - Parameter value: Finite; its sign is left aside.
+  /// - Parameter value: finite; its sign is ignored
   init(_ value: Double) {
     guard value != 0, value.isFinite else { return }
     var significand = value.significandBitPattern
@@ -111,13 +111,13 @@ struct Decimal {
     return rounded.fixed(places: keepsZeros ? significant - 1 - power : rounded.digits.isEmpty ? 0 : needed)
   }
 
-  /// Python's `repr`: the shortest digits that give the same double.
+  /// Python's `repr`: the shortest digits that read back as the same double.
   static func shortest(_ value: Double) -> String {
     if value.isNaN { return "nan" }
     if value.isInfinite { return value < 0 ? "-inf" : "inf" }
     let sign = value.sign == .minus ? "-" : ""
     if value == 0 { return sign + "0.0" }
-    // Swift prints the shortest digits too, only laid out by other rules.
+    // Swift's description has the same digits; only the point and the exponent are written by other rules.
     var exponent = 0
     var digits: [UInt8] = []
     var point: Int?

@@ -1,4 +1,5 @@
-/// Where a part of a text came from: the index of a message, `toolSource`, or -2 - n for the n-th generation block.
+/// Where bytes of a text came from: the index of a message, `toolSource`, `noSource`, or -2 - n for the n-th generation
+/// block.
 typealias Source = Int32
 
 /// The template's own text.
@@ -6,15 +7,14 @@ let noSource: Source = -1
 /// The definitions of tools.
 let toolSource = Source.max
 
-/// A part of a text's bytes and its source.
+/// A range of a text's bytes, and their source.
 struct Mark: Sendable {
   var start: Int
   var end: Int
   var source: Source
 }
 
-/// Marks in the order of their starts, none empty, apart from each other: so that those of a range are found by halving,
-/// however many a text has.
+/// Marks in the order of their starts. None is empty and none overlap, so those of a range are found by binary search.
 struct Marks: Sendable {
   private(set) var all: [Mark] = []
 
@@ -30,7 +30,7 @@ struct Marks: Sendable {
     return low
   }
 
-  /// The source that all bytes of a range, which is not empty, came from.
+  /// The source that all bytes of a range came from, or `noSource`. The range is not empty.
   func source(of range: Range<Int>) -> Source {
     let index = firstIndex(endingAfter: range.lowerBound)
     guard index < all.count, all[index].start <= range.lowerBound, all[index].end >= range.upperBound else {
@@ -39,7 +39,7 @@ struct Marks: Sendable {
     return all[index].source
   }
 
-  /// Adds a mark behind the others; one that continues the last goes into it.
+  /// Appends a mark. If it continues the last one, that is extended instead.
   mutating func append(_ mark: Mark) {
     if let last = all.last, last.source == mark.source, last.end == mark.start {
       all[all.count - 1].end = mark.end
@@ -48,10 +48,10 @@ struct Marks: Sendable {
     }
   }
 
-  /// Adds the others' marks of a range, which begins at `place` here, behind these.
-  mutating func append(_ other: Marks, over range: Range<Int>, at place: Int) {
+  /// Appends another text's marks of a range of it that is copied to `start` here.
+  mutating func append(_ other: Marks, over range: Range<Int>, at start: Int) {
     var index = other.firstIndex(endingAfter: range.lowerBound)
-    let shift = place - range.lowerBound
+    let shift = start - range.lowerBound
     while index < other.all.count, other.all[index].start < range.upperBound {
       let mark = other.all[index]
       append(
@@ -62,7 +62,7 @@ struct Marks: Sendable {
     }
   }
 
-  /// Marks everything from `start` to the end of a text as `source`'s, in the place of what marks there are.
+  /// Replaces all marks from `start` to `end`, which is the text's end, by one.
   mutating func cover(from start: Int, to end: Int, source: Source) {
     while let last = all.last, last.end > start {
       all.removeLast()

@@ -1,5 +1,5 @@
 extension Text {
-  /// Where `needle` first occurs at or behind `start`: in time that grows with both lengths only.
+  /// Where `needle` first occurs at `start` or after it. The time grows with the sum of both lengths, not their product.
   func find(_ needle: Text, from start: Int) -> Int? {
     let pattern = needle.bytes
     guard !pattern.isEmpty else { return start <= bytes.count ? start : nil }
@@ -48,8 +48,7 @@ extension Text {
     return nil
   }
 
-  /// The starts of occurrences that do not overlap, at most `limit` of them; for an empty needle every code point's
-  /// start and the end.
+  /// The starts of up to `limit` occurrences that do not overlap. An empty needle occurs at every code point and at the end.
   func occurrences(of needle: Text, in range: Range<Int>? = nil, limit: Int) -> [Int] {
     let range = range ?? 0..<bytes.count
     var result: [Int] = []
@@ -74,7 +73,7 @@ extension Text {
     range.count >= suffix.bytes.count && bytes[range].suffix(suffix.bytes.count).elementsEqual(suffix.bytes)
   }
 
-  /// Without the characters of `set` (Python's white space, if nil) at the sides asked for.
+  /// Without the characters of `set`, by default white space, at the left or right side or both.
   func stripped(_ set: Text?, left: Bool = true, right: Bool = true) -> Text {
     let scalars = set.map { Set(String(decoding: $0.bytes, as: UTF8.self).unicodeScalars) }
     func isStripped(_ scalar: Unicode.Scalar) -> Bool { scalars?.contains(scalar) ?? scalar.isPythonSpace }
@@ -93,7 +92,7 @@ extension Text {
     return self[start..<end]
   }
 
-  /// Runs without white space, at most `limit` + 1 of them; the last one then holds the rest.
+  /// Words between white space. After `limit` words, one more range holds the rest of the text.
   func words(limit: Int) -> [Range<Int>] {
     var result: [Range<Int>] = []
     var index = 0
@@ -118,7 +117,7 @@ extension Text {
     }
   }
 
-  /// As `words`, from the end; in the order of the text.
+  /// As `words`, but counted from the end. The result is in the order of the text.
   func wordsFromEnd(limit: Int) -> [Range<Int>] {
     var result: [Range<Int>] = []
     var index = bytes.count
@@ -164,8 +163,9 @@ extension Text {
     return result
   }
 
-  /// Each code point replaced by what `transform` makes of it (nil: itself); it is told whether the one before was a
-  /// cased letter.
+  /// Replaces code points.
+  /// - Parameter transform: the replacement of a code point, or `nil` to keep it. It also gets whether the code point before
+  ///   it is a cased letter, and its index
   func mapped(_ transform: (Unicode.Scalar, _ afterLetter: Bool, _ index: Int) -> String?) -> Text {
     var result = Text()
     result.isMarkup = isMarkup
@@ -200,7 +200,7 @@ extension Text {
     mapped { scalar, afterLetter, index in self.lowercase(scalar, afterLetter, index) }
   }
 
-  /// Lower case, with the Greek sigma's final form at a word's end.
+  /// Lower case. A Greek sigma at the end of a word gets its final form.
   private func lowercase(_ scalar: Unicode.Scalar, _ afterLetter: Bool, _ index: Int) -> String? {
     if scalar.value < 0x80 {
       return (65...90).contains(scalar.value) ? scalar.properties.lowercaseMapping : nil
@@ -213,7 +213,7 @@ extension Text {
     return scalar.properties.lowercaseMapping
   }
 
-  /// Python's `str.title`: letters behind letters lowered, others raised.
+  /// Python's `str.title`: a letter after a letter becomes lower case, any other upper case.
   func titlecased() -> Text {
     mapped { scalar, afterLetter, index in
       afterLetter ? self.lowercase(scalar, afterLetter, index) : scalar.properties.titlecaseMapping
@@ -226,7 +226,8 @@ extension Text {
     }
   }
 
-  /// jinja2's `title`: each word's first letter raised and the rest lowered; words begin behind white space and `-({[<`.
+  /// jinja2's `title`: the first letter of a word becomes upper case, the rest lower case. White space and `-({[<` separate
+  /// words.
   func wordsCapitalized() -> Text {
     var startsWord = true
     return mapped { scalar, afterLetter, index in

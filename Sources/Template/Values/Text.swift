@@ -1,11 +1,11 @@
-/// A Python string: UTF-8, compared by code points (whose order is that of the bytes), with the marks of its provenance.
+/// A Python string in UTF-8, with marks that say where its bytes came from. The order of bytes is that of code points.
 struct Text: Sendable {
   var bytes: [UInt8]
-  /// What came from messages and tools.
+  /// The ranges that came from messages and tools.
   private(set) var marks = Marks()
-  /// What generation blocks rendered; a block within another one counts to that.
+  /// The ranges that generation blocks rendered. A block inside another counts as part of the outer one.
   private(set) var blocks = Marks()
-  /// Marked as safe (`|safe`, `|escape`): joined with `+`, the other side is HTML-escaped, as MarkupSafe does.
+  /// Whether the filter `safe` was applied: what is then added with `+` is HTML-escaped, as MarkupSafe does.
   var isMarkup = false
 
   init(bytes: [UInt8] = []) { self.bytes = bytes }
@@ -21,10 +21,10 @@ struct Text: Sendable {
   var string: String { String(decoding: bytes, as: UTF8.self) }
   var markCount: Int { marks.count + blocks.count }
 
-  /// The source that the whole text came from, if it is one message's, or the tools'.
+  /// The message, or the tools, that the whole text came from; `noSource` if it did not come from one alone.
   var wholeSource: Source { isEmpty ? noSource : source(of: 0..<bytes.count) }
 
-  /// The message, or the tools, that the whole of these bytes came from.
+  /// The message, or the tools, that all of these bytes came from; `noSource` if they did not come from one alone.
   func source(of range: Range<Int>) -> Source { marks.source(of: range) }
 
   subscript(range: Range<Int>) -> Text {
@@ -46,7 +46,7 @@ struct Text: Sendable {
     bytes.append(contentsOf: other.bytes[range])
   }
 
-  /// Appends bytes that stand for bytes `range` of `origin`, such as their escaped form.
+  /// Appends bytes that replace bytes `range` of `origin`, such as their escaped form; they get the same marks.
   mutating func append(_ replacement: [UInt8], for origin: Text, _ range: Range<Int>) {
     guard !replacement.isEmpty else { return }
     func mark(_ source: Source) -> Mark {
@@ -59,8 +59,8 @@ struct Text: Sendable {
     bytes.append(contentsOf: replacement)
   }
 
-  /// Appends a text with escaped forms in the place of characters that have one.
-  /// - Parameter escape: what stands for the character at an index, if anything, and where the character ends
+  /// Appends a text, with some characters replaced by escaped forms.
+  /// - Parameter escape: the escaped form of the character at an index, if it has one, and where the character ends
   mutating func append(_ other: Text, escaping escape: (_ index: Int) -> (form: String?, end: Int)) {
     var (plain, index) = (0, 0)
     while index < other.bytes.count {
@@ -86,7 +86,7 @@ struct Text: Sendable {
     if !other.blocks.isEmpty { blocks.append(other.blocks, over: range, at: bytes.count) }
   }
 
-  /// Marks everything from `start` on as a message's or the tools', or as a generation block's.
+  /// Marks all bytes from `start` on as those of a message, of the tools or of a generation block.
   mutating func mark(from start: Int, source: Source) {
     guard start < bytes.count else { return }
     if source >= 0 {
@@ -102,7 +102,7 @@ extension Text: Equatable, Hashable {
   func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
 }
 
-/// UTF-8's structure, on bytes that are known to be valid.
+/// The structure of UTF-8. The bytes must be valid.
 enum UTF8Bytes {
   @inline(__always) static func isContinuation(_ byte: UInt8) -> Bool { byte & 0xC0 == 0x80 }
 
@@ -111,7 +111,7 @@ enum UTF8Bytes {
     lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4
   }
 
-  /// The scalar at `index` and the index behind it; never reads beyond the end.
+  /// The scalar at `index`, and the index after it. Never reads beyond the end.
   static func scalar(_ bytes: [UInt8], at index: Int) -> (scalar: Unicode.Scalar, end: Int) {
     let lead = bytes[index]
     if lead < 0x80 { return (Unicode.Scalar(lead), index + 1) }
@@ -121,14 +121,14 @@ enum UTF8Bytes {
     return (Unicode.Scalar(value) ?? "\u{FFFD}", max(end, index + 1))
   }
 
-  /// The scalar that ends before `end`, and where it begins.
+  /// The scalar that ends at `end`, and where it begins.
   static func scalar(_ bytes: [UInt8], before end: Int) -> (scalar: Unicode.Scalar, start: Int) {
     var start = end - 1
     while start > 0, isContinuation(bytes[start]) { start -= 1 }
     return (scalar(bytes, at: start).scalar, start)
   }
 
-  /// Code points.
+  /// The number of code points.
   static func count(_ bytes: [UInt8]) -> Int {
     var count = 0
     for byte in bytes where !isContinuation(byte) { count += 1 }

@@ -1,5 +1,5 @@
-/// A Python value while a template is rendered. Lists, tuples and dictionaries never change (the sandbox forbids it); only
-/// namespaces, loops, cyclers, joiners and generators have state.
+/// A Python value while a template is rendered. Lists, tuples and dictionaries never change, because the sandbox forbids it;
+/// only namespaces, loops and generators have state.
 enum Value {
   case undefined(Missing)
   case none
@@ -18,8 +18,6 @@ enum Value {
   case method(BoundMethod)
   case function(Function)
   case loop(Loop)
-  case cycler(Cycler)
-  case joiner(Joiner)
 
   static func bool(_ value: Bool) -> Value { .bool(value, noSource) }
   static func int(_ value: Int) -> Value { .int(value, noSource) }
@@ -46,12 +44,11 @@ enum Value {
     case .method: "builtin_function_or_method"
     case .function: "function"
     case .loop: "LoopContext"
-    case .cycler: "Cycler"
-    case .joiner: "Joiner"
     }
   }
 
-  /// Nested containers in the value; objects that the evaluator keeps until its end count as none.
+  /// How deeply containers nest in the value, itself included. Namespaces and macros count as 0: the interpreter holds them
+  /// until the rendering ends, so they are never freed one inside the other.
   var depth: Int {
     switch self {
     case .list(let list), .tuple(let list): list.depth
@@ -60,7 +57,6 @@ enum Value {
     case .generator(let generator): generator.depth
     case .method(let method): method.receiver.depth + 1
     case .loop(let loop): loop.depth
-    case .cycler(let cycler): cycler.depth
     default: 0
     }
   }
@@ -85,12 +81,12 @@ enum Value {
   var isUndefined: Bool { if case .undefined = self { true } else { false } }
 }
 
-/// Why a value is undefined; the message is made only when it is needed.
+/// Why a value is undefined. Its message is made only when an error needs it.
 enum Missing {
   case name(String)
   case attribute(owner: String, String)
   case message(String)
-  /// Python's sandbox withholds the attribute.
+  /// jinja2's sandbox forbids the attribute.
   case unsafe(owner: String, String)
 
   var message: String {
@@ -105,27 +101,25 @@ enum Missing {
 }
 
 extension [Value] {
-  /// The deepest element's; 0 for none.
+  /// The depth of the deepest element; 0 without elements.
   fileprivate var depth: Int { reduce(0) { Swift.max($0, $1.depth) } }
 }
 
+/// The elements of a list or a tuple.
 final class List {
   let items: [Value]
   let depth: Int
   /// The message, or the tools, that the whole list came from.
   let source: Source
-  /// A pair of `groupby`, whose parts have the names `grouper` and `list`.
-  let isGroup: Bool
 
-  init(_ items: [Value], source: Source = noSource, isGroup: Bool = false) {
+  init(_ items: [Value], source: Source = noSource) {
     self.items = items
     self.source = source
-    self.isGroup = isGroup
     depth = 1 + items.depth
   }
 }
 
-/// Keys and values in the order of insertion. Looked up by comparison while small, by hash beyond.
+/// A dictionary: keys and values in the order of insertion. Up to eight string keys are found by comparison, more by hash.
 final class Mapping {
   let keys: [Value]
   let values: [Value]
@@ -135,7 +129,7 @@ final class Mapping {
 
   var count: Int { keys.count }
 
-  /// Of equal keys the first one stays, with the last one's value. Nil if a key cannot be hashed.
+  /// Equal keys become one: the first, with the last one's value. `nil` if a key cannot be hashed.
   init?(_ pairs: [(Value, Value)], source: Source = noSource) {
     var keys: [Value] = []
     var values: [Value] = []
@@ -145,8 +139,8 @@ final class Mapping {
     index.reserveCapacity(pairs.count)
     for (key, value) in pairs {
       guard let hashed = Key(key) else { return nil }
-      if let place = index[hashed] {
-        values[place] = value
+      if let offset = index[hashed] {
+        values[offset] = value
       } else {
         index[hashed] = keys.count
         keys.append(key)
@@ -162,8 +156,8 @@ final class Mapping {
 
   subscript(text: Text) -> Value? {
     if keys.count <= 8 {
-      for (place, key) in keys.enumerated() {
-        if case .string(let name) = key, name.bytes == text.bytes { return values[place] }
+      for (offset, key) in keys.enumerated() {
+        if case .string(let name) = key, name.bytes == text.bytes { return values[offset] }
       }
       return nil
     }
@@ -173,7 +167,7 @@ final class Mapping {
   subscript(key: Key) -> Value? { index[key].map { values[$0] } }
 }
 
-/// What equal dictionary keys share: 1, 1.0 and true are one key.
+/// A dictionary key in the form that equal keys share: 1, 1.0 and true are one key.
 enum Key: Hashable {
   case none
   case int(Int)
@@ -200,7 +194,7 @@ enum Key: Hashable {
   }
 }
 
-/// What `keys()`, `values()` and `items()` return.
+/// What `keys()`, `values()` and `items()` of a dictionary return.
 final class View {
   enum Kind: String { case keys = "dict_keys", values = "dict_values", items = "dict_items" }
   let kind: Kind
@@ -214,6 +208,7 @@ final class View {
   }
 }
 
+/// Python's `range`.
 struct IntegerRange {
   let start: Int
   let step: Int
@@ -223,7 +218,7 @@ struct IntegerRange {
   func value(at index: Int) -> Int { start + index * step }
 }
 
-/// An iterator that can be read once, as Python's generators; its items are made beforehand.
+/// An iterator that can be read once, like Python's generators. Its items are made in advance.
 final class Generator {
   private let items: [Value]
   private var position = 0
@@ -246,6 +241,7 @@ final class Generator {
   }
 }
 
+/// What `namespace()` returns: the one object whose attributes a template can set.
 final class Namespace {
   private(set) var names: [Text] = []
   private(set) var values: [Value] = []
@@ -255,8 +251,8 @@ final class Namespace {
     get { index[name].map { values[$0] } }
     set {
       guard let newValue else { return }
-      if let place = index[name] {
-        values[place] = newValue
+      if let offset = index[name] {
+        values[offset] = newValue
       } else {
         index[name] = names.count
         names.append(name)
@@ -265,13 +261,14 @@ final class Namespace {
     }
   }
 
-  /// Lets go of what it holds, so that a namespace inside itself is freed.
+  /// Releases the values, so that a namespace that contains itself is freed.
   func clear() {
     values = []
     index = [:]
   }
 }
 
+/// A macro with the frame that it was defined in.
 final class Macro {
   let definition: MacroDefinition
   let scope: Scope
@@ -282,6 +279,7 @@ final class Macro {
   }
 }
 
+/// A method of a value, not called yet.
 final class BoundMethod {
   let receiver: Value
   let method: Method
@@ -292,20 +290,23 @@ final class BoundMethod {
   }
 }
 
+/// A function that every template can call.
 enum Function {
-  case range, dictionary, namespace, cycler, joiner, raiseException, strftimeNow
+  case range, dictionary, namespace, raiseException, strftimeNow
 
   static let named: [String: Function] = [
-    "range": .range, "dict": .dictionary, "namespace": .namespace, "cycler": .cycler, "joiner": .joiner,
-    "raise_exception": .raiseException, "strftime_now": .strftimeNow,
+    "range": .range, "dict": .dictionary, "namespace": .namespace, "raise_exception": .raiseException,
+    "strftime_now": .strftimeNow,
   ]
+  /// jinja2's other functions, which are for web pages. No published chat template uses them.
+  static let unsupported: Set<String> = ["cycler", "joiner", "lipsum"]
 }
 
 /// The `loop` variable.
 final class Loop {
   let items: [Value]
   let depth0: Int
-  /// What `loop(…)` calls, if the loop is recursive.
+  /// The loop that `loop(…)` runs again, and its frame; `nil` unless the loop is recursive.
   let recursion: (definition: ForLoop, scope: Scope)?
   let depth: Int
   var index = 0
@@ -319,25 +320,7 @@ final class Loop {
   }
 }
 
-final class Cycler {
-  let items: [Value]
-  let depth: Int
-  var position = 0
-
-  init(_ items: [Value]) {
-    self.items = items
-    depth = 1 + items.depth
-  }
-}
-
-final class Joiner {
-  let separator: Text
-  var isUsed = false
-
-  init(_ separator: Text) { self.separator = separator }
-}
-
-/// Variables of a frame. Those that a macro's definition captures are cleared when the rendering ends.
+/// The variables of a frame, and the frames around it. A frame that a macro captures is cleared when the rendering ends.
 final class Scope {
   var variables: [Int: Value] = [:]
   let parent: Scope?
