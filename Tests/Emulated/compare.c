@@ -141,7 +141,7 @@ static void check_elementwise(size_t n) {
 }
 
 static void check_attention(graft_kv_type type, size_t size, size_t heads) {
-  enum { LENGTH = 77, BLOCKS = 3 };
+  enum { LENGTH = GRAFT_SPAN + 77, BLOCKS = (LENGTH + GRAFT_KV_BLOCK - 1) / GRAFT_KV_BLOCK };
   const size_t element = type == GRAFT_KV_F32 ? 4 : type == GRAFT_KV_F16 ? 2 : 1;
   size_t bytes = 2 * size * GRAFT_KV_BLOCK * element + (type == GRAFT_KV_INT8 ? 2 * GRAFT_KV_BLOCK * sizeof(float) : 0);
   void *expected_blocks[BLOCKS], *actual_blocks[BLOCKS];
@@ -156,10 +156,25 @@ static void check_attention(graft_kv_type type, size_t size, size_t heads) {
   for (int i = 0; i < BLOCKS; i++) compare("store_kv", expected_blocks[i], actual_blocks[i], bytes);
   graft_attention a = {.blocks = (const void *const *)expected_blocks, .type = type, .head_size = size,
                        .heads_per_group = heads, .scale = 0.125f};
-  float *query = values(heads * size);
-  float *expected = calloc(heads * size, sizeof(float)), *actual = calloc(heads * size, sizeof(float));
-  scalar->attend(&a, query, 0, LENGTH, expected), tested->attend(&a, query, 0, LENGTH, actual);
-  compare("attend", expected, actual, heads * size * sizeof(float));
+  // Rows of the last positions, as many as a tile takes; the span's end lies among the first.
+  size_t rows = graft_tile_queries(size) / heads, ld = heads * size;
+  rows = rows < 1 ? 1 : rows > 16 ? 16 : rows;
+  float *query = values(rows * ld);
+  float *expected = calloc(rows * ld, sizeof(float)), *actual = calloc(rows * ld, sizeof(float));
+  for (size_t count = 1; count <= rows; count++) {
+    scalar->attend(&a, query, ld, count, LENGTH - rows + 1, 0, expected, ld);
+    tested->attend(&a, query, ld, count, LENGTH - rows + 1, 0, actual, ld);
+    compare("attend", expected, actual, count * ld * sizeof(float));
+  }
+  float *partials = calloc(2 * heads * (size + 2), sizeof(float));
+  for (size_t span = 0; span < 2; span++)
+    tested->attend_span(&a, query, LENGTH - rows + 1, 0, span * GRAFT_SPAN,
+                        span ? LENGTH - rows + 1 : GRAFT_SPAN, partials + span * heads * (size + 2));
+  if (LENGTH - rows + 1 > GRAFT_SPAN) {
+    tested->join_spans(&a, partials, 2, actual);
+    compare("attend_span", expected, actual, ld * sizeof(float));
+  }
+  free(partials);
   for (int i = 0; i < BLOCKS; i++) free(expected_blocks[i]), free(actual_blocks[i]);
   free(query), free(expected), free(actual);
 }

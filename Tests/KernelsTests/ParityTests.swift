@@ -223,4 +223,19 @@ import Testing
       }
     }
   }
+
+  /// Longer than a span: tiles of rows, rows alone and spans on two threads give the reference's bits.
+  @Test(arguments: vectorSets, [(3, 1, 32), (4, 2, 40), (16, 1, 16)])
+  func longAttention(set: InstructionSet, shape: (heads: Int, keyValueHeads: Int, size: Int)) throws {
+    for element in KeyValueLayout.Element.allCases {
+      let layout = KeyValueLayout(
+        headCount: shape.heads, keyValueHeadCount: shape.keyValueHeads, headSize: shape.size, layerCount: 2,
+        element: element)
+      let inputs = AttentionInputs(layout, positions: 560, seed: 10)
+      let whole = inputs.run(try compute(.scalar), chunks: [560])
+      #expect(bits(inputs.run(try compute(set, threads: 2), chunks: [560])) == bits(whole))
+      #expect(bits(inputs.run(try compute(set, threads: 2), chunks: [500, 1, 10, 1, 1, 22, 1, 1, 23])) == bits(whole))
+      if element == .f32, shape.heads == 3 { #expect(inputs.largestError(of: whole) < 2e-6) }
+    }
+  }
 }

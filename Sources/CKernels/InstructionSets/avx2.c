@@ -7,7 +7,7 @@
 
 #include "../Common/vector.inc"
 
-enum { FLOAT_ROWS = 6, INTEGER_ROWS = 6, ATTENTION_HEADS = 3, MULTIPLY_ROWS = 6 };
+enum { FLOAT_ROWS = 6, INTEGER_ROWS = 6, ATTENTION_QUERIES = 3, MULTIPLY_ROWS = 6 };
 
 INLINE vec join(__m256 low, __m256 high) {
   union {

@@ -57,11 +57,23 @@ typedef struct {
   /// nearest(x / scale) with scale = max|x| / 127.
   void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                    void *head);
-  /// Attention of one row's query heads that share a key-value head, over positions 0 ..< length, by online softmax
-  /// (Milakov and Gimelshein, 2018) in the order of the blocks. `offset` is the number of bytes from the start of a block
-  /// to the key-value head. Int8 scales are applied to a score and to the weight of a value.
-  /// query, out: [heads_per_group][head_size]; length is at least 1.
-  void (*attend)(const graft_attention *a, const float *query, size_t offset, size_t length, float *out);
+  /// Attention of one key-value head's queries for `rows` consecutive positions of a sequence, by online softmax
+  /// (Milakov and Gimelshein, 2018). The first row sees positions 0 ..< length, each later row one more. Every span of
+  /// GRAFT_SPAN positions is summed on its own, in the order of its blocks; then the spans' sums are added in order.
+  /// `offset` is the number of bytes from the start of a block to the key-value head. Int8 scales are applied to a score
+  /// and to the weight of a value.
+  /// query: [rows][ldq] and out: [rows][ldo], in each row [heads_per_group][head_size]; length and rows are at least 1;
+  /// rows is 1, or rows * heads_per_group is at most graft_tile_queries(head_size).
+  void (*attend)(const graft_attention *a, const float *query, size_t ldq, size_t rows, size_t length, size_t offset,
+                 float *out, size_t ldo);
+  /// The part of one row's attention that belongs to positions begin ..< end: begin is a multiple of GRAFT_SPAN below
+  /// length, and end the smaller of begin + GRAFT_SPAN and length.
+  /// partials: [heads_per_group][head_size + 2], written: weighted values, maximum score, sum of weights.
+  void (*attend_span)(const graft_attention *a, const float *query, size_t length, size_t offset, size_t begin,
+                      size_t end, float *partials);
+  /// Adds one row's spans in order, which gives the bits of `attend`.
+  /// partials: [spans][heads_per_group][head_size + 2], overwritten; out: [heads_per_group][head_size].
+  void (*join_spans)(const graft_attention *a, float *partials, size_t spans, float *out);
 
   // MARK: elementwise
 

@@ -59,6 +59,19 @@ typedef struct {
   size_t group_begin, group_end;
 } graft_prefetch;
 
+/// Positions whose attention is summed on its own, so that threads can share one long sequence. A multiple of
+/// GRAFT_KV_BLOCK.
+#define GRAFT_SPAN 512
+/// The maximum number of queries, and of floats in them, that attention computes together.
+#define GRAFT_TILE_QUERIES 48
+#define GRAFT_TILE_FLOATS (48 * 256)
+
+/// How many queries attention computes together: at least one for a head size up to GRAFT_TILE_FLOATS.
+static inline size_t graft_tile_queries(size_t head_size) {
+  size_t fitting = GRAFT_TILE_FLOATS / head_size;
+  return fitting < GRAFT_TILE_QUERIES ? fitting : GRAFT_TILE_QUERIES;
+}
+
 /// How keys and values are stored. Int8 has an f32 scale for the key, and one for the value, of each head and position.
 typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1, GRAFT_KV_INT8 = 2 } graft_kv_type;
 

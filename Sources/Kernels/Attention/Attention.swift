@@ -17,6 +17,21 @@ public struct AttentionRow: @unchecked Sendable {
     self.blocks = blocks
     self.position = position
   }
+
+  /// Rows of consecutive positions of one sequence, at most `limit` together.
+  static func tiles(_ rows: [AttentionRow], limit: Int) -> [Range<Int>] {
+    var tiles: [Range<Int>] = []
+    for row in rows.indices {
+      if let last = tiles.last, last.count < limit, rows[row].blocks == rows[last.lowerBound].blocks,
+        rows[row].position == rows[row - 1].position + 1
+      {
+        tiles[tiles.count - 1] = last.lowerBound..<row + 1
+      } else {
+        tiles.append(row..<row + 1)
+      }
+    }
+    return tiles
+  }
 }
 
 extension Compute {
@@ -35,48 +50,16 @@ extension Compute {
     queries: UnsafeMutablePointer<Float>, keys: UnsafeMutablePointer<Float>, values: UnsafePointer<Float>, ld: Int,
     cosine: UnsafePointer<Float>, sine: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>
   ) {
-    let half = layout.headSize / 2
-    let group = layout.headCount / layout.keyValueHeadCount
-    let (heads, functions) = (layout.keyValueHeadCount, kernels.forward)
-    let scale = 1 / Float(layout.headSize).squareRoot()
-
-    /// Rotates the key of one key-value head and the queries that read it, and stores the key and the value.
-    func store(row: Int, head: Int) {
-      let position = rows[row].position
-      let (c, s) = (cosine + position * half, sine + position * half)
-      let key = keys + row * ld + head * layout.headSize
-      functions.rope(queries + row * ld + head * group * layout.headSize, group, layout.headSize, c, s)
-      functions.rope(key, 1, layout.headSize, c, s)
-      let block = rows[row].blocks[position / keyValueBlockLength]
-      functions.store_kv(
-        key, values + row * ld + head * layout.headSize, layout.element.type, layout.headSize,
-        position % keyValueBlockLength, block + layout.offset(layer: layer, head: head))
-    }
-    func attend(row: Int, head: Int) {
-      let blocks = UnsafeRawPointer(rows[row].blocks).assumingMemoryBound(to: UnsafeRawPointer.self)
-      var attention = graft_attention(
-        blocks: blocks, type: layout.element.type, head_size: layout.headSize, heads_per_group: group, scale: scale)
-      let first = head * group * layout.headSize
-      functions.attend(
-        &attention, queries + row * ld + first, layout.offset(layer: layer, head: head), rows[row].position + 1,
-        out + row * layout.headCount * layout.headSize + first)
-    }
-
-    if !rowsShareSequences {
-      // No row reads another row's key, so one task can store and attend.
-      return pool.run(count: rows.count * heads, grain: 1) { range in
-        for part in range {
-          store(row: part / heads, head: part % heads)
-          attend(row: part / heads, head: part % heads)
-        }
-      }
-    }
-    pool.run(count: rows.count, grain: 4) { range in
-      for row in range { for head in 0..<heads { store(row: row, head: head) } }
-    }
-    // Later rows of a sequence attend to more positions. Small ranges let the threads end together.
-    pool.run(count: rows.count * heads, size: max(1, min(8, rows.count * heads / (pool.threadCount * 4)))) { range in
-      for part in range { attend(row: part / heads, head: part % heads) }
+    let layer = AttentionLayer(
+      functions: kernels.forward, layout: layout, layer: layer, rows: rows, queries: queries, keys: keys,
+      values: values,
+      ld: ld, cosine: cosine, sine: sine, out: out)
+    if rowsShareSequences {
+      layer.storeThenAttend(pool)
+    } else if layer.isWorthSplitting(threads: pool.threadCount) {
+      layer.attendInSpans(pool)
+    } else {
+      layer.storeAndAttend(pool)
     }
   }
 }
