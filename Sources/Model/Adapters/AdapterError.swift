@@ -20,11 +20,21 @@ public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible 
     case storage
   }
 
+  /// A setting of the server that the error depends on. What reports the error knows what the setting is called.
+  public enum Setting: Sendable, Equatable {
+    /// The memory for adapters.
+    case memory
+    /// The folder that adapters are loaded from.
+    case folder
+  }
+
   public let kind: Kind
   public let description: String
+  public let setting: Setting?
 
-  public init(_ kind: Kind, _ description: String) {
+  public init(_ kind: Kind, _ description: String, setting: Setting? = nil) {
     self.kind = kind
     self.description = description
+    self.setting = setting
   }
 }

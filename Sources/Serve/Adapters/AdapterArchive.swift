@@ -2,22 +2,22 @@ import Formats
 import Foundation
 import Model
 
-/// A version's PEFT files as a tar archive, made piece by piece. The files are open from the beginning, so that deleting
-/// the adapter meanwhile takes nothing away. Used by one thread after the other.
-final class AdapterArchive: @unchecked Sendable {
-  private struct Entry {
+/// A version's PEFT files as a tar archive, made chunk by chunk. The files are open from the beginning, so that removing the
+/// adapter meanwhile does not disturb.
+struct AdapterArchive: BodySource {
+  private struct Entry: Sendable {
     var header: [UInt8]
     var file: MappedFile
   }
 
   private let entries: [Entry]
   private var index = 0
-  /// How far the file at `index` was given; `nil` before its header.
+  /// How many bytes of the file at `index` were returned; `nil` before its header was.
   private var offset: Int?
   private var isOver = false
-  private static let piece = 256 << 10
+  private static let chunkSize = 256 << 10
 
-  /// - Parameter folder: what the archive's one folder is called
+  /// - Parameter folder: the name of the archive's only folder
   /// - Throws: `ModelError` naming the file that is missing, or not as long as it was
   init(_ contents: AdapterContents, _ version: AdapterVersion, folder: String) throws {
     let location = contents.location(version.contentHash)
@@ -39,9 +39,9 @@ final class AdapterArchive: @unchecked Sendable {
     }
   }
 
-  /// The next piece; `nil` at the end.
-  /// - Throws: `ModelError` naming the file that cannot be read, or was cut meanwhile
-  func next() throws -> [UInt8]? {
+  /// The next chunk; `nil` at the end.
+  /// - Throws: `ModelError` naming the file that cannot be read, or was shortened meanwhile
+  mutating func next() throws -> [UInt8]? {
     guard index < entries.count else {
       defer { isOver = true }
       return isOver ? nil : TarHeader.end
@@ -51,7 +51,7 @@ final class AdapterArchive: @unchecked Sendable {
       self.offset = 0
       return entry.header
     }
-    let count = min(Self.piece, entry.file.count - offset)
+    let count = min(Self.chunkSize, entry.file.count - offset)
     var bytes = try entry.file.read(offset: offset, count: count)
     self.offset = offset + count
     if offset + count == entry.file.count {

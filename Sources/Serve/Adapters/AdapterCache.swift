@@ -1,42 +1,43 @@
 internal import Model
 
-/// The adapters in memory under a budget: a value without threads or files.
+/// The adapters in memory, within a budget of bytes. A value without threads or files.
 ///
-/// An adapter counts for as long as anybody holds it. Taking one out of the cache therefore gives nothing back while a
-/// request runs with it, and such ones are left where they are. No operation takes longer the more adapters there are,
-/// but for those that are in use.
+/// An adapter counts as long as anything holds it. Evicting one that a running request holds would free nothing, so those
+/// are not evicted. The time of an operation grows with the adapters in use, not with all in memory.
 struct AdapterCache {
+  /// An adapter that the cache does not keep.
   private struct Loose {
     weak var adapter: Adapter?
     let bytes: Int
   }
 
   let budget: Int
-  /// Those that stay when their users are done.
+  /// Adapters that stay in memory when no request uses them.
   private var kept: [String: Adapter] = [:]
   private var keptBytes = 0
-  /// Those that were taken out, or never kept, while a request still held them.
+  /// Adapters that only running requests hold.
   private var loose: [String: Loose] = [:]
-  /// Those that are kept and may leave.
+  /// Kept adapters that can be evicted.
   private var order = RecencyList()
   private var pinned: Set<String> = []
-  /// Bytes set aside for adapters that are being read.
+  /// Bytes reserved for adapters that are being read.
   private var reservations: [String: Int] = [:]
 
   init(budget: Int) { self.budget = budget }
 
-  /// Bytes of all adapters that are alive.
+  /// Bytes of all adapters in memory.
   var bytes: Int { loose.values.reduce(keptBytes) { $0 + ($1.adapter == nil ? 0 : $1.bytes) } }
 
-  /// How many are alive.
+  /// Number of adapters in memory.
   var count: Int { loose.values.reduce(kept.count) { $0 + ($1.adapter == nil ? 0 : 1) } }
 
+  /// Whether an adapter is in memory.
   func contains(_ hash: String) -> Bool { living(hash) != nil }
 
   private func living(_ hash: String) -> Adapter? { kept[hash] ?? loose[hash]?.adapter }
 
-  /// The adapter if it is alive, as the most recently used from now on.
-  /// - Parameter keeping: whether it is to stay here when its users are done
+  /// The adapter if it is in memory. It becomes the most recently used.
+  /// - Parameter keeping: whether it stays in memory when no request uses it
   mutating func use(_ hash: String, keeping: Bool = true) -> Adapter? {
     guard let adapter = living(hash) else { return nil }
     if kept[hash] != nil {
@@ -47,8 +48,8 @@ struct AdapterCache {
     return adapter
   }
 
-  /// Takes in an adapter, in the place of its reservation.
-  /// - Parameter keeping: false only counts it for as long as others hold it
+  /// Adds an adapter and ends its reservation.
+  /// - Parameter keeping: whether it stays in memory when no request uses it
   mutating func insert(_ adapter: Adapter, hash: String, keeping: Bool = true) {
     reservations[hash] = nil
     if keeping { keep(adapter, hash) } else { loose[hash] = Loose(adapter: adapter, bytes: adapter.bytes) }
@@ -61,8 +62,8 @@ struct AdapterCache {
     if !pinned.contains(hash) { order.touch(hash) }
   }
 
-  /// Takes an adapter out.
-  /// - Returns: the adapter, so that the caller can let go of it where that disturbs nobody
+  /// Stops keeping an adapter.
+  /// - Returns: the adapter, for the caller to free outside its lock
   mutating func drop(_ hash: String) -> Adapter? {
     guard let adapter = kept.removeValue(forKey: hash) else { return nil }
     keptBytes -= adapter.bytes
@@ -72,7 +73,7 @@ struct AdapterCache {
     return adapter
   }
 
-  /// Whether these contents stay here whatever else wants in.
+  /// Sets whether an adapter is never evicted.
   mutating func pin(_ hash: String, _ isPinned: Bool) {
     if isPinned {
       pinned.insert(hash)
@@ -82,15 +83,16 @@ struct AdapterCache {
     }
   }
 
-  /// Sets bytes aside until the adapter comes or the reservation is given up.
+  /// Counts bytes for an adapter that is being read, until it is inserted or the reservation is given up.
   mutating func reserve(_ bytes: Int, for hash: String) { reservations[hash] = bytes }
 
+  /// Ends a reservation.
   mutating func giveUpReservation(of hash: String) { reservations[hash] = nil }
 
-  /// Removes adapters that no request holds, the least recently used first, until `bytes` more fit into the budget. Removes
-  /// none if removing all of them would not be enough.
-  /// - Parameter spared: hashes of those that stay
-  /// - Returns: what was taken out, for the caller to let go of, and whether `bytes` fit now
+  /// Evicts adapters that no request holds, the least recently used first, until `bytes` more fit into the budget. Evicts
+  /// none if evicting all of them would not be enough.
+  /// - Parameter spared: hashes of adapters that stay
+  /// - Returns: what was evicted, for the caller to free outside its lock, and whether `bytes` fit now
   mutating func makeRoom(for bytes: Int, sparing spared: Set<String> = []) -> (evicted: [Adapter], fits: Bool) {
     loose = loose.filter { $0.value.adapter != nil }
     var missing = excess(with: bytes)
@@ -114,7 +116,8 @@ struct AdapterCache {
     return (evicted, true)
   }
 
-  /// Those in use that would have to leave, beside all that are not, for `bytes` more to fit: the least recently used.
+  /// The adapters in use that would have to be evicted, beside all that are not in use, for `bytes` more to fit: the least
+  /// recently used ones.
   mutating func obstacles(to bytes: Int, sparing spared: Set<String>) -> Set<String> {
     var missing = excess(with: bytes)
     var obstacles: Set<String> = []
@@ -132,7 +135,7 @@ struct AdapterCache {
     return obstacles
   }
 
-  /// By how many bytes the budget would be exceeded with so many more.
+  /// By how many bytes so many more would exceed the budget.
   private func excess(with bytes: Int) -> Int {
     self.bytes + reservations.values.reduce(0, +) + bytes - budget
   }

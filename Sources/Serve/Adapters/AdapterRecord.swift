@@ -1,6 +1,8 @@
-/// One version of an adapter: never changed once it was registered.
+public import Model
+
+/// One version of an adapter. It does not change after its registration.
 public struct AdapterVersion: Sendable, Equatable {
-  /// From 1 for each name; a number that was given is never given again.
+  /// Counted from 1 for each name. The number of a removed version is not used again.
   public var number: Int
   /// `AdapterContents`' hash of its files.
   public var contentHash: String
@@ -10,8 +12,9 @@ public struct AdapterVersion: Sendable, Equatable {
   public var rank: Int
   /// Short names of the modules, in the order of a forward pass.
   public var targets: [String]
-  /// In memory, as it was when it was registered.
+  /// Bytes in memory, in the compute mode that it was registered in.
   public var memoryBytes: Int
+  /// Bytes of its files.
   public var fileBytes: Int
   /// Seconds since 1970.
   public var createdAt: Int
@@ -19,59 +22,68 @@ public struct AdapterVersion: Sendable, Equatable {
   public var source: String?
 }
 
-/// What is known of a name.
+/// An adapter's name with its versions.
 public struct AdapterRecord: Sendable, Equatable {
   public var name: String
-  /// By rising number; old ones are dropped in time.
+  /// In the order of their numbers. The oldest are removed when there are too many.
   public var versions: [AdapterVersion]
-  /// What the bare name means; `nil` once all versions were removed.
+  /// The version that requests get which name none; `nil` once all versions were removed.
   public var currentNumber: Int?
-  /// The highest number that was ever given.
+  /// The highest number that any version has had.
   public var lastNumber: Int
-  /// False once it was unloaded: requests do not find it then.
+  /// Whether requests find it: false after it was unloaded.
   public var isLoaded: Bool
-  /// Never leaves the memory.
+  /// Whether it is never evicted from memory.
   public var isPinned: Bool
 
+  /// The version that requests get which name none.
   public var current: AdapterVersion? { currentNumber.flatMap(version) }
 
-  /// Whether the database has lost what the name stands for, or never had it. A name whose versions were deleted has
-  /// no current version either, and has lost nothing.
+  /// Whether the database should have a current version and has none. A name whose versions were deleted has no current
+  /// version either, but nothing was lost.
   var hasLostItsCurrentVersion: Bool {
     let isDeleted = versions.isEmpty && !isLoaded && lastNumber > 0
     return current == nil && !isDeleted
   }
 
+  /// The version with a number, if there is one.
   public func version(_ number: Int) -> AdapterVersion? { versions.first { $0.number == number } }
 }
 
 /// An adapter as a request names it.
 public struct AdapterReference: Sendable, Equatable {
   public var name: String
-  /// `nil` for the current one.
+  /// `nil` for the current version.
   public var version: Int?
 
+  /// - Parameters: as the properties
   public init(name: String, version: Int? = nil) {
     self.name = name
     self.version = version
   }
 }
 
-/// Where an adapter's contents are, and what keeps it from being used.
+/// Where an adapter's contents are, or why requests cannot use it.
 public enum AdapterState: Sendable, Equatable {
+  /// In memory.
   case loaded
+  /// In the data folder; read into memory for the next request.
   case onDisk
+  /// Requests do not find it until it is loaded again.
   case unloaded
+  /// It was registered for another base.
   case incompatible(reason: String)
-  case refused(reason: String)
+  /// It could not be registered, or its contents are damaged.
+  case refused(AdapterError)
 }
 
-/// What the store tells of a name.
+/// An adapter with its present state.
 public struct AdapterListing: Sendable {
   public var record: AdapterRecord
-  /// The current version's.
+  /// The current version's state.
   public var state: AdapterState
+  /// By number.
   public var versionStates: [Int: AdapterState]
-  /// What is wrong with the name though it can be used; `nil` for nothing.
+  /// A problem with the name that does not prevent its use; `nil` for none.
   public var warning: String?
 }

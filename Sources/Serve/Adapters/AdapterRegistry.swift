@@ -1,30 +1,32 @@
-/// What is known of every name, with what has to be found in it kept beside it, so that no request and no registration
-/// looks through all of it: a value without threads or files.
+import Model
+
+/// The records of all names, and indices over them, so that neither a request nor a registration searches all records. A
+/// value without threads or files.
 struct AdapterRegistry {
-  /// How often contents are meant.
+  /// How many versions and names refer to the same contents.
   private struct Uses {
-    /// By versions, whether their names are loaded or not.
+    /// Versions, whether their names are loaded or not.
     var versions = 0
-    /// By versions of names that are loaded.
+    /// Versions of names that are loaded.
     var loadedVersions = 0
-    /// By names that are loaded, as their current version.
+    /// Loaded names whose current version it is.
     var current = 0
-    /// By names of those that are pinned and served.
+    /// Served and pinned names whose current version it is.
     var pins = 0
-    /// In memory, of what is pinned.
+    /// Bytes in memory of the contents while they are pinned.
     var pinnedBytes = 0
   }
 
   private let binding: AdapterStore.Binding
   private var records: [String: AdapterRecord] = [:]
   private var uses: [String: Uses] = [:]
-  /// Why a folder under `--adapters` was refused, by its name.
-  private var refusals: [String: String] = [:]
+  /// Why a folder among the adapters' folders was refused, by its name.
+  private var refusals: [String: AdapterError] = [:]
   /// Names that have versions, or were refused.
   private(set) var names = SortedNames()
-  /// Those that requests find.
+  /// Names that requests find.
   private(set) var servedNames = SortedNames()
-  /// Bytes in memory of all that is pinned, contents counted once.
+  /// Bytes in memory of all pinned contents. Contents with several names count once.
   private var pinnedBytes = 0
 
   init(_ records: [AdapterRecord], binding: AdapterStore.Binding) {
@@ -34,32 +36,36 @@ struct AdapterRegistry {
 
   var isEmpty: Bool { records.isEmpty }
 
-  /// All contents that some version has.
+  /// The contents of all versions.
   var hashes: [String] { Array(uses.keys) }
 
-  /// Names that were ever known, in no order.
+  /// All names that have or had versions, in no order.
   var allNames: [String] { Array(records.keys) }
 
   subscript(name: String) -> AdapterRecord? { records[name] }
 
+  /// Whether requests find the name.
   func isServed(_ record: AdapterRecord) -> Bool { record.isLoaded && record.current.map(binding.fits) == true }
 
-  /// Whether some name that is loaded means these contents.
-  func isWanted(_ hash: String) -> Bool { (uses[hash]?.current ?? 0) > 0 }
+  /// Whether the contents are the current version of a loaded name.
+  func isCurrent(_ hash: String) -> Bool { (uses[hash]?.current ?? 0) > 0 }
 
-  /// Whether requests can name these contents, by some version.
+  /// Whether the contents are any version of a loaded name.
   func isNameable(_ hash: String) -> Bool { (uses[hash]?.loadedVersions ?? 0) > 0 }
 
+  /// Whether the contents must not be evicted from memory.
   func isPinned(_ hash: String) -> Bool { (uses[hash]?.pins ?? 0) > 0 }
 
-  func refusal(of name: String) -> String? { refusals[name] }
+  /// Why the folder of a name was refused, if it was.
+  func refusal(of name: String) -> AdapterError? { refusals[name] }
 
-  mutating func refuse(_ name: String, reason: String?) {
-    refusals[name] = reason
+  /// Notes why the folder of a name was refused; `nil`: it was not.
+  mutating func refuse(_ name: String, _ error: AdapterError?) {
+    refusals[name] = error
     index(name)
   }
 
-  /// Bytes in memory of what is pinned, without `hash` and without what `name` alone pins.
+  /// Bytes in memory of all pinned contents, without `hash` and without contents that only `name` pins.
   func pinnedBytes(besides name: String, _ hash: String) -> Int {
     var bytes = pinnedBytes
     if let use = uses[hash], use.pins > 0 { bytes -= use.pinnedBytes }
@@ -69,8 +75,8 @@ struct AdapterRegistry {
     return bytes
   }
 
-  /// Puts a record in the place of the one of its name.
-  /// - Returns: contents that the one before had and no version has now
+  /// Replaces the record of a name.
+  /// - Returns: contents of the former record that no version has any more
   mutating func set(_ record: AdapterRecord) -> Set<String> {
     let old = records[record.name]
     if let old { count(old, -1) }
@@ -87,7 +93,8 @@ struct AdapterRegistry {
     if records[name].map(isServed) == true { servedNames.insert(name) } else { servedNames.remove(name) }
   }
 
-  /// - Parameter change: 1 for a record that comes, -1 for one that goes
+  /// Counts what a record refers to.
+  /// - Parameter change: 1 for a new record, -1 for the one it replaces
   private mutating func count(_ record: AdapterRecord, _ change: Int) {
     for version in record.versions {
       uses[version.contentHash, default: Uses()].versions += change

@@ -2,24 +2,26 @@ import Foundation
 public import Model
 import Synchronization
 
-/// A request's wait for its adapters.
+/// A request's wait for its adapters; returned by `AdapterStore.acquire`.
 public struct AdapterWait: Sendable {
   fileprivate let id: UInt64
   fileprivate weak var store: AdapterStore?
 
-  /// Ends it without an answer, for a client that is gone.
+  /// Ends the wait without calling the completion, which is released.
   public func cancel() { store?.cancel(id) }
 }
 
+/// Adapters for requests.
 extension AdapterStore {
-  /// Gets the adapters that a request names, from the data folder where they are not in memory. Whoever wants the same
-  /// contents waits for one and the same reading. Where adapters in use leave no room, all wait side by side, in the
-  /// order in which they came, each for `settings.patience` from now at most.
+  /// Gets the adapters that a request names, from the data folder where they are not in memory. Contents that several
+  /// requests wait for are read once. Where adapters in use leave too little memory, requests wait for it in the order of
+  /// their arrival, each for `settings.patience` at most.
   /// - Parameters:
   ///   - timeout: the request's own, from now
-  ///   - completion: called once, unless the wait is cancelled, with the adapters in the order of `references`; before
-  ///     this returns and on the caller's thread if all are in memory or one cannot be had, else on another
-  /// - Returns: `nil` if it was answered
+  ///   - completion: called once, unless the wait is cancelled, with the adapters in the order of `references`. If all
+  ///     are in memory or one cannot be had, it is called on the caller's thread before this returns; otherwise later on
+  ///     another thread.
+  /// - Returns: `nil` if the completion was called already
   @discardableResult
   public func acquire(
     _ references: [AdapterReference], timeout: Duration? = nil,
@@ -54,7 +56,7 @@ extension AdapterStore {
     return step.answers.contains { $0.waiter.id == id } ? nil : AdapterWait(id: id, store: self)
   }
 
-  /// `acquire`, waiting for the outcome. Not for the event loop.
+  /// Like `acquire`, but returns the adapters. Not for the event loop.
   public func acquireWaiting(_ references: [AdapterReference]) throws(AdapterError) -> [Adapter] {
     let done = DispatchSemaphore(value: 0)
     let result = Mutex<Result<[Adapter], AdapterError>?>(nil)
@@ -67,6 +69,7 @@ extension AdapterStore {
     return try outcome.get()
   }
 
+  /// The version that a reference stands for, if requests can use it.
   private func version(_ reference: AdapterReference, _ state: State) throws(AdapterError) -> AdapterVersion {
     let name = reference.name
     guard let record = state.registry[name], record.isLoaded, reference.version != nil || record.current != nil else {
@@ -89,7 +92,7 @@ extension AdapterStore {
     perform(step)
   }
 
-  /// Lets those who wait have what a change has made possible.
+  /// Lets waiting requests have what a change of the state has made possible.
   func advance() { perform(state.withLock { $0.advance(now: .now) }) }
 
   private func perform(_ step: AdapterWaitingStep) {
@@ -100,7 +103,7 @@ extension AdapterStore {
     if step.needsTick { tick() }
   }
 
-  /// Nobody tells when a request lets go of an adapter, so it is looked at again after a moment.
+  /// Looks again after some milliseconds: a request that releases an adapter does not tell the store.
   private func tick() {
     let isFirst = state.withLock { state in
       defer { state.isTicking = true }
@@ -114,7 +117,7 @@ extension AdapterStore {
     }
   }
 
-  /// Reads contents that somebody waits for into memory. On the loader's thread.
+  /// Reads contents that requests wait for into memory. On the loader's thread.
   private func read(_ version: AdapterVersion) {
     let hash = version.contentHash
     guard state.withLock({ $0.isReadingWanted(hash) }) else { return advance() }
@@ -129,13 +132,13 @@ extension AdapterStore {
 
   // MARK: registering
 
-  /// Evicts until so many bytes fit, sets them aside, and waits for requests to end where evicting is not enough. Not
-  /// for the event loop.
-  /// - Parameter patience: how long to wait; with none, requests that wait already come first
+  /// Evicts adapters until so many bytes fit, and reserves them. Waits for requests to end where evicting is not enough.
+  /// Not for the event loop.
+  /// - Parameter patience: how long to wait; with zero, requests that wait already come first
   func makeRoom(for bytes: Int, of hash: String, patience: Duration) throws(AdapterError) {
     let deadline = ContinuousClock.now + patience
     while true {
-      // What is evicted goes here, outside the lock; its memory is about to be used again.
+      // Evicted adapters are freed here, outside the lock. Their memory is about to be used again.
       let (_, fits, used) = state.withLock { state in
         guard patience > .zero || state.waiters.allSatisfy(\.hasMemory) else {
           return ([Adapter](), false, state.cache.bytes)
@@ -149,7 +152,7 @@ extension AdapterStore {
         throw AdapterError(
           .overBudget,
           "the adapter needs \(bytes) bytes, and adapters that are in use or pinned take \(used) of the "
-            + "\(settings.memory) that there are for all (see --adapter-memory)")
+            + "\(settings.memory) that there are for all", setting: .memory)
       }
       Thread.sleep(forTimeInterval: 0.01)
     }
@@ -157,7 +160,7 @@ extension AdapterStore {
 }
 
 extension AdapterStore.State {
-  /// The adapters of these versions if all are in memory and none is what somebody waits for.
+  /// The adapters of these versions if all are in memory and no waiting request needs the memory of any.
   fileprivate mutating func adapters(_ versions: [AdapterVersion]) -> [Adapter]? {
     guard versions.allSatisfy({ !obstacles.contains($0.contentHash) && cache.contains($0.contentHash) }) else {
       return nil

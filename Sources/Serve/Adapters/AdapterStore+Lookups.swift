@@ -1,6 +1,7 @@
 internal import Model
 internal import Synchronization
 
+/// What the store has, for lists and checks.
 extension AdapterStore {
   /// The record that a request would find.
   public subscript(name: String) -> AdapterRecord? {
@@ -10,39 +11,40 @@ extension AdapterStore {
     }
   }
 
-  /// What requests may name, in the order of the names. Not for the event loop: they may be many.
+  /// All adapters that requests find, in the order of their names. Not for the event loop: there may be many.
   public var served: [AdapterRecord] { served(after: nil, limit: nil).elements }
 
-  /// A page of what requests may name, in the order of the names.
+  /// A page of the adapters that requests find, in the order of their names.
   /// - Parameters:
-  ///   - after: a name behind which the page begins
-  ///   - limit: how many at most; `nil` for all, which are not for the event loop
-  ///   - filter: whether a name is wanted
+  ///   - after: the page begins with the first name after this one
+  ///   - limit: maximum adapters; `nil` for all, which is not for the event loop
+  ///   - filter: whether the adapter with a name belongs to the list
   func served(
     after: String?, limit: Int?, where filter: (String) -> Bool = { _ in true }
   ) -> Page<AdapterRecord> {
     page(\.servedNames, after: after, limit: limit) { name, state in filter(name) ? state.registry[name] : nil }
   }
 
-  /// Every name that is known or was refused, in order. Not for the event loop: they may be many.
+  /// All names that have versions or were refused, in order. Not for the event loop: there may be many.
   public var listings: [AdapterListing] { listings(after: nil, limit: nil).elements }
 
-  /// A page of every name that is known or was refused; see `served`.
+  /// A page of the names that have versions or were refused; see `served`.
   func listings(after: String?, limit: Int?) -> Page<AdapterListing> {
     page(\.names, after: after, limit: limit) { listing($0, $1) }
   }
 
+  /// A name with its state; `nil` where it has no versions and was not refused.
   public func listing(_ name: String) -> AdapterListing? { state.withLock { listing(name, $0) } }
 
-  /// Whether a name is known, was refused, or was known before it was deleted.
-  func hasHeard(of name: String) -> Bool {
+  /// Whether a name has or had versions, or was refused.
+  func knows(_ name: String) -> Bool {
     state.withLock { $0.registry[name] != nil || $0.registry.refusal(of: name) != nil }
   }
 
-  /// Bytes and number of the adapters in memory, those that requests alone still hold among them.
+  /// Bytes and number of the adapters in memory, including those that only running requests keep.
   public var memoryInUse: (bytes: Int, count: Int) { state.withLock { ($0.cache.bytes, $0.cache.count) } }
 
-  /// How many names are looked at before the lock is let go of for others.
+  /// How many names are read under the lock at once, so that others get it in between.
   private static let batch = 512
 
   private func page<Element>(
@@ -70,14 +72,14 @@ extension AdapterStore {
         AdapterListing(
           record: AdapterRecord(
             name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false),
-          state: .refused(reason: $0), versionStates: [:], warning: nil)
+          state: .refused($0), versionStates: [:], warning: nil)
       }
     }
     var states: [Int: AdapterState] = [:]
     for version in record.versions {
       states[version.number] =
-        if let reason = state.damages[version.contentHash] {
-          .refused(reason: reason)
+        if let error = state.damages[version.contentHash] {
+          .refused(error)
         } else if !binding.fits(version) {
           .incompatible(reason: Self.incompatibility(version))
         } else if !record.isLoaded {
@@ -89,11 +91,12 @@ extension AdapterStore {
     let current = record.current.flatMap { states[$0.number] }
     return AdapterListing(
       record: record,
-      state: current ?? .refused(reason: "the record of its current version was lost; load it again"),
+      state: current
+        ?? .refused(AdapterError(.damaged, "the record of its current version was lost; load it again")),
       versionStates: states, warning: warning(name))
   }
 
-  /// What is wrong with a name that was given before the rules for names were as they are.
+  /// What is wrong with a name that was registered under earlier rules for names.
   private func warning(_ name: String) -> String? {
     if settings.reservedNames.contains(name) { return "requests cannot use it: the name means the base" }
     return AdapterName.problem(name).map {
@@ -101,6 +104,7 @@ extension AdapterStore {
     }
   }
 
+  /// Why a version for another base cannot be used.
   static func incompatibility(_ version: AdapterVersion) -> String {
     "it was registered for another base (\(version.base.prefix(16))…)"
   }

@@ -4,20 +4,22 @@ public import Model
 import Formats
 import Synchronization
 
+/// Changes of names and versions. Each is on the disk, and known to requests, when the call returns.
 extension AdapterStore {
-  /// Registers a folder inside `--adapters` under a name: as a new version of it, or as the version that has the same
-  /// contents already. When this returns it is on the disk, and requests find it.
+  /// Registers a folder inside `folder` under a name: as a new version, or as the version that has the same contents.
   /// - Parameters:
-  ///   - path: relative to `--adapters`, or absolute inside it
-  ///   - pinned: whether it stays in memory; `nil` leaves that as it was
+  ///   - path: relative to `folder`, or absolute inside it
+  ///   - pinned: whether the adapter is never evicted from memory; `nil` leaves that as it was
+  /// - Throws: `AdapterError` of nearly any kind, with nothing changed
   @discardableResult
   public func load(name: String, path: String, pinned: Bool? = nil) throws(AdapterError) -> AdapterRecord {
     try check(name: name)
     guard let folder else {
-      throw AdapterError(.badPath, "the server was started without --adapters, so no adapter can be loaded")
+      throw AdapterError(
+        .badPath, "the server has no folder of adapters, so no adapter can be loaded from a path", setting: .folder)
     }
     let source = try folder.confined(path)
-    // What is loaded under its folder's own name need not be looked at by the next scan.
+    // The next scan need not read a folder again that is loaded under its own name.
     let isOwnFolder = (try? folder.confined(name)) == source
     return try exclusively { () throws(AdapterError) in
       let identity = isOwnFolder ? AdapterFolder.identity(of: source) : nil
@@ -25,8 +27,10 @@ extension AdapterStore {
     }
   }
 
-  /// Registers any folder: one that was staged for an upload, trained, or named by whoever owns the machine.
-  /// - Parameter origin: what is listed as its source
+  /// Registers a folder from anywhere: one of an upload or of training, or one that the server's operator named.
+  /// - Parameters:
+  ///   - origin: what lists show as its source
+  ///   - pinned: whether the adapter is never evicted from memory; `nil` leaves that as it was
   @discardableResult
   public func load(
     name: String, folder: URL, origin: String?, pinned: Bool? = nil
@@ -37,7 +41,7 @@ extension AdapterStore {
     }
   }
 
-  /// Takes the name away until it is loaded again; requests that run with the adapter keep it.
+  /// Hides a name from requests until it is loaded again. Requests that run with the adapter keep it.
   public func unload(name: String) throws(AdapterError) {
     try exclusively { () throws(AdapterError) in
       guard var record = state.withLock({ $0.registry[name] }), record.isLoaded else {
@@ -49,8 +53,9 @@ extension AdapterStore {
     }
   }
 
-  /// Forgets a version, or all of them, and deletes contents that no other refers to. Where the current version goes,
-  /// the newest that is left takes its place. Numbers are not given again.
+  /// Removes a version or all versions, and deletes contents that no other version has. Where the current version is
+  /// removed, the newest that is left becomes the current one. Requests that run with the adapter keep it.
+  /// - Parameter number: `nil` removes all versions
   public func remove(name: String, version number: Int? = nil) throws(AdapterError) {
     try exclusively { () throws(AdapterError) in
       guard var record = state.withLock({ $0.registry[name] }), !record.versions.isEmpty else {
@@ -69,9 +74,11 @@ extension AdapterStore {
     }
   }
 
-  /// Drops all but the newest versions of every name, and the current one.
-  /// - Parameter unloaded: drops names that are unloaded, too
-  /// - Returns: what was dropped
+  /// Removes the oldest versions of every name. The current version always stays.
+  /// - Parameters:
+  ///   - count: how many versions of a name stay; at least 1
+  ///   - unloaded: removes all versions of unloaded names, too
+  /// - Returns: the versions that were removed
   @discardableResult
   public func prune(keeping count: Int, unloaded: Bool = false) throws(AdapterError) -> [AdapterReference] {
     try exclusively { () throws(AdapterError) in
@@ -93,6 +100,7 @@ extension AdapterStore {
     }
   }
 
+  /// Checks a name against the rules for names.
   /// - Throws: `AdapterError` for a name that no adapter can have
   public func check(name: String) throws(AdapterError) {
     if let problem = AdapterName.problem(name) {
@@ -101,13 +109,15 @@ extension AdapterStore {
     guard !settings.reservedNames.contains(name) else { throw AdapterError(.badName, "'\(name)' is the base's name") }
   }
 
+  /// Runs a change of database and contents while no other runs.
   func exclusively<Value>(_ body: () throws(AdapterError) -> Value) throws(AdapterError) -> Value {
     try writing.withLock { _ throws(AdapterError) in try body() }
   }
 
-  // MARK: what the above share; `writing` is held
+  // MARK: steps of the above, inside `exclusively`
 
-  /// - Parameter identity: the source's, if the next scan is to know it
+  /// Registers a folder under a name that was checked.
+  /// - Parameter identity: of the folder, if the next scan need not read it again
   @discardableResult
   func register(
     _ name: String, _ source: URL, origin: String?, pinned: Bool? = nil, identity: String? = nil
@@ -135,7 +145,7 @@ extension AdapterStore {
     do {
       try commit(record, mark: identity.map { AdapterFolderMark(identity: $0, contentHash: hash) }) { state in
         if state.cache.use(hash, keeping: isKept) == nil { state.cache.insert(adapter, hash: hash, keeping: isKept) }
-        state.registry.refuse(name, reason: nil)
+        state.registry.refuse(name, nil)
         state.damages[hash] = nil
         state.sizes[hash] = adapter.bytes
       }
@@ -146,12 +156,12 @@ extension AdapterStore {
     return record
   }
 
-  /// Copies a folder's files into the data folder unless they are there, and reads the adapter from there.
+  /// Copies a folder's files into the data folder unless they are there, and reads the adapter from the data folder.
   private func store(_ source: URL, name: String) throws(AdapterError) -> (Adapter, hash: String, bytes: Int) {
     func refused(_ error: any Error) -> AdapterError { AdapterError(.refused, "adapter '\(name)': \(error)") }
     var (hash, bytes) = ("", 0)
     do { (hash, bytes) = try contents.hash(of: source) } catch {
-      // Reading the adapter may know better what is wrong.
+      // Reading the adapter may give a better reason.
       do { try binding.preparer?.check(source) } catch { throw refused(error) }
       throw refused(error)
     }
@@ -165,7 +175,7 @@ extension AdapterStore {
     let adapter: Adapter
     do { adapter = try open(staging, hash: hash) } catch { throw refused(error) }
     if state.withLock({ $0.registry.isEmpty }) {
-      // So that a database without names beside contents is known to have lost them.
+      // From the first contents on the database has a name, so that one without names is known to have lost them.
       try commit(
         AdapterRecord(name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false))
     }
@@ -173,14 +183,14 @@ extension AdapterStore {
     return (adapter, hash, bytes)
   }
 
-  /// Whether there is room to keep the adapter in memory.
-  /// - Throws: `AdapterError` if there never can be, or if it is pinned and there is none now
+  /// Whether the memory budget allows to keep the adapter now.
+  /// - Throws: `AdapterError` if it never can, or if the adapter is pinned and it does not
   private func admit(_ adapter: Adapter, hash: String, name: String, isPinned: Bool) throws(AdapterError) -> Bool {
     guard adapter.bytes <= settings.memory else {
       throw AdapterError(
         .refused,
         "adapter '\(name)': it takes \(adapter.bytes) bytes of memory, more than the \(settings.memory) that there are "
-          + "for all (see --adapter-memory)")
+          + "for all", setting: .memory)
     }
     if isPinned {
       let sum = adapter.bytes + state.withLock { $0.registry.pinnedBytes(besides: name, hash) }
@@ -188,7 +198,7 @@ extension AdapterStore {
         throw AdapterError(
           .refused,
           "adapter '\(name)': pinned adapters would take \(sum) bytes of memory, more than the \(settings.memory) that "
-            + "there are for all (see --adapter-memory)")
+            + "there are for all", setting: .memory)
       }
     }
     if state.withLock({ $0.cache.contains(hash) }) { return true }
@@ -201,13 +211,16 @@ extension AdapterStore {
     }
   }
 
-  /// Makes a record what is true, on the disk and then for requests, and lets go of what it no longer means.
+  /// Replaces a name's record, on the disk and then for requests, and removes contents that are no longer referred to.
+  /// - Parameters:
+  ///   - mark: what the next scan should know of the name's folder
+  ///   - change: further changes of the state, under the same lock
   func commit(
     _ record: AdapterRecord, mark: AdapterFolderMark? = nil, _ change: (inout State) -> Void = { _ in }
   ) throws(AdapterError) {
     let old = state.withLock { $0.registry[record.name] }
     if old != record || mark != nil { try storing { try database.save(record, mark: mark) } }
-    // What is dropped goes here, outside the lock.
+    // Dropped adapters are freed here, outside the lock.
     let (_, orphans) = state.withLock { state in
       let orphans = state.registry.set(record)
       change(&state)
@@ -219,7 +232,7 @@ extension AdapterStore {
         state.damages[hash] = nil
         state.sizes[hash] = nil
       }
-      return (former.filter { !state.registry.isWanted($0) }.compactMap { state.cache.drop($0) }, orphans)
+      return (former.filter { !state.registry.isCurrent($0) }.compactMap { state.cache.drop($0) }, orphans)
     }
     for hash in orphans { contents.remove(hash) }
     advance()
@@ -227,7 +240,7 @@ extension AdapterStore {
 
   private static func prune(_ record: inout AdapterRecord, keeping count: Int) {
     let kept = Set(record.versions.suffix(max(count, 1)).map(\.number) + (record.current.map { [$0.number] } ?? []))
-    // The current one is among those that are kept.
+    // The current version is kept instead of the oldest of the others.
     var surplus = kept.count - max(count, 1)
     record.versions.removeAll { version in
       guard kept.contains(version.number) else { return true }

@@ -1,38 +1,40 @@
 import Foundation
-import Model
+public import Model
 import Synchronization
 
+/// Registering the folders that the server was started with.
 extension AdapterStore {
-  /// Registers what is new in `--adapters`, where each folder is an adapter of its own name, and brings pinned adapters
-  /// into memory. A folder whose contents have changed since the last scan is a new version; a name that was unloaded
-  /// stays so, and one that was loaded from elsewhere keeps what it was loaded with.
-  /// - Returns: what was refused, and why
+  /// Registers the new folders of `folder`, each under its own name, and reads pinned adapters into memory.
+  ///
+  /// A folder whose contents have changed since the last scan becomes a new version. A name that was unloaded stays so; a
+  /// name that was loaded from another folder keeps its version.
+  /// - Returns: the names that were refused, and why
   /// - Throws: `ModelError` if the folder or the database cannot be read
-  public func scan() throws -> [(name: String, reason: String)] {
-    var refused: [(name: String, reason: String)] = []
+  public func scan() throws -> [(name: String, error: AdapterError)] {
+    var refused: [(name: String, error: AdapterError)] = []
     if let folder {
       let marks = try database.folderMarks()
       for name in try folder.names() {
         do throws(AdapterError) {
           try exclusively { () throws(AdapterError) in try scan(name, in: folder, mark: marks[name]) }
         } catch {
-          refused.append((name, error.description))
-          state.withLock { $0.registry.refuse(name, reason: error.description) }
+          refused.append((name, error))
+          state.withLock { $0.registry.refuse(name, error) }
         }
       }
     }
     for record in served(after: nil, limit: nil).elements where record.isPinned {
       do throws(AdapterError) { _ = try acquireWaiting([AdapterReference(name: record.name)]) } catch {
-        refused.append((record.name, error.description))
+        refused.append((record.name, error))
       }
     }
     return refused
   }
 
   private func scan(_ name: String, in folder: AdapterFolder, mark: AdapterFolderMark?) throws(AdapterError) {
-    // What the database has lost is registered as if it were new.
+    // A name whose record was lost is registered as if it were new.
     let known = state.withLock { $0.registry[name] }.flatMap { $0.hasLostItsCurrentVersion ? nil : $0 }
-    // A name that was given before the rules were as they are keeps what it has.
+    // A name that was registered under earlier rules for names stays usable.
     if known?.current == nil { try check(name: name) }
     let source = try folder.confined(name)
     let identity = AdapterFolder.identity(of: source)

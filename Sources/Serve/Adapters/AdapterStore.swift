@@ -4,24 +4,27 @@ public import Logging
 public import Model
 internal import Synchronization
 
-/// The adapters that requests may name: their versions and names in the database, their contents in the data folder,
-/// as many of them in memory as the budget allows.
+/// The adapters that requests can name: names and versions in the database, contents in the data folder, and as many of
+/// them in memory as the budget allows.
 ///
-/// Whoever got an adapter from `acquire` keeps it until done, whatever happens to its name. Registering and removing
-/// wait for disks and are not for the event loop; `acquire` and the lookups are for any thread.
+/// A request that got an adapter from `acquire` keeps it until it ends, though the name may be loaded anew, unloaded or
+/// removed meanwhile. Registering and removing wait for the disk and are not for the event loop; `acquire` and the lookups
+/// are for any thread.
 public final class AdapterStore: Sendable {
+  /// The store's limits.
   public struct Settings: Sendable {
-    /// Bytes of adapters in memory.
+    /// Maximum bytes of adapters in memory.
     public var memory: Int
-    /// How many versions of a name are kept, the current one among them.
+    /// How many versions of a name are kept, including the current one.
     public var versionsKept: Int
-    /// Most bytes that one adapter's files may have.
+    /// Maximum bytes of one adapter's files.
     public var sizeLimit: Int
-    /// What already names the base.
+    /// Names of the base, which no adapter can have.
     public var reservedNames: Set<String>
-    /// How long an adapter waits for requests to give memory back before whoever asked for it is refused.
+    /// How long a request waits for others to release memory before it is refused.
     public var patience: Duration
 
+    /// - Parameters: as the properties
     public init(
       memory: Int = 1 << 30, versionsKept: Int = 5, sizeLimit: Int = 1 << 30, reservedNames: Set<String> = [],
       patience: Duration = .seconds(2)
@@ -34,18 +37,21 @@ public final class AdapterStore: Sendable {
     }
   }
 
-  /// The base that adapters are for.
+  /// The base that the adapters are for.
   public struct Binding: Sendable {
-    /// `nil` where there is no base at hand, and the store is only looked through and tidied up.
+    /// `nil` where no base is loaded, and adapters are only listed and removed.
     public var fingerprint: String?
     let preparer: (any AdapterPreparing)?
 
+    /// - Parameters:
+    ///   - fingerprint: of the base
+    ///   - preparer: converts and maps adapters for the base
     public init(fingerprint: String, preparer: any AdapterPreparing) {
       self.fingerprint = fingerprint
       self.preparer = preparer
     }
 
-    /// For whoever only lists and removes.
+    /// No base: for commands that only list and remove adapters.
     public static let none = Binding()
 
     private init() {
@@ -53,6 +59,7 @@ public final class AdapterStore: Sendable {
       preparer = nil
     }
 
+    /// Whether a version was registered for this base.
     func fits(_ version: AdapterVersion) -> Bool { fingerprint == nil || fingerprint == version.base }
   }
 
@@ -60,27 +67,31 @@ public final class AdapterStore: Sendable {
     var registry: AdapterRegistry
     var cache: AdapterCache
     /// Why contents in the data folder cannot be used, by their hash.
-    var damages: [String: String] = [:]
-    /// Who waits for adapters, in the order of coming.
+    var damages: [String: AdapterError] = [:]
+    /// Requests that wait for adapters, in the order of their arrival.
     var waiters: [AdapterWaiter] = []
     var waiterCount: UInt64 = 0
-    /// Contents that are being read, or will be.
+    /// Contents that are being read, or that wait to be.
     var reading: Set<String> = []
-    /// Bytes in memory of contents that were read, which may not be those recorded for another compute mode.
+    /// Bytes in memory of contents that were read. They differ from the recorded ones if those are of another compute
+    /// mode.
     var sizes: [String: Int] = [:]
-    /// Adapters in use that take the memory that the first of those who wait needs: who asks for one comes after it.
+    /// Adapters in use that take the memory which the first waiting request needs. Other requests for them wait behind
+    /// it.
     var obstacles: Set<String> = []
+    /// Whether the store looks at the waiting requests again soon.
     var isTicking = false
   }
 
-  /// Where adapters are read from when they are loaded by path.
+  /// Adapters that are loaded by path come from this folder; `nil`: none can be.
   public let folder: AdapterFolder?
+  /// The adapters' files in the data folder.
   public let contents: AdapterContents
   public let settings: Settings
   let binding: Binding
   let database: MetadataDatabase
   let state: Mutex<State>
-  /// Held by whoever changes database and contents.
+  /// Held during changes of database and contents.
   let writing = Mutex(())
   /// Reads contents that requests wait for, one after the other.
   let loader = WorkerPool(label: "adapter loader", threads: 1, niceness: 4)
@@ -88,8 +99,10 @@ public final class AdapterStore: Sendable {
   private let dataFolder: DataFolder
   private let logger: Logger
 
-  /// Reads what is known. Nothing is loaded yet: `scan` does that.
-  /// - Parameter logger: told of adapters that have to be prepared again, or cannot be
+  /// Reads the records. No adapter is read into memory; `scan` does that for pinned ones.
+  /// - Parameters:
+  ///   - folder: where adapters are loaded from by path
+  ///   - logger: notes adapters that have to be prepared again, or cannot be mapped
   /// - Throws: `ModelError` naming the file or folder that cannot be used
   public init(
     dataFolder: DataFolder, database: MetadataDatabase, binding: Binding, folder: URL? = nil,
@@ -107,14 +120,16 @@ public final class AdapterStore: Sendable {
     var known = State(
       registry: AdapterRegistry(records, binding: binding), cache: AdapterCache(budget: settings.memory))
     for hash in known.registry.hashes {
-      if !contents.removeLeftovers(of: hash) { known.damages[hash] = "its stored contents are missing" }
+      if !contents.removeLeftovers(of: hash) {
+        known.damages[hash] = AdapterError(.damaged, "its stored contents are missing")
+      }
       if known.registry.isPinned(hash) { known.cache.pin(hash, true) }
     }
     state = Mutex(known)
   }
 
-  /// Maps an adapter's folder; where that was not prepared, or is damaged, it is prepared after `verify` has found the
-  /// files intact that the adapter is made of.
+  /// Maps an adapter's prepared file. Where there is none, or it is damaged, it is made anew from the adapter's files.
+  /// - Parameter verify: throws if these files are damaged
   func open(_ folder: URL, hash: String, verify: () throws -> Void = {}) throws -> Adapter {
     guard let preparer = binding.preparer else {
       throw ModelError(folder.path, reason: "cannot be read without a base")

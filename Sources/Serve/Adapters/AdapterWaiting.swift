@@ -3,37 +3,41 @@ internal import Model
 /// A request that waits for adapters.
 struct AdapterWaiter: Sendable {
   let id: UInt64
-  /// One for each reference, in their order.
+  /// One for each reference, in the order of the references.
   let versions: [AdapterVersion]
   let hashes: Set<String>
-  /// How long it waits for memory.
+  /// Until when it waits for memory.
   let patience: ContinuousClock.Instant
-  /// When it has to be answered; `nil` for no such time.
+  /// Until when it waits at all; `nil`: no limit.
   let deadline: ContinuousClock.Instant?
   let completion: @Sendable (Result<[Adapter], AdapterError>) -> Void
-  /// Whether there is memory for all of its adapters. From then on it holds those that are there.
+  /// Whether memory is reserved for all of its adapters that are not in memory yet.
   var hasMemory = false
+  /// The adapters that it has got, in the order of `versions`; none before `hasMemory`.
   var held: [Adapter?]
 }
 
-/// What is to be done after the lock was let go of.
+/// What a change of the state requires to be done after the lock was released.
 struct AdapterWaitingStep {
-  /// Goes with this value, where freeing memory holds up nobody.
+  /// Freed together with this value, outside the lock.
   var evicted: [Adapter] = []
-  /// Contents to be read, for which memory is set aside.
+  /// Contents to be read. Memory for them is reserved.
   var reads: [AdapterVersion] = []
+  /// Completions to be called.
   var answers: [(waiter: AdapterWaiter, result: Result<[Adapter], AdapterError>)] = []
-  /// Whether time alone may change something.
+  /// Whether the passing of time may change something.
   var needsTick = false
 
+  /// Calls the completions.
   func answer() {
     for (waiter, result) in answers { waiter.completion(result) }
   }
 }
 
+/// The requests that wait for adapters: pure changes of the state.
 extension AdapterStore.State {
-  /// Gives memory to the requests that wait for it, in the order in which they came, and ends the wait of those whose
-  /// time is over. Each request's time counts from when it came, whoever waits before it.
+  /// Gives memory to the requests that wait for it, in the order of their arrival, and ends the wait of those whose time
+  /// is over. A request's time counts from its arrival, whatever waits before it.
   mutating func advance(now: ContinuousClock.Instant) -> AdapterWaitingStep {
     var step = AdapterWaitingStep()
     end(&step) { waiter in
@@ -51,19 +55,20 @@ extension AdapterStore.State {
       return AdapterError(
         .overBudget,
         "the adapter needs \(bytes) bytes, and adapters that are in use or pinned take \(used) of the \(budget) that "
-          + "there are for all (see --adapter-memory)")
+          + "there are for all", setting: .memory)
     }
     giveMemory(&step)
     step.needsTick = waiters.contains { !$0.hasMemory || $0.deadline != nil }
     return step
   }
 
-  /// Takes a waiter out that nobody wants an answer for any more.
+  /// Removes a request whose client has left.
   mutating func remove(waiter id: UInt64) -> AdapterWaiter? {
     guard let index = waiters.firstIndex(where: { $0.id == id }) else { return nil }
     return waiters.remove(at: index)
   }
 
+  /// Removes the requests that `reason` has an error for, and answers them with it.
   private mutating func end(_ step: inout AdapterWaitingStep, _ reason: (AdapterWaiter) -> AdapterError?) {
     waiters.removeAll { waiter in
       guard let error = reason(waiter) else { return false }
@@ -72,8 +77,8 @@ extension AdapterStore.State {
     }
   }
 
-  /// Where there is no room for a request, those behind it go first only if they need no memory and use none of the
-  /// adapters whose memory it waits for. So what others give back is for that request, and its turn comes.
+  /// Where memory is short for a request, later requests overtake it only if they need no memory and use none of the
+  /// adapters whose memory it waits for. So the memory that others release is for that request, and its turn comes.
   private mutating func giveMemory(_ step: inout AdapterWaitingStep) {
     obstacles = []
     var isBlocked = false
@@ -95,10 +100,10 @@ extension AdapterStore.State {
         }
       }
       waiters[index].hasMemory = true
-      for (place, version) in waiters[index].versions.enumerated() {
+      for (term, version) in waiters[index].versions.enumerated() {
         let hash = version.contentHash
-        waiters[index].held[place] = cache.use(hash)
-        if waiters[index].held[place] == nil, reading.insert(hash).inserted {
+        waiters[index].held[term] = cache.use(hash)
+        if waiters[index].held[term] == nil, reading.insert(hash).inserted {
           cache.reserve(size(version), for: hash)
           step.reads.append(version)
         }
@@ -107,8 +112,10 @@ extension AdapterStore.State {
     answerComplete(&step)
   }
 
+  /// Bytes in memory of a version: as measured, or as recorded at its registration.
   private func size(_ version: AdapterVersion) -> Int { sizes[version.contentHash] ?? version.memoryBytes }
 
+  /// Answers the requests that have all their adapters.
   private mutating func answerComplete(_ step: inout AdapterWaitingStep) {
     waiters.removeAll { waiter in
       guard waiter.hasMemory else { return false }
@@ -119,9 +126,9 @@ extension AdapterStore.State {
     }
   }
 
-  // MARK: what was read
+  // MARK: reading
 
-  /// Whether anybody still wants contents that are about to be read; if not, their memory is given back.
+  /// Whether a request still waits for contents that are about to be read. If none does, their reservation ends.
   mutating func isReadingWanted(_ hash: String) -> Bool {
     if waiters.contains(where: { $0.hasMemory && $0.hashes.contains(hash) }) { return true }
     reading.remove(hash)
@@ -129,7 +136,7 @@ extension AdapterStore.State {
     return false
   }
 
-  /// Hands contents that were read to all who wait for them.
+  /// Gives an adapter that was read to all requests that wait for it.
   mutating func received(_ adapter: Adapter, _ hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
     var step = AdapterWaitingStep()
     reading.remove(hash)
@@ -137,33 +144,33 @@ extension AdapterStore.State {
     damages[hash] = nil
     sizes[hash] = adapter.bytes
     // Registering reads, too, and may have been quicker.
-    var taken = cache.use(hash)
-    if taken == nil {
+    var usable = cache.use(hash)
+    if usable == nil {
       let (evicted, fits) = cache.makeRoom(for: adapter.bytes)
       step.evicted += evicted
       if fits {
         cache.insert(adapter, hash: hash, keeping: registry.isNameable(hash))
-        taken = adapter
+        usable = adapter
       }
     }
     for index in waiters.indices where waiters[index].hasMemory && waiters[index].hashes.contains(hash) {
-      for (place, version) in waiters[index].versions.enumerated() where version.contentHash == hash {
-        waiters[index].held[place] = taken
+      for (term, version) in waiters[index].versions.enumerated() where version.contentHash == hash {
+        waiters[index].held[term] = usable
       }
-      // It takes more memory than was recorded: they wait for that much from now on.
-      if taken == nil { waiters[index].hasMemory = false }
+      // The adapter takes more memory than was recorded: they wait for that much from now on.
+      if usable == nil { waiters[index].hasMemory = false }
       if !waiters[index].hasMemory { waiters[index].held = waiters[index].held.map { _ in nil } }
     }
     answerComplete(&step)
     return joined(step, advance(now: now))
   }
 
-  /// Tells all who wait for contents that they cannot be had.
+  /// Answers all requests that wait for contents which cannot be read.
   mutating func failed(_ error: AdapterError, _ hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
     var step = AdapterWaitingStep()
     reading.remove(hash)
     cache.giveUpReservation(of: hash)
-    if error.kind == .damaged { damages[hash] = error.description }
+    if error.kind == .damaged { damages[hash] = error }
     end(&step) { $0.hasMemory && $0.hashes.contains(hash) ? error : nil }
     return joined(step, advance(now: now))
   }

@@ -1,4 +1,4 @@
-/// Keys in the order of their last use; every change takes the same time however many there are.
+/// Keys in the order of their last use: a doubly linked list in a dictionary, so that every change takes constant time.
 struct RecencyList {
   private struct Links {
     var older: String?
@@ -18,13 +18,14 @@ struct RecencyList {
     newest = key
   }
 
+  /// Removes a key if it is there.
   mutating func remove(_ key: String) {
     guard let own = links.removeValue(forKey: key) else { return }
     if let older = own.older { links[older]?.newer = own.newer } else { oldest = own.newer }
     if let newer = own.newer { links[newer]?.older = own.older } else { newest = own.older }
   }
 
-  /// The key that was used next after `key`, or the least recently used of all after `nil`.
+  /// The key that was used next after `key`; for `nil`, the least recently used of all.
   func next(after key: String?) -> String? {
     if let key { links[key]?.newer } else { oldest }
   }

@@ -1,7 +1,7 @@
-/// Names in their order, which may be many: a change costs no more than a small part of them, and so does finding where
-/// a page begins.
+/// A sorted set of names. Names lie in sorted runs of limited length, so that neither a change nor finding the beginning of
+/// a page takes long where there are many.
 struct SortedNames {
-  /// Never empty ones, each sorted, all of one before all of the next.
+  /// None is empty; each is sorted; all names of one come before all names of the next.
   private var runs: [[String]] = []
   private(set) var count = 0
   private static let longestRun = 512
@@ -14,9 +14,9 @@ struct SortedNames {
       return
     }
     let run = self.run(of: name)
-    let place = Self.place(of: name, in: runs[run])
-    if place < runs[run].count, runs[run][place] == name { return }
-    runs[run].insert(name, at: place)
+    let index = Self.index(of: name, in: runs[run])
+    if index < runs[run].count, runs[run][index] == name { return }
+    runs[run].insert(name, at: index)
     count += 1
     guard runs[run].count > Self.longestRun else { return }
     let half = runs[run].count / 2
@@ -25,21 +25,23 @@ struct SortedNames {
     runs.insert(upper, at: run + 1)
   }
 
+  /// Removes a name if it is there.
   mutating func remove(_ name: String) {
     guard !runs.isEmpty else { return }
     let run = self.run(of: name)
-    let place = Self.place(of: name, in: runs[run])
-    guard place < runs[run].count, runs[run][place] == name else { return }
-    runs[run].remove(at: place)
+    let index = Self.index(of: name, in: runs[run])
+    guard index < runs[run].count, runs[run][index] == name else { return }
+    runs[run].remove(at: index)
     count -= 1
     if runs[run].isEmpty { runs.remove(at: run) }
   }
 
-  /// - Parameter after: a name, there or not, behind which the page begins
+  /// Up to `limit` names in order.
+  /// - Parameter after: the page begins with the first name after this one, which need not be there
   func page(after: String?, limit: Int) -> [String] {
     guard !runs.isEmpty else { return [] }
     var run = after.map { self.run(of: $0) } ?? 0
-    var start = after.map { Self.firstPlace(in: runs[run], behind: $0) } ?? 0
+    var start = after.map { Self.firstIndex(in: runs[run], behind: $0) } ?? 0
     var page: [String] = []
     while run < runs.count, page.count < limit {
       page += runs[run][start...].prefix(limit - page.count)
@@ -49,7 +51,7 @@ struct SortedNames {
     return page
   }
 
-  /// The run that a name is in, or belongs into: the last that begins with it or before it.
+  /// The run that a name is or would be in: the last one that does not begin after it.
   private func run(of name: String) -> Int {
     var (low, high) = (0, runs.count)
     while low < high {
@@ -59,8 +61,8 @@ struct SortedNames {
     return max(low - 1, 0)
   }
 
-  /// The first place whose name is not before `name`.
-  private static func place(of name: String, in run: [String]) -> Int {
+  /// The index of the first name that is not before `name`.
+  private static func index(of name: String, in run: [String]) -> Int {
     var (low, high) = (0, run.count)
     while low < high {
       let middle = (low + high) / 2
@@ -69,8 +71,9 @@ struct SortedNames {
     return low
   }
 
-  private static func firstPlace(in run: [String], behind name: String) -> Int {
-    let place = place(of: name, in: run)
-    return place < run.count && run[place] == name ? place + 1 : place
+  /// The index of the first name after `name`.
+  private static func firstIndex(in run: [String], behind name: String) -> Int {
+    let index = index(of: name, in: run)
+    return index < run.count && run[index] == name ? index + 1 : index
   }
 }

@@ -1,23 +1,25 @@
+import Model
 import Synchronization
 
-/// What the engine counts; written by its thread once a pass, read by whoever shows it.
+/// The engine's counters: written by its thread after each pass, read for `GET /metrics`.
 final class EngineMetrics: Sendable {
-  /// How a request ended.
+  /// How a request ended: the values of the metrics' label `outcome`.
   enum Outcome: String, CaseIterable {
     case stop, length, cancelled, timeout, rejected, failed
   }
 
-  /// What is counted for each label: an adapter's name as requests gave it.
+  /// The counters of one label. A label is an adapter's name as requests gave it.
   struct Counts {
     var promptTokens = 0
     var generatedTokens = 0
     var waiting = 0
-    /// By `Outcome.allCases`.
+    /// Ended requests, in the order of `Outcome.allCases`.
     var requests = [Int](repeating: 0, count: Outcome.allCases.count)
   }
 
+  /// All counters.
   struct State {
-    /// Labels beyond `EngineMetrics.maxLabels` are counted as one.
+    /// In the order of `counts`. Labels beyond `EngineMetrics.maxLabels` share one, `otherLabel`.
     fileprivate(set) var labels: [String] = []
     var counts: [Counts] = []
     fileprivate var indices: [String: Int] = [:]
@@ -38,7 +40,7 @@ final class EngineMetrics: Sendable {
     var stepSeconds = Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
     var batchRows = Histogram([1, 2, 4, 8, 16, 32, 64, 128, 256, 512])
 
-    /// Where a label is counted.
+    /// The index of a label's counters in `counts`.
     mutating func index(of label: String) -> Int {
       if let index = indices[label] { return index }
       let name = labels.count < EngineMetrics.maxLabels - 1 ? label : EngineMetrics.otherLabel
@@ -49,12 +51,22 @@ final class EngineMetrics: Sendable {
       return labels.count - 1
     }
 
+    /// Counts a request's end.
     mutating func end(_ label: Int, _ outcome: Outcome) {
-      if let place = Outcome.allCases.firstIndex(of: outcome) { counts[label].requests[place] += 1 }
+      if let index = Outcome.allCases.firstIndex(of: outcome) { counts[label].requests[index] += 1 }
+    }
+
+    /// Takes over the cache's figures.
+    mutating func record(_ cache: KeyValueCache) {
+      blocksTotal = cache.blockCount
+      blocksCached = cache.cachedBlockCount
+      blocksUsed = cache.blockCount - cache.freeBlockCount
+      bytesPerBlock = cache.bytesPerBlock
+      evictions = cache.evictions
     }
   }
 
-  /// Labels that are counted apart, `otherLabel` included.
+  /// Maximum labels with counters of their own, `otherLabel` included.
   static let maxLabels = 100
   static let otherLabel = "(other)"
 
@@ -65,10 +77,10 @@ final class EngineMetrics: Sendable {
   var snapshot: State { state.withLock { $0 } }
 }
 
-/// Observations by size, as Prometheus counts them: each bucket holds those up to its bound.
+/// Observations by size, as Prometheus counts them: a bucket has those up to its bound.
 struct Histogram: Sendable {
   let bounds: [Double]
-  /// One for each bound, not cumulative, and one for what is beyond the last.
+  /// Observations in each bucket alone; the last bucket has those beyond all bounds.
   private(set) var counts: [Int]
   private(set) var sum = 0.0
 

@@ -50,7 +50,7 @@ private struct ListAdapters: ParsableCommand {
   }
 
   private func state(_ listing: AdapterListing, _ version: AdapterVersion, isCurrent: Bool) -> String {
-    if case .refused(let reason) = listing.versionStates[version.number] { return reason }
+    if case .refused(let error) = listing.versionStates[version.number] { return error.advice }
     if !listing.record.isLoaded { return "unloaded" }
     if !isCurrent { return "old" }
     return listing.record.isPinned ? "current, pinned" : "current"

@@ -108,7 +108,7 @@ struct ChatCommand: ParsableCommand {
     let end = outcome.wait()
     running.outcome.withLock { $0 = nil }
     FileHandle.standardOutput.write(Data("\n".utf8))
-    if case .failed(let error) = end { writeError("graft: \(error.message)") }
+    if case .failed(let error) = end { writeError("graft: \(error.advice)") }
     if case .interrupted = end { engine.cancel(id) }
     return text.withLock { $0 }
   }

@@ -69,7 +69,7 @@ struct GenerateCommand: ParsableCommand {
       print()
       writeError(
         "\(usage.promptTokens) tokens in, \(usage.completionTokens) out, \(Int(seconds * 1000)) ms in all")
-    case .failed(let error): throw ModelError("generation", reason: error.message)
+    case .failed(let error): throw ModelError("generation", reason: error.advice)
     case .interrupted:
       print()
       throw ExitCode.interrupted

@@ -199,8 +199,8 @@ struct ServeCommand: ParsableCommand {
         memory: adapterMemory.bytes, versionsKept: keepVersions, sizeLimit: maxAdapterSize.bytes,
         reservedNames: [name]),
       logger: logger)
-    for (name, reason) in try store.scan() {
-      logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(reason)])
+    for (name, error) in try store.scan() {
+      logger.warning("adapter refused", metadata: ["name": .string(name), "reason": .string(error.advice)])
     }
     for listing in store.listings {
       guard let warning = listing.warning else { continue }

@@ -17,7 +17,7 @@ extension HTTPTests {
         store = try FileStore(dataFolder: folder, database: try MetadataDatabase(folder), sizeLimit: 64 << 20)
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         var router = Router(apiKey: nil, unknownNames: UnknownNameLog(logger))
-        FileRoutes(store: store, uploads: UploadService(), logger: logger).add(to: &router)
+        FileRoutes(store: store, logger: logger, uploads: UploadService(), pools: BlockingPools()).add(to: &router)
         let table = router
         server = try HTTPTestServer { table.handle($0) }
       }

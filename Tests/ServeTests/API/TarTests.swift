@@ -65,7 +65,7 @@ import Testing
     try setting.write("x", rank: 40)
     let store = try setting.open()
     let version = try #require(try store.load(name: "org/x", path: "x").current)
-    let archive = try AdapterArchive(store.contents, version, folder: "org/x")
+    var archive = try AdapterArchive(store.contents, version, folder: "org/x")
     // The files were opened; what happens to their names no longer matters.
     try store.remove(name: "org/x")
     var bytes: [UInt8] = []
@@ -85,7 +85,7 @@ import Testing
     try setting.write("x")
     let store = try setting.open()
     let version = try #require(try store.load(name: "x", path: "x").current)
-    let archive = try AdapterArchive(store.contents, version, folder: "x")
+    var archive = try AdapterArchive(store.contents, version, folder: "x")
     let weights = store.contents.location(version.contentHash).appending(path: "adapter_model.safetensors")
     try FileHandle(forWritingTo: weights).truncate(atOffset: 100)
     #expect(throws: ModelError.self) { while try archive.next() != nil {} }

@@ -31,7 +31,9 @@ import Testing
       $0.stallTimeout = .seconds(600)
     } handler: { exchange in
       do throws(APIError) {
-        try UploadReceiver(exchange, CountingParts(), service).receive { result in
+        let client = ClientIdentity(address: exchange.request.remoteAddress)
+        let request = RoutedRequest(exchange: exchange, captures: [:], client: client)
+        try UploadReceiver(request, CountingParts(), service).receive { result in
           switch result {
           case .success(let bytes): exchange.respond(status: 200, body: Array("\(bytes)".utf8))
           case .failure(let error): exchange.respond(error)

@@ -12,8 +12,7 @@ import Testing
   private let one = StoreSetting.adapterBytes
 
   init() throws {
-    setting = try StoreSetting()
-    for (seed, name) in ["a", "b", "c", "d"].enumerated() { try setting.write(name, seed: UInt64(seed)) }
+    setting = try StoreSetting(adapters: StoreSetting.four)
   }
 
   private func loaded(_ store: AdapterStore) -> [String] {
@@ -57,7 +56,8 @@ import Testing
     for name in ["a", "b", "c"] { try store.load(name: name, path: name) }
     var held: [Adapter]? = [try store.adapter("a"), try store.adapter("b")]
     let error = failure { _ = try store.adapter("c") }
-    #expect(error?.kind == .overBudget && error?.description.contains("--adapter-memory") == true)
+    #expect(
+      error?.kind == .overBudget && error?.apiError(param: "adapter").message.contains("--adapter-memory") == true)
     // It can be registered all the same.
     #expect(try store.load(name: "d", path: "d").currentNumber == 1)
     #expect(loaded(store) == ["a", "b"])

@@ -28,12 +28,13 @@ import Testing
     let refused = try store.scan()
     #expect(names(store) == ["good"])
     #expect(refused.map(\.name) == ["bad name", "broken", "escape", "tiny", "wide"])
-    let reasons = Dictionary(uniqueKeysWithValues: refused.map { ($0.name, $0.reason) })
+    let errors = Dictionary(uniqueKeysWithValues: refused.map { ($0.name, $0.error) })
+    let reasons = errors.mapValues(\.description)
     #expect(reasons["broken"]?.contains("adapter_config.json") == true)
     #expect(reasons["wide"]?.contains("lora_A.weight") == true && reasons["wide"]?.contains("shape") == true)
     #expect(reasons["escape"]?.contains("not inside") == true)
     #expect(store.listings.map(\.record.name) == ["bad name", "broken", "escape", "good", "tiny", "wide"])
-    #expect(store.listing("wide")?.state == .refused(reason: reasons["wide"] ?? ""))
+    #expect(try store.listing("wide")?.state == .refused(#require(errors["wide"])))
     try FileManager.default.removeItem(at: model.adaptersFolder)
     #expect(throws: ModelError.self) { try store.scan() }
   }

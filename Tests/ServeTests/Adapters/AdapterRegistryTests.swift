@@ -59,7 +59,7 @@ import Testing
       let pinned = records.values.filter { $0.isPinned && $0.isLoaded && $0.current != nil }
       for hash in (0..<9).map({ "h\($0)" }) {
         let loaded = records.values.filter(\.isLoaded)
-        #expect(registry.isWanted(hash) == loaded.contains { $0.current?.contentHash == hash })
+        #expect(registry.isCurrent(hash) == loaded.contains { $0.current?.contentHash == hash })
         #expect(registry.isNameable(hash) == loaded.contains { hashes($0).contains(hash) })
         #expect(registry.isPinned(hash) == pinned.contains { $0.current?.contentHash == hash })
         let others = pinned.filter { $0.name != "n3" }.compactMap(\.current).filter { $0.contentHash != hash }
@@ -94,9 +94,9 @@ import Testing
     }
     #expect(seen == Array(all.dropFirst()) && pages == 3)
     #expect(store.listings(after: "n1", limit: 1).elements.map(\.record.name) == ["n2"])
-    #expect(store.hasHeard(of: "n2") && !store.hasHeard(of: "n9"))
+    #expect(store.knows("n2") && !store.knows("n9"))
     try store.remove(name: "n2")
-    #expect(store.hasHeard(of: "n2") && store.listing("n2") == nil)
+    #expect(store.knows("n2") && store.listing("n2") == nil)
   }
 
   @Test func checkpointsAreToldByTheirNames() {

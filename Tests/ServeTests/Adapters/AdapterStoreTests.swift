@@ -58,7 +58,7 @@ import Testing
     try FileManager.default.createDirectory(at: folder.appending(path: "gguf"), withIntermediateDirectories: true)
     try Data("GGUF".utf8).write(to: folder.appending(path: "gguf/lora.gguf"))
     let store = try setting.open()
-    let reasons = Dictionary(uniqueKeysWithValues: try store.scan().map { ($0.name, $0.reason) })
+    let reasons = Dictionary(uniqueKeysWithValues: try store.scan().map { ($0.name, $0.error.description) })
     #expect(reasons["pointer"]?.contains("adapter_model.safetensors: is a Git LFS pointer") == true)
     #expect(reasons["mlx"]?.contains("is of an MLX-LM adapter") == true)
     #expect(reasons["gguf"]?.contains("lora.gguf: GGUF adapters are not read") == true)

@@ -12,14 +12,13 @@ import Testing
   private let one = StoreSetting.adapterBytes
 
   init() throws {
-    setting = try StoreSetting()
-    for (seed, name) in ["a", "b", "c", "d"].enumerated() { try setting.write(name, seed: UInt64(seed)) }
+    setting = try StoreSetting(adapters: StoreSetting.four)
   }
 
   /// A store with room for so many adapters, all of which are registered.
   private func store(room: Int, patience: Duration = .seconds(3600)) throws -> AdapterStore {
     let store = try setting.open(memory: room * one, patience: patience)
-    for name in ["a", "b", "c", "d"] { try store.load(name: name, path: name) }
+    for name in StoreSetting.four { try store.load(name: name, path: name) }
     return store
   }
 

@@ -21,9 +21,14 @@ final class StoreSetting {
   var dataURL: URL { model.root.appending(path: "data") }
   var contentsURL: URL { dataURL.appending(path: "adapters") }
 
-  init() throws {
+  /// Names of four adapters, for tests of what they do to each other.
+  static let four = ["a", "b", "c", "d"]
+
+  /// - Parameter adapters: names of adapters to write, all of one size
+  init(adapters: [String] = []) throws {
     model = try TinyModel(TinyShape(layers: 1))
     preparer = CountingPreparer(AdapterPreparer(base: try model.base(), mode: .f32))
+    for (seed, name) in adapters.enumerated() { try write(name, seed: UInt64(seed)) }
   }
 
   func open(_ folder: DataFolder, _ database: MetadataDatabase) throws -> AdapterStore {

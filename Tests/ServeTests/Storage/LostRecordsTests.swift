@@ -175,8 +175,8 @@ import Testing
     store = nil
     try execute(["DELETE FROM adapterVersion WHERE name = 'x' AND number = 2"])
     store = try setting.open(versionsKept: 2)
-    guard case .refused(let reason) = store?.listing("x")?.state else { throw ModelError(reason: "state") }
-    #expect(reason.contains("lost") && store?["x"] == nil)
+    guard case .refused(let error) = store?.listing("x")?.state else { throw ModelError(reason: "state") }
+    #expect(error.description.contains("lost") && store?["x"] == nil)
     #expect(try store?.adapter("x", version: 1).rank == 4)
     #expect(throws: AdapterError.self) { try store?.adapter("x") }
     #expect(try store?.prune(keeping: 1).isEmpty == true, "the version that is left stays")

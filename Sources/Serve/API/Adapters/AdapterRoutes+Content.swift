@@ -25,23 +25,21 @@ extension AdapterRoutes {
       throw .invalid(
         "the adapter '\(name)' has no version \(number ?? 0)", param: "version", code: "model_not_found", status: 404)
     }
-    // A name from before the rules for names could lead out of the folder that the archive is unpacked in.
+    // A name from before the rules for names could lead out of the folder where the archive is unpacked.
     let folder = AdapterName.isValid(name) ? name : "adapter"
     let (exchange, contents, logger) = (request.exchange, store.contents, logger)
-    downloading.async { [downloading] in
+    pools.reading.async { [pools] in
       let archive = Result { try AdapterArchive(contents, version, folder: folder) }
       exchange.loop.execute {
         switch archive {
         case .success(let archive):
-          PiecewiseBody(exchange, downloading) { error in
+          StreamedBody(archive, to: exchange, on: pools.reading) { error in
             logger.error("download broken off", metadata: ["name": .string(name), "reason": .string("\(error)")])
-          } _: {
-            try archive.next()
           }
           .start(headers: Self.headers(folder, version), length: archive.length)
         case .failure(let error):
           exchange.respond(
-            AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)"), param: "name")
+            AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)").apiError(param: "name"))
         }
       }
     }

@@ -1,5 +1,5 @@
 import Formats
-import Model
+public import Model
 
 extension AdapterRoutes {
   /// What loading and uploading answer with.
@@ -43,7 +43,7 @@ extension AdapterRoutes {
     case .onDisk: [("state", "on_disk"), ("reason", .null)]
     case .unloaded: [("state", "unloaded"), ("reason", .null)]
     case .incompatible(let reason): [("state", "incompatible"), ("reason", .string(reason))]
-    case .refused(let reason): [("state", "refused"), ("reason", .string(reason))]
+    case .refused(let error): [("state", "refused"), ("reason", .string(error.advice))]
     }
   }
 
@@ -59,18 +59,31 @@ extension AdapterRoutes {
 }
 
 extension AdapterError {
+  /// The description, with the flag that the error depends on.
+  public var advice: String {
+    switch setting {
+    case .memory: description + " (see --adapter-memory)"
+    case .folder: description + " (see --adapters)"
+    case nil: description
+    }
+  }
+
   /// - Parameter param: the field that named the adapter
   func apiError(param: String) -> APIError {
     let param: String? = kind == .badName && param == "lora_path" ? "lora_name" : param
     switch kind {
-    case .unknownName: return .invalid(description, param: param, code: "model_not_found", status: 404)
-    case .badName, .badPath: return .invalid(description, param: param, code: "invalid_value")
-    case .refused: return .invalid(description, param: param, code: "invalid_adapter")
-    case .incompatible: return .invalid(description, param: param, code: "incompatible_adapter")
-    case .damaged: return .server(500, description, param: param, code: "damaged_adapter")
+    case .unknownName: return .invalid(advice, param: param, code: "model_not_found", status: 404)
+    case .badName, .badPath: return .invalid(advice, param: param, code: "invalid_value")
+    case .refused: return .invalid(advice, param: param, code: "invalid_adapter")
+    case .incompatible: return .invalid(advice, param: param, code: "incompatible_adapter")
+    case .damaged: return .server(500, advice, param: param, code: "damaged_adapter")
     case .timedOut: return EngineError.timedOut.apiError
-    case .overBudget: return .server(503, description, param: param, code: "adapter_memory_exhausted")
-    case .storage: return .server(500, description, param: nil, code: "storage_failed")
+    case .overBudget:
+      var error = APIError.server(503, advice, param: param, code: "adapter_memory_exhausted")
+      // Memory is released when a request ends.
+      error.retryAfter = 1
+      return error
+    case .storage: return .server(500, advice, param: nil, code: "storage_failed")
     }
   }
 }
@@ -78,13 +91,5 @@ extension AdapterError {
 extension APIError {
   fileprivate static func server(_ status: Int, _ message: String, param: String?, code: String) -> APIError {
     APIError(status: status, type: "server_error", message: message, param: param, code: code)
-  }
-}
-
-extension HTTPExchange {
-  func respond(_ error: AdapterError, param: String) {
-    // Memory comes back when a request ends.
-    if error.kind == .overBudget { setHeader("Retry-After", "1") }
-    respond(error.apiError(param: param))
   }
 }

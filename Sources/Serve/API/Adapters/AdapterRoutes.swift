@@ -1,5 +1,4 @@
 import Formats
-import Foundation
 import Logging
 import Model
 
@@ -9,24 +8,8 @@ struct AdapterRoutes: Sendable {
   let preparation: RequestPreparation
   let uploads: UploadService
   let unknownNames: UnknownNameLog
+  let pools: BlockingPools
   let logger: Logger
-  /// Where adapters are registered, one after the other, so that neither the loop nor the engine waits for a disk.
-  private let registering = WorkerPool(label: "adapter registering", threads: 1, niceness: 10)
-  /// Where lists are made, which may be long.
-  private let listing = DispatchQueue(label: "adapter lists")
-  /// Where adapters' files are read for clients.
-  let downloading = DispatchQueue(label: "adapter downloads")
-
-  init(
-    store: AdapterStore, preparation: RequestPreparation, uploads: UploadService, unknownNames: UnknownNameLog,
-    logger: Logger
-  ) {
-    self.store = store
-    self.preparation = preparation
-    self.uploads = uploads
-    self.unknownNames = unknownNames
-    self.logger = logger
-  }
 
   func add(to router: inout Router) {
     router.on("POST", "v1/load_lora_adapter") { load($0) }
@@ -47,7 +30,7 @@ struct AdapterRoutes: Sendable {
         pinned: try fields.bool("pinned")
       )
     } then: { (name, path, pinned) in
-      work(exchange, param: "lora_path") { () throws(AdapterError) in
+      change(exchange, param: "lora_path") { () throws(AdapterError) in
         let record = try store.load(name: name, path: path, pinned: pinned)
         logger.info("adapter loaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
         return Self.loadedJSON(record)
@@ -61,7 +44,7 @@ struct AdapterRoutes: Sendable {
       try FieldCatalog.unloadAdapter.check(fields, log: unknownNames, path: "/v1/unload_lora_adapter")
       return try required(fields, "lora_name")
     } then: { name in
-      work(exchange, param: "lora_name") { () throws(AdapterError) in
+      change(exchange, param: "lora_name") { () throws(AdapterError) in
         try store.unload(name: name)
         logger.info("adapter unloaded", metadata: ["name": .string(name)])
         return ["name": .string(name), "status": "unloaded"]
@@ -71,12 +54,12 @@ struct AdapterRoutes: Sendable {
 
   private func list(_ request: RoutedRequest) throws(APIError) {
     let list = try NameList(PageQuery(request.exchange))
-    if let after = list.after, !store.hasHeard(of: after) { throw .unknownCursor }
+    if let after = list.after, !store.knows(after) { throw .unknownCursor }
     let memory = store.memoryInUse
     let figures: JSONValue = [
       "budget": .integer(store.settings.memory), "bytes": .integer(memory.bytes), "adapters": .integer(memory.count),
     ]
-    list.answer(request.exchange, on: listing, after: list.after, more: [("memory", figures)]) { after, limit in
+    list.answer(request.exchange, on: pools.reading, after: list.after, more: [("memory", figures)]) { after, limit in
       let page = store.listings(after: after, limit: limit)
       return Page(elements: page.elements.map { ($0.record.name, Self.json($0)) }, hasMore: page.hasMore)
     }
@@ -92,7 +75,7 @@ struct AdapterRoutes: Sendable {
   private func remove(_ request: RoutedRequest) throws(APIError) {
     let name = request.captures["name"] ?? ""
     let number = try Self.version(request)
-    work(request.exchange, param: number == nil ? "name" : "version") { () throws(AdapterError) in
+    change(request.exchange, param: number == nil ? "name" : "version") { () throws(AdapterError) in
       try store.remove(name: name, version: number)
       logger.info(
         "adapter deleted", metadata: ["name": .string(name), "version": .string(number.map(String.init) ?? "all")])
@@ -107,14 +90,14 @@ struct AdapterRoutes: Sendable {
     let exchange = request.exchange
     let name = request.captures["name"] ?? ""
     do throws(AdapterError) { try store.check(name: name) } catch { throw error.apiError(param: "name") }
-    let upload = try UploadReceiver(exchange, AdapterUpload(store.contents), uploads)
+    let upload = try UploadReceiver(request, AdapterUpload(store.contents), uploads)
     let store = store
     let logger = logger
     upload.receive { result in
       switch result {
       case .failure(let error): exchange.respond(error)
       case .success(let received):
-        work(exchange, param: "name") { () throws(AdapterError) in
+        change(exchange, param: "name") { () throws(AdapterError) in
           defer { store.contents.discard(received.folder) }
           let record = try store.load(name: name, folder: received.folder, origin: nil, pinned: received.pinned)
           logger.info("adapter uploaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
@@ -124,18 +107,13 @@ struct AdapterRoutes: Sendable {
     }
   }
 
-  /// Does what may wait for a disk on its own queue, and answers on the loop.
-  private func work(
+  /// Changes the store and answers with the result.
+  /// - Parameter param: the field that errors name
+  private func change(
     _ exchange: HTTPExchange, param: String, _ body: @Sendable @escaping () throws(AdapterError) -> JSONValue
   ) {
-    registering.async {
-      let result = Result(catching: body)
-      exchange.loop.execute {
-        switch result {
-        case .success(let json): exchange.respond(json: json)
-        case .failure(let error): exchange.respond(error, param: param)
-        }
-      }
+    exchange.respond(on: pools.registering) { () throws(APIError) in
+      do throws(AdapterError) { return try body() } catch { throw error.apiError(param: param) }
     }
   }
 

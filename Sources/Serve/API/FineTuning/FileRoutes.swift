@@ -8,14 +8,7 @@ struct FileRoutes: Sendable {
   let store: FileStore
   let logger: Logger
   let uploads: UploadService
-  /// Where the database and the disk are waited for.
-  private let queue = DispatchQueue(label: "files")
-
-  init(store: FileStore, uploads: UploadService, logger: Logger) {
-    self.store = store
-    self.uploads = uploads
-    self.logger = logger
-  }
+  let pools: BlockingPools
 
   func add(to router: inout Router) {
     router.on("POST", "v1/files") { (request) throws(APIError) in try upload(request) }
@@ -30,7 +23,7 @@ struct FileRoutes: Sendable {
   private func upload(_ request: RoutedRequest) throws(APIError) {
     let exchange = request.exchange
     let logger = logger
-    try UploadReceiver(exchange, FileUpload(store), uploads).receive { result in
+    try UploadReceiver(request, FileUpload(store), uploads).receive { result in
       switch result {
       case .failure(let error): exchange.respond(error)
       case .success(let file):
@@ -42,13 +35,13 @@ struct FileRoutes: Sendable {
 
   private func list(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 10_000, most: 10_000)
+    let limit = try query.limit(default: 10_000, maximum: 10_000)
     let order = query["order"] ?? "desc"
     guard order == "asc" || order == "desc" else {
       throw .invalid("'order' must be 'asc' or 'desc'", param: "order", code: "invalid_value")
     }
     let (after, purpose, database) = (query["after"], query["purpose"], store.database)
-    work(request) { () throws(APIError) in
+    request.exchange.respond(on: pools.reading) { () throws(APIError) in
       let page = try query.page {
         try database.files(purpose: purpose, newestFirst: order == "desc", after: after, limit: limit)
       }
@@ -58,27 +51,27 @@ struct FileRoutes: Sendable {
 
   private func show(_ request: RoutedRequest) {
     let id = request.captures["id"] ?? ""
-    work(request) { () throws(APIError) in Self.json(try find(id)) }
+    request.exchange.respond(on: pools.reading) { () throws(APIError) in Self.json(try find(id)) }
   }
 
   private func remove(_ request: RoutedRequest) {
     let id = request.captures["id"] ?? ""
-    work(request) { () throws(APIError) in
+    request.exchange.respond(on: pools.reading) { () throws(APIError) in
       do throws(FileStoreError) { try store.remove(id) } catch { throw Self.apiError(error) }
       logger.info("file deleted", metadata: ["id": .string(id)])
       return ["id": .string(id), "object": "file", "deleted": true]
     }
   }
 
-  /// The file's bytes, in pieces as the client takes them.
+  /// Answers with the file's bytes.
   private func content(_ request: RoutedRequest) {
     let exchange = request.exchange
     let id = request.captures["id"] ?? ""
-    queue.async {
+    pools.reading.async { [pools] in
       let result = Result { () throws(APIError) in
         let file = try find(id)
         do {
-          // The length is that of the record: a file that was cut off is found out when it ends too early.
+          // The length is that of the record, so that a shortened file is noticed.
           return StoredFileReader(try FileHandle(forReadingFrom: store.location(id)), length: file.bytes)
         } catch {
           throw Self.apiError(.storage("the contents of \(id) cannot be read"))
@@ -88,12 +81,10 @@ struct FileRoutes: Sendable {
         switch result {
         case .failure(let error): exchange.respond(error)
         case .success(let reader):
-          let length = reader.left
-          PiecewiseBody(exchange, queue) { error in
+          StreamedBody(reader, to: exchange, on: pools.reading) { error in
             logger.error("a download was broken off", metadata: ["id": .string(id), "reason": "\(error)"])
-          } _: {
-            try reader.next()
-          }.start(headers: ["Content-Type": "application/octet-stream"], length: length)
+          }
+          .start(headers: ["Content-Type": "application/octet-stream"], length: reader.left)
         }
       }
     }
@@ -101,16 +92,6 @@ struct FileRoutes: Sendable {
 
   private func find(_ id: String) throws(APIError) -> StoredFile {
     do throws(FileStoreError) { return try store.file(id) } catch { throw Self.apiError(error) }
-  }
-
-  private func work(
-    _ request: RoutedRequest, _ body: @Sendable @escaping () throws(APIError) -> JSONValue
-  ) {
-    let exchange = request.exchange
-    queue.async {
-      let result = Result(catching: body)
-      exchange.loop.execute { exchange.respond(result) }
-    }
   }
 
   private static func json(_ file: StoredFile) -> JSONValue {
@@ -130,39 +111,27 @@ struct FileRoutes: Sendable {
   }
 }
 
-extension HTTPExchange {
-  func respond(_ result: Result<JSONValue, APIError>) {
-    switch result {
-    case .success(let json): respond(json: json)
-    case .failure(let error): respond(error)
-    }
-  }
-}
-
-/// Reads a stored file from its beginning, in pieces.
-///
-/// `@unchecked Sendable`: handed from thread to thread, of which one at a time uses it.
-private final class StoredFileReader: @unchecked Sendable {
+/// Reads a stored file chunk by chunk.
+private struct StoredFileReader: BodySource {
   private struct EndsEarly: Error, CustomStringConvertible {
     var missing: Int
     var description: String { "it ends \(missing) bytes early" }
   }
 
   private let handle: FileHandle
-  /// Bytes that are still to be read.
+  /// Bytes that were not read yet.
   private(set) var left: Int
-  private static let piece = 256 << 10
+  private static let chunkSize = 256 << 10
 
   init(_ handle: FileHandle, length: Int) {
     self.handle = handle
     left = length
   }
 
-  /// - Returns: `nil` when all bytes were read
-  /// - Throws: what the system says, or that the file has become shorter than it was
-  func next() throws -> [UInt8]? {
+  /// - Throws: the system's error, or that the file is shorter than its record says
+  mutating func next() throws -> [UInt8]? {
     guard left > 0 else { return nil }
-    let bytes = try handle.read(upToCount: min(Self.piece, left)).map { [UInt8]($0) } ?? []
+    let bytes = try handle.read(upToCount: min(Self.chunkSize, left)).map { [UInt8]($0) } ?? []
     guard !bytes.isEmpty else { throw EndsEarly(missing: left) }
     left -= bytes.count
     return bytes

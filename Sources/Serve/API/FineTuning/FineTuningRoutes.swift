@@ -48,7 +48,7 @@ struct FineTuningRoutes: Sendable {
 
   private func list(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 20, most: 1000)
+    let limit = try query.limit(default: 20, maximum: 1000)
     work(request) { (service, _) throws(APIError) in
       let page = try query.page {
         try service.database.jobs(after: query["after"], limit: limit, metadata: query.metadata)
@@ -77,7 +77,7 @@ struct FineTuningRoutes: Sendable {
 
   private func events(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 20, most: 10_000)
+    let limit = try query.limit(default: 20, maximum: 10_000)
     guard query["stream"] != "true" else {
       return FineTuningEventStream(request.captures["id"] ?? "", service, request.exchange, after: query["after"])
         .start()
@@ -93,7 +93,7 @@ struct FineTuningRoutes: Sendable {
 
   private func checkpoints(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 10, most: 1000)
+    let limit = try query.limit(default: 10, maximum: 1000)
     work(request) { (service, id) throws(APIError) in
       try Self.check(service, id)
       let page = try query.page {
@@ -139,105 +139,6 @@ extension FineTuningError {
     case .storage:
       APIError(status: 500, type: "server_error", message: message, param: param, code: code ?? "storage_failed")
     case .stopping: .plain(status: 503, message: message)
-    }
-  }
-}
-
-/// A job's events as server-sent events: those that were, then those that come, until the job is over.
-///
-/// `@unchecked Sendable`: `cursor`, `observation` and `isReading` belong to the loop; pages are read on the service's
-/// queue.
-private final class FineTuningEventStream: @unchecked Sendable {
-  private let id: String
-  private let service: FineTuningService
-  private let exchange: HTTPExchange
-  private var cursor: String?
-  private var observation: UInt64?
-  private var isReading = false
-  /// Something was told while a page was read or the client was behind.
-  private var hasNews = false
-  private var hasBegun = false
-  private var isBlocked = false
-  private static let pageSize = 100
-
-  init(_ id: String, _ service: FineTuningService, _ exchange: HTTPExchange, after: String?) {
-    self.id = id
-    self.service = service
-    self.exchange = exchange
-    cursor = after
-  }
-
-  func start() {
-    service.queue.async { [self] in
-      let observation = service.observe(id) { [weak self] in
-        guard let self else { return }
-        exchange.loop.execute { self.read() }
-      }
-      exchange.loop.execute { [self] in
-        self.observation = observation
-        exchange.onClose { [self] in finish() }
-        exchange.onDrain { [self] in
-          isBlocked = false
-          read()
-        }
-        read()
-      }
-    }
-  }
-
-  private func finish() {
-    guard let observation else { return }
-    self.observation = nil
-    service.queue.async { [service, id] in service.endObserving(id, observation) }
-  }
-
-  private func read() {
-    guard observation != nil else { return }
-    if isReading || isBlocked {
-      hasNews = true
-      return
-    }
-    isReading = true
-    hasNews = false
-    let after = cursor
-    service.queue.async { [self] in
-      let result = Result {
-        let job = try service.job(id)
-        let page = try service.database.events(of: id, newestFirst: false, after: after, limit: Self.pageSize)
-        return (events: page.elements, isEnd: !page.hasMore && job.status.isOver, hasMore: page.hasMore)
-      }
-      exchange.loop.execute { [self] in send(result) }
-    }
-  }
-
-  private func send(_ result: Result<(events: [JSONValue], isEnd: Bool, hasMore: Bool), any Error>) {
-    isReading = false
-    guard observation != nil else { return }
-    guard case .success(let page) = result else {
-      if !hasBegun, case .failure(let error) = result { exchange.respond(apiError(error)) } else { exchange.abort() }
-      return finish()
-    }
-    if !hasBegun {
-      hasBegun = true
-      exchange.startStreaming(
-        status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"])
-    }
-    let bytes = page.events.flatMap(SSEWriter.event)
-    if !bytes.isEmpty, !exchange.write(bytes) { isBlocked = true }
-    cursor = page.events.last?.object?["id"]?.string ?? cursor
-    if page.isEnd {
-      exchange.write(SSEWriter.done)
-      exchange.end()
-      return finish()
-    }
-    if hasNews || page.hasMore { read() }
-  }
-
-  private func apiError(_ error: any Error) -> APIError {
-    switch error {
-    case let error as FineTuningError: error.apiError
-    case is UnknownCursor: .invalid("'after' names no event of this job", param: "after", code: "invalid_value")
-    default: APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")
     }
   }
 }

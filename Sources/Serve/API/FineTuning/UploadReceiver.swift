@@ -1,135 +1,69 @@
+import Formats
 import Synchronization
 
-/// The parts of one kind of upload: what they have to be, and what becomes of them.
-///
-/// A receiver calls all of it on its queue, but `tooLarge` on any thread.
-protocol UploadParts: AnyObject, SendableMetatype {
-  associatedtype Received: Sendable
-
-  /// Most bytes of the parts' contents.
-  var sizeLimit: Int { get }
-  /// The answer to a body of more than `bodyLimit` bytes.
-  func tooLarge(bodyLimit: Int) -> APIError
-  /// The status of an answer to what the disk refuses.
-  var storageFailureStatus: Int { get }
-
-  func take(_ event: MultipartParser.Event) throws
-  /// Called when every part has come.
-  func finish() throws -> Received
-  /// Lets go of what was begun: the upload failed, or the client went away.
-  func abandon()
-}
-
-/// What all uploads share: the threads that write them, and how many may be under way.
-final class UploadService: Sendable {
-  /// A place among the uploads under way, given back when nobody holds it any more.
-  final class Slot: Sendable {
-    private let service: UploadService
-    private let client: String
-
-    fileprivate init(_ service: UploadService, _ client: String) {
-      self.service = service
-      self.client = client
-    }
-
-    deinit { service.end(client) }
-  }
-
-  let limit: Int
-  fileprivate let pool: WorkerPool
-  /// Uploads under way, by the address of their client.
-  private let active = Mutex<[String: Int]>([:])
-
-  /// - Parameter niceness: of the threads, 0...19: uploads give way to what computes
-  init(limit: Int = 64, threads: Int = 4, niceness: Int32 = 10) {
-    self.limit = limit
-    pool = WorkerPool(label: "upload", threads: threads, niceness: niceness)
-  }
-
-  /// - Returns: `nil` where too many uploads are under way; one client has at most three quarters of the places
-  func begin(_ client: String) -> Slot? {
-    active.withLock { active in
-      let count = active[client, default: 0]
-      guard active.values.reduce(0, +) < limit, count < max(limit * 3 / 4, 1) else { return nil }
-      active[client] = count + 1
-      return Slot(self, client)
-    }
-  }
-
-  private func end(_ client: String) {
-    active.withLock { active in
-      let count = active[client, default: 1] - 1
-      active[client] = count > 0 ? count : nil
-    }
-  }
-
-  var activeCount: Int { active.withLock { $0.values.reduce(0, +) } }
-}
-
-/// A multipart body on its way to the disk, no faster than the disk takes it.
-///
-/// `@unchecked Sendable`: `parser`, `parts` and `failure` are touched on `queue` alone, `slot`, `outstanding` and
-/// `completion` on the loop.
-final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
+/// Receives a multipart body and writes it, no faster than the disk takes it. Belongs to the exchange's loop; `UploadWriter`
+/// writes on a lane of the uploads' threads.
+final class UploadReceiver<Parts: UploadParts> {
   typealias Outcome = Result<Parts.Received, APIError>
 
   private let exchange: HTTPExchange
+  private let client: ClientIdentity
   private let service: UploadService
-  /// Disks may be slow: files are written here, in the order of the pieces.
-  private let queue: SerialLane
-  /// Taken when the first byte comes, so that connections which send none take no place.
+  /// Taken with the first byte, so that connections which send nothing do not count as uploads.
   private var slot: UploadService.Slot?
-  private let parts: Parts
-  private var parser: MultipartParser
-  private var failure: APIError?
-
+  private let lane: SerialLane
+  private let writer: UploadWriter<Parts>
+  private let sizeLimit: Int
+  /// Bytes that the lane has not written yet.
   private var outstanding = 0
-  /// `nil` when it has been called, or nobody is there to be answered.
+  /// `nil` when it was called, or when there is nobody to be answered.
   private var completion: ((Outcome) -> Void)?
 
-  /// Bytes that may wait to be written before the client has to wait.
+  /// Outstanding bytes at which the body is paused, and at which it continues.
   private static var highWatermark: Int { 4 << 20 }
   private static var lowWatermark: Int { 1 << 20 }
-  /// What multipart's own lines may add to the parts.
-  private static var allowance: Int { 1 << 20 }
+  /// Maximum bytes of the multipart format itself.
+  private static var formatAllowance: Int { 1 << 20 }
 
   /// - Throws: the answer to a body that is not multipart/form-data
-  init(_ exchange: HTTPExchange, _ parts: Parts, _ service: UploadService) throws(APIError) {
+  init(_ request: RoutedRequest, _ parts: sending Parts, _ service: UploadService) throws(APIError) {
+    let parser: MultipartParser
     do throws(MultipartError) {
-      parser = try MultipartParser(contentType: exchange.request.headers["content-type"] ?? "")
+      parser = try MultipartParser(contentType: request.exchange.request.headers["content-type"] ?? "")
     } catch { throw .invalid(error.reason, code: "invalid_multipart", status: 415) }
-    self.exchange = exchange
-    self.parts = parts
+    exchange = request.exchange
+    client = request.client
     self.service = service
-    queue = SerialLane(service.pool)
+    sizeLimit = parts.sizeLimit
+    lane = SerialLane(service.pool)
+    writer = UploadWriter(parser, parts)
   }
 
-  /// Reads the body. `then` is called once, on the loop, unless the client goes away before the body's end.
+  /// Reads the body. `then` is called once, on the loop, unless the client leaves before the body's end.
   func receive(then: @escaping (Outcome) -> Void) {
     completion = then
-    exchange.streamBody(limit: parts.sizeLimit + Self.allowance) { [self] in
+    let (loop, receiver) = (exchange.loop, LoopBound(self, on: exchange.loop))
+    exchange.streamBody(limit: sizeLimit + Self.formatAllowance) { [self] in
       take($0)
     } onEnd: { [self] result in
       switch result {
       case .success:
-        queue.async { [self] in
-          let outcome = finish()
-          exchange.loop.execute { [self] in end(outcome) }
+        lane.async { [writer] in
+          let outcome = writer.finish()
+          loop.execute { receiver.value.end(outcome) }
         }
-      case .failure(.tooLarge(let limit)): end(.failure(parts.tooLarge(bodyLimit: limit)))
-      case .failure:  // answered, or nobody to answer
+      case .failure(.tooLarge(let limit)): end(.failure(writer.tooLarge(bodyLimit: limit)))
+      case .failure:  // answered already, or there is nobody to be answered
         completion = nil
-        abandon()
+        abandon {}
       }
     }
   }
 
-  // MARK: on the loop
-
   private func take(_ bytes: UnsafeRawBufferPointer) {
     guard completion != nil else { return }
     if slot == nil {
-      guard let free = service.begin(exchange.request.remoteAddress) else {
+      guard let free = service.begin(client) else {
         var error = APIError.plain(
           status: 503, message: "\(service.activeCount) uploads are under way; try again later")
         error.retryAfter = 1
@@ -137,17 +71,20 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
       }
       slot = free
     }
-    let piece = Array(bytes)
-    outstanding += piece.count
+    let chunk = Array(bytes)
+    outstanding += chunk.count
     if outstanding >= Self.highWatermark { exchange.pauseBody() }
-    queue.async { [self] in
-      let failure = feed(piece)
-      exchange.loop.execute { [self] in
-        outstanding -= piece.count
-        if outstanding <= Self.lowWatermark { exchange.resumeBody() }
-        if let failure { end(.failure(failure)) }
-      }
+    let (loop, receiver) = (exchange.loop, LoopBound(self, on: exchange.loop))
+    lane.async { [writer] in
+      let failure = writer.write(chunk)
+      loop.execute { receiver.value.written(chunk.count, failure) }
     }
+  }
+
+  private func written(_ count: Int, _ failure: APIError?) {
+    outstanding -= count
+    if outstanding <= Self.lowWatermark { exchange.resumeBody() }
+    if let failure { end(.failure(failure)) }
   }
 
   private func end(_ outcome: Outcome) {
@@ -155,36 +92,62 @@ final class UploadReceiver<Parts: UploadParts>: @unchecked Sendable {
     self.completion = nil
     guard case .failure = outcome, slot != nil else { return completion(outcome) }
     // The answer comes when nothing of the upload is left.
-    let complete = LoopBound(completion, on: exchange.loop)
-    abandon { [exchange] in exchange.loop.execute { complete.value(outcome) } }
+    let (loop, complete) = (exchange.loop, LoopBound(completion, on: exchange.loop))
+    abandon { loop.execute { complete.value(outcome) } }
   }
 
-  private func abandon(then: @escaping @Sendable () -> Void = {}) {
-    queue.async { [self] in
-      failure = failure ?? .plain(status: 400, message: "the upload was given up")
-      parts.abandon()
+  private func abandon(then: @escaping @Sendable () -> Void) {
+    lane.async { [writer] in
+      writer.abandon()
       then()
     }
   }
+}
 
-  // MARK: on the queue
-
-  /// - Returns: the failure, if this piece is the first to fail
-  private func feed(_ piece: [UInt8]) -> APIError? {
-    if failure != nil { return nil }
-    do { try piece.withUnsafeBytes { try parser.feed($0, parts.take) } } catch { failure = apiError(error) }
-    return failure
+/// Parses and writes an upload's body, a chunk at a time.
+private final class UploadWriter<Parts: UploadParts>: Sendable {
+  private struct State {
+    var parser: MultipartParser
+    let parts: Parts
+    var failure: APIError?
   }
 
-  private func finish() -> Outcome {
-    if let failure { return .failure(failure) }
-    do {
-      try parser.finish()
-      return .success(try parts.finish())
-    } catch { return .failure(apiError(error)) }
+  private let state: Mutex<State>
+
+  init(_ parser: MultipartParser, _ parts: sending Parts) { state = Mutex(State(parser: parser, parts: parts)) }
+
+  func tooLarge(bodyLimit: Int) -> APIError { state.withLock { $0.parts.tooLarge(bodyLimit: bodyLimit) } }
+
+  /// - Returns: the failure, if this chunk is the first to fail
+  func write(_ chunk: [UInt8]) -> APIError? {
+    state.withLock { state in
+      if state.failure != nil { return nil }
+      do { try chunk.withUnsafeBytes { try state.parser.feed($0, state.parts.take) } } catch {
+        state.failure = Self.apiError(error, state.parts)
+      }
+      return state.failure
+    }
   }
 
-  private func apiError(_ error: any Error) -> APIError {
+  func finish() -> Result<Parts.Received, APIError> {
+    state.withLock { state in
+      if let failure = state.failure { return .failure(failure) }
+      do {
+        try state.parser.finish()
+        return .success(try state.parts.finish())
+      } catch { return .failure(Self.apiError(error, state.parts)) }
+    }
+  }
+
+  /// Removes what was written.
+  func abandon() {
+    state.withLock { state in
+      state.failure = state.failure ?? .plain(status: 400, message: "the upload was given up")
+      state.parts.abandon()
+    }
+  }
+
+  private static func apiError(_ error: any Error, _ parts: Parts) -> APIError {
     switch error {
     case let error as APIError: error
     case let error as MultipartError:

@@ -1,21 +1,12 @@
 import Formats
-import Foundation
 import Logging
 import Model
 
-/// OpenAI's models: the base, and the adapters that can be named, with the base as their parent.
+/// OpenAI's models: the base, and the adapters that requests can name, with the base as their parent.
 struct ModelRoutes: Sendable {
   let context: ServerContext
+  let pools: BlockingPools
   let logger: Logger
-  /// Where lists are made, which may be long.
-  private let listing = DispatchQueue(label: "models")
-  /// Where the disk is waited for.
-  private let changing = DispatchQueue(label: "models' changes")
-
-  init(context: ServerContext, logger: Logger) {
-    self.context = context
-    self.logger = logger
-  }
 
   func add(to router: inout Router) {
     router.on("GET", "v1/models", query: ["limit", "after", "checkpoints"]) { (request) throws(APIError) in
@@ -31,9 +22,9 @@ struct ModelRoutes: Sendable {
     let withCheckpoints = try query.bool("checkpoints") ?? false
     let isFromStart = list.after == nil
     let after = list.after.flatMap { isBase($0) ? nil : $0 }
-    if let after, !context.adapters.hasHeard(of: after) { throw .unknownCursor }
+    if let after, !context.adapters.knows(after) { throw .unknownCursor }
     let first = isFromStart ? [(name: context.servedModelName, json: baseJSON)] : []
-    list.answer(request.exchange, on: listing, after: after, first: first) { after, limit in
+    list.answer(request.exchange, on: pools.reading, after: after, first: first) { after, limit in
       let page = context.adapters.served(after: after, limit: limit) { name in
         withCheckpoints || !FineTuningNames.isCheckpoint(name)
       }
@@ -57,15 +48,10 @@ struct ModelRoutes: Sendable {
         status: 403)
     }
     guard context.adapters[id] != nil else { throw .modelNotFound(id, param: "model") }
-    changing.async {
-      let result = Result { () throws(AdapterError) in try context.adapters.remove(name: id) }
-      if case .success = result { logger.info("adapter deleted", metadata: ["name": .string(id)]) }
-      exchange.loop.execute {
-        switch result {
-        case .success: exchange.respond(json: ["id": .string(id), "object": "model", "deleted": true])
-        case .failure(let error): exchange.respond(error, param: "model")
-        }
-      }
+    exchange.respond(on: pools.registering) { () throws(APIError) in
+      do throws(AdapterError) { try context.adapters.remove(name: id) } catch { throw error.apiError(param: "model") }
+      logger.info("adapter deleted", metadata: ["name": .string(id)])
+      return ["id": .string(id), "object": "model", "deleted": true]
     }
   }
 

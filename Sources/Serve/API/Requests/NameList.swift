@@ -1,84 +1,89 @@
 import Formats
-import Foundation
 import Model
 
-/// A list in the order of names that may be long: whole, or in pages by `limit` and `after`. It is read and written on a
-/// queue, a part at a time.
+/// A list in the order of names, which may be long: whole, or in pages by `limit` and `after`. It is read and written on a
+/// pool, a part at a time.
 struct NameList: Sendable {
-  /// Most entries of a page. Without `limit` the whole list is sent, however long.
-  static let longestPage = 10_000
-  /// Entries that are made at once.
-  private static let part = 500
+  /// Maximum entries of a page. Without `limit` the whole list is sent, however long.
+  static let maximumLimit = 10_000
+  /// Entries that are read at once.
+  private static let entriesPerPart = 500
 
-  /// What a reader of the list gives: the entries behind a name, each with its name.
-  typealias Reader = @Sendable (_ after: String?, _ limit: Int) -> Page<(name: String, json: JSONValue)>
+  /// An entry of the list.
+  typealias Entry = (name: String, json: JSONValue)
+  /// Reads a page of the list: the entries after a name.
+  typealias Reader = @Sendable (_ after: String?, _ limit: Int) -> Page<Entry>
 
-  /// Before the first entry there is none.
   let limit: Int?
+  /// The list begins with the first entry after this name; `nil`: with the first of all.
   let after: String?
 
-  /// - Throws: the answer to a `limit` that is no number from 1 to `longestPage`
+  /// - Throws: the answer to a `limit` that is no number from 1 to `maximumLimit`
   init(_ query: PageQuery) throws(APIError) {
-    limit = query["limit"] == nil ? nil : try query.limit(default: 0, most: Self.longestPage)
+    limit = query["limit"] == nil ? nil : try query.limit(default: 0, maximum: Self.maximumLimit)
     after = query["after"]
   }
 
   /// Reads the list and answers with it.
   /// - Parameters:
-  ///   - after: where the page begins; by default what the query says
-  ///   - first: entries before the first that is read, which count for the limit
+  ///   - after: what `read` is given for the first page
+  ///   - first: entries before the first that is read; `limit` counts them
   ///   - more: members of the answer beside `object`, `data`, `has_more`, `first_id` and `last_id`
   func answer(
-    _ exchange: HTTPExchange, on queue: DispatchQueue, after: String?, first: [(name: String, json: JSONValue)] = [],
+    _ exchange: HTTPExchange, on pool: WorkerPool, after: String?, first: [Entry] = [],
     more: [(key: String, value: JSONValue)] = [], _ read: @escaping Reader
   ) {
-    let writer = Writer(limit: limit, after: after, first: first, more: more, read: read)
-    queue.async {
-      let (text, isComplete) = writer.next()
+    pool.async { [limit] in
+      var writer = Writer(read: read, more: more, left: limit ?? .max, after: after, pending: first)
+      let beginning = writer.nextPart()
+      let source = Rest(beginning: beginning, writer: writer)
       exchange.loop.execute {
         let headers: HTTPHeaders = ["Content-Type": "application/json"]
-        if isComplete { return exchange.respond(status: 200, headers: headers, body: text) }
-        var beginning: [UInt8]? = text
-        PiecewiseBody(exchange, queue) {
-          if let text = beginning {
-            beginning = nil
-            return text
-          }
-          return writer.isOver ? nil : writer.next().text
-        }.start(headers: headers)
+        if source.writer.isOver { return exchange.respond(status: 200, headers: headers, body: beginning) }
+        StreamedBody(source, to: exchange, on: pool).start(headers: headers)
       }
     }
   }
 
-  /// Writes the answer part by part. Used by one thread after the other.
-  private final class Writer: @unchecked Sendable {
-    private let read: Reader
-    private let more: [(key: String, value: JSONValue)]
-    private var left: Int
-    private var after: String?
-    private var pending: [(name: String, json: JSONValue)]
+  /// The answer's text, whose first part was made already.
+  private struct Rest: BodySource {
+    var beginning: [UInt8]?
+    var writer: Writer
+
+    mutating func next() -> [UInt8]? {
+      if let beginning {
+        self.beginning = nil
+        return beginning
+      }
+      return writer.isOver ? nil : writer.nextPart()
+    }
+  }
+
+  /// Writes the answer part by part.
+  private struct Writer: Sendable {
+    let read: Reader
+    let more: [(key: String, value: JSONValue)]
+    /// Entries that the answer can still have.
+    var left: Int
+    var after: String?
+    /// Entries that were not read.
+    var pending: [Entry]
     private var firstName: String?
     private var lastName: String?
     private(set) var isOver = false
 
     init(
-      limit: Int?, after: String?, first: [(name: String, json: JSONValue)], more: [(key: String, value: JSONValue)],
-      read: @escaping Reader
+      read: @escaping Reader, more: [(key: String, value: JSONValue)], left: Int, after: String?, pending: [Entry]
     ) {
-      self.read = read
-      self.more = more
-      self.after = after
-      left = limit ?? .max
-      pending = first
+      (self.read, self.more, self.left, self.after, self.pending) = (read, more, left, after, pending)
     }
 
-    /// - Returns: the next part of the answer's text, and whether it is the last
-    func next() -> (text: [UInt8], isComplete: Bool) {
+    mutating func nextPart() -> [UInt8] {
       var entries = pending
       pending = []
       var hasMore = false
       if entries.count < left {
-        let page = read(after, min(left - entries.count, NameList.part))
+        let page = read(after, min(left - entries.count, NameList.entriesPerPart))
         entries += page.elements
         after = page.elements.last?.name ?? after
         hasMore = page.hasMore
@@ -94,7 +99,7 @@ struct NameList: Sendable {
       }
       isOver = left == 0 || !hasMore
       if isOver { text += ending(hasMore: hasMore) }
-      return (text, isOver)
+      return text
     }
 
     private func ending(hasMore: Bool) -> [UInt8] {

@@ -7,13 +7,14 @@ struct PageQuery: Sendable {
 
   init(_ exchange: HTTPExchange) { items = exchange.request.queryItems }
 
+  /// The last value of a key.
   subscript(name: String) -> String? { items.last { $0.name == name }?.value }
 
-  /// `limit`, from 1 to `most`.
-  func limit(default usual: Int, most: Int) throws(APIError) -> Int {
+  /// `limit`, from 1 to `maximum`.
+  func limit(default usual: Int, maximum: Int) throws(APIError) -> Int {
     guard let text = self["limit"] else { return usual }
-    guard let limit = Int(text), (1...most).contains(limit) else {
-      throw .invalid("'limit' must be between 1 and \(most)", param: "limit", code: "invalid_value")
+    guard let limit = Int(text), (1...maximum).contains(limit) else {
+      throw .invalid("'limit' must be between 1 and \(maximum)", param: "limit", code: "invalid_value")
     }
     return limit
   }
@@ -42,6 +43,7 @@ struct PageQuery: Sendable {
     }
   }
 
+  /// A page as OpenAI writes it.
   static func json(_ data: [JSONValue], hasMore: Bool) -> JSONValue {
     [
       "object": "list", "data": .array(data), "has_more": .bool(hasMore),
@@ -51,6 +53,7 @@ struct PageQuery: Sendable {
 }
 
 extension APIError {
+  /// The answer to a cursor that is not in the list.
   static var unknownCursor: APIError {
     .invalid("'after' names nothing in this list", param: "after", code: "invalid_value")
   }

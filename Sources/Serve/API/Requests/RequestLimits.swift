@@ -12,10 +12,15 @@ extension RequestFields {
 }
 
 extension EngineError {
+  /// The message, with the flag that the error depends on.
+  public var advice: String {
+    if case .exceedsCache = self { message + " (see --kv-memory)" } else { message }
+  }
+
   var apiError: APIError {
     switch self {
     case .shuttingDown: .plain(status: 503, message: message)
-    case .exceedsContext, .exceedsCache: .invalid(message, code: "context_length_exceeded")
+    case .exceedsContext, .exceedsCache: .invalid(advice, code: "context_length_exceeded")
     case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
     case .notFinite(let hasAdapters):
       hasAdapters ? .invalid(message, param: "adapter", code: "not_finite") : .plain(status: 500, message: message)

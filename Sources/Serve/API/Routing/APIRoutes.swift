@@ -11,6 +11,7 @@ public struct APIRoutes: Sendable {
   private let logger: Logger
   private let preparation = RequestPreparation()
   private let uploads = UploadService()
+  private let pools = BlockingPools()
   private let unknownNames: UnknownNameLog
 
   public init(context: ServerContext, fineTuning: FineTuningService, apiKey: String?, logger: Logger) {
@@ -36,11 +37,13 @@ public struct APIRoutes: Sendable {
     router.on("POST", "tokenize", query: ["adapter"]) { [self] in tokenize($0) }
     router.on("POST", "detokenize", query: ["adapter"]) { [self] in detokenize($0) }
     router.on("GET", "metrics") { [self] in metrics($0) }
-    ModelRoutes(context: context, logger: logger).add(to: &router)
+    ModelRoutes(context: context, pools: pools, logger: logger).add(to: &router)
     AdapterRoutes(
-      store: context.adapters, preparation: preparation, uploads: uploads, unknownNames: unknownNames, logger: logger
+      store: context.adapters, preparation: preparation, uploads: uploads, unknownNames: unknownNames, pools: pools,
+      logger: logger
     ).add(to: &router)
-    FileRoutes(store: fineTuning.environment.files, uploads: uploads, logger: logger).add(to: &router)
+    FileRoutes(store: fineTuning.environment.files, logger: logger, uploads: uploads, pools: pools)
+      .add(to: &router)
     FineTuningRoutes(
       service: fineTuning, servedModelName: context.servedModelName, preparation: preparation,
       unknownNames: unknownNames

@@ -47,7 +47,7 @@ public struct ServerContext: Sendable {
         var error = error.apiError(param: selection.param)
         error.message += "; there are \(availableNames)"
         exchange.respond(error)
-      case .failure(let error): exchange.respond(error, param: selection.param)
+      case .failure(let error): exchange.respond(error.apiError(param: selection.param))
       }
     }
     let wait = adapters.acquire(selection.selector.references, timeout: timeout) { result in

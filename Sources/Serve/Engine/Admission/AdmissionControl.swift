@@ -70,42 +70,12 @@ final class AdmissionControl: Sendable {
   /// Requests that were admitted and not released.
   var waitingCount: Int { state.withLock { $0.waiting } }
 
-  fileprivate func release(_ client: ClientIdentity) {
+  /// Ends the count of a request; called by its ticket alone.
+  func release(_ client: ClientIdentity) {
     state.withLock { state in
       state.waiting -= 1
       let own = state.waitingByClient[client, default: 1] - 1
       state.waitingByClient[client] = own > 0 ? own : nil
     }
   }
-}
-
-/// A request's ticket: it counts among those that wait until it is released, by the engine when the request starts or
-/// ends, or because nobody holds the ticket any more.
-final class Admission: Sendable {
-  /// Identifies the request. Requests that were admitted earlier have smaller values.
-  let id: GenerationID
-  let client: ClientIdentity
-  /// When the request was admitted: its timeout and its time to the first token count from here.
-  let time: ContinuousClock.Instant
-  private let control: AdmissionControl
-  private let isReleased = Atomic(false)
-
-  fileprivate init(id: GenerationID, client: ClientIdentity, time: ContinuousClock.Instant, control: AdmissionControl) {
-    (self.id, self.client, self.time, self.control) = (id, client, time, control)
-  }
-
-  deinit { release() }
-
-  /// Ends the count. Without effect after the first call.
-  func release() {
-    if !isReleased.exchange(true, ordering: .relaxed) { control.release(client) }
-  }
-}
-
-/// Identifies a request in the engine.
-public struct GenerationID: Hashable, Sendable {
-  let value: UInt64
-
-  /// Of a request that was refused. No request has it.
-  static let refused = GenerationID(value: 0)
 }

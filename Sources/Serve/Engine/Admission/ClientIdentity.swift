@@ -1,10 +1,12 @@
-/// Who sends a request: one value, made when the request is authenticated. Fairness between clients goes by it.
+/// Who sent a request. The router makes it when it checks the API key; admission, scheduling and uploads treat equal values
+/// as one client.
 public struct ClientIdentity: Hashable, Sendable {
-  /// Names the verified key; `nil` where no keys are checked.
+  /// The name of the verified key; `nil` where the server has no keys.
   public var key: String?
   /// The peer's numeric address.
   public var address: String
 
+  /// - Parameters: as the properties
   public init(key: String? = nil, address: String = "") {
     self.key = key
     self.address = address

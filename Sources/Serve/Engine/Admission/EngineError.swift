@@ -1,26 +1,28 @@
+/// Why the engine does not generate what was asked.
 public enum EngineError: Error, Equatable, Sendable {
-  /// The engine stops, with the process.
+  /// The engine stops with the process.
   case shuttingDown
-  /// More positions than a sequence may have.
+  /// The request needs more positions than the model's context has.
   case exceedsContext(positions: Int, contextLength: Int)
-  /// More positions than the whole cache holds.
+  /// The request needs more positions than the whole key-value cache has.
   case exceedsCache(positions: Int, capacity: Int)
-  /// The prompt has a token that the model has no embedding for; tokenizers may know more than their model.
+  /// The prompt has a token that the model has no embedding for. A tokenizer may have more tokens than its model.
   case noSuchToken(Int32, vocabulary: Int)
-  /// So many requests wait that no more are taken; in about so many seconds they will have begun.
+  /// Too many requests wait. `retryAfter` is about how many seconds it takes until all of them have started.
   case overloaded(waiting: Int, retryAfter: Int)
-  /// The request's own time was over before its first token.
+  /// The request's timeout passed before its first token.
   case timedOut
-  /// Hidden states or logits have left the range of f32; without adapters it is the base that does it.
+  /// Hidden states or logits are infinite or not a number. The cause is the adapters, or the base where there are none.
   case notFinite(hasAdapters: Bool)
 
+  /// What happened, in a sentence for the client.
   public var message: String {
     switch self {
     case .shuttingDown: "the server is shutting down"
     case .exceedsContext(let positions, let contextLength):
       "the request needs \(positions) positions, of which there must be between 1 and \(contextLength)"
     case .exceedsCache(let positions, let capacity):
-      "the request needs \(positions) positions of key-value cache, and there are \(capacity) in all (see --kv-memory)"
+      "the request needs \(positions) positions of key-value cache, and there are \(capacity) in all"
     case .noSuchToken(let token, let vocabulary):
       "the prompt has the token \(token), and the model knows those from 0 to \(vocabulary - 1)"
     case .overloaded(let waiting, let seconds):

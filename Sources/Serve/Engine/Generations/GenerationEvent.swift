@@ -1,34 +1,38 @@
 public import Model
 
-/// A token with the text it stands for.
+/// A token with its text and its log-probability.
 public struct TokenRecord: Sendable, Equatable {
   public var token: Int32
-  /// Exact bytes; on their own not always UTF-8.
+  /// The token's exact bytes, which need not be valid UTF-8 alone.
   public var bytes: [UInt8]
-  /// `nil` where none was asked for, and for a prompt's first token.
+  /// `nil` where it was not asked for, and for a prompt's first token.
   public var logprob: Float?
+  /// The most probable tokens at the same position, as many as were asked for.
   public var top: [TokenLogprob]
 }
 
+/// Why an answer ended.
 public enum FinishReason: String, Sendable {
-  /// The model ended its text, or a stop string came up.
+  /// The model generated an end token, or the text has a stop string.
   case stop
-  /// `maxTokens`, or the context's end.
+  /// The answer has `maxTokens` tokens, or its time is over.
   case length
 }
 
+/// How many tokens a generation took.
 public struct GenerationUsage: Sendable, Equatable {
   public var promptTokens = 0
   public var completionTokens = 0
-  /// Of the prompt's, those whose keys and values were in the cache.
+  /// Tokens of the prompt whose keys and values were in the cache.
   public var cachedTokens = 0
 }
 
-/// What a generation tells of itself, in this order: at most one `prompt`, then `output`s, then `finished`; or at
-/// any point `failed`, after which nothing follows.
+/// What a client is told of its generation. The order is: at most one `prompt`, any number of `output`, then `finished`;
+/// `failed` may come at any point instead, and is the last event.
 public enum GenerationEvent: Sendable {
+  /// The prompt's tokens.
   case prompt([TokenRecord])
-  /// Text that is final, and the tokens whose text ends in it. Either may be empty.
+  /// Further text of the answer, and the tokens whose text ends in it. Either may be empty.
   case output(text: String, tokens: [TokenRecord])
   case finished(FinishReason, GenerationUsage)
   case failed(EngineError)

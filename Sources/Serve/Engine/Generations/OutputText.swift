@@ -1,16 +1,18 @@
 import Tokenization
 import Model
 
-/// Turns a generation's tokens into text that may be shown: whole characters, and nothing that could yet turn out to
-/// be the beginning of a stop string.
+/// Turns a generation's tokens into text that can be shown: whole characters, up to the first stop string.
+///
+/// Text that could be the beginning of a stop string is held back until further tokens decide it.
 struct OutputText {
   private var decoder: StreamDecoder
   private let stops: [[UInt8]]
-  /// Decoded but held back, because it could begin a stop string.
+  /// Decoded text that is held back, because it could be the beginning of a stop string.
   private var held: [UInt8] = []
-  /// Tokens whose text has not wholly been shown, with where each one's begins and ends, counted from the beginning of
-  /// `held`: the first one's may begin before it.
+  /// Tokens whose text was not completely shown. `begin` and `end` are where a token's text is in `held`; the first
+  /// token's may begin before it.
   private var heldTokens: [(record: TokenRecord, begin: Int, end: Int)] = []
+  /// Whether a stop string was found.
   private(set) var isStopped = false
 
   init(decoder: StreamDecoder, stops: [String]) {
@@ -18,10 +20,11 @@ struct OutputText {
     self.stops = stops.map { Array($0.utf8) }
   }
 
-  /// Adds a token; returns what may be shown by now.
+  /// Adds a token.
+  /// - Returns: the text that can be shown now, and the tokens whose text ends in it
   mutating func push(_ record: TokenRecord) -> (text: String, tokens: [TokenRecord]) {
     let text = decoder.push(record.token)
-    // Nothing to hold back, as is usual.
+    // The usual case: there is nothing to hold back.
     if stops.isEmpty, heldTokens.isEmpty, held.isEmpty, !decoder.hasPending { return (text, [record]) }
     let begin = heldTokens.last?.end ?? held.count
     held += Array(text.utf8)
@@ -30,7 +33,7 @@ struct OutputText {
     return release(final: false)
   }
 
-  /// What is left when no more tokens come.
+  /// The rest of the text and tokens, when no more tokens come.
   mutating func finish() -> (text: String, tokens: [TokenRecord]) {
     if isStopped { return ("", []) }
     held += Array(decoder.finish().utf8)
@@ -48,7 +51,7 @@ struct OutputText {
     let text = String(decoding: held[..<shown], as: UTF8.self)
     var tokens: [TokenRecord] = []
     if isStopped {
-      // The token in whose middle the stop began is shown; those that follow are not.
+      // A token whose text the stop string cuts is shown; the tokens after it are not.
       for (record, begin, end) in heldTokens where begin < shown || end <= shown && end == begin {
         tokens.append(record)
       }
@@ -66,13 +69,14 @@ struct OutputText {
     return (text, tokens)
   }
 
+  /// Where the first stop string in `held` begins.
   private func firstStop() -> Int? {
     stops.compactMap { stop in
       held.indices.first { held[$0...].starts(with: stop) }
     }.min()
   }
 
-  /// Bytes at the end of `held` that a stop string begins with.
+  /// How many bytes at the end of `held` could be the beginning of a stop string.
   private func lengthOfPossibleStop() -> Int {
     var longest = 0
     for stop in stops {

@@ -1,21 +1,23 @@
-/// Requests of one client with the same prompt and weights, such as the choices of one completion: the first computes
-/// the prompt while the others wait, and then share its keys, values and logprobs. The engine thread's alone.
+/// Requests of one client with the same prompt and weights, such as the choices of one completion. One of them computes
+/// the prompt while the others wait; then they share its keys and values, and its log-probabilities. Belongs to the
+/// engine's thread.
 final class PromptGroup {
   struct Key: Hashable {
     var stream: StreamKey
     var prompt: [Int32]
-    /// What is told of the prompt.
+    /// Whether the prompt is reported.
     var echoes: Bool
+    /// The log-probabilities that are reported with it.
     var topLogprobs: Int?
   }
 
   let id: UInt64
   let key: Key
-  /// Requests in it that have not ended.
+  /// Members that have not ended.
   var members = 0
-  /// Whether there was ever more than one.
+  /// Whether the group has ever had a second member.
   var isShared = false
-  /// The prompt's tokens with their logprobs, once they are known, if they were asked for.
+  /// The prompt's tokens with their log-probabilities, if they were asked for and are known.
   var records: [TokenRecord]?
 
   init(id: UInt64, key: Key) {

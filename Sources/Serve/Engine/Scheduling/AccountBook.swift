@@ -1,16 +1,16 @@
-/// What each key (a client, or one of its adapters) has had of the machine, in rows of forward passes.
+/// How many rows of forward passes each key, a client or a stream, was served.
 ///
-/// An account is active while any request of its key waits or runs. It is kept for ten minutes after that, so that a
-/// client that sends one request at a time pays for what it used. Whoever comes back later, or for the first time,
-/// begins where the least served of the active ones are: idleness earns no credit (the virtual token counters of Sheng
-/// et al., "Fairness in Serving Large Language Models", 2024).
+/// An account is active while any request of its key waits or runs. It is kept for ten minutes after that, so that the
+/// service of a client that sends one request at a time adds up. A key that comes later than that, or for the first time,
+/// begins with the minimum of the active accounts: being idle earns no credit (the virtual token counters of Sheng et al.,
+/// "Fairness in Serving Large Language Models", 2024).
 struct AccountBook<Key: Hashable> {
-  /// Names an account while it is active.
+  /// Identifies an account while it is active.
   typealias Index = Int
 
   struct Account {
     var key: Key
-    /// Rows computed.
+    /// Rows that were computed for the key.
     var service: Int
     /// Requests that wait or run.
     var requests = 0
@@ -18,21 +18,21 @@ struct AccountBook<Key: Hashable> {
 
   /// How long an account is kept after its last request.
   static var retention: Duration { .seconds(600) }
-  /// Accounts kept at most, so that many short-lived keys take little memory.
+  /// Maximum inactive accounts, so that many short-lived keys take little memory.
   static var maximumKept: Int { 16_384 }
 
   private(set) var active: [Account?] = []
   private var indices: [Key: Index] = [:]
   private var freeIndices: [Index] = []
   private var inactive: [Key: (service: Int, since: Duration)] = [:]
-  /// The number of inactive accounts at which the expired ones are removed.
+  /// When there are so many inactive accounts, those that have expired are removed.
   private var sweepThreshold = 256
 
   var activeCount: Int { indices.count }
   var inactiveCount: Int { inactive.count }
 
-  /// Counts a request in. A new account begins with what its key had used within `retention`, or with the least that
-  /// any active account it competes with has used, where that is more.
+  /// Counts one more request of a key. A new account begins with the service of the key's earlier account if that is kept,
+  /// or with the minimum of the active accounts that it competes with, whichever is more.
   mutating func open(_ key: Key, now: Duration, competesWith: (Key) -> Bool) -> Index {
     if let index = indices[key] {
       active[index]?.requests += 1
@@ -59,8 +59,8 @@ struct AccountBook<Key: Hashable> {
     return index
   }
 
-  /// Counts a request out.
-  /// - Returns: whether it was the last, so that `index` names nothing any more
+  /// Counts one request less.
+  /// - Returns: whether it was the last, so that `index` is no longer valid
   mutating func close(_ index: Index, now: Duration) -> Bool {
     guard let account = active[index] else { return true }
     guard account.requests == 1 else {
@@ -81,7 +81,7 @@ struct AccountBook<Key: Hashable> {
 
   func service(_ index: Index) -> Int { active[index]?.service ?? 0 }
 
-  /// Removes what has expired; beyond `maximumKept`, also the half that left longest ago.
+  /// Removes the accounts that have expired and, where `maximumKept` are left, the half that became inactive first.
   private mutating func sweep(_ now: Duration) {
     inactive = inactive.filter { now - $0.value.since <= Self.retention }
     if inactive.count >= Self.maximumKept {

@@ -7,20 +7,28 @@ import Testing
 
 extension HTTPTests {
   /// Bodies in pieces: whole, or visibly broken off.
-  @Suite struct PiecewiseBodyTests {
+  @Suite struct StreamedBodyTests {
     private struct Broken: Error {}
 
     /// A server whose body has so many pieces of 100,000 bytes, and fails after some.
     private func server(pieces: Int, failingAfter: Int? = nil, length: Int?) throws -> HTTPTestServer {
-      let queue = DispatchQueue(label: "test")
+      let pool = WorkerPool(label: "test", threads: 1)
       return try HTTPTestServer { exchange in
-        var made = 0
-        PiecewiseBody(exchange, queue) {
-          if made == failingAfter { throw Broken() }
-          guard made < pieces else { return nil }
-          made += 1
-          return [UInt8](repeating: UInt8(made), count: 100_000)
-        }.start(headers: [:], length: length)
+        StreamedBody(Pieces(count: pieces, failingAfter: failingAfter), to: exchange, on: pool)
+          .start(headers: [:], length: length)
+      }
+    }
+
+    private struct Pieces: BodySource {
+      let count: Int
+      let failingAfter: Int?
+      var made = 0
+
+      mutating func next() throws -> [UInt8]? {
+        if made == failingAfter { throw Broken() }
+        guard made < count else { return nil }
+        made += 1
+        return [UInt8](repeating: UInt8(made), count: 100_000)
       }
     }
 
@@ -64,12 +72,12 @@ extension HTTPTests {
 
     private func list(_ count: Int) throws -> HTTPTestServer {
       let names = (0..<count).map { String(format: "n%06d", $0) }
-      let queue = DispatchQueue(label: "test")
+      let pool = WorkerPool(label: "test", threads: 1)
       return try HTTPTestServer { exchange in
         do throws(APIError) {
           let list = try NameList(PageQuery(exchange))
           let first = list.after == nil ? [(name: "base", json: JSONValue.string("base"))] : []
-          list.answer(exchange, on: queue, after: list.after, first: first, more: [("more", .integer(7))]) {
+          list.answer(exchange, on: pool, after: list.after, first: first, more: [("more", .integer(7))]) {
             after, limit in
             let left = names.drop { name in after.map { name <= $0 } ?? false }
             return Page(

@@ -1,0 +1,147 @@
+import Formats
+import Kernels
+import Model
+import Tokenization
+
+/// One forward pass over chunks of many requests.
+extension EngineLoop {
+  /// A chunk of a pass, and what became of it.
+  private struct Work {
+    let generation: Generation
+    let positions: Range<Int>
+    /// Positions whose logits are needed, as indices into `positions`.
+    let needed: Range<Int>
+    var hasEnded = false
+    var hasFailed = false
+    var madeToken = false
+  }
+
+  /// Computes a pass, tells the generations their progress and removes those that ended.
+  func step(_ chunks: [Scheduler<Generation>.Chunk]) {
+    var work = work(chunks)
+    let batch = ForwardBatch(
+      segments: work.map { item in
+        let generation = item.generation
+        return .init(
+          tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
+          table: generation.table, adapters: generation.request.adapters, logits: item.needed)
+      })
+    // Of each of the pass's segments; nil where the numbers are not finite.
+    var records: [[TokenRecord]?] = []
+    let started = lease.serve {
+      // Training that the pass waited for is not counted with it.
+      let started = ContinuousClock.now
+      transformer.forward(batch, cache: cache) { logits, ld, overflowed in
+        records = read(work, logits, ld, skipping: overflowed)
+      }
+      return started
+    }
+    for (index, records) in records.enumerated() {
+      let generation = work[index].generation
+      guard let records else {
+        generation.fail(.notFinite(hasAdapters: !generation.request.adapters.terms.isEmpty))
+        work[index].hasFailed = true
+        continue
+      }
+      let before = generation.usage.completionTokens
+      work[index].hasEnded = generation.advance(over: work[index].positions, records: records)
+      work[index].madeToken = generation.usage.completionTokens > before
+    }
+    // What a failed one has computed in this pass must not be shared.
+    for item in work where !item.hasFailed { publish(item) }
+    let ended = ContinuousClock.now
+    for item in work where item.hasEnded {
+      remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
+    }
+    for item in work where item.hasFailed { remove(item.generation.id, .failed) }
+    for generation in scheduler.prompts { shareBlocks(generation) }
+    recordPass(work, rows: batch.rowCount, from: started, to: ended)
+    // All at once, so that the loop's thread is woken once.
+    for item in work { item.generation.sendEvents() }
+    // With all that goes with a pass: training's share is one of the whole time.
+    let time = started.duration(to: .now)
+    scheduler.completed(rows: batch.rowCount, in: time)
+    lease.completedPass(in: time)
+  }
+
+  /// What a pass computes, chunks with the same adapters side by side.
+  private func work(_ chunks: [Scheduler<Generation>.Chunk]) -> [Work] {
+    var work: [Work] = []
+    work.reserveCapacity(chunks.count)
+    for chunk in chunks {
+      let generation = chunk.sequence
+      guard generation.allocateBlocks(covering: chunk.positions.upperBound, in: cache) else {
+        // Its progress stays as it is, so it is only late.
+        assertionFailure("the scheduler plans within the free blocks")
+        continue
+      }
+      work.append(
+        Work(
+          generation: generation, positions: chunk.positions, needed: generation.neededLogits(chunk.positions)))
+    }
+    if work.count > 2 { work.sort { $0.generation.adapterOrder < $1.generation.adapterOrder } }
+    return work
+  }
+
+  /// Lets others share what was computed. A prompt that is complete gets no further followers.
+  private func publish(_ item: Work) {
+    let generation = item.generation
+    let completesPrompt =
+      item.positions.upperBound >= generation.promptLength && item.positions.lowerBound < generation.promptLength
+    if completesPrompt, groups[generation.group.key] === generation.group { groups[generation.group.key] = nil }
+    generation.publishBlocks(in: cache, partial: completesPrompt)
+  }
+
+  /// What the needed rows say, read by all the pool's threads: for each item of work a record for each of its rows, `nil`
+  /// for one whose logits are not all finite.
+  /// - Parameters:
+  ///   - logits: [needed rows][ld]
+  ///   - skipped: the items that are not read either, and get `nil`
+  private func read(
+    _ work: [Work], _ logits: UnsafeMutablePointer<Float>, _ ld: Int, skipping skipped: [Bool]
+  ) -> [[TokenRecord]?] {
+    let rows = work.indices.flatMap { index in work[index].needed.map { (item: index, row: $0) } }
+    let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
+    let read = [TokenRecord?](unsafeUninitializedCapacity: rows.count) { records, count in
+      count = rows.count
+      guard let records = records.baseAddress else { return }
+      compute.pool.run(parts: rows.count) { part in
+        let (item, row) = rows[part]
+        let logits = LogitRow(UnsafeBufferPointer(start: logits + part * ld, count: vocabulary), compute: compute)
+        guard !skipped[item], logits.isFinite else { return (records + part).initialize(to: nil) }
+        let workspace = samplingWorkspaces.take()
+        let record = work[item].generation.read(
+          logits, at: work[item].positions.lowerBound + row, compute: compute, workspace: workspace)
+        samplingWorkspaces.giveBack(workspace)
+        (records + part).initialize(to: record)
+      }
+    }
+    var first = 0
+    return work.indices.map { index in
+      let records = read[first..<first + work[index].needed.count]
+      first += records.count
+      let found = records.compactMap(\.self)
+      return skipped[index] || found.count < records.count ? nil : found
+    }
+  }
+
+  private func recordPass(
+    _ work: [Work], rows: Int, from started: ContinuousClock.Instant, to ended: ContinuousClock.Instant
+  ) {
+    metrics.update { state in
+      recordState(in: &state)
+      state.stepSeconds.observe(started.duration(to: ended) / .seconds(1))
+      state.batchRows.observe(Double(rows))
+      for item in work where item.madeToken {
+        let generation = item.generation
+        state.counts[generation.label].generatedTokens += 1
+        if let last = generation.lastToken {
+          state.interToken.observe(last.duration(to: ended) / .seconds(1))
+        } else {
+          state.timeToFirstToken.observe(generation.admission.time.duration(to: ended) / .seconds(1))
+        }
+        generation.lastToken = ended
+      }
+    }
+  }
+}
