@@ -1,10 +1,7 @@
 import CKernels
 
-/// A row of queries, and the cache blocks of its sequence.
-///
-/// `@unchecked Sendable`: the rows of a pass write to different positions, and positions are read only after all rows
-/// have written theirs.
-public struct AttentionRow: @unchecked Sendable {
+/// A row of queries, and the cache blocks of its sequence. The rows of a pass write to different positions.
+public struct AttentionRow {
   /// One pointer for every 32 positions up to the row's own, each to a block of `KeyValueLayout.bytesPerBlock` bytes.
   public let blocks: UnsafePointer<UnsafeMutableRawPointer>
   /// The row's position in its sequence, from 0.

@@ -1,8 +1,7 @@
 /// A view of row-major f32 values: a pointer and the distance between rows.
 ///
-/// `@unchecked Sendable`: it holds a pointer without a lock. The owner of the memory decides which thread writes where,
-/// and keeps the memory alive while a view is in use.
-public struct Rows: @unchecked Sendable {
+/// The owner of the memory decides which thread writes where, and keeps the memory alive while a view is in use.
+public struct Rows {
   /// The first value of the first row.
   public let pointer: UnsafeMutablePointer<Float>
   /// Floats from the start of one row to the start of the next.

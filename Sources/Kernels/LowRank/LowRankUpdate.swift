@@ -5,9 +5,7 @@ import CKernels
 ///
 /// Holds no reference to the factors; the caller keeps them alive during the call. So a batch's many updates are made
 /// without reference counting.
-///
-/// `@unchecked Sendable`: factors never change.
-public struct LowRankUpdate: @unchecked Sendable {
+public struct LowRankUpdate {
   /// Rows of the batch.
   let rows: Range<Int>
   /// The matrix's groups that the update is added to.

@@ -3,8 +3,8 @@ import CKernels
 /// y = x · Wᵀ in a compute mode's arithmetic, in steps that threads share: first `quantization`, part by part, then ranges
 /// of W's groups.
 ///
-/// `@unchecked Sendable`: ranges write to different memory, and the caller keeps all of it alive.
-struct BaseProduct: @unchecked Sendable {
+/// Ranges write to different memory. The caller keeps all of it alive.
+struct BaseProduct {
   /// What must be done to the rows before the first range.
   let quantization: RowQuantization
   /// Columns of W and of x.

@@ -62,12 +62,11 @@ extension Compute {
         prefetches.withUnsafeBufferPointer { product.compute(groups, prefetches: $0) }
         if hasFactors { copyUnscaled(updates, groups: groups, y: y, into: unscaled, ldy: ldy) }
         var u = UnsafePointer(shrunk)
-        for index in updates.indices {
-          let update = updates.baseAddress! + index
-          if update.pointee.groups.overlaps(groups) {
+        for update in updates {
+          if update.groups.overlaps(groups) {
             expand(update, groups: groups, functions: functions, shrunk: u, y: y, unscaled: unscaled, ldy: ldy)
           }
-          u += update.pointee.rows.count * update.pointee.paddedRank
+          u += update.rows.count * update.paddedRank
         }
       }
       // SwiGLU's epilogue reads gate and up: a range of gate's groups is computed with the same range of up's.
@@ -99,15 +98,15 @@ extension Compute {
     pool.run(parts: quantization.parts + updates.count * partsPerUpdate) { part in
       if part < quantization.parts { return quantization.quantize(part: part) }
       let (index, updatePart) = (part - quantization.parts).quotientAndRemainder(dividingBy: partsPerUpdate)
-      let update = updates.baseAddress! + index
+      let update = updates[index]
       let first = updatePart * rowsPerPart
-      let count = min(rowsPerPart, update.pointee.rows.count - first)
+      let count = min(rowsPerPart, update.rows.count - first)
       guard count > 0 else { return }
       let start = updates[..<index].reduce(0) { $0 + $1.rows.count * $1.paddedRank }
-      withUnsafePointer(to: update.pointee.factors) { factors in
+      withUnsafePointer(to: update.factors) { factors in
         functions.lora_shrink(
-          factors, x + (update.pointee.rows.lowerBound + first) * product.columns, product.columns, count,
-          shrunk + start + first * update.pointee.paddedRank, update.pointee.paddedRank)
+          factors, x + (update.rows.lowerBound + first) * product.columns, product.columns, count,
+          shrunk + start + first * update.paddedRank, update.paddedRank)
       }
     }
   }
@@ -131,22 +130,22 @@ extension Compute {
   ///   - shrunk: x · Aᵀ of the update, [rows][paddedRank]
   ///   - unscaled: [rows][ldy], the base's outputs where the update has row factors
   private func expand(
-    _ update: UnsafePointer<LowRankUpdate>, groups: Range<Int>, functions: graft_forward_kernels,
+    _ update: LowRankUpdate, groups: Range<Int>, functions: graft_forward_kernels,
     shrunk: UnsafePointer<Float>,
     y: UnsafeMutablePointer<Float>, unscaled: UnsafePointer<Float>, ldy: Int
   ) {
-    let (first, rows, offset) = (update.pointee.groups.lowerBound, update.pointee.rows, update.pointee.offset)
-    let groups = groups.clamped(to: update.pointee.groups)
-    withUnsafePointer(to: update.pointee.factors) { factors in
+    let (first, rows, offset) = (update.groups.lowerBound, update.rows, update.offset)
+    let groups = groups.clamped(to: update.groups)
+    withUnsafePointer(to: update.factors) { factors in
       functions.lora_expand(
-        factors, shrunk, update.pointee.paddedRank, rows.count, update.pointee.scale, update.pointee.rowFactors,
+        factors, shrunk, update.paddedRank, rows.count, update.scale, update.rowFactors,
         y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first)
     }
-    guard let minusOne = update.pointee.rowFactorsMinusOne else { return }
+    guard let minusOne = update.rowFactorsMinusOne else { return }
     for row in rows {
       let start = row * ldy + groups.lowerBound * tileLanes
       functions.add_scaled(
-        y + start, unscaled + start, minusOne + groups.lowerBound * tileLanes - offset, update.pointee.weight,
+        y + start, unscaled + start, minusOne + groups.lowerBound * tileLanes - offset, update.weight,
         groups.count * tileLanes)
     }
   }

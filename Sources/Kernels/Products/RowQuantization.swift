@@ -2,8 +2,8 @@ import CKernels
 
 /// The quantisation of rows for an integer product, in parts that threads share.
 ///
-/// `@unchecked Sendable`: parts write to different memory, and the caller keeps all of it alive.
-struct RowQuantization: @unchecked Sendable {
+/// Parts write to different memory. The caller keeps all of it alive.
+struct RowQuantization {
   /// Columns that share a scale; `nil` if the product reads the rows as they are, in f32.
   let block: Int?
   let quantized: QuantizedRows

@@ -1,9 +1,8 @@
 /// Block scales in f16, which integer products read: scale = value · unit. The unit is a power of two, chosen for each
 /// matrix, that brings its largest scale near the top of f16's range; so matrices of any magnitude keep eleven
 /// significant bits in their larger scales.
-///
-/// `@unchecked Sendable`: the memory that the pointer leads to is not written after the value was made.
-public struct HalfScale: @unchecked Sendable {
+/// The memory that the pointer leads to is not written after the value was made.
+public struct HalfScale {
   let values: UnsafePointer<UInt16>
   let unit: Float
 

@@ -34,7 +34,6 @@ extension Compute {
     let count = targets.count
     return [TargetScore](unsafeUninitializedCapacity: count) { scores, initialized in
       // Each row initialises its own element.
-      nonisolated(unsafe) let scores = scores
       pool.run(count: count, grain: 1) { range in
         for row in range {
           let values = logits + row * ld
@@ -49,7 +48,7 @@ extension Compute {
             values[target] -= weight
           }
           let loss = Double(maximum) + log(sum) - Double(logit)
-          (scores.baseAddress! + row).initialize(to: TargetScore(loss: loss, isBest: best == target))
+          scores.initializeElement(at: row, to: TargetScore(loss: loss, isBest: best == target))
         }
       }
       initialized = count

@@ -62,12 +62,13 @@ extension Compute {
     let half = headSize / 2
     pool.run(count: positions.count, grain: 16) { range in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: half) { negated in
+        guard let negatedStart = negated.baseAddress else { return }
         for row in range {
           let first = Int(positions[positions.startIndex + row]) * half
           var rowSine = sine + first
           if backward {
             for i in 0..<half { negated[i] = -sine[first + i] }
-            rowSine = UnsafePointer(negated.baseAddress!)
+            rowSine = UnsafePointer(negatedStart)
           }
           rope(x.pointer + row * x.stride, heads, headSize, cosine + first, rowSine)
         }
@@ -131,8 +132,6 @@ extension Compute {
     let blocks = (count + size - 1) / size
     guard blocks > 0 else { return 0 }
     return withUnsafeTemporaryAllocation(of: Double.self, capacity: blocks) { sums in
-      // Each block writes its own element.
-      nonisolated(unsafe) let sums = sums
       pool.run(parts: blocks) { block in
         sums[block] = sumSquares(x + block * size, min(size, count - block * size))
       }

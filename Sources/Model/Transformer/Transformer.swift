@@ -47,12 +47,13 @@ public final class Transformer: @unchecked Sendable {
     let x = workspace.hidden.pointer
     embed(batch, into: x)
     var overflowed = [Bool](repeating: false, count: rows)
-    let runs = batch.adapterRuns
-    let rowsShareSequences = batch.segments.contains { $0.tokens.count > 1 }
     withAttentionRows(batch) { attentionRows in
-      for index in base.layers.indices {
-        attentionBlock(index, runs, attentionRows, rowsShareSequences, cache.layout, x, &overflowed)
-        feedForwardBlock(index, runs, rows, x)
+      let pass = Pass(
+        adapterRuns: batch.adapterRuns, rows: attentionRows,
+        rowsShareSequences: batch.segments.contains { $0.tokens.count > 1 }, cacheLayout: cache.layout, hidden: x)
+      for layer in base.layers.indices {
+        attentionBlock(layer: layer, pass, overflowed: &overflowed)
+        feedForwardBlock(layer: layer, pass)
       }
     }
 
@@ -97,63 +98,72 @@ public final class Transformer: @unchecked Sendable {
     }
   }
 
-  private func attentionBlock(
-    _ index: Int, _ runs: [ForwardBatch.AdapterRun], _ rows: [AttentionRow], _ rowsShareSequences: Bool,
-    _ layout: KeyValueLayout, _ x: UnsafeMutablePointer<Float>, _ overflowed: inout [Bool]
-  ) {
-    let (config, layer) = (base.config, base.layers[index])
+  /// What all layers of one pass read, and the hidden states that they change.
+  private struct Pass {
+    let adapterRuns: [ForwardBatch.AdapterRun]
+    /// One for each row of the batch.
+    let rows: [AttentionRow]
+    let rowsShareSequences: Bool
+    let cacheLayout: KeyValueLayout
+    /// [rows][hiddenSize]
+    let hidden: UnsafeMutablePointer<Float>
+  }
+
+  /// hidden += attention(norm(hidden)) of one layer; stores keys and values in the cache.
+  /// - Parameter overflowed: set for rows with a key or a value that the cache cannot store
+  private func attentionBlock(layer index: Int, _ pass: Pass, overflowed: inout [Bool]) {
+    let (config, layer, rows) = (base.config, base.layers[index], pass.rows)
     let normed = workspace.normed.pointer
     compute.rmsNorm(
-      x, weight: layer.inputNorm, epsilon: config.rmsNormEpsilon, rows: rows.count, size: config.hiddenSize,
+      pass.hidden, weight: layer.inputNorm, epsilon: config.rmsNormEpsilon, rows: rows.count, size: config.hiddenSize,
       into: normed)
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
-    linear(stack, index, runs, normed, rows.count, into: qkv)
-    // What the cache cannot keep would be kept as another number.
+    linear(stack, layer: index, pass, input: normed, into: qkv)
+    // A key or a value that is too large for the cache would be stored as a different number.
+    let limit = pass.cacheLayout.element.maximumMagnitude
     for row in rows.indices {
       for module in [LinearModule.k, .v] {
         let values = qkv + row * stack.matrix.paddedOutputs + stack.offset(module)
-        if !Compute.allMagnitudes(of: values, count: config.keyValueSize, areAtMost: layout.element.maximumMagnitude) {
-          overflowed[row] = true
-        }
+        if !Compute.allMagnitudes(of: values, count: config.keyValueSize, areAtMost: limit) { overflowed[row] = true }
       }
     }
     let attended = workspace.attended.pointer
     compute.attention(
-      layout, layer: index, rows: rows, rowsShareSequences: rowsShareSequences, queries: qkv + stack.offset(.q),
-      keys: qkv + stack.offset(.k), values: qkv + stack.offset(.v), ld: stack.matrix.paddedOutputs,
-      cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
+      pass.cacheLayout, layer: index, rows: rows, rowsShareSequences: pass.rowsShareSequences,
+      queries: qkv + stack.offset(.q), keys: qkv + stack.offset(.k), values: qkv + stack.offset(.v),
+      ld: stack.matrix.paddedOutputs, cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
     linear(
-      layer.output, index, runs, attended, rows.count, epilogue: .add(to: x, size: config.hiddenSize),
+      layer.output, layer: index, pass, input: attended, epilogue: .add(to: pass.hidden, size: config.hiddenSize),
       into: workspace.projected.pointer)
   }
 
-  private func feedForwardBlock(
-    _ index: Int, _ runs: [ForwardBatch.AdapterRun], _ rows: Int, _ x: UnsafeMutablePointer<Float>
-  ) {
+  /// hidden += feedForward(norm(hidden)) of one layer.
+  private func feedForwardBlock(layer index: Int, _ pass: Pass) {
     let (config, layer) = (base.config, base.layers[index])
     let normed = workspace.normed.pointer
     compute.rmsNorm(
-      x, weight: layer.postAttentionNorm, epsilon: config.rmsNormEpsilon, rows: rows, size: config.hiddenSize,
-      into: normed)
+      pass.hidden, weight: layer.postAttentionNorm, epsilon: config.rmsNormEpsilon, rows: pass.rows.count,
+      size: config.hiddenSize, into: normed)
     let stack = layer.gateUp
     let activated = workspace.activated.pointer
     linear(
-      stack, index, runs, normed, rows,
+      stack, layer: index, pass, input: normed,
       epilogue: .swiglu(up: stack.offset(.up), size: config.intermediateSize, into: activated),
       into: workspace.stacked.pointer)
     linear(
-      layer.down, index, runs, activated, rows, epilogue: .add(to: x, size: config.hiddenSize),
+      layer.down, layer: index, pass, input: activated, epilogue: .add(to: pass.hidden, size: config.hiddenSize),
       into: workspace.projected.pointer)
   }
 
-  /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, each run of rows with its own adapters, then `finish`.
+  /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, where x is the input and each row has its run's adapters; then the
+  /// epilogue.
   private func linear(
-    _ stack: StackedLinear, _ layer: Int, _ runs: [ForwardBatch.AdapterRun], _ x: UnsafePointer<Float>, _ rows: Int,
-    epilogue: LinearEpilogue = .none, into out: UnsafeMutablePointer<Float>
+    _ stack: StackedLinear, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, epilogue: LinearEpilogue = .none,
+    into out: UnsafeMutablePointer<Float>
   ) {
     var updates: [LowRankUpdate] = []
-    for run in runs {
+    for run in pass.adapterRuns {
       for term in run.adapters.terms {
         for (module, offset) in stack.modules {
           guard let lora = term.adapter[layer, module] else { continue }
@@ -164,7 +174,8 @@ public final class Transformer: @unchecked Sendable {
       }
     }
     compute.linear(
-      stack.matrix, x, rows: rows, updates: updates, epilogue: epilogue, scratch: &workspace.scratch, into: out)
+      stack.matrix, input, rows: pass.rows.count, updates: updates, epilogue: epilogue, scratch: &workspace.scratch,
+      into: out)
   }
 
   private func gatherLogitRows(_ batch: ForwardBatch, _ x: UnsafePointer<Float>) -> Int {
