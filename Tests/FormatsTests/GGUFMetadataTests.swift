@@ -14,7 +14,7 @@ import Testing
     model = try TinyModel(TinyShape(layers: 1))
   }
 
-  private func source(_ file: TinyGGUF) throws -> GGUFSource { try GGUFSource(try folder.write("m.gguf", file.bytes)) }
+  private func source(_ file: TinyGGUF) throws -> GGUFModel { try GGUFModel(try folder.write("m.gguf", file.bytes)) }
 
   private func changed(_ key: String, _ value: TinyGGUF.Value?) -> TinyGGUF {
     var file = TinyGGUF(model)
@@ -106,7 +106,7 @@ import Testing
     let whole = try source(TinyGGUF(model))
     let parts = try write(TinyGGUF(model).parts(3))
     for url in parts {
-      let source = try #require(try openPublishedModel(at: url) as? GGUFSource)
+      let source = try #require(try openPublishedModel(at: url) as? GGUFModel)
       #expect(source.config == whole.config)
       #expect(source.files.map(\.lastPathComponent) == parts.map(\.lastPathComponent))
       for name in model.tensors.keys { #expect(try source.floats(name) == whole.floats(name), "\(name)") }
@@ -120,18 +120,18 @@ import Testing
     let parts = TinyGGUF(model).parts(3)
     let urls = try write(parts)
     _ = try folder.write(urls[1].lastPathComponent, parts[2].bytes)
-    #expect(modelError { _ = try GGUFSource(urls[0]) }.hasPrefix("m-00002-of-00003.gguf: split.no: "))
+    #expect(modelError { _ = try GGUFModel(urls[0]) }.hasPrefix("m-00002-of-00003.gguf: split.no: "))
     try FileManager.default.removeItem(at: urls[1])
-    #expect(modelError { _ = try GGUFSource(urls[0]) }.contains("m-00002-of-00003.gguf"))
+    #expect(modelError { _ = try GGUFModel(urls[0]) }.contains("m-00002-of-00003.gguf"))
     let renamed = try folder.write("renamed.gguf", parts[0].bytes)
-    #expect(modelError { _ = try GGUFSource(renamed) }.contains("must end in -00001-of-00003.gguf"))
+    #expect(modelError { _ = try GGUFModel(renamed) }.contains("must end in -00001-of-00003.gguf"))
     var double = parts
     double[2].tensors += double[1].tensors.prefix(1)
     let last = try write(double, stem: "double")[2]
-    #expect(modelError { _ = try GGUFSource(last) }.contains("is in another part too"))
+    #expect(modelError { _ = try GGUFModel(last) }.contains("is in another part too"))
     var fewer = parts
     fewer[2].tensors.removeLast()
-    #expect(modelError { _ = try GGUFSource(try write(fewer, stem: "fewer")[0]) }.contains("split.tensors.count"))
+    #expect(modelError { _ = try GGUFModel(try write(fewer, stem: "fewer")[0]) }.contains("split.tensors.count"))
   }
 }
 

@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test func readsConfiguration() throws {
-    let source = try GGUFSource(formatFixture("llama.gguf"))
+    let source = try GGUFModel(formatFixture("llama.gguf"))
     #expect(
       source.config
         == ModelConfig(
@@ -66,7 +66,7 @@ import Testing
   }
 
   @Test func readsEveryTensorInHuggingFaceOrder() throws {
-    let source = try GGUFSource(formatFixture("llama.gguf"))
+    let source = try GGUFModel(formatFixture("llama.gguf"))
     let expected = try SafetensorsFile(formatFixture("llama.safetensors"))
     #expect(expected.tensors.count == 2 + 2 * 9 + 1)
     for (name, tensor) in expected.tensors where name != "divisors" {
@@ -90,7 +90,7 @@ import Testing
       var bytes = original
       change(&bytes)
       let url = try folder.write("m.gguf", bytes)
-      return modelError { _ = try GGUFSource(url) }
+      return modelError { _ = try GGUFModel(url) }
     }
     func replace(_ bytes: inout [UInt8], _ text: String, _ with: String) {
       let wanted = Array(text.utf8)
@@ -141,7 +141,7 @@ import Testing
             var values = [Float](repeating: 0, count: tensor.rows * tensor.columns)
             try values.withUnsafeMutableBufferPointer { try file.readRows(tensor.name, rows: rows, into: $0) }
           }
-          let source = try GGUFSource(url)
+          let source = try GGUFModel(url)
           _ = try source.floats("model.layers.1.self_attn.q_proj.weight")
         } catch is ModelError {
         }

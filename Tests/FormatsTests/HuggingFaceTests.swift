@@ -11,7 +11,7 @@ import Testing
 
   @Test(arguments: [("f32", true), ("f16", false), ("bf16", false)])
   func readsEveryTensor(name: String, tied: Bool) throws {
-    let source = try #require(try openPublishedModel(at: folder(name)) as? HuggingFaceSource)
+    let source = try #require(try openPublishedModel(at: folder(name)) as? HuggingFaceModel)
     let expected = try SafetensorsFile(folder("f32").appendingPathComponent("model.safetensors"))
     #expect(source.config.tiedHead == tied)
     #expect((source.shape(of: "lm_head.weight") == nil) == tied)
@@ -32,31 +32,31 @@ import Testing
       vocabularySize: 20, hiddenSize: 16, intermediateSize: 24, layerCount: 2, headCount: 2, keyValueHeadCount: 1,
       headSize: 8, contextLength: 256, rmsNormEpsilon: 1e-5, rope: RoPEParameters(theta: 100_000), tiedHead: true,
       bosToken: 1, eosTokens: [2])
-    #expect(try HuggingFaceSource(folder("f32")).config == expected)
+    #expect(try HuggingFaceModel(folder("f32")).config == expected)
     expected.tiedHead = false
     expected.rope = RoPEParameters(theta: 10_000, scaling: .linear(factor: 2))
-    #expect(try HuggingFaceSource(folder("f16")).config == expected)
+    #expect(try HuggingFaceModel(folder("f16")).config == expected)
     expected.rope = RoPEParameters(
       theta: 500_000,
       scaling: .llama3(factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContextLength: 64))
     expected.eosTokens = [2, 3, 5]
-    #expect(try HuggingFaceSource(folder("bf16")).config == expected)
+    #expect(try HuggingFaceModel(folder("bf16")).config == expected)
   }
 
   @Test func listsTheFilesThatDefineTheModel() throws {
-    let names = try HuggingFaceSource(folder("f16")).files.map(\.lastPathComponent)
+    let names = try HuggingFaceModel(folder("f16")).files.map(\.lastPathComponent)
     #expect(
       names == [
         "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
       ])
     #expect(
-      try HuggingFaceSource(folder("bf16")).files.map(\.lastPathComponent)
+      try HuggingFaceModel(folder("bf16")).files.map(\.lastPathComponent)
         == ["config.json", "generation_config.json", "model.safetensors"])
   }
 
   @Test(arguments: ["nf4", "nf4-nested"]) func readsBitsAndBytes(name: String) throws {
-    let source = try HuggingFaceSource(folder(name))
+    let source = try HuggingFaceModel(folder(name))
     let expected = try SafetensorsFile(folder(name).appendingPathComponent("expected.safetensors"))
     let stored = try SafetensorsFile(folder(name).appendingPathComponent("model.safetensors"))
     #expect(expected.tensors.count == 2 + 9)
@@ -138,22 +138,22 @@ import Testing
     let larger = try copy("f32", replacing: [("\"intermediate_size\": 24", "\"intermediate_size\": 25")])
     defer { larger.remove() }
     #expect(
-      modelError { _ = try HuggingFaceSource(larger.url) }
+      modelError { _ = try HuggingFaceModel(larger.url) }
         == "model.safetensors: model.layers.0.mlp.down_proj.weight: shape [16, 24] instead of [16, 25]")
     let deeper = try copy("f32", replacing: [("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3")])
     defer { deeper.remove() }
     #expect(
-      modelError { _ = try HuggingFaceSource(deeper.url) }
+      modelError { _ = try HuggingFaceModel(deeper.url) }
         == "model.safetensors: model.layers.2.input_layernorm.weight: missing")
     let shallower = try copy("f32", replacing: [("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1")])
     defer { shallower.remove() }
     #expect(
-      modelError { _ = try HuggingFaceSource(shallower.url) }
+      modelError { _ = try HuggingFaceModel(shallower.url) }
         == "model.safetensors: model.layers.1.input_layernorm.weight: unknown tensor")
     let untied = try copy("f32", replacing: [("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false")])
     defer { untied.remove() }
     #expect(
-      modelError { _ = try HuggingFaceSource(untied.url) } == "model.safetensors: lm_head.weight: missing")
+      modelError { _ = try HuggingFaceModel(untied.url) } == "model.safetensors: lm_head.weight: missing")
   }
 
   @Test func namesShardsThatDoNotFit() throws {
@@ -161,13 +161,13 @@ import Testing
     let missing = try copy("f16")
     defer { missing.remove() }
     try FileManager.default.removeItem(at: missing.url.appendingPathComponent(shard))
-    #expect(modelError { _ = try HuggingFaceSource(missing.url) }.contains(shard))
+    #expect(modelError { _ = try HuggingFaceModel(missing.url) }.contains(shard))
 
     let cut = try copy("f16")
     defer { cut.remove() }
     let bytes = [UInt8](try Data(contentsOf: cut.url.appendingPathComponent(shard)))
     _ = try cut.write(shard, bytes.dropLast(2))
-    let message = modelError { _ = try HuggingFaceSource(cut.url) }
+    let message = modelError { _ = try HuggingFaceModel(cut.url) }
     #expect(message.hasPrefix("\(shard): ") && message.contains("truncated"))
 
     let escaping = try copy("f16")
@@ -176,14 +176,14 @@ import Testing
     let index = try String(contentsOf: escaping.url.appendingPathComponent(name), encoding: .utf8)
     for other in ["../\(shard)", "/etc/passwd", "..", "a/b.safetensors", ".hidden.safetensors"] {
       _ = try escaping.write(name, index.replacingOccurrences(of: shard, with: other))
-      #expect(modelError { _ = try HuggingFaceSource(escaping.url) }.contains("is not in a safetensors file of this"))
+      #expect(modelError { _ = try HuggingFaceModel(escaping.url) }.contains("is not in a safetensors file of this"))
     }
   }
 
   @Test func aFileCutWhileItIsReadIsAnError() throws {
     let copy = try copy("f32")
     defer { copy.remove() }
-    let source = try HuggingFaceSource(copy.url)
+    let source = try HuggingFaceModel(copy.url)
     let handle = try FileHandle(forWritingTo: copy.url.appendingPathComponent("model.safetensors"))
     try handle.truncate(atOffset: 4096)
     let message = modelError {
@@ -202,7 +202,7 @@ import Testing
       modelError { _ = try openPublishedModel(at: folder.url.appendingPathComponent("x")) }.contains("no such file"))
     _ = try folder.write("adapter_config.json", "{}")
     #expect(modelError { _ = try openPublishedModel(at: folder.url) }.contains("is a LoRA adapter"))
-    #expect(try openPublishedModel(at: formatFixture("llama.gguf")) is GGUFSource)
+    #expect(try openPublishedModel(at: formatFixture("llama.gguf")) is GGUFModel)
   }
 
   @Test func damagedFilesThrowOnlyModelErrors() throws {
@@ -222,7 +222,7 @@ import Testing
             : mutated(Array(original[..<head]), using: &generator) + original[head...]
           _ = try copy.write(file, damaged)
           do {
-            let source = try HuggingFaceSource(copy.url)
+            let source = try HuggingFaceModel(copy.url)
             for tensor in source.config.tensorShapes().keys { _ = try source.floats(tensor) }
             for tensor in source.config.tensorShapes().keys { _ = try source.nf4(tensor) }
           } catch is ModelError {}

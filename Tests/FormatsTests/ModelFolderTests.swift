@@ -86,7 +86,7 @@ import Testing
     #expect((source.shape(of: head) == nil) == isCopy)
     let base = try model.base()
     var row = [Float](repeating: 0, count: model.shape.hidden)
-    base.outputHead.copyRow(7, to: &row)
+    base.head.copyRow(7, to: &row)
     let first = 7 * model.shape.hidden
     #expect(row == tensor.values[first..<first + model.shape.hidden].map { isCopy ? $0 : -2 * $0 })
   }
@@ -117,7 +117,7 @@ import Testing
     let url = try folder.write("m.gguf", Self.pointer)
     #expect(modelError { _ = try openPublishedModel(at: url) }.hasPrefix("m.gguf: is a Git LFS pointer"))
     // Whoever opens it directly is told the same.
-    #expect(modelError { _ = try GGUFSource(url) }.hasPrefix("m.gguf: is a Git LFS pointer"))
+    #expect(modelError { _ = try GGUFModel(url) }.hasPrefix("m.gguf: is a Git LFS pointer"))
   }
 
   @Test(arguments: [

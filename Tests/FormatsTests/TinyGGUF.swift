@@ -39,7 +39,7 @@ struct TinyGGUF {
       if name.hasSuffix("q_proj.weight") || name.hasSuffix("k_proj.weight") {
         let columns = tensor.shape[1]
         for row in 0..<tensor.shape[0] {
-          let target = GGUFSource.permutedRow(row, headSize: shape.headSize)
+          let target = GGUFModel.permutedRow(row, headSize: shape.headSize)
           for column in 0..<columns { values[target * columns + column] = tensor.values[row * columns + column] }
         }
       }

@@ -4,7 +4,7 @@ import Testing
 /// The bit patterns of floats, which are equal where the floats are the same to the last bit, NaN included.
 public func bits(_ values: [Float]) -> [UInt32] { values.map(\.bitPattern) }
 
-extension TensorSource {
+extension PublishedModel {
   /// Rows of a tensor, all of them by default.
   public func floats(_ name: String, rows: Range<Int>? = nil) throws -> [Float] {
     let shape = try #require(self.shape(of: name), "\(name)")

@@ -7,7 +7,7 @@ import Model
 public struct LlamaReference {
   /// What a linear module of a layer gives for an input beside W·x: changes the output that it is given.
   public typealias Adapting = (
-    _ module: LinearModule, _ layer: Int, _ input: [Double], _ output: inout [Double]
+    _ module: Projection, _ layer: Int, _ input: [Double], _ output: inout [Double]
   ) -> Void
 
   public let config: ModelConfig
@@ -36,7 +36,7 @@ public struct LlamaReference {
   public func logits(_ tokens: [Int32], _ adapters: [(adapter: TinyAdapter, weight: Double)] = []) -> [[Double]] {
     logits(tokens) { module, layer, input, output in
       for term in adapters {
-        for lora in term.adapter.modules where lora.layer == layer && lora.linear == module {
+        for lora in term.adapter.modules where lora.layer == layer && lora.projection == module {
           let update = Self.multiply(lora.b.map(Double.init), Self.multiply(lora.a.map(Double.init), input))
           for i in output.indices { output[i] += term.weight * lora.scale * update[i] }
         }
@@ -51,7 +51,7 @@ public struct LlamaReference {
     var x = tokens.map { Array(embedding[Int($0) * size..<(Int($0) + 1) * size]) }
     for layer in 0..<config.layerCount {
       let prefix = "model.layers.\(layer)."
-      func linear(_ module: LinearModule, _ input: [Double]) -> [Double] {
+      func linear(_ module: Projection, _ input: [Double]) -> [Double] {
         var y = Self.multiply(weights[module.fullName(layer: layer) + ".weight"] ?? [], input)
         adapting(module, layer, input, &y)
         return y

@@ -6,7 +6,7 @@ import Model
 public struct TinyAdapter {
   public struct Module {
     public var layer: Int
-    public var linear: LinearModule
+    public var projection: Projection
     public var rank: Int
     /// α / r, in full precision.
     public var scale: Double
@@ -27,7 +27,7 @@ extension TinyModel {
   ///   - ranks: of each targeted module
   ///   - parent: `adaptersFolder` unless told otherwise
   public func writeAdapter(
-    _ name: String, ranks: [LinearModule: Int], alpha: Double = 16, seed: UInt64, usesDoRA: Bool = false,
+    _ name: String, ranks: [Projection: Int], alpha: Double = 16, seed: UInt64, usesDoRA: Bool = false,
     in parent: URL? = nil
   ) throws -> TinyAdapter {
     let config = try source().config
@@ -37,14 +37,14 @@ extension TinyModel {
     var modules: [TinyAdapter.Module] = []
     var tensors: [(name: String, shape: [Int], values: [Float])] = []
     for layer in 0..<config.layerCount {
-      for linear in LinearModule.allCases {
-        guard let rank = ranks[linear] else { continue }
-        let size = linear.shape(config)
+      for projection in Projection.allCases {
+        guard let rank = ranks[projection] else { continue }
+        let size = projection.shape(config)
         let module = TinyAdapter.Module(
-          layer: layer, linear: linear, rank: rank, scale: alpha / Double(rank),
+          layer: layer, projection: projection, rank: rank, scale: alpha / Double(rank),
           a: random.values(rank * size.input, scale: 1 / Float(size.input).squareRoot()),
           b: random.values(size.output * rank, scale: 0.3))
-        let prefix = "base_model.model.\(linear.fullName(layer: layer))."
+        let prefix = "base_model.model.\(projection.fullName(layer: layer))."
         tensors.append((prefix + "lora_A.weight", [rank, size.input], module.a))
         tensors.append((prefix + "lora_B.weight", [size.output, rank], module.b))
         if usesDoRA {

@@ -153,7 +153,7 @@ public final class TinyModel {
     tensors[name]?.values = values
   }
 
-  public func source() throws -> any TensorSource { try openPublishedModel(at: folder) }
+  public func source() throws -> any PublishedModel { try openPublishedModel(at: folder) }
 
   public var store: BaseStore { BaseStore(dataFolder: root.appending(path: "data")) }
 

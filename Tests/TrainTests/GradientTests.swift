@@ -18,7 +18,7 @@ import Testing
     if trainer.adapter.usesDoRA { reference.fixedNorms = reference.norms() }
     var worst = 0.0
     for module in trainer.adapter.modules {
-      let name = module.linear.fullName(layer: module.layer)
+      let name = module.projection.fullName(layer: module.layer)
       for part in trainer.adapter.parts(of: module) {
         let direction = random.values(part.count, scale: 1).map(Double.init)
         let step = 1e-5

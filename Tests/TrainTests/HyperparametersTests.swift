@@ -140,7 +140,7 @@ import Testing
   @Test func oneNameIsAList() throws {
     let setting = try TrainSetting()
     let targets = try TrainSetting.hyperparameters(["target_modules": "v_proj"]).targets(setting.base.config)
-    #expect(targets.map(\.linear) == [.v, .v])
+    #expect(targets.map(\.projection) == [.v, .v])
   }
 
   @Test func dataIsCutCheckedAndSplit() throws {

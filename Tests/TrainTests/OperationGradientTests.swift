@@ -228,7 +228,7 @@ import Testing
     }
     let pass = TrainingPass(
       model, Microbatch.pack(setting.rows([5, 9])), .training(step: 3), UnpacedTurns())
-    let (tokens, weights) = (14, setting.base.weights(layer: 0).queryKeyValue)
+    let (tokens, weights) = (14, setting.base.layers[0].queryKeyValue)
     var random = TinyRandom(seed: 6)
     let x = random.values(tokens * lora.inputs, scale: 1)
     let dy = random.values(tokens * weights.matrix.paddedOutputs, scale: 1)
@@ -263,8 +263,8 @@ import Testing
       for token in 0..<tokens {
         let row = Array(x[token * lora.inputs..<(token + 1) * lora.inputs])
         for module in lora.modules {
-          let y = reference.linear(module.linear.fullName(layer: 0), row, left: left(module, token, row))
-          let first = token * ld + weights.offset(module.linear)
+          let y = reference.linear(module.projection.fullName(layer: 0), row, left: left(module, token, row))
+          let first = token * ld + weights.offset(module.projection)
           total += dot(Array(dy[first..<first + y.count]), y)
         }
       }
@@ -273,7 +273,7 @@ import Testing
     let point = x.map(Double.init)
     check("x", Array(dx.buffer), at: point, tolerance: 1e-5) { loss(reference, $0) }
     for module in lora.modules {
-      let name = module.linear.fullName(layer: 0)
+      let name = module.projection.fullName(layer: 0)
       for part in adapter.parts(of: module) {
         let gradient = (0..<part.count).map { adapter.gradient(part.offset)[$0] }
         check(name, gradient, at: reference.loras[name]?[keyPath: part.path] ?? [], tolerance: 1e-5) { moved in

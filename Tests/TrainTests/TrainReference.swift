@@ -31,7 +31,7 @@ struct TrainReference {
       func values(_ offset: Int, _ count: Int) -> [Double] {
         (0..<count).map { Double(trainer.adapter.parameter(offset)[$0]) }
       }
-      loras[module.linear.fullName(layer: module.layer)] = Lora(
+      loras[module.projection.fullName(layer: module.layer)] = Lora(
         a: values(module.a, module.rank * module.inputs), b: values(module.b, module.outputs * module.rank),
         magnitude: module.magnitude.map { values($0, module.outputs) }, rank: module.rank,
         scale: Double(module.scale))

@@ -75,10 +75,15 @@ public final class AtomicFile {
     descriptor = -1
     guard closed == 0, rename(temporary, url.path) == 0 else { throw failure() }
     isFinished = true
-    let folder = open(url.deletingLastPathComponent().path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard folder >= 0 else { throw failure() }
-    defer { close(folder) }
-    guard fsync(folder) == 0 else { throw failure() }
+    try FolderAccess.sync(url.deletingLastPathComponent())
+  }
+
+  /// Writes a small file whole.
+  /// - Throws: `ModelError` naming the path
+  public static func write(_ bytes: some ContiguousBytes, to url: URL) throws {
+    let file = try AtomicFile(url)
+    try bytes.withUnsafeBytes { try file.write($0) }
+    try file.finish()
   }
 
   private func failure() -> ModelError {

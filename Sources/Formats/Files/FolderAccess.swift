@@ -47,6 +47,17 @@ public enum FolderAccess {
     return chmod(folder.path, 0o700) == 0 ? nil : MappedFile.describe(errno)
   }
 
+  /// Makes the names in a folder durable: what was renamed into it, or made in it, is there after a power loss.
+  /// - Throws: `ModelError` naming the folder
+  public static func sync(_ folder: URL) throws {
+    let descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw ModelError(folder.path, reason: MappedFile.describe(errno)) }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else {
+      throw ModelError(folder.path, reason: "cannot be synced: \(MappedFile.describe(errno))")
+    }
+  }
+
   /// Takes every right from others than the owner, in a folder or file and all that is below it. Links are not followed;
   /// what belongs to someone else stays as it is.
   public static func tighten(_ url: URL) {

@@ -48,7 +48,7 @@ extension ModelConfig {
     for layer in 0..<layerCount {
       shapes["model.layers.\(layer).input_layernorm.weight"] = [hiddenSize]
       shapes["model.layers.\(layer).post_attention_layernorm.weight"] = [hiddenSize]
-      for module in LinearModule.allCases {
+      for module in Projection.allCases {
         let shape = module.shape(self)
         shapes[module.fullName(layer: layer) + ".weight"] = [shape.output, shape.input]
       }

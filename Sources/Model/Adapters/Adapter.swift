@@ -1,11 +1,12 @@
 public import Formats
 public import Kernels
 
-/// A LoRA or DoRA adapter (Hu et al., 2021; Liu et al., 2024) in the kernels' layout: immutable, applied beside the
-/// base, never merged.
+/// A LoRA or DoRA adapter (Hu et al., 2021; Liu et al., 2024) in the kernels' layout: immutable, applied beside the base,
+/// never merged into it.
 public final class Adapter: Sendable {
-  /// What it adds to one linear module: y += scale · B · (A · x), and DoRA's factor for each row.
-  public struct Module: Sendable {
+  /// What the adapter adds to one projection: y += scale · B · (A · x), and DoRA's factor for each output.
+  public struct Update: Sendable {
+    /// A, B and DoRA's row factors, rounded as the compute mode wants them.
     public let factors: LowRankFactors
     /// α/r, or α/√r for rsLoRA.
     public let scale: Float
@@ -16,59 +17,40 @@ public final class Adapter: Sendable {
     }
   }
 
-  /// Names what the adapter computes: `AdapterContents`' hash of its files, where it has any.
+  /// Names what the adapter computes: the hash that `AdapterContents` gives its files. Adapters that have no files get a
+  /// name of their own.
   public let contentHash: String
-  /// What the modules take in memory.
+  /// Memory of all factors, in bytes.
   public let bytes: Int
-  /// [layer][module]
-  private let modules: [Module?]
+  /// [layer][projection]; `nil` where the adapter changes nothing.
+  private let updates: [Update?]
 
-  public init(contentHash: String, layerCount: Int, modules: [(layer: Int, linear: LinearModule, module: Module)]) {
-    var all = [Module?](repeating: nil, count: layerCount * LinearModule.allCases.count)
-    for (layer, linear, module) in modules { all[Self.index(layer, linear)] = module }
+  /// - Parameters:
+  ///   - layerCount: the base's
+  ///   - updates: at most one for each projection of a layer below `layerCount`
+  public init(contentHash: String, layerCount: Int, updates: [(layer: Int, projection: Projection, update: Update)]) {
+    var all = [Update?](repeating: nil, count: layerCount * Projection.allCases.count)
+    for (layer, projection, update) in updates { all[Self.index(layer, projection)] = update }
     self.contentHash = contentHash
-    self.modules = all
-    bytes = modules.reduce(0) { $0 + $1.module.factors.byteCount }
+    self.updates = all
+    bytes = updates.reduce(0) { $0 + $1.update.factors.byteCount }
   }
 
-  private static func index(_ layer: Int, _ module: LinearModule) -> Int {
-    layer * LinearModule.allCases.count + module.index
+  private static func index(_ layer: Int, _ projection: Projection) -> Int {
+    layer * Projection.allCases.count + projection.index
   }
 
-  /// What the adapter changes in a module of a layer.
-  public subscript(layer: Int, module: LinearModule) -> Module? { modules[Self.index(layer, module)] }
+  /// What the adapter adds to a projection of a layer; `nil` if it does not change that one.
+  public subscript(layer: Int, projection: Projection) -> Update? { updates[Self.index(layer, projection)] }
 
-  /// The largest rank of any module.
-  public var rank: Int { modules.reduce(0) { max($0, $1?.factors.rank ?? 0) } }
+  /// The largest rank of any update.
+  public var rank: Int { updates.reduce(0) { max($0, $1?.factors.rank ?? 0) } }
 
-  /// The modules that some layer has, in the order of a forward pass.
-  public var targets: [LinearModule] {
-    let count = LinearModule.allCases.count
-    return LinearModule.allCases.filter { module in
-      stride(from: module.index, to: modules.count, by: count).contains { modules[$0] != nil }
+  /// The projections that the adapter changes in at least one layer, in the order of a forward pass.
+  public var projections: [Projection] {
+    let count = Projection.allCases.count
+    return Projection.allCases.filter { projection in
+      stride(from: projection.index, to: updates.count, by: count).contains { updates[$0] != nil }
     }
-  }
-}
-
-/// The adapters of one request with their weights, in the order in which they are summed.
-public struct AdapterSet: Sendable, Equatable {
-  public struct Term: Sendable {
-    public let adapter: Adapter
-    public let weight: Float
-  }
-
-  public let terms: [Term]
-
-  /// Terms are put in the order of their content hashes, so that the order of naming changes no bit.
-  public init(_ terms: [(adapter: Adapter, weight: Float)] = []) {
-    self.terms = terms.map { Term(adapter: $0.adapter, weight: $0.weight) }
-      .sorted { ($0.adapter.contentHash, $0.weight) < ($1.adapter.contentHash, $1.weight) }
-  }
-
-  /// The bare base.
-  public static let none = AdapterSet()
-
-  public static func == (a: AdapterSet, b: AdapterSet) -> Bool {
-    a.terms.elementsEqual(b.terms) { $0.adapter.contentHash == $1.adapter.contentHash && $0.weight == $1.weight }
   }
 }

@@ -14,7 +14,7 @@ public import Foundation
 /// ".new-" and are removed at the next start.
 public struct AdapterContents: Sendable {
   /// What makes an adapter, as PEFT calls the files.
-  public static let fileNames = ["adapter_config.json", "adapter_model.safetensors"]
+  public static let fileNames = [PEFTFolder.configurationFile, PEFTFolder.weightsFile]
 
   public let folder: URL
   /// Most bytes that the files of one adapter may have together.
@@ -88,7 +88,7 @@ public struct AdapterContents: Sendable {
     guard rename(staging.path, target.path) == 0 else {
       throw ModelError(target.path, reason: "cannot be written: \(MappedFile.describe(errno))")
     }
-    try syncFolder()
+    try FolderAccess.sync(folder)
   }
 
   /// - Throws: `ModelError` if the contents are missing or not what their name says
@@ -147,15 +147,6 @@ public struct AdapterContents: Sendable {
         try file.read(offset: offset, into: piece)
         try body(UnsafeRawBufferPointer(piece))
       }
-    }
-  }
-
-  private func syncFolder() throws {
-    let descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw ModelError(folder.path, reason: MappedFile.describe(errno)) }
-    defer { close(descriptor) }
-    guard fsync(descriptor) == 0 else {
-      throw ModelError(folder.path, reason: "cannot be synced: \(MappedFile.describe(errno))")
     }
   }
 }

@@ -1,12 +1,6 @@
 import Formats
 public import Foundation
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
-
 /// The folder that adapters may be read from, one folder an adapter; paths that lead out of it are refused.
 public struct AdapterFolder: Sendable {
   public let url: URL
@@ -49,16 +43,10 @@ public struct AdapterFolder: Sendable {
     return real
   }
 
-  /// Changes when one of the adapter's files is replaced or written to: device, inode, size and time of the last
-  /// change, to the nanosecond. Empty if one is missing.
+  /// The `FileIdentity` of an adapter's files as one text; empty if one of them is missing.
   public static func identity(of folder: URL) -> String {
-    var parts: [String] = []
-    for name in AdapterContents.fileNames {
-      var status = stat()
-      guard stat(folder.appending(path: name).path, &status) == 0 else { return "" }
-      let time = status.st_ctim
-      parts.append("\(status.st_dev) \(status.st_ino) \(status.st_size) \(time.tv_sec).\(time.tv_nsec)")
-    }
-    return parts.joined(separator: "|")
+    let identities = AdapterContents.fileNames.compactMap { try? FileIdentity(folder.appending(path: $0)) }
+    guard identities.count == AdapterContents.fileNames.count else { return "" }
+    return identities.map { $0.text(separator: " ") }.joined(separator: "|")
   }
 }

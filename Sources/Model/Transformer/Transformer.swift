@@ -123,8 +123,8 @@ public final class Transformer: @unchecked Sendable {
     // A key or a value that is too large for the cache would be stored as a different number.
     let limit = pass.cacheLayout.element.maximumMagnitude
     for row in rows.indices {
-      for module in [LinearModule.k, .v] {
-        let values = qkv + row * stack.matrix.paddedOutputs + stack.offset(module)
+      for projection in [Projection.k, .v] {
+        let values = qkv + row * stack.matrix.paddedOutputs + stack.offset(projection)
         if !Compute.allMagnitudes(of: values, count: config.keyValueSize, areAtMost: limit) { overflowed[row] = true }
       }
     }
@@ -159,14 +159,14 @@ public final class Transformer: @unchecked Sendable {
   /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, where x is the input and each row has its run's adapters; then the
   /// epilogue.
   private func linear(
-    _ stack: StackedLinear, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, epilogue: LinearEpilogue = .none,
+    _ stack: StackedWeights, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, epilogue: LinearEpilogue = .none,
     into out: UnsafeMutablePointer<Float>
   ) {
     var updates: [LowRankUpdate] = []
     for run in pass.adapterRuns {
       for term in run.adapters.terms {
-        for (module, offset) in stack.modules {
-          guard let lora = term.adapter[layer, module] else { continue }
+        for (projection, offset) in stack.projections {
+          guard let lora = term.adapter[layer, projection] else { continue }
           updates.append(
             LowRankUpdate(
               lora.factors, rows: run.rows, offset: offset, scale: term.weight * lora.scale, weight: term.weight))
@@ -235,11 +235,11 @@ private struct Workspace {
     hidden = AlignedBuffer(count: rows * config.hiddenSize)
     normed = AlignedBuffer(count: rows * config.hiddenSize)
     gathered = AlignedBuffer(count: rows * config.hiddenSize)
-    let widest = StackedLinear.stacks.map { StackedLinear.layout($0, config).outputs }.max() ?? 0
+    let widest = ProjectionStack.allCases.map { StackedWeights.layout($0.projections, config).outputs }.max() ?? 0
     stacked = AlignedBuffer(count: rows * widest)
     attended = AlignedBuffer(count: rows * config.querySize)
     activated = AlignedBuffer(count: rows * config.intermediateSize)
-    projected = AlignedBuffer(count: rows * StackedLinear.layout([.down], config).outputs)
+    projected = AlignedBuffer(count: rows * StackedWeights.layout([.down], config).outputs)
     scratch = LinearScratch(
       rows: rows, columns: max(config.hiddenSize, config.querySize, config.intermediateSize))
   }

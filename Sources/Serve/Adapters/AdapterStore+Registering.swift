@@ -135,7 +135,7 @@ extension AdapterStore {
       record.versions.append(
         AdapterVersion(
           number: record.lastNumber, contentHash: hash, base: binding.fingerprint ?? "", rank: adapter.rank,
-          targets: adapter.targets.map(\.shortName), memoryBytes: adapter.bytes, fileBytes: fileBytes,
+          targets: adapter.projections.map(\.shortName), memoryBytes: adapter.bytes, fileBytes: fileBytes,
           createdAt: Int(Date().timeIntervalSince1970), source: origin))
     }
     record.isLoaded = true

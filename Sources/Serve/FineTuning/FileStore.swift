@@ -85,9 +85,7 @@ public final class FileStore: Sendable {
   func add(_ bytes: [UInt8], filename: String, purpose: String, createdAt: Int) throws(FileStoreError) -> StoredFile {
     let id = Self.makeID()
     do {
-      let file = try AtomicFile(location(id))
-      try bytes.withUnsafeBytes { try file.write($0) }
-      try file.finish()
+      try AtomicFile.write(bytes, to: location(id))
     } catch { throw .storage("\(error)") }
     let file = StoredFile(id: id, bytes: bytes.count, createdAt: createdAt, filename: filename, purpose: purpose)
     try add(file)

@@ -51,10 +51,10 @@ struct FineTuningFolder: Sendable {
         for name in AdapterContents.fileNames {
           try Self.link(initial.appending(path: name), self.initial.appending(path: name))
         }
-        try SyncedFolder.sync(self.initial)
+        try FolderAccess.sync(self.initial)
       }
-      try SyncedFolder.sync(url)
-      try SyncedFolder.sync(url.deletingLastPathComponent())
+      try FolderAccess.sync(url)
+      try FolderAccess.sync(url.deletingLastPathComponent())
     } catch {
       remove()
       throw error as? ModelError ?? ModelError(url.path, reason: error.localizedDescription)

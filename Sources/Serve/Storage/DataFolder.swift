@@ -81,8 +81,6 @@ public final class DataFolder: Sendable {
   }
 
   func setIdentity(_ identity: String) throws {
-    let file = try AtomicFile(identityURL)
-    try Array("\(identity)\n".utf8).withUnsafeBytes { try file.write($0) }
-    try file.finish()
+    try AtomicFile.write(Array("\(identity)\n".utf8), to: identityURL)
   }
 }

@@ -52,12 +52,12 @@ struct CheckpointFolder {
       try FolderAccess.create(partial)
       try adapter.write(to: partial)
       try adapter.writeMoments(to: partial.appending(path: Self.momentsFile))
-      try writeFile(Self.state(progress, identity), to: partial.appending(path: Self.stateFile))
+      try AtomicFile.write(Self.state(progress, identity), to: partial.appending(path: Self.stateFile))
       try? files.removeItem(at: target)
       guard rename(partial.path, target.path) == 0 else {
         throw ModelError(target.path, reason: "cannot be written: \(String(cString: strerror(errno)))")
       }
-      try syncFolder(root)
+      try FolderAccess.sync(root)
     } catch {
       try? files.removeItem(at: partial)
       throw error as? ModelError ?? ModelError(target.path, reason: error.localizedDescription)
@@ -82,7 +82,7 @@ struct CheckpointFolder {
   /// - Throws: `ModelError` naming the file; what was there before stays
   func writeState(_ progress: TrainerProgress, identity: JSONValue) throws -> URL {
     let folder = location(progress.step)
-    try writeFile(Self.state(progress, identity), to: folder.appending(path: Self.stateFile))
+    try AtomicFile.write(Self.state(progress, identity), to: folder.appending(path: Self.stateFile))
     return folder
   }
 
@@ -121,20 +121,6 @@ struct CheckpointFolder {
       }
     }
   }
-
-  private func syncFolder(_ url: URL) throws {
-    let folder = open(url.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard folder >= 0 else { throw ModelError(url.path, reason: String(cString: strerror(errno))) }
-    defer { close(folder) }
-    guard fsync(folder) == 0 else { throw ModelError(url.path, reason: String(cString: strerror(errno))) }
-  }
-}
-
-/// Writes a small file whole.
-func writeFile(_ bytes: [UInt8], to url: URL) throws {
-  let file = try AtomicFile(url)
-  try bytes.withUnsafeBytes { try file.write($0) }
-  try file.finish()
 }
 
 extension TrainableAdapter {
@@ -143,16 +129,9 @@ extension TrainableAdapter {
   public func write(to folder: URL) throws {
     let tensors = tensors
     let offsets = Dictionary(tensors.map { ($0.name, $0.offset) }) { first, _ in first }
-    let writer = try SafetensorsWriter(
-      folder.appending(path: "adapter_model.safetensors"),
-      entries: tensors.map { SafetensorsWriter.Entry(name: $0.name, type: .f32, shape: $0.shape) },
-      metadata: ["format": "pt"])
-    for entry in writer.order {
-      let start = parameter(offsets[entry.name] ?? 0)
-      try writer.append(UnsafeRawBufferPointer(start: start, count: entry.byteCount))
-    }
-    try writer.finish()
-    try writeFile(configuration.encoded, to: folder.appending(path: "adapter_config.json"))
+    try PEFTWriter.write(
+      configuration: configuration, tensors: tensors.map { ($0.name, $0.shape) }, to: folder
+    ) { name in UnsafePointer(parameter(offsets[name] ?? 0)) }
   }
 
   func writeMoments(to url: URL) throws {
@@ -167,7 +146,7 @@ extension TrainableAdapter {
 
   /// Reads what `write(to:)` wrote for the same modules.
   func readParameters(from folder: URL) throws {
-    let file = try SafetensorsFile(folder.appending(path: "adapter_model.safetensors"))
+    let file = try SafetensorsFile(folder.appending(path: PEFTFolder.weightsFile))
     for tensor in tensors { try read(file, tensor.name, tensor.shape, into: parameter(tensor.offset)) }
   }
 

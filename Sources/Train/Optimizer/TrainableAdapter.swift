@@ -10,7 +10,7 @@ public final class TrainableAdapter {
   /// One linear module's part of the buffers.
   struct Module {
     let layer: Int
-    let linear: LinearModule
+    let projection: Projection
     let rank: Int
     /// α/r, or α/√r.
     let scale: Float
@@ -23,13 +23,13 @@ public final class TrainableAdapter {
     let b: Int
     /// Where DoRA's magnitudes, [outputs], begin.
     let magnitude: Int?
-    /// Its first column among its projection's inner activations.
+    /// Its first column among its stack's inner activations.
     let column: Int
     /// Its number among all modules: keys its random draws.
     let index: Int
   }
 
-  /// The adapted modules of one projection of a layer.
+  /// The adapted modules of one stack of a layer.
   struct Stack {
     let modules: [Module]
     let rankSum: Int
@@ -38,10 +38,10 @@ public final class TrainableAdapter {
     let inputs: Int
   }
 
-  /// Of each layer, the projections' adapted modules; `nil` where there are none.
-  let layers: [PerProjection<Stack?>]
+  /// Of each layer, the stacks' adapted modules; `nil` where there are none.
+  let layers: [PerStack<Stack?>]
   let modules: [Module]
-  let targets: [AdapterTargets.Target]
+  let targets: [TargetedProjection]
   let count: Int
   let parameters: AlignedBuffer<Float>
   let gradients: AlignedBuffer<Float>
@@ -59,30 +59,32 @@ public final class TrainableAdapter {
   /// Trained values.
   public var parameterCount: Int { count }
 
-  private init(targets: [AdapterTargets.Target], configuration: JSONValue, usesDoRA: Bool, model: ModelConfig) {
+  private init(targets: [TargetedProjection], configuration: JSONValue, usesDoRA: Bool, model: ModelConfig) {
     var (offset, index) = (0, 0)
-    var layers: [PerProjection<Stack?>] = []
+    var layers: [PerStack<Stack?>] = []
     var modules: [Module] = []
-    let byKey = Dictionary(targets.map { (ModuleKey(layer: $0.layer, linear: $0.linear), $0) }) { first, _ in first }
+    let byKey = Dictionary(targets.map { (ModuleKey(layer: $0.layer, projection: $0.projection), $0) }) { first, _ in
+      first
+    }
     for layer in 0..<model.layerCount {
       layers.append(
-        PerProjection { projection in
-          let targets = projection.modules.compactMap { byKey[ModuleKey(layer: layer, linear: $0)] }
+        PerStack { stack in
+          let targets = stack.projections.compactMap { byKey[ModuleKey(layer: layer, projection: $0)] }
           guard let first = targets.first else { return nil }
-          let inputs = first.linear.shape(model).input
+          let inputs = first.projection.shape(model).input
           let start = offset
           let rankSum = targets.reduce(0) { $0 + $1.rank }
           offset += rankSum * inputs
           var (column, built) = (0, [Module]())
           for target in targets {
-            let outputs = target.linear.shape(model).output
+            let outputs = target.projection.shape(model).output
             let b = offset
             offset += outputs * target.rank
             let magnitude = usesDoRA ? offset : nil
             if usesDoRA { offset += outputs }
             built.append(
               Module(
-                layer: layer, linear: target.linear, rank: target.rank, scale: target.scale, outputs: outputs,
+                layer: layer, projection: target.projection, rank: target.rank, scale: target.scale, outputs: outputs,
                 inputs: inputs, a: start + column * inputs, b: b, magnitude: magnitude, column: column, index: index))
             column += target.rank
             index += 1
@@ -119,7 +121,7 @@ public final class TrainableAdapter {
     let configuration = try Self.configuration(of: folder)
     let adapter = try PEFTAdapter.read(folder: folder, config: model)
     try hyperparameters.checkAgreement(with: adapter, configuration, model: model)
-    let targets = try AdapterTargets(configuration: configuration, model: model).targets
+    let targets = try TargetedProjection.all(in: configuration, model: model)
     self.init(
       targets: targets, configuration: configuration.replacing("lora_dropout", .number(hyperparameters.loraDropout)),
       usesDoRA: adapter.usesDoRA, model: model)
@@ -127,9 +129,11 @@ public final class TrainableAdapter {
   }
 
   private func copyTensors(of adapter: PEFTAdapter) {
-    let byKey = Dictionary(adapter.modules.map { (ModuleKey(layer: $0.layer, linear: $0.linear), $0) }) { a, _ in a }
+    let byKey = Dictionary(adapter.updates.map { (ModuleKey(layer: $0.layer, projection: $0.projection), $0) }) {
+      a, _ in a
+    }
     for module in modules {
-      guard let source = byKey[ModuleKey(layer: module.layer, linear: module.linear)] else { continue }
+      guard let source = byKey[ModuleKey(layer: module.layer, projection: module.projection)] else { continue }
       copy(source.a, to: module.a)
       copy(source.b, to: module.b)
       if let magnitude = module.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
@@ -146,16 +150,16 @@ public final class TrainableAdapter {
   /// A PEFT folder's adapter_config.json.
   /// - Throws: `ModelError` if it cannot be read
   static func configuration(of folder: URL) throws -> JSONValue {
-    let url = folder.appending(path: "adapter_config.json")
+    let url = folder.appending(path: PEFTFolder.configurationFile)
     guard let text = try? Data(contentsOf: url), text.count <= 4 << 20 else {
       throw ModelError(url.path, reason: "cannot be read")
     }
-    return try JSONValue.parse(text, subject: "adapter_config.json")
+    return try JSONValue.parse(text, subject: PEFTFolder.configurationFile)
   }
 
   private struct ModuleKey: Hashable {
     let layer: Int
-    let linear: LinearModule
+    let projection: Projection
   }
 
   private func copy(_ values: [Float], to offset: Int) {
@@ -202,13 +206,15 @@ public final class TrainableAdapter {
   /// Every tensor by PEFT's name, with its shape and where it begins in the buffers.
   var tensors: [(name: String, shape: [Int], offset: Int)] {
     modules.flatMap { module in
-      let prefix = "base_model.model.\(module.linear.fullName(layer: module.layer))."
+      func name(_ part: PEFTTensorName.Part) -> String {
+        PEFTTensorName.name(module.projection, layer: module.layer, part)
+      }
       var list = [
-        (name: prefix + "lora_A.weight", shape: [module.rank, module.inputs], offset: module.a),
-        (name: prefix + "lora_B.weight", shape: [module.outputs, module.rank], offset: module.b),
+        (name: name(.a), shape: [module.rank, module.inputs], offset: module.a),
+        (name: name(.b), shape: [module.outputs, module.rank], offset: module.b),
       ]
       if let magnitude = module.magnitude {
-        list.append((name: prefix + "lora_magnitude_vector", shape: [module.outputs], offset: magnitude))
+        list.append((name: name(.magnitude), shape: [module.outputs], offset: magnitude))
       }
       return list
     }

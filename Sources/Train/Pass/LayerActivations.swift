@@ -14,8 +14,8 @@ struct LayerActivations {
   let middle: Rows
   /// [tokens][padded outputs]
   let gateUp: Rows
-  /// LoRA's inner activations D(x)·Aᵀ, [tokens][the projection's ranks side by side].
-  let inner: PerProjection<Rows>
+  /// LoRA's inner activations D(x)·Aᵀ, [tokens][the stack's ranks side by side].
+  let inner: PerStack<Rows>
   /// The outputs of o and down, [tokens][hidden], which DoRA's magnitudes need; `nil` without DoRA.
   let outputs: (output: Rows, down: Rows)?
 
@@ -27,7 +27,7 @@ struct LayerActivations {
     logSumExp = rows(layout.logSumExp).pointer
     middle = rows(layout.middle)
     gateUp = rows(layout.gateUp)
-    inner = PerProjection { rows(layout.inner[$0]) }
+    inner = PerStack { rows(layout.inner[$0]) }
     outputs = layout.outputs.map { (rows($0.output), rows($0.down)) }
   }
 }
@@ -42,7 +42,7 @@ struct LayerLayout {
   }
 
   let queryKeyValue, attended, logSumExp, middle, gateUp: Field
-  let inner: PerProjection<Field>
+  let inner: PerStack<Field>
   let outputs: (output: Field, down: Field)?
   /// Floats for each token, the layer's input aside.
   let floats: Int
@@ -59,7 +59,7 @@ struct LayerLayout {
     logSumExp = field(config.headCount)
     middle = field(config.hiddenSize)
     gateUp = field(shapes.paddedOutputs.gateUp)
-    inner = PerProjection { field(shapes.rankSums[$0]) }
+    inner = PerStack { field(shapes.rankSums[$0]) }
     outputs = shapes.usesDoRA ? (field(config.hiddenSize), field(config.hiddenSize)) : nil
     self.floats = floats
   }
@@ -68,21 +68,21 @@ struct LayerLayout {
 /// The widths that the sizes of all buffers follow from.
 struct TrainingShapes {
   let config: ModelConfig
-  /// Columns of each projection's outputs, every module padded to whole tiles.
-  let paddedOutputs: PerProjection<Int>
-  /// The largest sum of ranks of each projection over all layers.
-  let rankSums: PerProjection<Int>
+  /// Columns of each stack's outputs, every module padded to whole tiles.
+  let paddedOutputs: PerStack<Int>
+  /// The largest sum of ranks of each stack over all layers.
+  let rankSums: PerStack<Int>
   let usesDoRA: Bool
   let usesDropout: Bool
 
-  init(config: ModelConfig, targets: [AdapterTargets.Target], usesDoRA: Bool, usesDropout: Bool) {
+  init(config: ModelConfig, targets: [TargetedProjection], usesDoRA: Bool, usesDropout: Bool) {
     self.config = config
     self.usesDoRA = usesDoRA
     self.usesDropout = usesDropout
-    paddedOutputs = PerProjection { StackedLinear.layout($0.modules, config).outputs }
-    rankSums = PerProjection { projection in
+    paddedOutputs = PerStack { StackedWeights.layout($0.projections, config).outputs }
+    rankSums = PerStack { stack in
       (0..<config.layerCount).reduce(0) { largest, layer in
-        let adapted = targets.filter { $0.layer == layer && projection.modules.contains($0.linear) }
+        let adapted = targets.filter { $0.layer == layer && stack.projections.contains($0.projection) }
         return max(largest, adapted.reduce(0) { $0 + $1.rank })
       }
     }
@@ -90,6 +90,6 @@ struct TrainingShapes {
 
   var largestRankSum: Int { rankSums.all.max() ?? 0 }
 
-  /// The widest input of a projection.
+  /// The widest input of a stack.
   var widestInput: Int { max(config.hiddenSize, config.querySize, config.intermediateSize) }
 }

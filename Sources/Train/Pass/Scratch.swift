@@ -72,7 +72,7 @@ struct ScratchLayout {
 
 /// Buffers that hold nothing from one layer to the next. d… is the gradient of the loss by ….
 final class Scratch {
-  /// Some floats that are used as rows of whatever length the projection at hand has.
+  /// Some floats that are used as rows of whatever length the stack at hand has.
   struct Area {
     private let pointer: UnsafeMutablePointer<Float>
     private let count: Int

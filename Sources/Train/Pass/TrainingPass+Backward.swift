@@ -18,7 +18,7 @@ extension TrainingPass {
   }
 
   private func feedForwardBackward(_ layer: Int, again: Bool) throws(TrainingInterruption) {
-    let weights = base.weights(layer: layer)
+    let weights = base.layers[layer]
     let kept = activations.layer(layer, tokens: tokens)
     let (gate, up) = (weights.gateUp.offset(.gate), weights.gateUp.offset(.up))
     let size = config.intermediateSize
@@ -46,7 +46,7 @@ extension TrainingPass {
   }
 
   private func attentionBackward(_ layer: Int) throws(TrainingInterruption) {
-    let weights = base.weights(layer: layer)
+    let weights = base.layers[layer]
     let kept = activations.layer(layer, tokens: tokens)
     let input = activations.input(layer, tokens: tokens)
     let gradient = scratch.gradient.rows(tokens, of: config.hiddenSize)
@@ -73,7 +73,7 @@ extension TrainingPass {
   }
 
   private func attendBackward(
-    _ kept: LayerActivations, _ stack: StackedLinear, dout: Rows, into gradients: Rows
+    _ kept: LayerActivations, _ stack: StackedWeights, dout: Rows, into gradients: Rows
   ) throws(TrainingInterruption) {
     let (q, k, v) = (stack.offset(.q), stack.offset(.k), stack.offset(.v))
     let perHead = scratch.perHead.rows(2 * tokens, of: config.querySize).pointer

@@ -14,19 +14,19 @@ extension TrainingModel {
   ) throws(TrainingInterruption) {
     guard adapter.usesDoRA else { return }
     for (layer, stacks) in adapter.layers.enumerated() {
-      for projection in Projection.allCases {
-        guard let lora = stacks[projection] else { continue }
-        try turns.turn(interruptible: interruptible) { refresh(lora, layer, projection, settingMagnitudes) }
+      for stack in ProjectionStack.allCases {
+        guard let lora = stacks[stack] else { continue }
+        try turns.turn(interruptible: interruptible) { refresh(lora, layer, stack, settingMagnitudes) }
       }
     }
   }
 
   private func refresh(
-    _ lora: TrainableAdapter.Stack, _ layer: Int, _ projection: Projection, _ settingMagnitudes: Bool
+    _ lora: TrainableAdapter.Stack, _ layer: Int, _ stack: ProjectionStack, _ settingMagnitudes: Bool
   ) {
-    let weights = base.weights(layer: layer)[projection]
+    let weights = base.layers[layer][stack]
     let matrix = weights.matrix
-    let squares = norms.squares(layer, projection) { compute.squaredRowNorms(matrix, groups: 0..<matrix.groups) }
+    let squares = norms.squares(layer, stack) { compute.squaredRowNorms(matrix, groups: 0..<matrix.groups) }
     // A·Wᵀ, [rank][outputs], as a product of A's rows.
     let a = adapter.parameter(lora.a)
     let (scratch, quantized) = (activations.scratch, activations.scratch.quantized)
@@ -36,7 +36,7 @@ extension TrainingModel {
       matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, quantized: quantized, into: products.pointer)
     for module in lora.modules {
       guard let magnitude = module.magnitude else { continue }
-      let offset = weights.offset(module.linear)
+      let offset = weights.offset(module.projection)
       let rowNorms = DoRA.norms(
         squares: squares[offset..<offset + module.outputs],
         products: products.from(row: module.column, column: offset), a: adapter.parameter(module.a),
@@ -56,7 +56,7 @@ extension TrainingModel {
 extension TrainingPass {
   /// Adds the magnitudes' gradients, Σ dy·y / m, of some tokens, and writes dy times the factors.
   func scaleByDoRA(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ outputs: Int, _ rows: Range<Int>, dy: Rows,
+    _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ outputs: Int, _ rows: Range<Int>, dy: Rows,
     output: Rows, into out: Rows
   ) {
     let (dy, output) = (dy.from(row: rows.lowerBound), output.from(row: rows.lowerBound))
@@ -64,7 +64,7 @@ extension TrainingPass {
     compute.copy(dy, rows: rows.count, columns: outputs, into: out)
     for module in lora.modules {
       guard let magnitude = module.magnitude, let factor = adapter.factors[module.index] else { continue }
-      let offset = weights.offset(module.linear)
+      let offset = weights.offset(module.projection)
       let m = adapter.parameter(magnitude)
       withUnsafeTemporaryAllocation(of: Float.self, capacity: module.outputs) { sums in
         sums.initialize(repeating: 0)
@@ -82,14 +82,14 @@ extension TrainingPass {
 final class BaseRowNorms {
   private struct Key: Hashable {
     let layer: Int
-    let projection: Projection
+    let stack: ProjectionStack
   }
 
   private var known: [Key: [Double]] = [:]
 
   /// [padded outputs]
-  func squares(_ layer: Int, _ projection: Projection, _ compute: () -> [Double]) -> [Double] {
-    let key = Key(layer: layer, projection: projection)
+  func squares(_ layer: Int, _ stack: ProjectionStack, _ compute: () -> [Double]) -> [Double] {
+    let key = Key(layer: layer, stack: stack)
     if let known = known[key] { return known }
     let fresh = compute()
     known[key] = fresh

@@ -7,7 +7,7 @@ extension TrainingPass {
   func forward() throws(TrainingInterruption) {
     try byRows(Cost.simple * config.hiddenSize) { rows in
       let x = activations.input(0, tokens: tokens)
-      for row in rows { base.copyEmbedding(microbatch.tokens[row], to: x.from(row: row).pointer) }
+      for row in rows { base.embedding.copyRow(Int(microbatch.tokens[row]), to: x.from(row: row).pointer) }
     }
     for layer in 0..<config.layerCount { try forward(layer) }
   }
@@ -15,7 +15,7 @@ extension TrainingPass {
   /// A layer, from its input to the next one's.
   /// - Parameter again: in the backward pass: only what the layer keeps is computed
   func forward(_ layer: Int, again: Bool = false) throws(TrainingInterruption) {
-    let weights = base.weights(layer: layer)
+    let weights = base.layers[layer]
     let kept = activations.layer(layer, tokens: tokens)
     let x = activations.input(layer, tokens: tokens)
     let next = activations.input(layer + 1, tokens: tokens)
@@ -58,8 +58,8 @@ extension TrainingPass {
   }
 
   /// Turns queries and keys by their positions, or back.
-  func rotate(_ queryKeyValue: Rows, _ stack: StackedLinear, _ rows: Range<Int>, backward: Bool = false) {
-    for (module, heads) in [(LinearModule.q, config.headCount), (.k, config.keyValueHeadCount)] {
+  func rotate(_ queryKeyValue: Rows, _ stack: StackedWeights, _ rows: Range<Int>, backward: Bool = false) {
+    for (module, heads) in [(Projection.q, config.headCount), (.k, config.keyValueHeadCount)] {
       compute.rotate(
         queryKeyValue.from(row: rows.lowerBound, column: stack.offset(module)), positions: microbatch.positions[rows],
         heads: heads, headSize: config.headSize, cosine: model.rope.cosine.pointer, sine: model.rope.sine.pointer,
@@ -67,7 +67,7 @@ extension TrainingPass {
     }
   }
 
-  private func attend(_ kept: LayerActivations, _ stack: StackedLinear) throws(TrainingInterruption) {
+  private func attend(_ kept: LayerActivations, _ stack: StackedWeights) throws(TrainingInterruption) {
     for part in model.attention.parts(rows: microbatch.rows, operations: Self.turnOperations / 2) {
       try turns.turn {
         model.attention.forward(
@@ -79,7 +79,7 @@ extension TrainingPass {
   }
 
   /// out = silu(gate) · up, [tokens][intermediate].
-  func activate(_ gateUp: Rows, _ stack: StackedLinear, into out: Rows) throws(TrainingInterruption) {
+  func activate(_ gateUp: Rows, _ stack: StackedWeights, into out: Rows) throws(TrainingInterruption) {
     try byRows(Cost.exponential * config.intermediateSize) { rows in
       let from = gateUp.from(row: rows.lowerBound)
       compute.swiglu(

@@ -55,7 +55,7 @@ extension TrainingPass {
 
   /// The logits of a chunk of the labels, [labels][padded vocabulary].
   private func computeLogits(_ chunk: Range<Int>) throws(TrainingInterruption) -> Rows {
-    let head = base.outputHead
+    let head = base.head
     let hidden = config.hiddenSize
     let gathered = scratch.gathered.rows(chunk.count, of: hidden)
     let normed = scratch.headNormed.rows(chunk.count, of: hidden)
@@ -66,7 +66,7 @@ extension TrainingPass {
         gathered.from(row: row).pointer.update(from: last.from(row: token).pointer, count: hidden)
       }
       compute.rmsNorm(
-        gathered.pointer, weight: base.outputNorm, epsilon: config.rmsNormEpsilon, rows: chunk.count, size: hidden,
+        gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, rows: chunk.count, size: hidden,
         into: normed.pointer)
       compute.quantizeRows(normed.pointer, rows: chunk.count, for: head, into: scratch.quantized)
     }
@@ -81,7 +81,7 @@ extension TrainingPass {
 
   /// - Parameter dLogits: the gradient of the chunk's logits
   private func headBackward(_ chunk: Range<Int>, _ dLogits: Rows) throws(TrainingInterruption) {
-    let head = base.outputHead
+    let head = base.head
     let hidden = config.hiddenSize
     let gathered = scratch.gathered.rows(chunk.count, of: hidden)
     let dNormed = scratch.dHeadNormed.rows(chunk.count, of: hidden)
@@ -95,7 +95,7 @@ extension TrainingPass {
     try turns.turn {
       dGathered.pointer.update(repeating: 0, count: chunk.count * hidden)
       compute.rmsNormBackward(
-        gathered.pointer, weight: base.outputNorm, epsilon: config.rmsNormEpsilon, dout: dNormed.pointer,
+        gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, dout: dNormed.pointer,
         rows: chunk.count, size: hidden, adding: dGathered.pointer)
       for (row, token) in microbatch.predictors[chunk].enumerated() {
         gradient.from(row: token).pointer.update(from: dGathered.from(row: row).pointer, count: hidden)

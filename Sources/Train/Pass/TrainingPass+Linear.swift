@@ -4,16 +4,16 @@ import Model
 
 /// The projections: y = W·x + s·B·A·D(x), with DoRA's factors where it is used, and their gradients.
 extension TrainingPass {
-  /// A projection's outputs for all tokens.
+  /// A stack's outputs for all tokens.
   /// - Parameters:
   ///   - x: [tokens][columns], dense
   ///   - y: [tokens][padded outputs], written
-  ///   - inner: D(x)·Aᵀ, written where the projection is trained
+  ///   - inner: D(x)·Aᵀ, written where the stack is trained
   func linear(
-    _ layer: Int, _ projection: Projection, _ x: Rows, into y: Rows, inner: Rows
+    _ layer: Int, _ stack: ProjectionStack, _ x: Rows, into y: Rows, inner: Rows
   ) throws(TrainingInterruption) {
-    let stack = base.weights(layer: layer)[projection]
-    let weights = stack.matrix
+    let stacked = base.layers[layer][stack]
+    let weights = stacked.matrix
     for rows in productRanges {
       let (x, y) = (x.from(row: rows.lowerBound).pointer, y.from(row: rows.lowerBound).pointer)
       try turns.turn { compute.quantizeRows(x, rows: rows.count, for: weights, into: scratch.quantized) }
@@ -23,15 +23,15 @@ extension TrainingPass {
         }
       }
     }
-    guard let lora = lora(layer, projection) else { return }
-    try byRows(lora.operations) { rows in addLoRA(lora, stack, rows, x, y, inner) }
+    guard let lora = lora(layer, stack) else { return }
+    try byRows(lora.operations) { rows in addLoRA(lora, stacked, rows, x, y, inner) }
   }
 
-  /// A projection's inner activations D(x)·Aᵀ alone.
+  /// A stack's inner activations D(x)·Aᵀ alone.
   func shrink(
-    _ layer: Int, _ projection: Projection, _ x: Rows, into inner: Rows
+    _ layer: Int, _ stack: ProjectionStack, _ x: Rows, into inner: Rows
   ) throws(TrainingInterruption) {
-    guard let lora = lora(layer, projection) else { return }
+    guard let lora = lora(layer, stack) else { return }
     try byRows(lora.operations) { rows in shrink(lora, rows, x, into: inner) }
   }
 
@@ -52,11 +52,11 @@ extension TrainingPass {
   }
 
   private func addLoRA(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ rows: Range<Int>, _ x: Rows, _ y: Rows, _ inner: Rows
+    _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ rows: Range<Int>, _ x: Rows, _ y: Rows, _ inner: Rows
   ) {
     shrink(lora, rows, x, into: inner)
     for module in lora.modules {
-      let out = y.from(row: rows.lowerBound, column: weights.offset(module.linear))
+      let out = y.from(row: rows.lowerBound, column: weights.offset(module.projection))
       compute.multiply(
         m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
         inner.from(row: rows.lowerBound, column: module.column),
@@ -67,19 +67,19 @@ extension TrainingPass {
     }
   }
 
-  /// The backward pass through a projection: the gradients of its adapters, and dx = dy·W + D(s·dy·B·A) if it is wanted.
+  /// The backward pass through a stack: the gradients of its adapters, and dx = dy·W + D(s·dy·B·A) if it is wanted.
   /// - Parameters:
   ///   - dy: [tokens][≥ outputs]
   ///   - x: [tokens][columns]: the input of the forward pass
   ///   - output: what the forward pass computed, for DoRA's magnitudes
   ///   - dx: [tokens][columns], written; `nil` where nothing below is trained
   func linearBackward(
-    _ layer: Int, _ projection: Projection, dy: Rows, x: Rows, inner: Rows, output: Rows?, dx: Rows?
+    _ layer: Int, _ stack: ProjectionStack, dy: Rows, x: Rows, inner: Rows, output: Rows?, dx: Rows?
   ) throws(TrainingInterruption) {
-    let weights = base.weights(layer: layer)[projection]
-    let lora = lora(layer, projection)
+    let weights = base.layers[layer][stack]
+    let lora = lora(layer, stack)
     // A stack of one has no padding to read past.
-    let single = projection.modules.count == 1 ? projection.modules.first : nil
+    let single = stack.projections.count == 1 ? stack.projections.first : nil
     let outputs = single.map { $0.shape(config).output } ?? weights.matrix.outputs
     var dy = dy
     if let lora, let output, adapter.usesDoRA {
@@ -107,7 +107,7 @@ extension TrainingPass {
   }
 
   private func addGradients(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedLinear, _ rows: Range<Int>, dy: Rows, x: Rows, inner: Rows
+    _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ rows: Range<Int>, dy: Rows, x: Rows, inner: Rows
   ) {
     let first = rows.lowerBound
     let dInner = scratch.dInner.rows(tokens, of: lora.rankSum).from(row: first)
@@ -117,7 +117,7 @@ extension TrainingPass {
         into: Rows(adapter.gradient(a), stride: lora.inputs))
     }
     for module in lora.modules {
-      let gradient = dy.from(row: first, column: weights.offset(module.linear))
+      let gradient = dy.from(row: first, column: weights.offset(module.projection))
       compute.multiply(
         m: rows.count, n: module.rank, k: module.outputs, alpha: module.scale, gradient,
         Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))

@@ -45,8 +45,8 @@ struct TrainingPass {
     if case .training(let step) = mode, model.dropout > 0 { step } else { nil }
   }
 
-  /// A projection's trained modules, if it has any and they are applied.
-  func lora(_ layer: Int, _ projection: Projection) -> TrainableAdapter.Stack? {
-    mode == .reference ? nil : adapter.layers[layer][projection]
+  /// A stack's trained modules, if it has any and they are applied.
+  func lora(_ layer: Int, _ stack: ProjectionStack) -> TrainableAdapter.Stack? {
+    mode == .reference ? nil : adapter.layers[layer][stack]
   }
 }

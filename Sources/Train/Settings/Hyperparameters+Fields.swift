@@ -102,7 +102,7 @@ extension Hyperparameters {
         throw HyperparameterError(name, "is neither a string nor a list of strings")
       }
       // As a pattern, a module's name alone would match no whole name.
-      let isName = value.string.map { name in LinearModule.allCases.contains { $0.shortName == name } } ?? false
+      let isName = value.string.map { name in Projection.allCases.contains { $0.shortName == name } } ?? false
       target[keyPath: key] = isName ? [value] : value
     } write: {
       $0[keyPath: key].isNull ? nil : $0[keyPath: key]

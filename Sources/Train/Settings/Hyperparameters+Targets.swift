@@ -6,7 +6,7 @@ extension Hyperparameters {
   /// adapter_config.json as PEFT 0.21 reads it.
   func adapterConfiguration(baseName: String) -> JSONValue {
     let allLinear = targetModules.string?.lowercased() == "all-linear"
-    let names = JSONValue.array(LinearModule.allCases.map { .string($0.shortName) })
+    let names = JSONValue.array(Projection.allCases.map { .string($0.shortName) })
     return [
       "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": .string(baseName), "bias": "none",
       "r": .integer(loraR), "lora_alpha": .number(loraAlpha), "lora_dropout": .number(loraDropout),
@@ -19,8 +19,8 @@ extension Hyperparameters {
 
   /// The modules of a new adapter, with their ranks and scales.
   /// - Throws: `HyperparameterError` naming what matches no module or layer of the model, and what there is
-  public func targets(_ model: ModelConfig) throws(HyperparameterError) -> [AdapterTargets.Target] {
-    let modules = LinearModule.allCases.map(\.shortName).joined(separator: ", ")
+  public func targets(_ model: ModelConfig) throws(HyperparameterError) -> [TargetedProjection] {
+    let modules = Projection.allCases.map(\.shortName).joined(separator: ", ")
     for (field, value) in [("target_modules", targetModules), ("exclude_modules", excludeModules)] {
       for name in (value.array ?? []).compactMap(\.string) where !Self.names(name, model) {
         throw HyperparameterError(
@@ -38,7 +38,7 @@ extension Hyperparameters {
       }
     }
     do {
-      return try AdapterTargets(configuration: adapterConfiguration(baseName: "base"), model: model).targets
+      return try TargetedProjection.all(in: adapterConfiguration(baseName: "base"), model: model)
     } catch {
       throw translated(error, modules)
     }
@@ -47,8 +47,8 @@ extension Hyperparameters {
   /// Whether a list's entry names a linear module: by its short name, the end of its name, or all of it.
   private static func names(_ name: String, _ model: ModelConfig) -> Bool {
     (0..<model.layerCount).contains { layer in
-      LinearModule.allCases.contains { linear in
-        let full = linear.fullName(layer: layer)
+      Projection.allCases.contains { projection in
+        let full = projection.fullName(layer: layer)
         return full == name || full.hasSuffix("." + name)
       }
     }
@@ -57,7 +57,7 @@ extension Hyperparameters {
   /// Whether a pattern matches the whole name of a linear module.
   private static func matches(_ pattern: String, _ model: ModelConfig) -> Bool {
     let configuration: JSONValue = ["peft_type": "LORA", "target_modules": .string(pattern)]
-    return (try? AdapterTargets(configuration: configuration, model: model)) != nil
+    return (try? TargetedProjection.all(in: configuration, model: model)) != nil
   }
 
   /// The error of an adapter's configuration as one of the hyperparameter that it comes from.
@@ -94,12 +94,12 @@ extension Hyperparameters {
     try check("use_rslora", useRSLoRA == adapter.usesRSLoRA, "\(adapter.usesRSLoRA)")
     try check("use_dora", useDoRA == adapter.usesDoRA, "\(adapter.usesDoRA)")
 
-    let own = try? AdapterTargets(configuration: configuration, model: model).targets
+    let own = try? TargetedProjection.all(in: configuration, model: model)
     let asked = adapterConfiguration(baseName: "base").object
     /// The modules where these fields are as they were asked for, and everything else is the adapter's.
-    func targets(_ fields: [String]) -> [AdapterTargets.Target]? {
+    func targets(_ fields: [String]) -> [TargetedProjection]? {
       let changed = fields.reduce(configuration) { $0.replacing($1, asked?[$1] ?? .null) }
-      return try? AdapterTargets(configuration: changed, model: model).targets
+      return try? TargetedProjection.all(in: changed, model: model)
     }
     let fields = ["target_modules", "exclude_modules", "layers_to_transform", "rank_pattern", "alpha_pattern"]
       .filter(explicit.contains)

@@ -36,12 +36,12 @@ public struct MemoryForecast: Sendable, Equatable {
   ) throws {
     let initial = try initialAdapter.map(TrainableAdapter.configuration)
     let targets =
-      try initial.map { try AdapterTargets(configuration: $0, model: base.config).targets }
+      try initial.map { try TargetedProjection.all(in: $0, model: base.config) }
       ?? hyperparameters.targets(base.config)
     let usesDoRA = initial.map { $0.object?["use_dora"]?.bool ?? false } ?? hyperparameters.useDoRA
-    let outputs = targets.reduce(0) { $0 + $1.linear.shape(base.config).output }
+    let outputs = targets.reduce(0) { $0 + $1.projection.shape(base.config).output }
     let parameters = targets.reduce(usesDoRA ? outputs : 0) { sum, target in
-      let shape = target.linear.shape(base.config)
+      let shape = target.projection.shape(base.config)
       return sum + target.rank * (shape.input + shape.output)
     }
     let shapes = TrainingShapes(

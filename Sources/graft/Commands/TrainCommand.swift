@@ -153,7 +153,7 @@ struct TrainCommand: ParsableCommand {
   }
 
   /// Reads the data; tells how rows of other programs' forms are read, and shows the rows if that is all that is wanted.
-  private func read(_ source: any TensorSource, _ settings: Hyperparameters) throws -> TrainingData {
+  private func read(_ source: any PublishedModel, _ settings: Hyperparameters) throws -> TrainingData {
     let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let chat = try template.format(tokenizer, name: options.modelStem)
     func rows(_ path: String) throws -> JSONLRows.Reading {

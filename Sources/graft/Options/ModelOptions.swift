@@ -77,7 +77,7 @@ struct ModelOptions: ParsableArguments {
 
 /// A model whose files were read and checked, before its weights are prepared, which may take minutes.
 struct OpenedModel {
-  let source: any TensorSource
+  let source: any PublishedModel
   let tokenizer: Tokenizer
   let contextLength: Int
   let options: ModelOptions
@@ -111,7 +111,7 @@ extension ModelOptions {
 
 /// A model, opened and ready to compute.
 struct LoadedModel {
-  let source: any TensorSource
+  let source: any PublishedModel
   let base: Base
   let tokenizer: Tokenizer
   let transformer: Transformer
@@ -133,7 +133,7 @@ struct LoadedModel {
 }
 
 /// The prepared base, made with a progress bar if there is none yet.
-func openBase(_ source: any TensorSource, _ options: ModelOptions, _ pool: ThreadPool) throws -> Base {
+func openBase(_ source: any PublishedModel, _ options: ModelOptions, _ pool: ThreadPool) throws -> Base {
   let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
   var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
   let (base, _) = try store.open(source, mode: options.compute, pool: pool) { try bar.update($0) }

@@ -99,9 +99,7 @@ struct TrainOutput {
       "data_dir": record.dataDir.map { .string($0) } ?? .null,
       "hyperparameters": .object(record.hyperparameters),
     ]
-    let file = try AtomicFile(folder.appending(path: Self.recordName))
-    try json.encoded.withUnsafeBytes { try file.write($0) }
-    try file.finish()
+    try AtomicFile.write(json.encoded, to: folder.appending(path: Self.recordName))
   }
 
   /// - Returns: `nil` where an earlier build kept none

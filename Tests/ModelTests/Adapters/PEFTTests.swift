@@ -19,12 +19,12 @@ import Testing
 
   @Test func allLinears() throws {
     let adapter = try adapter("r8-all")
-    #expect(adapter.modules.map(\.linear) == LinearModule.allCases + LinearModule.allCases)
-    #expect(adapter.modules.map(\.layer) == [Int](repeating: 0, count: 7) + [Int](repeating: 1, count: 7))
-    #expect(adapter.modules.allSatisfy { $0.rank == 8 && $0.scale == 2 && $0.magnitude == nil })
+    #expect(adapter.updates.map(\.projection) == Projection.allCases + Projection.allCases)
+    #expect(adapter.updates.map(\.layer) == [Int](repeating: 0, count: 7) + [Int](repeating: 1, count: 7))
+    #expect(adapter.updates.allSatisfy { $0.rank == 8 && $0.scale == 2 && $0.magnitude == nil })
     #expect(!adapter.usesDoRA && adapter.baseModel == "HuggingFaceTB/SmolLM2-135M-Instruct")
     let file = try SafetensorsFile(adapterFixture("r8-all/adapter_model.safetensors"))
-    let down = try #require(adapter.modules.last)
+    let down = try #require(adapter.updates.last)
     let prefix = "base_model.model.model.layers.1.mlp.down_proj"
     #expect(try down.a == file.floats("\(prefix).lora_A.weight"))
     #expect(try down.b == file.floats("\(prefix).lora_B.weight"))
@@ -33,21 +33,21 @@ import Testing
 
   @Test func rankStabilized() throws {
     let adapter = try adapter("r4-qv-rslora")
-    #expect(adapter.modules.map(\.linear) == [.q, .v, .q, .v])
-    #expect(adapter.modules.allSatisfy { $0.rank == 4 && $0.scale == 4 })
+    #expect(adapter.updates.map(\.projection) == [.q, .v, .q, .v])
+    #expect(adapter.updates.allSatisfy { $0.rank == 4 && $0.scale == 4 })
   }
 
   @Test func patterns() throws {
     let adapter = try adapter("r4-pattern")
-    #expect(adapter.modules.map(\.linear) == [.q, .o, .down, .q, .o, .down])
-    #expect(adapter.modules.map(\.rank) == [4, 4, 2, 4, 4, 2])
-    #expect(adapter.modules.map(\.scale) == [2, 3, 4, 2, 3, 4])
+    #expect(adapter.updates.map(\.projection) == [.q, .o, .down, .q, .o, .down])
+    #expect(adapter.updates.map(\.rank) == [4, 4, 2, 4, 4, 2])
+    #expect(adapter.updates.map(\.scale) == [2, 3, 4, 2, 3, 4])
   }
 
   @Test func magnitudes() throws {
     let adapter = try adapter("r4-dora")
-    #expect(adapter.usesDoRA && adapter.modules.map(\.linear) == [.q, .v, .up, .q, .v, .up])
-    #expect(adapter.modules.allSatisfy { $0.magnitude?.count == 32 })
+    #expect(adapter.usesDoRA && adapter.updates.map(\.projection) == [.q, .v, .up, .q, .v, .up])
+    #expect(adapter.updates.allSatisfy { $0.magnitude?.count == 32 })
   }
 
   // MARK: Synthetic adapters
@@ -112,7 +112,7 @@ import Testing
         "megatron_core": "megatron.core", "qalora_group_size": 16, "revision": null, "auto_mapping": null
         """)
     let adapter = try read(folder)
-    #expect(adapter.modules.count == 2 && adapter.modules.allSatisfy { $0.scale == 2 })
+    #expect(adapter.updates.count == 2 && adapter.updates.allSatisfy { $0.scale == 2 })
   }
 
   /// Which modules PEFT would target.
@@ -139,16 +139,16 @@ import Testing
     let folder = try TemporaryFolder()
     defer { folder.remove() }
     try write(folder, fields: fields, modules: modules, targets: targets)
-    let found = try read(folder).modules.map { "\($0.layer).\($0.linear.rawValue)" }
+    let found = try read(folder).updates.map { "\($0.layer).\($0.projection.rawValue)" }
     #expect(Set(found) == Set(modules) && found.count == modules.count)
   }
 
   @Test func allLinearShorthand() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }
-    let modules = (0..<2).flatMap { layer in LinearModule.allCases.map { "\(layer).\($0.rawValue)" } }
+    let modules = (0..<2).flatMap { layer in Projection.allCases.map { "\(layer).\($0.rawValue)" } }
     try write(folder, modules: modules, targets: "\"all-linear\"")
-    #expect(try read(folder).modules.count == 14)
+    #expect(try read(folder).updates.count == 14)
   }
 
   @Test(arguments: [
@@ -177,8 +177,8 @@ import Testing
       }
     }
     let adapter = try read(folder)
-    #expect(adapter.modules.map(\.rank) == [3, 5])
-    #expect(adapter.modules.map(\.scale) == [2, 2])
+    #expect(adapter.updates.map(\.rank) == [3, 5])
+    #expect(adapter.updates.map(\.scale) == [2, 2])
   }
 
   @Test func refusesTensorsByName() throws {

@@ -23,11 +23,11 @@ import Testing
   private var weights: URL { adapter.folder.appending(path: "adapter_model.safetensors") }
   private var configuration: URL { adapter.folder.appending(path: "adapter_config.json") }
 
-  private func loaded(_ mode: ComputeMode = .f32) throws -> [PEFTAdapter.Module] {
+  private func loaded(_ mode: ComputeMode = .f32) throws -> [PEFTAdapter.Update] {
     // Both that serve and that train read it so.
     _ = try Adapter(peft: adapter.folder, base: mode == .f32 ? base : try model.base(mode), mode: mode)
     let reader = try PEFTReader(folder: adapter.folder, config: base.config, base: base)
-    return try reader.targets.map(reader.module)
+    return try reader.projections.map(reader.update)
   }
 
   private func changeTensors(_ change: (inout [Tensor]) -> Void) throws {

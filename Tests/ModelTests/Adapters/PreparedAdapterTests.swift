@@ -14,8 +14,8 @@ import Testing
   private func contents(_ adapter: Adapter, _ config: ModelConfig) -> [[UInt8]] {
     var parts: [[UInt8]] = []
     for layer in 0..<config.layerCount {
-      for linear in LinearModule.allCases {
-        guard let module = adapter[layer, linear] else { continue }
+      for projection in Projection.allCases {
+        guard let module = adapter[layer, projection] else { continue }
         let (factors, layout) = (module.factors, module.factors.layout)
         parts.append(withUnsafeBytes(of: module.scale, Array.init))
         parts.append(Array(UnsafeRawBufferPointer(start: factors.a, count: layout.aBytes)))
@@ -35,7 +35,7 @@ import Testing
     let base = try model.base()
     let preparer = AdapterPreparer(base: base, mode: mode.element)
     for first in 0..<10 {
-      let ranks = LinearModule.allCases.map { ($0, 1 + first * 7 + $0.index) }
+      let ranks = Projection.allCases.map { ($0, 1 + first * 7 + $0.index) }
       let folder = try model.writeAdapter(
         "a\(first)", ranks: Dictionary(uniqueKeysWithValues: ranks), seed: UInt64(first), usesDoRA: mode.usesDoRA
       ).folder
@@ -47,7 +47,7 @@ import Testing
       for adapter in [prepared, mapped] {
         #expect(contents(adapter, base.config) == contents(converted, base.config), "\(first)")
         #expect(adapter.bytes == converted.bytes && adapter.contentHash == hash && adapter.rank == converted.rank)
-        #expect(adapter.targets == LinearModule.allCases)
+        #expect(adapter.projections == Projection.allCases)
       }
       #expect((mapped[0, .q]?.factors.rowFactors != nil) == mode.usesDoRA)
     }
@@ -56,12 +56,12 @@ import Testing
   @Test func partsLieInTheOrderOfAForwardPass() throws {
     let model = try TinyModel()
     let base = try model.base()
-    let ranks = Dictionary(uniqueKeysWithValues: LinearModule.allCases.map { ($0, 3) })
+    let ranks = Dictionary(uniqueKeysWithValues: Projection.allCases.map { ($0, 3) })
     let folder = try model.writeAdapter("a", ranks: ranks, seed: 1, usesDoRA: true).folder
     let adapter = try AdapterPreparer(base: base, mode: .fast).prepare(folder, hash: hash).adapter
     var places: [Int] = []
     for layer in 0..<2 {
-      for stack in StackedLinear.stacks {
+      for stack in ProjectionStack.allCases.map(\.projections) {
         let factors = stack.compactMap { adapter[layer, $0]?.factors }
         places += factors.map { Int(bitPattern: $0.a) } + factors.map { Int(bitPattern: $0.b) }
         places += factors.map { Int(bitPattern: $0.rowFactors) }
@@ -145,7 +145,7 @@ import Testing
       try setting.preparer.prepare(setting.folder, hash: hash).adapter, setting.base.config)
     let bytes = [UInt8](try Data(contentsOf: setting.file))
     let length = Int(bytes[8]) | Int(bytes[9]) << 8
-    let front = 16 + length + PreparedFront.checksumLength
+    let front = 16 + length + HeaderCodec.checksumLength
     let start = LowRankLayout.aligned(front)
     var random = TinyRandom(seed: 7)
     let places = (0..<200).map { _ in Int.random(in: start..<bytes.count, using: &random) }
@@ -170,45 +170,45 @@ import Testing
     let adapter = try setting.preparer.prepare(setting.folder, hash: hash).adapter
     let wanted = contents(adapter, setting.base.config)
     let file = try MappedFile(setting.file)
-    let front = PreparedAdapterHeader.front
-    let (header, length) = try front.decode(PreparedAdapterHeader.self, of: file)
+    let codec = PreparedAdapterHeader.codec
+    let (header, length) = try codec.decode(PreparedAdapterHeader.self, of: file)
     let data = try file.read(offset: LowRankLayout.aligned(length), count: file.count - LowRankLayout.aligned(length))
     func bytes(_ front: [UInt8]) -> [UInt8] {
       front + [UInt8](repeating: 0, count: LowRankLayout.aligned(front.count) - front.count) + data
     }
-    try expectRefusedOrEqual(bytes(try front.encode(header)), setting, wanted, "as it was")
+    try expectRefusedOrEqual(bytes(try codec.encode(header)), setting, wanted, "as it was")
     _ = try #require(try setting.preparer.map(setting.folder, hash: hash))
 
-    func module(layer: Int = 0, _ linear: LinearModule = .q, rank: Int = 3, scale: Float = 1) -> AdapterLayout.Module {
-      AdapterLayout.Module(layer: layer, linear: linear, rank: rank, scale: scale)
+    func module(layer: Int = 0, _ projection: Projection = .q, rank: Int = 3, scale: Float = 1) -> AdapterLayout.Entry {
+      AdapterLayout.Entry(layer: layer, projection: projection, rank: rank, scale: scale)
     }
     let other = String(repeating: "6", count: 64)
     let lies: [(inout PreparedAdapterHeader) -> Void] = [
       { $0.contents = other }, { $0.base = other }, { $0.element = "f32" }, { $0.element = "" },
-      { $0.usesDoRA.toggle() }, { $0.checksum = other }, { $0.modules = [] }, { $0.modules.reverse() },
-      { $0.modules.append($0.modules[3]) }, { $0.modules.removeLast() }, { $0.modules[0] = module(rank: 0) },
-      { $0.modules[0] = module(rank: -1) }, { $0.modules[0] = module(rank: 4) }, { $0.modules[0] = module(rank: 513) },
-      { $0.modules[0] = module(rank: .max) }, { $0.modules[3] = module(layer: 2, .down) },
-      { $0.modules[3] = module(layer: .max, .down) }, { $0.modules[0] = module(layer: -1) },
-      { $0.modules[0] = module(layer: .min) }, { $0.modules[0] = module(scale: .nan) },
-      { $0.modules[0] = module(scale: .infinity) }, { $0.modules[0] = module(.gate) },
+      { $0.usesDoRA.toggle() }, { $0.checksum = other }, { $0.entries = [] }, { $0.entries.reverse() },
+      { $0.entries.append($0.entries[3]) }, { $0.entries.removeLast() }, { $0.entries[0] = module(rank: 0) },
+      { $0.entries[0] = module(rank: -1) }, { $0.entries[0] = module(rank: 4) }, { $0.entries[0] = module(rank: 513) },
+      { $0.entries[0] = module(rank: .max) }, { $0.entries[3] = module(layer: 2, .down) },
+      { $0.entries[3] = module(layer: .max, .down) }, { $0.entries[0] = module(layer: -1) },
+      { $0.entries[0] = module(layer: .min) }, { $0.entries[0] = module(scale: .nan) },
+      { $0.entries[0] = module(scale: .infinity) }, { $0.entries[0] = module(.gate) },
     ]
     for (index, lie) in lies.enumerated() {
       var lying = header
       lie(&lying)
       try #require(lying != header)
-      _ = try TemporaryFolder.overwrite(setting.file, bytes(try front.encode(lying)))
+      _ = try TemporaryFolder.overwrite(setting.file, bytes(try codec.encode(lying)))
       #expect(throws: ModelError.self, "\(index)") { try setting.preparer.map(setting.folder, hash: hash) }
     }
     // Random changes of the text under a right checksum: no crash, whatever comes out.
-    let text = Array(try front.encode(header)[16..<(length - PreparedFront.checksumLength)])
+    let text = Array(try codec.encode(header)[16..<(length - HeaderCodec.checksumLength)])
     var random = TinyRandom(seed: 8)
     var refused = 0
     for _ in 0..<3000 {
       let changed = mutated(text, using: &random)
-      var head = Array(front.magic.utf8)
+      var head = Array(codec.magic.utf8)
       withUnsafeBytes(of: UInt32(changed.count).littleEndian) { head += $0 }
-      withUnsafeBytes(of: UInt32(front.version).littleEndian) { head += $0 }
+      withUnsafeBytes(of: UInt32(codec.version).littleEndian) { head += $0 }
       head += changed + changed.withUnsafeBytes { Array(Checksum.of($0).utf8) }
       _ = try TemporaryFolder.overwrite(setting.file, bytes(head))
       do { _ = try setting.preparer.map(setting.folder, hash: hash) } catch is ModelError { refused += 1 }

@@ -11,12 +11,12 @@ import Testing
 @Suite struct NotFiniteTests {
   /// An adapter whose B is filled with a number.
   private func adapter(
-    _ harness: EngineHarness, _ module: LinearModule, filledWith value: Float, mode: ComputeMode, name: String = "huge"
+    _ harness: EngineHarness, _ module: Projection, filledWith value: Float, mode: ComputeMode, name: String = "huge"
   ) throws -> Adapter {
     let model = harness.model
     let adapter = try model.writeAdapter(name, ranks: [module: 4], seed: 21)
     let tensors = adapter.modules.flatMap { module in
-      let prefix = "base_model.model.\(module.linear.fullName(layer: module.layer))."
+      let prefix = "base_model.model.\(module.projection.fullName(layer: module.layer))."
       return [
         (name: prefix + "lora_A.weight", shape: [module.rank, module.a.count / module.rank], values: module.a),
         (
@@ -36,8 +36,8 @@ import Testing
       topLogprobs: 2, echoesPrompt: echo)
   }
 
-  @Test(arguments: LinearModule.allCases, [ComputeMode.f32, .fast])
-  func aRequestWhoseNumbersAreNotFiniteFailsAlone(module: LinearModule, mode: ComputeMode) throws {
+  @Test(arguments: Projection.allCases, [ComputeMode.f32, .fast])
+  func aRequestWhoseNumbersAreNotFiniteFailsAlone(module: Projection, mode: ComputeMode) throws {
     let harness = try EngineHarness(mode: mode)
     // Queries and keys only move attention until their products leave the range.
     let value: Float = module == .q || module == .k ? 1e38 : 1e30

@@ -1,0 +1,119 @@
+public import Foundation
+
+/// A Llama model out of a GGUF file, or out of the parts of one. Tensors get back their Hugging Face names, and the query and key matrices their
+/// row order, which GGUF permutes for its own rotary embedding.
+public struct GGUFModel: PublishedModel {
+  public let config: ModelConfig
+  public let tokenizer: TokenizerSource
+  public var files: [URL] { shards.files.map(\.url) }
+
+  private let shards: GGUFShards
+  private let shapes: [String: [Int]]
+  /// Name in the file of each Hugging Face name.
+  private let names: [String: String]
+
+  /// Throws `ModelError` for another architecture, for what a Llama model does not have (biases, experts), and for a
+  /// tensor that is missing, unknown, of the wrong shape or of a type that cannot be read.
+  /// - Parameter url: the file, or any of the parts
+  public init(_ url: URL) throws {
+    let shards = try GGUFShards(url)
+    let metadata = GGUFMetadata(shards)
+    let vocabulary = try metadata.vocabulary()
+    let config = try metadata.config(vocabulary: vocabulary)
+    let shapes = config.tensorShapes()
+    let names = Dictionary(uniqueKeysWithValues: shapes.keys.map { ($0, GGUFNames.fileName(of: $0)) })
+    try Self.checkTensors(shards, names: names, shapes: shapes)
+    self.shards = shards
+    self.config = config
+    self.shapes = shapes
+    self.names = names
+    self.tokenizer = .gguf(vocabulary)
+  }
+
+  private static func checkTensors(_ shards: GGUFShards, names: [String: String], shapes: [String: [Int]]) throws {
+    for name in names.keys.sorted() {
+      guard let fileName = names[name], let shape = shapes[name] else { continue }
+      guard let tensor = shards.tensors[fileName] else {
+        throw ModelError(shards.first.name, fileName, reason: "missing")
+      }
+      guard tensor.type.block != nil else {
+        throw ModelError(shards.subject(fileName), fileName, reason: "type \(tensor.type) is not supported")
+      }
+      guard tensor.shape == shape else {
+        throw ModelError(shards.subject(fileName), fileName, reason: "shape \(tensor.shape) instead of \(shape)")
+      }
+    }
+    let known = Set(names.values).union(["rope_freqs.weight"])
+    for name in shards.tensors.keys.sorted() where !known.contains(name) && !GGUFNames.isHarmless(name) {
+      let reason =
+        name.hasSuffix(".bias")
+        ? "bias tensors are not supported"
+        : name.contains("_exps") || name.contains("_gate_inp")
+          ? "mixtures of experts are not supported" : "unknown tensor"
+      throw ModelError(shards.subject(name), name, reason: reason)
+    }
+  }
+
+  public func shape(of name: String) -> [Int]? { shapes[name] }
+
+  public func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
+    guard let fileName = names[name], let shape = shapes[name] else {
+      throw ModelError(shards.first.name, name, reason: "missing")
+    }
+    guard let heads = permutedHeads(name) else {
+      try shards.readRows(fileName, rows: rows, into: destination)
+      return
+    }
+    let columns = shape[1]
+    guard rows.lowerBound >= 0, rows.upperBound <= shape[0], destination.count >= rows.count * columns else {
+      throw ModelError(shards.subject(fileName), fileName, reason: "rows \(rows) of \(shape[0])")
+    }
+    let headSize = shape[0] / heads
+    for (index, row) in rows.enumerated() {
+      let source = Self.permutedRow(row, headSize: headSize)
+      let target = UnsafeMutableBufferPointer(rebasing: destination[(index * columns)..<((index + 1) * columns)])
+      try shards.readRows(fileName, rows: source..<(source + 1), into: target)
+    }
+  }
+
+  /// Heads in the rows of a matrix that GGUF permutes, `nil` for others.
+  private func permutedHeads(_ name: String) -> Int? {
+    if name.hasSuffix(".self_attn.q_proj.weight") { return config.headCount }
+    if name.hasSuffix(".self_attn.k_proj.weight") { return config.keyValueHeadCount }
+    return nil
+  }
+
+  /// Where GGUF keeps a row of q or k: Hugging Face rotates element i of a head with element i + headSize / 2, GGUF's
+  /// rows are interleaved so that the two are neighbours.
+  static func permutedRow(_ row: Int, headSize: Int) -> Int {
+    let (head, element) = row.quotientAndRemainder(dividingBy: headSize)
+    let (half, index) = element.quotientAndRemainder(dividingBy: headSize / 2)
+    return head * headSize + index * 2 + half
+  }
+}
+
+/// Hugging Face's tensor names in GGUF's spelling.
+enum GGUFNames {
+  static func fileName(of name: String) -> String {
+    switch name {
+    case "model.embed_tokens.weight": return "token_embd.weight"
+    case "model.norm.weight": return "output_norm.weight"
+    case "lm_head.weight": return "output.weight"
+    default: break
+    }
+    let parts = name.split(separator: ".")
+    guard parts.count >= 5, parts[1] == "layers" else { return name }
+    let module = parts[3..<(parts.count - 1)].joined(separator: ".")
+    return "blk.\(parts[2]).\(modules[module] ?? module).weight"
+  }
+
+  private static let modules = [
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+  ]
+
+  /// Tables that old converters wrote out and that follow from the configuration.
+  static func isHarmless(_ name: String) -> Bool { name.hasSuffix(".attn_rot_embd.weight") }
+}

@@ -1,0 +1,99 @@
+public import Foundation
+
+/// A Llama model out of a Hugging Face folder: config.json, safetensors (sharded or not, also bitsandbytes NF4) and the
+/// tokenizer's files.
+public struct HuggingFaceModel: PublishedModel {
+  public let config: ModelConfig
+  public let tokenizer: TokenizerSource
+  public let files: [URL]
+
+  private let weights: SafetensorsFolder
+  private let shapes: [String: [Int]]
+  private let quantized: [String: BitsAndBytesTensor]
+  /// The folder is in NF4, apart from what it left as it was.
+  private let isNF4: Bool
+
+  /// Files that the tokenizer and the chat template are made from.
+  private static let tokenizerFiles = [
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "chat_template.json",
+  ]
+
+  /// Throws `ModelError` for another architecture, for what is not supported, and for a tensor that is missing, unknown, of
+  /// the wrong shape or of a type that is no number.
+  public init(_ folder: URL) throws {
+    let description = try HuggingFaceConfig(folder)
+    let weights = try SafetensorsFolder(folder)
+    var config = description.model
+    // As in transformers, a head that is in the file is the head, whatever the configuration says. A copy of the
+    // embedding computes the same, and need not be kept twice.
+    if config.tiedHead, weights.tensor(Self.head) != nil {
+      config.tiedHead = try weights.areEqual(Self.head, Self.embedding)
+    }
+    let shapes = config.tensorShapes()
+    var quantized: [String: BitsAndBytesTensor] = [:]
+    var known = Set(shapes.keys)
+    for (name, shape) in shapes.sorted(by: { $0.key < $1.key }) {
+      guard let tensor = weights.tensor(name) else { throw ModelError(weights.subject(name), name, reason: "missing") }
+      if shape.count == 2, try BitsAndBytesTensor.exists(name, in: weights) {
+        guard description.isNF4 else {
+          throw ModelError("config.json", "quantization_config", reason: "missing, but \(name) is quantised")
+        }
+        quantized[name] = try BitsAndBytesTensor(name, shape: shape, in: weights)
+        known.formUnion(BitsAndBytesTensor.companions(name))
+        continue
+      }
+      guard tensor.shape == shape else {
+        throw ModelError(weights.subject(name), name, reason: "shape \(tensor.shape) instead of \(shape)")
+      }
+      guard [.f32, .f16, .bf16].contains(tensor.type) else {
+        throw ModelError(
+          weights.subject(name), name, reason: "type \(tensor.type.rawValue) instead of F32, F16 or BF16")
+      }
+    }
+    for name in weights.names where !known.contains(name) && !Self.isHarmless(name, config: config) {
+      let reason = name.hasSuffix(".bias") ? "bias tensors are not supported" : "unknown tensor"
+      throw ModelError(weights.subject(name), name, reason: reason)
+    }
+    self.config = config
+    self.weights = weights
+    self.shapes = shapes
+    self.quantized = quantized
+    isNF4 = description.isNF4
+    tokenizer = .huggingFace(folder)
+    files =
+      description.files + weights.files
+      + Self.tokenizerFiles.map { folder.appendingPathComponent($0) }
+      .filter { FileManager.default.fileExists(atPath: $0.path) }
+  }
+
+  /// Tables that follow from the configuration, and a copy of the embedding that a tied head does not read.
+  private static func isHarmless(_ name: String, config: ModelConfig) -> Bool {
+    name.hasSuffix("rotary_emb.inv_freq") || (config.tiedHead && name == head)
+  }
+
+  private static let head = "lm_head.weight"
+  private static let embedding = "model.embed_tokens.weight"
+
+  public func shape(of name: String) -> [Int]? { shapes[name] }
+
+  public func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
+    guard let shape = shapes[name], let file = weights.file(of: name) else {
+      throw ModelError(weights.subject(name), name, reason: "missing")
+    }
+    if let tensor = quantized[name] { return try tensor.read(rows: rows, into: destination) }
+    let columns = shape.last ?? 1
+    let rowCount = shape.count == 1 ? 1 : shape[0]
+    guard rows.lowerBound >= 0, rows.upperBound <= rowCount else {
+      throw ModelError(weights.subject(name), name, reason: "rows \(rows) of \(rowCount)")
+    }
+    try file.readFloats(name, range: (rows.lowerBound * columns)..<(rows.upperBound * columns), into: destination)
+  }
+
+  public func storage(of name: String) -> WeightStorage {
+    if let tensor = quantized[name] { return .nf4(blockSize: tensor.blockSize) }
+    return isNF4 ? .exact : .plain
+  }
+
+  public func nf4(_ name: String) throws -> NF4Tensor? { try quantized[name]?.tensor() }
+}

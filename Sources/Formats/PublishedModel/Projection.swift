@@ -1,0 +1,40 @@
+/// The seven linear modules of a Llama decoder layer, by their Hugging Face names.
+public enum Projection: String, CaseIterable, Sendable, Codable {
+  case q = "self_attn.q_proj"
+  case k = "self_attn.k_proj"
+  case v = "self_attn.v_proj"
+  case o = "self_attn.o_proj"
+  case gate = "mlp.gate_proj"
+  case up = "mlp.up_proj"
+  case down = "mlp.down_proj"
+
+  /// Its place among `allCases`.
+  public var index: Int {
+    switch self {
+    case .q: 0
+    case .k: 1
+    case .v: 2
+    case .o: 3
+    case .gate: 4
+    case .up: 5
+    case .down: 6
+    }
+  }
+
+  /// "q_proj", the name PEFT's `target_modules` usually gives.
+  public var shortName: String { String(rawValue.split(separator: ".")[1]) }
+
+  /// "model.layers.3.self_attn.q_proj"
+  public func fullName(layer: Int) -> String { "model.layers.\(layer).\(rawValue)" }
+
+  /// [out_features, in_features]
+  public func shape(_ config: ModelConfig) -> (output: Int, input: Int) {
+    switch self {
+    case .q: (config.querySize, config.hiddenSize)
+    case .k, .v: (config.keyValueSize, config.hiddenSize)
+    case .o: (config.hiddenSize, config.querySize)
+    case .gate, .up: (config.intermediateSize, config.hiddenSize)
+    case .down: (config.hiddenSize, config.intermediateSize)
+    }
+  }
+}

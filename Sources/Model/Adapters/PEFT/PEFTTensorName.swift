@@ -1,0 +1,22 @@
+public import Formats
+
+/// The names that PEFT gives an adapter's tensors in adapter_model.safetensors (PEFT 0.21, `get_peft_model_state_dict`).
+public enum PEFTTensorName {
+  /// The tensors of one update.
+  public enum Part: String, CaseIterable, Sendable {
+    /// A, [rank, in_features].
+    case a = "lora_A.weight"
+    /// B, [out_features, rank].
+    case b = "lora_B.weight"
+    /// DoRA's magnitudes, [out_features].
+    case magnitude = "lora_magnitude_vector"
+  }
+
+  /// PEFT's wrapper and transformers' model class stand before every module's name.
+  static let prefix = "base_model.model."
+
+  /// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
+  public static func name(_ projection: Projection, layer: Int, _ part: Part) -> String {
+    "\(prefix)\(projection.fullName(layer: layer)).\(part.rawValue)"
+  }
+}

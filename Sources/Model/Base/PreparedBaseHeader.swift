@@ -1,0 +1,143 @@
+import Formats
+import Kernels
+
+/// The header of a prepared base's file. After the header come zeros up to a page, then the sections of weights, each on
+/// pages of its own, in the order in which a forward pass reads them.
+struct PreparedBaseHeader: Codable, Equatable {
+  struct Section: Codable, Equatable {
+    var name: String
+    var offset: Int
+    var length: Int
+    /// XXH3 of the section's bytes; empty while it is being written.
+    var checksum: String
+    /// Of the unit that f16 scales are multiples of.
+    var exponent: Int?
+  }
+
+  /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
+  static let currentVersion = 6
+  static let codec = HeaderCodec(magic: "GRAFTNF4", version: currentVersion, kind: "base")
+  static let pageSize = 4096
+
+  var config: ModelConfig
+  /// SHA-256 over the source's files.
+  var sourceHash: String
+  var fingerprint: String
+  var sections: [Section]
+}
+
+/// The sections of a base, with what each must measure: the one place that both writing and reading go by.
+struct PreparedBaseLayout {
+  enum Content: Equatable {
+    /// NF4 codes of a stack in tile order, with the columns that share a scale.
+    case codes(stack: [Projection], layer: Int, stretch: Int)
+    /// f32 absmax of a stack, [group][column / stretch][16], and the same in f16.
+    case scales(stack: [Projection], layer: Int, stretch: Int)
+    case halfScales(stack: [Projection], layer: Int, stretch: Int)
+    /// A stack as values, [group][column][16] f32: its columns are no multiple of 8, or the source leaves one of its
+    /// modules unquantised. Modules in NF4 are dequantised for it.
+    case dense(stack: [Projection], layer: Int)
+    /// A norm's f32 weights.
+    case vector(String)
+    /// A matrix as published, in f32: [group][column][16].
+    case exact(String)
+    /// The output head in signed bytes, [group][column pair][16][2], and its f16 scales, [group][column / block][16].
+    case headBytes(String, block: Int)
+    case headScales(String, block: Int)
+
+    var isHalf: Bool {
+      switch self {
+      case .halfScales, .headScales: true
+      default: false
+      }
+    }
+  }
+
+  struct Entry {
+    var name: String
+    var content: Content
+    var length: Int
+  }
+
+  let entries: [Entry]
+
+  /// - Parameter storage: of a linear module's weight, by its name
+  init(_ config: ModelConfig, storage: (String) -> WeightStorage) {
+    var entries: [Entry] = []
+    func vector(_ name: String) {
+      entries.append(Entry(name: name, content: .vector(name), length: config.hiddenSize * 4))
+    }
+    func exact(_ name: String) {
+      let count = TileLayout.denseCount(outputs: config.vocabularySize, columns: config.hiddenSize)
+      entries.append(Entry(name: name, content: .exact(name), length: count * 4))
+    }
+    exact(Self.embedding)
+    for layer in 0..<config.layerCount {
+      vector(Self.inputNorm(layer))
+      for stack in ProjectionStack.allCases.map(\.projections) {
+        if stack == [.gate, .up] { vector(Self.postAttentionNorm(layer)) }
+        let outputs = StackedWeights.layout(stack, config).outputs
+        let columns = stack[0].shape(config).input
+        let name = Self.stackName(stack, layer)
+        let kinds = stack.map { storage($0.fullName(layer: layer) + ".weight") }
+        guard let stretch = Self.scaleStretch(kinds, columns: columns) else {
+          let length = TileLayout.denseCount(outputs: outputs, columns: columns) * 4
+          entries.append(Entry(name: name, content: .dense(stack: stack, layer: layer), length: length))
+          continue
+        }
+        entries.append(
+          Entry(
+            name: name + ".codes", content: .codes(stack: stack, layer: layer, stretch: stretch),
+            length: TileLayout.codeBytes(outputs: outputs, columns: columns)))
+        let scaleCount = TileLayout.scaleCount(outputs: outputs, columns: columns, block: stretch)
+        entries.append(
+          Entry(
+            name: name + ".absmax", content: .scales(stack: stack, layer: layer, stretch: stretch),
+            length: scaleCount * 4))
+        entries.append(
+          Entry(
+            name: name + ".absmax16", content: .halfScales(stack: stack, layer: layer, stretch: stretch),
+            length: scaleCount * 2))
+      }
+    }
+    vector(Self.finalNorm)
+    if !config.tiedHead { exact(Self.head) }
+    if let block = TileLayout.scaleBlock(columns: config.hiddenSize, blockSize: 64) {
+      let source = config.tiedHead ? Self.embedding : Self.head
+      let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
+      entries.append(
+        Entry(
+          name: Self.headBytes, content: .headBytes(source, block: block),
+          length: TileLayout.denseCount(outputs: outputs, columns: columns)))
+      entries.append(
+        Entry(
+          name: Self.headScales, content: .headScales(source, block: block),
+          length: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block) * 2))
+    }
+    self.entries = entries
+  }
+
+  /// Columns that share a scale in every module of a stack; `nil` if the stack is kept as values.
+  private static func scaleStretch(_ kinds: [WeightStorage], columns: Int) -> Int? {
+    var blockSize = Int.max
+    for kind in kinds {
+      switch kind {
+      case .plain: blockSize = min(blockSize, NF4.blockSize)
+      case .nf4(let size): blockSize = min(blockSize, size)
+      case .exact: return nil
+      }
+    }
+    return TileLayout.scaleBlock(columns: columns, blockSize: blockSize)
+  }
+
+  static let embedding = "model.embed_tokens.weight"
+  static let finalNorm = "model.norm.weight"
+  static let head = "lm_head.weight"
+  static let headBytes = "lm_head.int8"
+  static let headScales = "lm_head.int8.scale16"
+  static func inputNorm(_ layer: Int) -> String { "model.layers.\(layer).input_layernorm.weight" }
+  static func postAttentionNorm(_ layer: Int) -> String { "model.layers.\(layer).post_attention_layernorm.weight" }
+  static func stackName(_ stack: [Projection], _ layer: Int) -> String {
+    "model.layers.\(layer)." + stack.map(\.shortName).joined(separator: "+")
+  }
+}

@@ -1,0 +1,167 @@
+import Formats
+public import Foundation
+public import Kernels
+
+extension Base {
+  /// Maps a prepared base and checks every section that is read.
+  /// - Parameter mode: sections that it does not read are not touched
+  /// - Throws: `ModelError` naming the file and the section that is damaged, or the format version
+  public convenience init(prepared url: URL, mode: ComputeMode = .f32) throws {
+    let file = try MappedFile(url)
+    let header = try PreparedBaseHeader(file)
+    let reader = PreparedBaseReader(file: file, header: header, mode: mode)
+    let config = header.config
+    var layers: [Layer] = []
+    for index in 0..<config.layerCount {
+      layers.append(
+        Layer(
+          inputNorm: try reader.floats(PreparedBaseLayout.inputNorm(index)),
+          postAttentionNorm: try reader.floats(PreparedBaseLayout.postAttentionNorm(index)),
+          queryKeyValue: try reader.stack([.q, .k, .v], index), output: try reader.stack([.o], index),
+          gateUp: try reader.stack([.gate, .up], index), down: try reader.stack([.down], index)))
+    }
+    let embedding = try reader.exact(PreparedBaseLayout.embedding)
+    // Its checksum has touched every page; with a head of its own, a token reads but one row.
+    if mode != .f32 || !config.tiedHead { reader.discard(PreparedBaseLayout.embedding) }
+    self.init(
+      config: config, fingerprint: header.fingerprint, layers: layers,
+      finalNorm: try reader.floats(PreparedBaseLayout.finalNorm), embedding: embedding,
+      head: try reader.head(embedding: embedding),
+      exactHead: config.tiedHead ? embedding : try reader.exact(PreparedBaseLayout.head, isVerified: mode == .f32),
+      owner: file)
+  }
+}
+
+extension PreparedBaseHeader {
+  /// Reads and checks the header of a prepared file.
+  init(_ file: MappedFile) throws {
+    self = try Self.codec.decode(Self.self, of: file).header
+    try config.validate(file.url.path)
+    // Sections that a mode does not read are not checked further, but a file cut short is never taken for whole.
+    for section in sections {
+      guard section.offset >= 0, section.length >= 0, section.offset <= file.count,
+        section.length <= file.count - section.offset
+      else { throw ModelError(file.url.path, section.name, reason: "beyond the file's end; prepare it again") }
+    }
+  }
+}
+
+extension PreparedBaseHeader {
+  /// Checks every section's checksum, holding only a piece of the file in memory at a time.
+  /// - Throws: `ModelError` naming the file and the section that is damaged
+  static func verifyingAll(of url: URL) throws -> PreparedBaseHeader {
+    let file = try MappedFile(url)
+    let header = try PreparedBaseHeader(file)
+    let piece = 8 << 20
+    for section in header.sections {
+      var checksum = Checksum()
+      for start in stride(from: 0, to: section.length, by: piece) {
+        let count = min(piece, section.length - start)
+        let bytes = try file.bytes(offset: section.offset + start, count: count)
+        checksum.update(bytes)
+        file.mapping?.discard(bytes)
+      }
+      guard checksum.finish() == section.checksum else {
+        throw ModelError(url.path, section.name, reason: "damaged (its checksum differs); prepare it again")
+      }
+    }
+    return header
+  }
+}
+
+/// Looks sections up by name and checks their place, size and checksum.
+private struct PreparedBaseReader {
+  let file: MappedFile
+  let config: ModelConfig
+  let mode: ComputeMode
+  let sections: [String: PreparedBaseHeader.Section]
+
+  init(file: MappedFile, header: PreparedBaseHeader, mode: ComputeMode) {
+    self.file = file
+    self.mode = mode
+    config = header.config
+    sections = Dictionary(header.sections.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  /// - Parameter isVerified: its checksum is compared, which touches every page
+  private func section(_ name: String, count: Int, isVerified: Bool = true) throws -> UnsafeRawPointer {
+    guard let section = sections[name] else { throw failure(name, "missing") }
+    guard section.length == count, section.offset >= 0, section.offset % 64 == 0, section.offset <= file.count,
+      section.length <= file.count - section.offset
+    else { throw failure(name, "not where or as large as it should be") }
+    let bytes = try file.bytes(offset: section.offset, count: count)
+    guard !isVerified || Checksum.of(bytes) == section.checksum else {
+      throw failure(name, "damaged (its checksum differs)")
+    }
+    return bytes.baseAddress!
+  }
+
+  func discard(_ name: String) {
+    guard let section = sections[name], let bytes = try? file.bytes(offset: section.offset, count: section.length)
+    else { return }
+    file.mapping?.discard(bytes)
+  }
+
+  private func failure(_ name: String, _ reason: String) -> ModelError {
+    ModelError(file.url.path, name, reason: reason + "; prepare it again")
+  }
+
+  func floats(_ name: String) throws -> UnsafePointer<Float> {
+    try section(name, count: config.hiddenSize * 4).assumingMemoryBound(to: Float.self)
+  }
+
+  private func halfScale(_ name: String, count: Int) throws -> HalfScale {
+    let values = try section(name, count: count * 2).assumingMemoryBound(to: UInt16.self)
+    guard let exponent = sections[name]?.exponent, HalfScale.exponents.contains(exponent) else {
+      throw failure(name, "without a unit")
+    }
+    return HalfScale(values: values, exponent: exponent)
+  }
+
+  /// The exact head for `f32`, the rounded one otherwise, where there is one.
+  func head(embedding: Matrix) throws -> Matrix {
+    let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
+    guard mode != .f32, let block = TileLayout.scaleBlock(columns: columns, blockSize: 64) else {
+      return config.tiedHead ? embedding : try exact(PreparedBaseLayout.head)
+    }
+    let bytes = try section(
+      PreparedBaseLayout.headBytes, count: TileLayout.denseCount(outputs: outputs, columns: columns))
+    let scale = try halfScale(
+      PreparedBaseLayout.headScales, count: TileLayout.scaleCount(outputs: outputs, columns: columns, block: block))
+    return Matrix(int8: bytes, scale: scale, outputs: outputs, columns: columns, block: block, owner: file)
+  }
+
+  func exact(_ name: String, isVerified: Bool = true) throws -> Matrix {
+    let count = TileLayout.denseCount(outputs: config.vocabularySize, columns: config.hiddenSize)
+    let data = try section(name, count: count * 4, isVerified: isVerified)
+    return Matrix(
+      dense: data.assumingMemoryBound(to: Float.self), outputs: config.vocabularySize, columns: config.hiddenSize,
+      owner: file)
+  }
+
+  func stack(_ modules: [Projection], _ layer: Int) throws -> StackedWeights {
+    let (offsets, outputs) = StackedWeights.layout(modules, config)
+    let columns = modules[0].shape(config).input
+    let name = PreparedBaseLayout.stackName(modules, layer)
+    if sections[name] != nil {
+      let data = try section(name, count: TileLayout.denseCount(outputs: outputs, columns: columns) * 4)
+      let matrix = Matrix(
+        dense: data.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, owner: file)
+      return StackedWeights(matrix: matrix, offsets: offsets)
+    }
+    let codes = try section(name + ".codes", count: TileLayout.codeBytes(outputs: outputs, columns: columns))
+    // The stretch of columns to a scale is what the scales' size says it is.
+    let scaleBytes = sections[name + ".absmax"]?.length ?? 0
+    guard
+      let stretch = [64, 32, 16, 8].first(where: {
+        columns % $0 == 0 && TileLayout.scaleCount(outputs: outputs, columns: columns, block: $0) * 4 == scaleBytes
+      })
+    else { throw failure(name + ".absmax", "not as large as it should be") }
+    let scale = try section(name + ".absmax", count: scaleBytes)
+    let half = mode == .f32 ? nil : try halfScale(name + ".absmax16", count: scaleBytes / 4)
+    let matrix = Matrix(
+      nf4: codes, scale: scale.assumingMemoryBound(to: Float.self), halfScale: half, outputs: outputs,
+      columns: columns, block: stretch, owner: file)
+    return StackedWeights(matrix: matrix, offsets: offsets)
+  }
+}

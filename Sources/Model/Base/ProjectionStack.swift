@@ -1,0 +1,41 @@
+public import Formats
+
+/// The weight matrices of a decoder layer, in the order of a forward pass. Projections that read the same input are
+/// stacked in one matrix, so that one product computes them all.
+public enum ProjectionStack: CaseIterable, Sendable {
+  case queryKeyValue, output, gateUp, down
+
+  /// The projections of the stack, in the order of the matrix's outputs.
+  public var projections: [Projection] {
+    switch self {
+    case .queryKeyValue: [.q, .k, .v]
+    case .output: [.o]
+    case .gateUp: [.gate, .up]
+    case .down: [.down]
+    }
+  }
+}
+
+extension Projection {
+  /// The stack that the projection is part of.
+  var stack: ProjectionStack {
+    switch self {
+    case .q, .k, .v: .queryKeyValue
+    case .o: .output
+    case .gate, .up: .gateUp
+    case .down: .down
+    }
+  }
+}
+
+extension Base.Layer {
+  /// The weights of a stack.
+  public subscript(stack: ProjectionStack) -> StackedWeights {
+    switch stack {
+    case .queryKeyValue: queryKeyValue
+    case .output: output
+    case .gateUp: gateUp
+    case .down: down
+    }
+  }
+}
