@@ -59,8 +59,8 @@ typedef struct {
   size_t group_begin, group_end;
 } graft_prefetch;
 
-/// Positions whose attention is summed on its own, so that threads can share one long sequence. A multiple of
-/// GRAFT_KV_BLOCK.
+/// Positions of a span. The attention of each span is summed on its own, so that several threads can compute one long
+/// sequence. A multiple of GRAFT_KV_BLOCK.
 #define GRAFT_SPAN 512
 /// The maximum number of queries, and of floats in them, that attention computes together.
 #define GRAFT_TILE_QUERIES 48

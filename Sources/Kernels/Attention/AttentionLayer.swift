@@ -1,10 +1,10 @@
 import CKernels
 
-/// One call of `Compute.attention`, and the three ways to share its work among threads. All give the same bits.
+/// One call of `Compute.attention`, and the three ways to divide its work among threads. All give the same bits.
 ///
-/// `@unchecked Sendable`: tasks write to parts of their own, and read keys and values only after all tasks that store
-/// them; the caller keeps the memory alive.
-struct AttentionLayer: @unchecked Sendable {
+/// Threads write to different memory, and read keys and values only after all those that they read are stored. The caller
+/// keeps the memory alive.
+struct AttentionLayer {
   let functions: graft_forward_kernels
   let layout: KeyValueLayout
   let layer: Int
@@ -24,7 +24,7 @@ struct AttentionLayer: @unchecked Sendable {
   private var keyValueHeads: Int { layout.keyValueHeadCount }
   private var queriesPerHead: Int { layout.headCount / layout.keyValueHeadCount }
 
-  // MARK: ways to share the work
+  // MARK: ways to divide the work
 
   /// For rows of different sequences: no row reads another row's key, so one task stores and attends.
   func storeAndAttend(_ pool: ThreadPool) {
@@ -50,12 +50,12 @@ struct AttentionLayer: @unchecked Sendable {
     }
   }
 
-  /// Whether a row's context has to be split for all threads to have work.
+  /// Whether there are so few rows that threads have enough work only if a long context is split.
   func isWorthSplitting(threads: Int) -> Bool {
     rows.count * keyValueHeads < 4 * threads && rows.contains { $0.position >= Self.span }
   }
 
-  /// For few rows of different sequences, with long contexts: threads share the spans of each row, which are joined then.
+  /// For few rows of different sequences with long contexts: threads compute the spans of each row, which are then joined.
   func attendInSpans(_ pool: ThreadPool) {
     for row in rows.indices { for head in 0..<keyValueHeads { store(row: row, head: head) } }
     let spans = rows.map { $0.position / Self.span + 1 }

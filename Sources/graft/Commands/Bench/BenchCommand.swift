@@ -1,0 +1,102 @@
+import Formats
+public import ArgumentParser
+import Foundation
+public import Kernels
+import Model
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench", abstract: "Measures prefill and decode as llama-bench does, beside the machine's limits.",
+    discussion: """
+      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one from an empty context, in
+      --sequences sequences side by side. Each is repeated and the median shown.
+      --accuracy compares the mode's distributions with f32's instead.
+      """)
+
+  @Option(help: "The base: a GGUF file or a model folder.")
+  var model: String = environment("MODEL") ?? ""
+
+  @Option(help: "Random weights of a published model's size instead: 135m, 1b or 8b.")
+  var shape: String?
+
+  @Option(help: "Where prepared bases are kept.")
+  var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
+
+  @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
+  var compute: ComputeMode = environment("COMPUTE") ?? .fast
+
+  @Option(help: "Threads that compute.")
+  var threads: Int = environment("THREADS") ?? ProcessInfo.processInfo.activeProcessorCount
+
+  @Option(help: "Tokens of the prompt.")
+  var prompt = 512
+
+  @Option(help: "Tokens to generate.")
+  var generate = 64
+
+  @Option(help: "How often each is measured.")
+  var repetitions = 5
+
+  @Option(help: "Random adapters on all linear modules: the prompt takes the first, each sequence one of them in turn.")
+  var adapters = 0
+
+  @Option(help: "Sequences decoded at once (default: one, or one an adapter).")
+  var sequences: Int?
+
+  @Option(help: "Their rank.")
+  var rank = 16
+
+  @Option(
+    help: "Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the widest).")
+  var kernels: InstructionSet = KernelSet.best.instructionSet
+
+  @Option(
+    help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
+  var accuracy: String?
+
+  @OptionGroup var keyValue: KeyValueOptions
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  func validate() throws {
+    guard (shape == nil) != model.isEmpty else { throw ValidationError("give either --model or --shape") }
+    if let shape, ModelConfig.published(shape) == nil { throw ValidationError("--shape must be 135m, 1b or 8b") }
+    guard accuracy == nil || shape == nil else { throw ValidationError("--accuracy needs --model") }
+    for (name, value) in [
+      ("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", threads),
+    ] {
+      guard (1...8192).contains(value) else { throw ValidationError("--\(name) must be between 1 and 8192") }
+    }
+    guard (0...64).contains(adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
+    guard (1...128).contains(streams) else { throw ValidationError("--sequences must be between 1 and 128") }
+    guard (1...512).contains(rank) else { throw ValidationError("--rank must be between 1 and 512") }
+    guard KernelSet(kernels) != nil else { throw ValidationError("this machine has no \(kernels.rawValue)") }
+  }
+
+  /// Sequences that are decoded together.
+  var streams: Int { sequences ?? max(adapters, 1) }
+
+  func run() throws {
+    let pool = ThreadPool(threads: threads)
+    if let accuracy { return try AccuracyReport(bench: self, pool: pool, text: accuracy).print() }
+    let report = try SpeedReport(bench: self, pool: pool)
+    json ? report.printJSON() : report.printTable()
+  }
+
+  /// The base of --model or --shape, for a compute mode.
+  func base(_ mode: ComputeMode, pool: ThreadPool) throws -> Base {
+    if let shape, let config = ModelConfig.published(shape) { return .synthetic(config, mode: mode) }
+    let source = try openPublishedModel(at: URL(filePath: model))
+    return try BaseStore(dataFolder: URL(filePath: dataDir)).open(source, mode: mode, pool: pool).base
+  }
+
+  func transformer(_ mode: ComputeMode, pool: ThreadPool, context: Int) throws -> Transformer {
+    guard let kernels = KernelSet(kernels) else { throw ValidationError("no such kernels") }
+    return Transformer(
+      base: try base(mode, pool: pool), compute: Compute(kernels: kernels, pool: pool, mode: mode),
+      contextLength: context)
+  }
+}
+
+extension InstructionSet: ExpressibleByArgument {}
