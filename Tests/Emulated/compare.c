@@ -1,4 +1,4 @@
-// Compares the emulated AVX-512 and VNNI kernels with the scalar reference, bit for bit, over shapes that fit no vector.
+// Compares the emulated AVX-512, VNNI and AMX kernels with their references, bit for bit, over shapes that fit no vector.
 // scripts/check_avx512.sh compiles and runs it.
 #include <math.h>
 #include <stdio.h>
@@ -8,8 +8,9 @@
 #include "CKernels.h"
 
 extern const graft_kernels graft_scalar_kernels, graft_avx512_kernels, graft_vnni_kernels;
+extern const graft_kernels graft_tile_reference_kernels, graft_amx_kernels;
 
-static const graft_forward_kernels *scalar = &graft_scalar_kernels.forward, *tested;
+static const graft_forward_kernels *scalar, *tested;
 static const graft_training_kernels *tested_training;
 static const char *tested_name;
 static const int row_counts[] = {1, 2, 3, 4, 5, 11, 12, 13, 16, 25, 64, 130};
@@ -39,13 +40,31 @@ static void run_product(const graft_forward_kernels *k, enum product kind, const
   size_t ldy = groups * GRAFT_LANES;
   const graft_prefetch prefetches[] = {{(const char *)w->data, 64, 0, groups}, {(const char *)x, 192, 1, 2}};
   switch (kind) {
-    case NF4_INTEGER: k->nf4_integer_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
-    case INT8_INTEGER: k->int8_integer_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
+    case NF4_INTEGER: k->nf4_quantized_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
+    case INT8_INTEGER: k->int8_quantized_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
     case NF4_FLOAT: k->nf4_product(w, x, w->columns, rows, y, ldy, 0, groups); break;
   }
 }
 
-static void check_product(size_t block, size_t rows, enum product kind) {
+// Activations: ordinary ones, or from denormal numbers to infinity.
+enum range { ORDINARY, EXTREME };
+
+static float *activations(size_t count, enum range range) {
+  float *out = values(count);
+  const float extremes[] = {1e-39f, -3e-42f, 1e38f, -2e38f, 1e-20f, -0.0f, INFINITY, -INFINITY, NAN};
+  if (range == EXTREME)
+    for (size_t i = 0; i < count; i++)
+      if (rand() % 16 == 0) out[i] = extremes[rand() % (int)(sizeof extremes / sizeof *extremes)];
+  return out;
+}
+
+// Which NaN a sum with one becomes is not specified.
+static void unify_nan(float *x, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (isnan(x[i])) x[i] = NAN;
+}
+
+static void check_product(size_t block, size_t rows, enum product kind, enum range range) {
   const size_t columns = block * 3, groups = 3, outputs = groups * GRAFT_LANES, slack = 65536;
   unsigned char *data = malloc(columns * outputs + slack);  // kernels prefetch beyond the end, but do not read there
   for (size_t i = 0; i < columns * outputs; i++) data[i] = (unsigned char)(1 + rand() % 127 + rand() % 2 * 128);
@@ -56,7 +75,7 @@ static void check_product(size_t block, size_t rows, enum product kind) {
   graft_matrix w = {.data = data, .scale = scale, .half_scale = (uint16_t *)half, .half_unit = 0x1p-10f,
                     .columns = columns, .block = block};
 
-  float *x = values(rows * columns);
+  float *x = activations(rows * columns, range);
   int16_t *q[2];
   float *q_scale[2];
   for (int i = 0; i < 2; i++) {
@@ -72,7 +91,8 @@ static void check_product(size_t block, size_t rows, enum product kind) {
   float *expected = calloc(rows * outputs, sizeof(float)), *actual = calloc(rows * outputs, sizeof(float));
   run_product(scalar, kind, &w, &a, x, rows, expected, groups);
   run_product(tested, kind, &w, &a, x, rows, actual, groups);
-  const char *names[] = {"nf4_integer_product", "int8_integer_product", "nf4_product"};
+  unify_nan(expected, rows * outputs), unify_nan(actual, rows * outputs);
+  const char *names[] = {"nf4_quantized_product", "int8_quantized_product", "nf4_product"};
   compare(names[kind], expected, actual, rows * outputs * sizeof(float));
   if (kind == NF4_FLOAT) {
     scalar->nf4_row_squares(&w, expected, 0, groups);
@@ -204,7 +224,8 @@ static void check_multiply(size_t m, size_t n, size_t k, int transposed, graft_a
   free(a), free(b), free(expected), free(actual);
 }
 
-static void check_all(const graft_kernels *kernels) {
+static void check_all(const graft_kernels *kernels, const graft_kernels *reference) {
+  scalar = &reference->forward;
   tested = &kernels->forward;
   tested_training = &kernels->training;
   tested_name = kernels->name;
@@ -216,7 +237,8 @@ static void check_all(const graft_kernels *kernels) {
   for (size_t block = 8; block <= 64; block *= 2)
     for (int r = 0; r < ROW_COUNTS; r++)
       for (enum product kind = NF4_INTEGER; kind <= NF4_FLOAT; kind++)
-        check_product(block, (size_t)row_counts[r], kind);
+        for (enum range range = ORDINARY; range <= EXTREME; range++)
+          check_product(block, (size_t)row_counts[r], kind, range);
   for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)
     for (size_t rank = 1; rank < 70; rank += 3)
       for (int r = 0; r < ROW_COUNTS; r++) check_lora(rank, (size_t)row_counts[r], is_bf16);
@@ -227,8 +249,9 @@ static void check_all(const graft_kernels *kernels) {
 }
 
 int main(void) {
-  check_all(&graft_avx512_kernels);
-  check_all(&graft_vnni_kernels);
+  check_all(&graft_avx512_kernels, &graft_scalar_kernels);
+  check_all(&graft_vnni_kernels, &graft_scalar_kernels);
+  check_all(&graft_amx_kernels, &graft_tile_reference_kernels);
   printf("%d comparisons, %d differ\n", compared, different);
   return different != 0;
 }

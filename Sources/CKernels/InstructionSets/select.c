@@ -1,24 +1,49 @@
 // The kernels for an instruction set, if this machine has it.
+#if defined(__linux__)
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "CKernels.h"
 
-extern const graft_kernels graft_scalar_kernels;
+extern const graft_kernels graft_scalar_kernels, graft_tile_reference_kernels;
 #if defined(__x86_64__)
-extern const graft_kernels graft_avx2_kernels, graft_avx512_kernels, graft_vnni_kernels;
+extern const graft_kernels graft_avx2_kernels, graft_avx512_kernels, graft_vnni_kernels, graft_amx_kernels;
 
 static int has_avx512(void) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+// Whether the processor has tile registers and the system lets this process use them. Linux wants to be asked, once for
+// all threads; it refuses where a thread's alternate signal stack is too small for the registers.
+static int has_amx(void) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+  unsigned a, b, c, d;
+  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0), "c"(0));
+  if (a < 7) return 0;
+  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
+  const unsigned tile = 1u << 24, bf16 = 1u << 22;
+  return (d & tile) && (d & bf16) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+  return 0;
+#endif
 }
 #endif
 
 const graft_kernels *graft_kernels_for(graft_level level) {
   switch (level) {
     case GRAFT_SCALAR: return &graft_scalar_kernels;
+    case GRAFT_TILE_REFERENCE: return &graft_tile_reference_kernels;
 #if defined(__x86_64__)
     case GRAFT_AVX2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &graft_avx2_kernels : 0;
     case GRAFT_AVX512: return has_avx512() ? &graft_avx512_kernels : 0;
     case GRAFT_VNNI: return has_avx512() && __builtin_cpu_supports("avx512vnni") ? &graft_vnni_kernels : 0;
+    case GRAFT_AMX:
+      return has_avx512() && __builtin_cpu_supports("avx512vnni") && has_amx() ? &graft_amx_kernels : 0;
 #endif
     default: return 0;
   }

@@ -7,7 +7,8 @@
 // row to the start of the next.
 //
 // A kernel has one order of operations, which its scalar version spells out: every instruction set gives the same bits,
-// and a row gives the same bits alone and among others.
+// and a row gives the same bits alone and among others. Products of quantised rows have two: in integers, and on AMX's
+// tile registers in bf16.
 #pragma once
 
 #include "graft_forward.h"
@@ -28,7 +29,9 @@ typedef enum {
   GRAFT_SCALAR = 0,  // plain C
   GRAFT_AVX2 = 1,    // AVX2, FMA, F16C, BMI2
   GRAFT_AVX512 = 2,  // AVX-512 F, BW, VL, DQ
-  GRAFT_VNNI = 3     // GRAFT_AVX512 and AVX-512 VNNI
+  GRAFT_VNNI = 3,    // GRAFT_AVX512 and AVX-512 VNNI
+  GRAFT_AMX = 4,     // GRAFT_VNNI, AMX TILE and BF16; with the bits of GRAFT_TILE_REFERENCE
+  GRAFT_TILE_REFERENCE = 5  // plain C with AMX's arithmetic
 } graft_level;
 
 /// The kernels for an instruction set, or null where this machine or this build does not have it. Never null for
@@ -38,11 +41,16 @@ const graft_kernels *_Nullable graft_kernels_for(graft_level level);
 /// The scale of integers in integer products: NF4 values and activations are stored as multiples of 1/4095 of their
 /// maximum. The sum of 64 products of two such integers fits 31 bits.
 #define GRAFT_INTEGER_ONE 4095
+/// The factor of NF4 values in products on tile registers: of all factors, it makes the mean error of rounding the 16
+/// values to bf16 smallest.
+#define GRAFT_BF16_ONE 1.437f
 
 /// The 16 values of the 4-bit NormalFloat type (Dettmers et al., 2023, appendix E), ascending.
 extern const float graft_nf4_values[16];
 /// The same times GRAFT_INTEGER_ONE, rounded to nearest.
 extern const int16_t graft_nf4_integers[16];
+/// The same times GRAFT_BF16_ONE, as bits of the nearest bf16.
+extern const uint16_t graft_nf4_bf16[16];
 
 /// Tells the processor that this thread spins, so that the other thread of its core gets the core's units.
 static inline void graft_pause(void) {

@@ -20,17 +20,19 @@ typedef struct {
   /// The same with a dense W, without scales.
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end);
-  /// W is NF4, with its values as multiples of 1 / GRAFT_INTEGER_ONE. A block's products are summed exactly, as integers;
-  /// the sums are scaled and added in f32 in the order of the blocks. Brings `prefetches` into the cache meanwhile:
-  /// products of several rows leave the memory bus idle. `prefetches` may be null if the count is 0.
-  void (*nf4_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+  /// W is NF4, x quantised rows. A block's products are summed, scaled, and added to the output in f32 in the order of the
+  /// blocks. On AMX a block is summed in bf16 products, as tile_semantics.h spells out; on all other sets NF4's values are
+  /// multiples of 1 / GRAFT_INTEGER_ONE, and a block is summed exactly, as integers. Brings `prefetches` into the cache
+  /// meanwhile: products of several rows leave the memory bus idle. `prefetches` may be null if the count is 0.
+  void (*nf4_quantized_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                               size_t group_begin, size_t group_end, const graft_prefetch *_Nullable prefetches,
                               size_t prefetch_count);
   /// The same with an int8 W.
-  void (*int8_integer_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
+  void (*int8_quantized_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                                size_t group_begin, size_t group_end, const graft_prefetch *_Nullable prefetches,
                                size_t prefetch_count);
-  /// Quantises one of `stride` rows for integer products. For each block, scale = max|x| / GRAFT_INTEGER_ONE and
+  /// Quantises one of `stride` rows for quantised products. On AMX q is the bits of the nearest bf16, in the order of
+  /// tile_columns, and scale is 1. On all other sets, for each block, scale = max|x| / GRAFT_INTEGER_ONE and
   /// q = nearest(x / scale); q is 0 if the block is. A block with a value that is not finite has such a scale.
   /// x: [columns]; q and scale: where graft_activations has the row's part of the first block.
   void (*quantize)(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale);

@@ -28,7 +28,7 @@ typedef struct {
   size_t block;  // columns that share a scale: 8, 16, 32 or 64; of a dense matrix, columns of a partial sum, even
 } graft_matrix;
 
-/// Rows of activations as 13-bit signed integers: value = q * scale of the row's block. The same block of all rows is
+/// Rows of activations as 13-bit signed integers, value = q * scale of the row's block, or on AMX as bits of bf16 numbers. The same block of all rows is
 /// contiguous, so that a product reads the activations in one stream.
 typedef struct {
   const int16_t *q;    // [columns / block][stride][block], magnitudes up to GRAFT_INTEGER_ONE

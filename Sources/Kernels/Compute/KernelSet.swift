@@ -4,12 +4,24 @@ import CKernels
 public enum InstructionSet: String, CaseIterable, Sendable {
   /// Plain C without vector instructions: the reference.
   case scalar
+  /// Plain C with the arithmetic of AMX's tile registers: the reference for `amx`.
+  case tileReference = "tile-reference"
   /// AVX2 with FMA and F16C.
   case avx2
   /// AVX-512 F, BW, VL and DQ.
   case avx512
   /// AVX-512 with VNNI.
   case vnni
+  /// AMX's tile registers for products with the base's weights, AVX-512 with VNNI for all else.
+  case amx
+
+  /// The set in plain C that gives the same bits.
+  public var reference: InstructionSet {
+    switch self {
+    case .scalar, .avx2, .avx512, .vnni: .scalar
+    case .tileReference, .amx: .tileReference
+    }
+  }
 
   fileprivate var level: graft_level {
     switch self {
@@ -17,11 +29,13 @@ public enum InstructionSet: String, CaseIterable, Sendable {
     case .avx2: GRAFT_AVX2
     case .avx512: GRAFT_AVX512
     case .vnni: GRAFT_VNNI
+    case .amx: GRAFT_AMX
+    case .tileReference: GRAFT_TILE_REFERENCE
     }
   }
 }
 
-/// The kernels of one instruction set. All sets give the same bits.
+/// The kernels of one instruction set. All sets with the same `reference` give the same bits.
 ///
 /// `@unchecked Sendable`: it points to a constant table of functions without state.
 public struct KernelSet: @unchecked Sendable {

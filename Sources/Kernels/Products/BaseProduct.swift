@@ -47,7 +47,7 @@ struct BaseProduct {
       let activations = graft_activations(
         q: quantized.values.pointer, scale: quantized.scale.pointer, columns: columns, block: block, stride: rows)
       withUnsafePointer(to: activations) { activations in
-        let kernel = isNF4 ? functions.nf4_integer_product : functions.int8_integer_product
+        let kernel = isNF4 ? functions.nf4_quantized_product : functions.int8_quantized_product
         kernel(
           matrix, activations, rows, y, ldy, groups.lowerBound, groups.upperBound, prefetches.baseAddress,
           prefetches.count)

@@ -1,0 +1,59 @@
+// AMX's tile registers in plain C, by the arithmetic of Common/tile_semantics.h.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "CKernels/Common/tile_semantics.h"
+
+static struct {
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+  char data[8][16][64];
+} tiles;
+
+static inline void emulated_tile_loadconfig(const void *configuration) {
+  memcpy(tiles.row_bytes, (const char *)configuration + 16, 32);
+  memcpy(tiles.rows, (const char *)configuration + 48, 16);
+  memset(tiles.data, 0, sizeof tiles.data);
+}
+
+static inline void emulated_tile_release(void) { memset(&tiles, 0, sizeof tiles); }
+static inline void emulated_tile_zero(int tile) { memset(tiles.data[tile], 0, sizeof tiles.data[tile]); }
+
+static inline void emulated_tile_loadd(int tile, const void *base, size_t stride) {
+  emulated_tile_zero(tile);
+  for (int r = 0; r < tiles.rows[tile]; r++)
+    memcpy(tiles.data[tile][r], (const char *)base + r * stride, tiles.row_bytes[tile]);
+}
+
+static inline void emulated_tile_stored(int tile, void *base, size_t stride) {
+  for (int r = 0; r < tiles.rows[tile]; r++)
+    memcpy((char *)base + r * stride, tiles.data[tile][r], tiles.row_bytes[tile]);
+}
+
+static inline void emulated_tile_dpbf16ps(int sums, int a, int b) {
+  for (int r = 0; r < tiles.rows[sums]; r++) {
+    for (int lane = 0; lane < tiles.row_bytes[sums] / 4; lane++) {
+      float sum;
+      memcpy(&sum, tiles.data[sums][r] + 4 * lane, 4);
+      sum = tile_dot(sum, (const uint16_t *)tiles.data[a][r], (const uint16_t *)tiles.data[b][0] + 2 * lane, 32,
+                     tiles.row_bytes[a] / 4);
+      memcpy(tiles.data[sums][r] + 4 * lane, &sum, 4);
+    }
+  }
+}
+
+// The compiler's headers have macros of these names.
+#undef _tile_loadconfig
+#define _tile_loadconfig emulated_tile_loadconfig
+#undef _tile_release
+#define _tile_release emulated_tile_release
+#undef _tile_zero
+#define _tile_zero emulated_tile_zero
+#undef _tile_loadd
+#define _tile_loadd emulated_tile_loadd
+#undef _tile_stored
+#define _tile_stored emulated_tile_stored
+#undef _tile_dpbf16ps
+#define _tile_dpbf16ps emulated_tile_dpbf16ps
