@@ -38,12 +38,12 @@ test: setup ## Every test: the libraries' own, then the HTTP and command line su
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
 
 bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5)
-	.build-venv/bin/python scripts/bench.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
+	.build-venv/bin/python scripts/bench/speed.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS))
-	.build-venv/bin/python scripts/bench_serving.py $(if $(filter 0,$(PEERS)),--no-peers) \
+	.build-venv/bin/python scripts/bench/serving.py $(if $(filter 0,$(PEERS)),--no-peers) \
 	  $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
-	.build-venv/bin/python scripts/bench_training.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
-	.build-venv/bin/python scripts/bench_living_together.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench/training.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench/living_together.py $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
 
 styles: build model ## Train the tour's adapters again

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "bench"))
 import peers
 
 DATA = peers.ROOT / "Benchmarks/training/uneven.jsonl"

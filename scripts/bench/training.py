@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Measures `graft train` beside PEFT with bitsandbytes' NF4 on the same rows, interleaved, and writes
-docs/benchmarks/training.{json,md}.
+docs/benchmarks/PROCESSOR/training.{json,md}.
 
 Both train rank 16 on every linear of the 135M model, from the same untrained adapter, four rows a step in file order at
 a constant rate. PEFT computes in the type that is quicker on the machine: bf16 where the CPU has it, else f32.
 
-    scripts/bench_training.py [--sets dense,uneven] [--rounds 3] [--threads N] [--no-peers]
+    scripts/bench/training.py [--sets dense,uneven] [--rounds 3] [--threads N] [--no-peers]
 """
 
 import argparse
@@ -61,7 +61,7 @@ def measure_graft(name, threads, initial=None):
 
 def measure_peft(name, threads, initial):
     out = peers.run(
-        peers.PYTHON, peers.ROOT / "scripts/peft_train.py", peers.model_folder(), DATA / f"{name}.jsonl", initial,
+        peers.PYTHON, peers.ROOT / "scripts/bench/peft_train.py", peers.model_folder(), DATA / f"{name}.jsonl", initial,
         STEPS[name], RATE, compute_type(), capture_output=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}).stdout
     found = json.loads(out.splitlines()[-1])
@@ -71,7 +71,7 @@ def measure_peft(name, threads, initial):
 
 def make_initial():
     if not (INITIAL / "adapter_config.json").exists():
-        peers.run(peers.PYTHON, peers.ROOT / "scripts/peft_train.py", peers.model_folder(), INITIAL,
+        peers.run(peers.PYTHON, peers.ROOT / "scripts/bench/peft_train.py", peers.model_folder(), INITIAL,
                   capture_output=True)
     return INITIAL
 
@@ -93,7 +93,7 @@ def medians(runs):
 
 
 def report(results, rounds, threads, left_out=()):
-    lines = [f"Training the 135M model, rank 16 on every linear, four rows a step, on {peers.cpu('model name')}, {threads} "
+    lines = [f"Training the 135M model, rank 16 on every linear, four rows a step, on {peers.cpu('model name')} ({peers.processor()}), {threads} "
              f"threads; medians of {rounds} interleaved rounds. Tokens are the rows' own, without padding.", "",
              "| rows | program | tokens/s | peak memory, MB | loss in the last step |", "| --- | --- | --- | --- | --- |"]
     for name, rows in results.items():

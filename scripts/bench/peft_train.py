@@ -1,4 +1,4 @@
-"""Trains a LoRA adapter with transformers, PEFT and bitsandbytes on a CPU, for scripts/bench_training.py.
+"""Trains a LoRA adapter with transformers, PEFT and bitsandbytes on a CPU, for scripts/bench/training.py.
 
     peft_train.py MODEL_FOLDER DATA.jsonl INITIAL_ADAPTER STEPS LEARNING_RATE COMPUTE_TYPE
     peft_train.py MODEL_FOLDER INITIAL_ADAPTER     writes an untrained adapter there

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures what loading adapters costs a running server, and writes docs/benchmarks/adapters.{json,md}.
+"""Measures what loading adapters costs a running server, and writes docs/benchmarks/PROCESSOR/adapters.{json,md}.
 
 `cycles`: loads and unloads over HTTP, with the resident memory sampled. `peak`: its peak while one large adapter is
 loaded. `stream`: the gaps between a lone stream's tokens while another client uploads adapters that nobody
 has seen and loads others by path, beside the same stream alone.
 
-    scripts/bench_adapters.py [--cycles 10000] [--rounds 3] [--threads N] [--parts cycles,peak,stream]
+    scripts/bench/adapters.py [--cycles 10000] [--rounds 3] [--threads N] [--parts cycles,peak,stream]
 """
 
 import argparse
@@ -23,8 +23,8 @@ import time
 
 import serving_adapters
 import serving_load
-from bench_serving import Prompts, adapter_of, measure, say
-from peers import OUT, cpu
+from serving import Prompts, adapter_of, measure, say
+from peers import OUT, cpu, processor
 from serving_servers import Graft
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -204,7 +204,7 @@ def mebibytes(kibibytes):
 
 
 def text(results):
-    lines = [f"Loading adapters into a server of SmolLM2-135M on {cpu('model name')}, {results['threads']} threads. "
+    lines = [f"Loading adapters into a server of SmolLM2-135M on {cpu('model name')} ({processor()}), {results['threads']} threads. "
              "Memory is what is resident: anonymous (RssAnon of /proc/PID/status), and the adapters' mapped files "
              "(/proc/PID/smaps).", ""]
     if cycles := results.get("cycles"):

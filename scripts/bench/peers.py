@@ -3,12 +3,12 @@ and bitsandbytes, and the small model as a Hugging Face folder."""
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".build-peers"
-OUT = ROOT / "docs/benchmarks"
 VENV = PEERS / "peft-venv"
 PYTHON = VENV / "bin/python"
 GRAFT = ROOT / ".build/release/graft"
@@ -27,6 +27,34 @@ def run(*command, **options):
 def cpu(field):
     """What the kernel says of the processor: its `model name`, its `flags`."""
     return next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith(field)), "?")
+
+
+# Processors by vendor, family and models, as /proc/cpuinfo numbers them.
+FAMILIES = [
+    ("AuthenticAMD", 25, [*range(0x00, 0x10), *range(0x20, 0x60)], "amd-zen3"),
+    ("AuthenticAMD", 25, [*range(0x10, 0x20), *range(0x60, 0xB0)], "amd-zen4"),
+    ("AuthenticAMD", 26, range(0x100), "amd-zen5"),
+    ("GenuineIntel", 6, [85], "intel-skylake-server"),
+    ("GenuineIntel", 6, [106, 108], "intel-ice-lake-server"),
+    ("GenuineIntel", 6, [143], "intel-sapphire-rapids"),
+    ("GenuineIntel", 6, [207], "intel-emerald-rapids"),
+    ("GenuineIntel", 6, [173, 174], "intel-granite-rapids"),
+]
+
+
+def processor():
+    """The processor's family, which names the folder of its reports: no report replaces another family's."""
+    try:
+        vendor, family, model = cpu("vendor_id"), int(cpu("cpu family")), int(next(
+            line.split(":", 1)[1] for line in open("/proc/cpuinfo") if re.match(r"model\s*:", line)))
+    except (StopIteration, ValueError):
+        return "unknown"
+    for name in [name for v, f, models, name in FAMILIES if (v, f) == (vendor, family) and model in models]:
+        return name
+    return f"{vendor}-{family}-{model}".lower()
+
+
+OUT = ROOT / "docs/benchmarks" / processor()
 
 
 def build_peft():

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
-from bench import LLAMA
+from speed import LLAMA
 from peers import GRAFT, PEERS, SMALL
 from serving_load import LoadError, post
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures what training and serving cost each other in one process, and writes docs/benchmarks/living_together.{json,md}.
+"""Measures what training and serving cost each other in one process, and writes docs/benchmarks/PROCESSOR/living_together.{json,md}.
 
 - latency: requests arrive by a Poisson process that keeps the engine about 40 % busy, the same ones with and without a
   training job, interleaved. Time between tokens; the job's speed beside its speed with no requests.
@@ -9,7 +9,7 @@
 Requests have prompts of 32 random tokens and 64 tokens of answer, greedy, streamed. Jobs train rank 16 on every linear of
 the 135M model, on rows of 256 tokens.
 
-    scripts/bench_living_together.py [--parts latency,lone,load] [--rounds 3] [--seconds 20] [--threads N]
+    scripts/bench/living_together.py [--parts latency,lone,load] [--rounds 3] [--seconds 20] [--threads N]
 """
 
 import argparse
@@ -23,9 +23,9 @@ import threading
 import time
 import urllib.request
 
-import bench_training
+import training
 import serving_load
-from peers import OUT, cpu
+from peers import OUT, cpu, processor
 from serving_servers import Graft, PATIENCE
 
 PROMPT, GENERATE = 32, 64
@@ -33,7 +33,7 @@ BUSY = 0.4
 CLIENTS = 16
 WARM = 12  # seconds of load until what training had before counts no more
 REQUESTS_A_SECOND = 0.5  # of each client, at most
-ROWS = bench_training.DATA / "dense.jsonl"
+ROWS = training.DATA / "dense.jsonl"
 FACTS = ("graft_step_seconds_sum", "graft_training_slice_seconds_count", "graft_training_seconds_total")
 
 
@@ -162,7 +162,7 @@ def latency(server, rounds, seconds):
 
 
 def lone(server, rounds, threads):
-    steps = bench_training.STEPS["dense"]
+    steps = training.STEPS["dense"]
     command, job_speeds = [], []
     for _ in range(rounds):
         with server:
@@ -170,7 +170,7 @@ def lone(server, rounds, threads):
             job.await_steps(steps)
             job.reader.join(PATIENCE)
         job_speeds.append(job.tokens_per_second())
-        command.append(bench_training.measure_graft("dense", threads)["tokens_per_second"])
+        command.append(training.measure_graft("dense", threads)["tokens_per_second"])
         print(f"job {job_speeds[-1]:.1f} tokens/s, graft train {command[-1]:.1f}", flush=True)
     return {"job": statistics.median(job_speeds), "command": statistics.median(command)}
 
@@ -205,7 +205,7 @@ def load(server, seconds):
 
 
 def report(results, threads):
-    lines = [f"Training and serving in one process: SmolLM2-135M on {cpu('model name')}, {threads} threads.", "",
+    lines = [f"Training and serving in one process: SmolLM2-135M on {cpu('model name')} ({processor()}), {threads} threads.", "",
              "| | measured | goal |", "| --- | --- | --- |"]
     if found := results.get("latency"):
         off, on = found["between_tokens"]["off"], found["between_tokens"]["on"]

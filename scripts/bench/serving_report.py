@@ -2,7 +2,7 @@
 
 import statistics
 
-from peers import cpu
+from peers import cpu, processor
 
 LOADS = {"none": "no adapter", "one": "one adapter", "mixed": "16 adapters, mixed"}
 
@@ -11,7 +11,7 @@ def text(results):
     """`results` has each part's own: its threads, rounds, figures, and what could not be measured."""
     some = next(iter(results.values()))
     lines = [
-        f"Serving SmolLM2-135M on {cpu('model name')}, {some['threads']} threads: medians of interleaved rounds, "
+        f"Serving SmolLM2-135M on {cpu('model name')} ({processor()}), {some['threads']} threads: medians of interleaved rounds, "
         "percentiles over all their requests. Closed loop: each client sends its next request when its last has ended. "
         "Prompts of 32 random tokens, no two the same, 64 tokens each, greedy, streamed. Adapters are random, of rank 16 "
         "on all seven linear modules; mixed means that client i has adapter i mod 16.", "",

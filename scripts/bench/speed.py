@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
-"""Measures Graft beside llama.cpp on the same shapes, interleaved, and writes docs/benchmarks/speed.{json,md,svg}.
+"""Measures Graft beside llama.cpp on the same shapes, interleaved, and writes docs/benchmarks/PROCESSOR/speed.{json,md,svg}.
 
 Each round runs every program once; the medians over the rounds are compared. llama.cpp is built from the source inside
 the sdist of the PyPI package llama-cpp-python; its 4-bit types are Q4_0 and IQ4_NL. The 135M model is real, the others
 have random weights, which cost the same time.
 
-    scripts/bench.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--add]
+    scripts/bench/speed.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--add]
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tarfile
 
-from peers import GRAFT, OUT, PEERS, SMALL, cpu, run
+from peers import GRAFT, OUT, PEERS, SMALL, cpu, processor, run
 
 LLAMA = PEERS / "llama"
 TYPES = ["Q4_0", "IQ4_NL"]
@@ -26,6 +27,18 @@ CONFIGS = {
     "1b": dict(hidden=2048, inner=8192, layers=16, heads=32, kv=8, head=64, vocabulary=128256),
     "8b": dict(hidden=4096, inner=14336, layers=32, heads=32, kv=8, head=128, vocabulary=128256),
 }
+
+
+# Long contexts, in tokens, and how many sequences decode in one pass.
+CONTEXTS = {"135m": (2048, 4096, 8192), "1b": (2048, 4096), "8b": ()}
+PASSES = (1, 4, 16, 64, 128)
+
+
+def compilers():
+    """GCC 12 drops the stores that fill the configuration of llama.cpp's tile registers; clang does not."""
+    if "amx_tile" in cpu("flags").split() and shutil.which("clang++"):
+        return ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"]
+    return []
 
 
 def build_llama(*targets):
@@ -46,7 +59,7 @@ def build_llama(*targets):
     tools = {**os.environ, "PATH": f"{venv}/bin:{os.environ['PATH']}"}
     run("cmake", "-S", source, "-B", LLAMA, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
         "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF",
-        "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", env=tools)
+        "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", *compilers(), env=tools)
     run("ninja", "-C", LLAMA, *targets, env=tools)
 
 
@@ -117,23 +130,64 @@ def write_random(path, kind, hidden, inner, layers, heads, kv, head, vocabulary)
     writer.close()
 
 
+def graft_bench(shape, threads, compute, *flags):
+    model = ["--model", SMALL] if shape == "135m" else ["--shape", shape]
+    out = run(GRAFT, "bench", *model, "--threads", threads, "--compute", compute, "--repetitions", 1, "--json", *flags,
+              capture_output=True).stdout
+    return json.loads(out)
+
+
 def measure_graft(shape, threads, compute):
     prompt, generate = LENGTHS[shape]
-    model = ["--model", SMALL] if shape == "135m" else ["--shape", shape]
-    out = run(GRAFT, "bench", *model, "--threads", threads, "--prompt", prompt, "--generate", generate, "--compute",
-              compute, "--repetitions", 1, "--json", capture_output=True).stdout
-    return json.loads(out)
+    return graft_bench(shape, threads, compute, "--prompt", prompt, "--generate", generate)
+
+
+def llama_bench(shape, kind, threads, *flags):
+    out = run(LLAMA / "bin/llama-bench", "-m", llama_model(shape, kind), "-t", threads, "-r", 1, "-o", "json", *flags,
+              capture_output=True).stdout
+    rows = json.loads(out)
+    return {
+        "prefill_tokens_per_second": next((r["avg_ts"] for r in rows if r["n_prompt"]), 0),
+        "decode_tokens_per_second": next((r["avg_ts"] for r in rows if r["n_gen"]), 0),
+    }
 
 
 def measure_llama(shape, kind, threads):
     prompt, generate = LENGTHS[shape]
-    out = run(LLAMA / "bin/llama-bench", "-m", llama_model(shape, kind), "-p", prompt, "-n", generate, "-t", threads,
-              "-r", 1, "-o", "json", capture_output=True).stdout
-    rows = json.loads(out)
-    return {
-        "prefill_tokens_per_second": next(r["avg_ts"] for r in rows if r["n_prompt"]),
-        "decode_tokens_per_second": next(r["avg_ts"] for r in rows if r["n_gen"]),
-    }
+    return llama_bench(shape, kind, threads, "-p", prompt, "-n", generate)
+
+
+def measure_context(shape, threads, length, peers, flash_kinds):
+    """Prefill of so many tokens, and decode after them, by each program: tokens a second."""
+    rows = {"graft fast": graft_bench(shape, threads, "fast", "--prompt", length, "--generate", 16, "--depth", length)}
+    for kind, flash in flash_kinds if peers else []:
+        prefill = llama_bench(shape, kind, threads, "-p", length, "-n", 0, "-fa", flash)
+        decode = llama_bench(shape, kind, threads, "-p", 0, "-n", 16, "-d", length, "-fa", flash)
+        rows[f"llama.cpp {kind}{', flash attention' if flash else ''}"] = {
+            **prefill, "decode_tokens_per_second": decode["decode_tokens_per_second"]}
+    return rows
+
+
+def measure_contexts(shape, rounds, threads, peers):
+    kinds = [(kind, flash) for kind in TYPES for flash in (0, 1)]
+    results = {}
+    for length in CONTEXTS[shape]:
+        runs = []
+        for number in range(rounds):
+            runs.append(measure_context(shape, threads, length, peers, kinds))
+            print(f"{shape} {length} tokens, round {number + 1}/{rounds}", flush=True)
+        results[length] = {name: median_of([r[name] for r in runs]) for name in runs[0]}
+    return results
+
+
+def measure_passes(shape, rounds, threads):
+    """Milliseconds of a pass that decodes one token of each of so many sequences."""
+    times = {rows: [] for rows in PASSES}
+    for _ in range(rounds):
+        for rows in PASSES:
+            out = graft_bench(shape, threads, "fast", "--prompt", 1, "--generate", 16, "--sequences", rows)
+            times[rows].append(1000 * rows / out["decode_tokens_per_second"])
+    return {rows: statistics.median(values) for rows, values in times.items()}
 
 
 def median_of(runs):
@@ -162,7 +216,7 @@ def compare(shape, rounds, threads, peers):
 
 def table(results, rounds, threads):
     text = ", ".join(f"{number} for {shape}" for shape, number in rounds.items())
-    lines = [f"Tokens a second on {cpu('model name')}, {threads} threads, medians of interleaved rounds: {text}.", "",
+    lines = [f"Tokens a second on {cpu('model name')} ({processor()}), {threads} threads, medians of interleaved rounds: {text}.", "",
              "| model | program | prefill | decode | prefill, share of integer peak | decode, share of read bandwidth |",
              "| --- | --- | --- | --- | --- | --- |"]
     for shape, rows in results.items():
@@ -177,6 +231,30 @@ def table(results, rounds, threads):
         if best["prefill_tokens_per_second"]:
             ratios = [rows["graft fast"][key] / value for key, value in best.items()]
             lines.append(f"| {shape} | graft fast ÷ llama.cpp's better | {ratios[0]:.2f} | {ratios[1]:.2f} | | |")
+    return "\n".join(lines) + "\n"
+
+
+def contexts_table(contexts):
+    lines = ["", "Long contexts: prefill of so many tokens, and decode of 16 tokens after them.", "",
+             "| model | tokens | program | prefill | decode |", "| --- | --- | --- | --- | --- |"]
+    keys = ["prefill_tokens_per_second", "decode_tokens_per_second"]
+    for shape, lengths in contexts.items():
+        for length, rows in lengths.items():
+            for name, row in rows.items():
+                lines.append(f"| {shape} | {length} | {name} | {row[keys[0]]:.1f} | {row[keys[1]]:.1f} |")
+            best = [max((row[key] for name, row in rows.items() if name.startswith("llama")), default=0) for key in keys]
+            if best[0]:
+                ratios = [rows["graft fast"][key] / value for key, value in zip(keys, best)]
+                lines.append(f"| {shape} | {length} | graft ÷ llama.cpp's best | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def passes_table(passes):
+    lines = ["", "Time of a pass that decodes one token of each of n sequences, `fast`, in ms, and as a multiple of one row's.", "",
+             "| model | " + " | ".join(f"n = {rows}" for rows in PASSES) + " |", "| --- |" + " --- |" * len(PASSES)]
+    for shape, times in passes.items():
+        times = list(times.values())
+        lines.append(f"| {shape} | " + " | ".join(f"{t:.1f} ({t / times[0]:.1f})" for t in times) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -215,17 +293,20 @@ def main():
         except (subprocess.CalledProcessError, OSError) as error:
             peers = False
             left_out.append(f"llama.cpp could not be built here: {error}")
-    kept = json.loads((OUT / "speed.json").read_text()) if options.add else {"rounds": {}, "shapes": {}}
-    rounds, results = kept["rounds"], kept["shapes"]
+    kept = json.loads((OUT / "speed.json").read_text()) if options.add else {}
+    rounds, results, contexts, passes = (kept.get(key, {}) for key in ["rounds", "shapes", "contexts", "passes"])
     for shape in options.shapes.split(","):
         try:
             results[shape] = compare(shape, options.rounds, options.threads, peers)
             rounds[shape] = options.rounds
+            contexts[shape] = measure_contexts(shape, max(options.rounds // 2, 1), options.threads, peers)
+            passes[shape] = measure_passes(shape, max(options.rounds // 2, 1), options.threads)
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")
     OUT.mkdir(parents=True, exist_ok=True)
-    text = table(results, rounds, options.threads) + "".join(f"\n{line}\n" for line in left_out)
-    (OUT / "speed.json").write_text(json.dumps({"rounds": rounds, "shapes": results}, indent=1) + "\n")
+    text = table(results, rounds, options.threads) + contexts_table(contexts) + passes_table(passes) + "".join(f"\n{line}\n" for line in left_out)
+    (OUT / "speed.json").write_text(json.dumps(
+        {"rounds": rounds, "shapes": results, "contexts": contexts, "passes": passes}, indent=1) + "\n")
     (OUT / "speed.md").write_text(text)
     (OUT / "speed.svg").write_text(plot(results))
     print(text)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures Graft's server beside llama-server under the same load, and writes docs/benchmarks/serving.{json,md}.
+"""Measures Graft's server beside llama-server under the same load, and writes docs/benchmarks/PROCESSOR/serving.{json,md}.
 
 Closed-loop clients ask the 135M model for streamed greedy completions: prompts of 32 random tokens, no two the same, 64
 tokens each, whatever the model thinks of ending. Without adapter, all with one adapter, and client i with adapter i mod
@@ -7,7 +7,7 @@ tokens each, whatever the model thinks of ending. Without adapter, all with one 
 with memory for all and once for 100, and a lone request beside `graft bench`. Each round runs every case once, and only
 the server that is being measured runs meanwhile.
 
-    scripts/bench_serving.py [--clients 1,4,16,64] [--rounds 3] [--threads N] [--no-peers] [--parts load,many,lone]
+    scripts/bench/serving.py [--clients 1,4,16,64] [--rounds 3] [--threads N] [--no-peers] [--parts load,many,lone]
                              [--add]
 """
 
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-import bench
+import speed
 import serving_adapters
 import serving_check
 import serving_load
@@ -118,11 +118,11 @@ def percentiles(seconds):
 def better_type(threads):
     """llama.cpp's faster 4-bit type for this load's mixture of prompt and generated tokens."""
     def seconds(kind):
-        speed = bench.measure_llama("135m", kind, threads)
-        return PROMPT / speed["prefill_tokens_per_second"] + GENERATE / speed["decode_tokens_per_second"]
+        rates = speed.measure_llama("135m", kind, threads)
+        return PROMPT / rates["prefill_tokens_per_second"] + GENERATE / rates["decode_tokens_per_second"]
 
-    rounds = [[seconds(kind) for kind in bench.TYPES] for _ in range(3)]
-    return min(zip(map(statistics.median, zip(*rounds)), bench.TYPES))[1]
+    rounds = [[seconds(kind) for kind in speed.TYPES] for _ in range(3)]
+    return min(zip(map(statistics.median, zip(*rounds)), speed.TYPES))[1]
 
 
 def start_peers(threads, counts, files, prompts, results, left_out):
@@ -130,7 +130,7 @@ def start_peers(threads, counts, files, prompts, results, left_out):
     as Graft's; nothing where it cannot be had."""
     servers = {}
     try:
-        bench.build_llama("llama-bench", "llama-quantize", "llama-server")
+        speed.build_llama("llama-bench", "llama-quantize", "llama-server")
         say("comparing the adapters' effect in both servers")
         results["same_adapters"] = serving_check.agreement(threads)
         for title, seen in results["same_adapters"].items():
@@ -140,7 +140,7 @@ def start_peers(threads, counts, files, prompts, results, left_out):
         kind = better_type(threads)
         results["llama_type"] = kind
         for count in counts:
-            servers[count] = LlamaServer(threads, bench.llama_model("135m", kind), files, count)
+            servers[count] = LlamaServer(threads, speed.llama_model("135m", kind), files, count)
             measure(servers[count], prompts.take(ADAPTERS, 1), adapter_of("mixed"), 4)
     except FAILURES as error:
         left_out.append(f"llama-server could not be measured here: {error}")
