@@ -4,7 +4,7 @@ struct SortedNames {
   /// None is empty; each is sorted; all names of one come before all names of the next.
   private var runs: [[String]] = []
   private(set) var count = 0
-  private static let longestRun = 512
+  private static let maximumRun = 512
 
   /// Adds a name unless it is there.
   mutating func insert(_ name: String) {
@@ -18,7 +18,7 @@ struct SortedNames {
     if index < runs[run].count, runs[run][index] == name { return }
     runs[run].insert(name, at: index)
     count += 1
-    guard runs[run].count > Self.longestRun else { return }
+    guard runs[run].count > Self.maximumRun else { return }
     let half = runs[run].count / 2
     let upper = Array(runs[run][half...])
     runs[run].removeSubrange(half...)

@@ -3,7 +3,7 @@ import Foundation
 import Model
 
 /// What is known of an uploaded file.
-struct StoredFile: Sendable, Equatable {
+struct StoredFile: Sendable, Equatable, Codable {
   var id: String
   var bytes: Int
   /// Seconds since 1970.
@@ -38,7 +38,7 @@ public final class FileStore: Sendable {
   /// What the ids of files begin with.
   static let prefix = "file-"
 
-  /// Reads nothing, and removes files that were never finished or are too old. One that no record names stays.
+  /// Removes uploads that were never finished, and files that are too old. Files without a record stay.
   /// - Throws: `ModelError` naming the folder that cannot be used
   public init(dataFolder: DataFolder, database: MetadataDatabase, sizeLimit: Int, daysKept: Int? = nil) throws {
     folder = dataFolder.url.appending(path: "files")

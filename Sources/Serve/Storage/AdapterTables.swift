@@ -1,8 +1,9 @@
 internal import GRDB
 internal import Model
 
-/// What the database knows of adapters.
+/// The tables of adapters' names, versions and folders.
 enum AdapterTables {
+  /// The migration "0001 adapters".
   static func create(_ db: Database) throws {
     try db.execute(
       sql: """
@@ -35,14 +36,16 @@ enum AdapterTables {
   }
 }
 
-/// What a folder under `--adapters` held when it was last looked at.
+/// What a folder among the adapters' folders contained when it was last scanned.
 struct AdapterFolderMark: Equatable {
-  /// `AdapterFolder.identity`
+  /// Of the folder's files; see `AdapterFolder.identity`.
   var identity: String
   var contentHash: String
 }
 
+/// Adapters.
 extension MetadataDatabase {
+  /// The records of all names.
   func adapters() throws -> [AdapterRecord] {
     try read { db in
       var versions: [String: [AdapterVersion]] = [:]
@@ -60,7 +63,7 @@ extension MetadataDatabase {
           name: name, versions: versions.removeValue(forKey: name) ?? [], currentNumber: row["currentVersion"],
           lastNumber: row["lastVersion"], isLoaded: row["isLoaded"], isPinned: row["isPinned"])
       }
-      // Versions whose name was lost are kept, none of them current: no request gets what nobody vouches for.
+      // Versions whose name's row was lost are kept, but none is current, so no request gets one by the bare name.
       return records
         + versions.map { name, versions in
           AdapterRecord(
@@ -70,7 +73,7 @@ extension MetadataDatabase {
     }
   }
 
-  /// Puts a record in the place of the one of its name, and notes what was seen of its folder.
+  /// Inserts or replaces the record of a name, with what its folder contained.
   func save(_ record: AdapterRecord, mark: AdapterFolderMark? = nil) throws {
     try write { db in
       try db.execute(
@@ -94,6 +97,7 @@ extension MetadataDatabase {
     }
   }
 
+  /// What the scanned folders contained, by name.
   func folderMarks() throws -> [String: AdapterFolderMark] {
     try read { db in
       var marks: [String: AdapterFolderMark] = [:]
@@ -104,6 +108,7 @@ extension MetadataDatabase {
     }
   }
 
+  /// Notes what the folder of a name contained.
   func save(_ mark: AdapterFolderMark, of name: String) throws {
     try write { try Self.insert(mark, name, $0) }
   }

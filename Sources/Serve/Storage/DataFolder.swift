@@ -3,22 +3,22 @@ public import Foundation
 internal import Glibc
 internal import Model
 
-/// The folder with everything that outlives the process, its owner's alone, and held by one process at a time: by a lock
-/// that the system lets go of when the process ends, however it ends.
+/// The folder with everything that outlives the process. Only its owner can read it, and one process at a time uses it: a
+/// file lock, which the system releases when the process ends, however it ends.
 public final class DataFolder: Sendable {
+  /// Where the folder is.
   public let url: URL
-  /// Why others than the owner can still enter the folder; `nil` if they cannot.
+  /// Why other users can still enter the folder; `nil` if they cannot.
   public let exposure: String?
   private let descriptor: Int32
 
-  /// Makes the folder if it is missing, takes its lock, and takes every right in it from others.
+  /// Creates the folder if it is missing, locks it, and removes other users' permissions in it.
   /// - Throws: `ModelError` naming the folder, and the process that holds it
   public init(_ url: URL) throws {
     self.url = url.standardizedFileURL
     exposure = try FolderAccess.createPrivate(self.url)
     descriptor = try Self.lock(self.url)
-    // A folder with an identity was made by a version that makes nothing for others to read. Of a copy, the copier may
-    // have decided.
+    // A folder whose identity only its owner can read was made by a version that creates everything so.
     if !Self.isPrivate(identityURL) { tighten() }
   }
 
@@ -46,6 +46,7 @@ public final class DataFolder: Sendable {
     }
   }
 
+  /// The process that has written its id into the locked file.
   private static func holder(_ descriptor: Int32) -> String {
     var bytes = [UInt8](repeating: 0, count: 24)
     let count = pread(descriptor, &bytes, bytes.count, 0)
@@ -53,9 +54,9 @@ public final class DataFolder: Sendable {
     return digits.isEmpty ? "another process" : "the process \(String(decoding: digits, as: UTF8.self))"
   }
 
-  // MARK: who may read
+  // MARK: permissions
 
-  /// What Graft keeps here; what else lies in the folder is not Graft's to change.
+  /// What Graft writes here, beside the database. Other files in the folder are left as they are.
   private static let ownNames = ["lock", "bases", "adapters", "files", "jobs"]
 
   private func tighten() {
@@ -71,11 +72,11 @@ public final class DataFolder: Sendable {
     return stat(url.path, &status) == 0 && status.st_mode & 0o077 == 0
   }
 
-  // MARK: which folder it is
+  // MARK: identity
 
   private var identityURL: URL { url.appending(path: "identity") }
 
-  /// What the folder's database knows it by; `nil` for a folder that no database belongs to yet.
+  /// The random name that the folder and its database have in common; `nil` if the folder has none yet.
   var identity: String? {
     (try? String(contentsOf: identityURL, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
   }

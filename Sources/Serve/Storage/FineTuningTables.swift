@@ -2,8 +2,12 @@ import Formats
 internal import GRDB
 internal import Model
 
-/// What the database knows of files, fine-tuning jobs, their events and their checkpoints.
+/// The tables of uploaded files, fine-tuning jobs, their events and their checkpoints.
+///
+/// A job is kept as one JSON text: SQLite reads its metadata, and its members need no columns. Its order and its numbers are
+/// kept as the client sent them, which Codable's JSON would not do.
 enum FineTuningTables {
+  /// The migration "0002 files and fine-tuning".
   static func create(_ db: Database) throws {
     try db.execute(
       sql: """
@@ -40,7 +44,8 @@ enum FineTuningTables {
         """)
   }
 
-  /// Neither finding the jobs that wait nor the files that are too old grows with all there ever were.
+  /// The migration "0004 indexes …": finding the jobs that wait and the files that are too old takes no longer the more
+  /// there have been.
   static func index(_ db: Database) throws {
     try db.execute(
       sql: """
@@ -50,73 +55,20 @@ enum FineTuningTables {
   }
 }
 
-/// Events of a job that will come again, since it goes on from an earlier state.
+/// Events that a job will report again, since it resumes at an earlier step.
 struct RepeatedEvents: Sendable {
-  /// All events of later steps.
+  /// Events of later steps than this one are repeated.
   var after: Int
-  /// What was due after that step is done again too: the figures of its validation, say, but not those of the step.
+  /// Whether what follows this step, such as its validation, is repeated too. The step's own figures are not.
   var concludesStep: Bool
 }
 
-/// A page of a list.
-struct Page<Element: Sendable>: Sendable {
-  var elements: [Element]
-  var hasMore: Bool
-}
-
-/// Why a list cannot go on: its cursor names nothing.
-struct UnknownCursor: Error {}
-
+/// Jobs, their events and their checkpoints.
 extension MetadataDatabase {
-  // MARK: files
-
-  func insert(_ file: StoredFile) throws {
-    try write { db in
-      try db.execute(
-        sql: "INSERT INTO file (id, bytes, createdAt, filename, purpose) VALUES (?, ?, ?, ?, ?)",
-        arguments: [file.id, file.bytes, file.createdAt, file.filename, file.purpose])
-    }
-  }
-
-  func file(_ id: String) throws -> StoredFile? {
-    try read { try Row.fetchOne($0, sql: "SELECT * FROM file WHERE id = ?", arguments: [id]).map(Self.file) }
-  }
-
-  /// - Returns: whether it was there
-  func deleteFile(_ id: String) throws -> Bool {
-    try write { db in
-      try db.execute(sql: "DELETE FROM file WHERE id = ?", arguments: [id])
-      return db.changesCount > 0
-    }
-  }
-
-  /// Files that were made before a time, in seconds since 1970.
-  func files(before time: Int) throws -> [StoredFile] {
-    try read {
-      try Row.fetchAll($0, sql: "SELECT * FROM file WHERE createdAt < ? ORDER BY number", arguments: [time])
-        .map(Self.file)
-    }
-  }
-
-  /// - Parameter newestFirst: the order
-  func files(purpose: String?, newestFirst: Bool, after: String?, limit: Int) throws -> Page<StoredFile> {
-    try read { db in
-      try Self.page(
-        db, table: "file", condition: "(? IS NULL OR purpose = ?)", [purpose, purpose], newestFirst: newestFirst,
-        after: after, limit: limit, Self.file)
-    }
-  }
-
-  private static func file(_ row: Row) -> StoredFile {
-    StoredFile(
-      id: row["id"], bytes: row["bytes"], createdAt: row["createdAt"], filename: row["filename"],
-      purpose: row["purpose"])
-  }
-
   // MARK: jobs
 
-  /// Puts a job in the place of the one of its id, with events and checkpoints that belong to the change.
-  /// - Parameter forgetting: events that are forgotten, since they will come again
+  /// Inserts or replaces a job, with the events and the checkpoint that belong to the change.
+  /// - Parameter forgetting: events that are deleted, since the job will report them again
   func save(
     _ job: FineTuningJob, events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil,
     forgetting: RepeatedEvents? = nil
@@ -152,12 +104,12 @@ extension MetadataDatabase {
     }
   }
 
-  /// Forgets a job with its events and checkpoints.
+  /// Deletes a job with its events and checkpoints.
   func deleteJob(_ id: String) throws {
     try write { try $0.execute(sql: "DELETE FROM fineTuningJob WHERE id = ?", arguments: [id]) }
   }
 
-  /// The ids of all jobs that are over, whose folders are needed no more.
+  /// Those of the jobs that are over, so that their folders are not needed any more.
   func finishedJobs(among ids: [String]) throws -> [String] {
     let states = ["succeeded", "failed", "cancelled"]
     return try read { db in
@@ -168,6 +120,7 @@ extension MetadataDatabase {
     }
   }
 
+  /// The job with an id, if there is one.
   func job(_ id: String) throws -> FineTuningJob? {
     try read { db in
       try Row.fetchOne(db, sql: "SELECT record FROM fineTuningJob WHERE id = ?", arguments: [id]).flatMap(Self.job)
@@ -183,6 +136,8 @@ extension MetadataDatabase {
     }
   }
 
+  /// A page of all jobs, the newest first.
+  /// - Parameter metadata: only jobs that have all of these
   func jobs(after: String?, limit: Int, metadata: [(key: String, value: String)]) throws -> Page<FineTuningJob> {
     try read { db in
       if metadata.isEmpty {
@@ -208,7 +163,7 @@ extension MetadataDatabase {
 
   // MARK: events and checkpoints
 
-  /// - Parameter newestFirst: as OpenAI lists them
+  /// A page of a job's events.
   func events(of job: String, newestFirst: Bool, after: String?, limit: Int) throws -> Page<JSONValue> {
     try read { db in
       try Self.page(
@@ -217,8 +172,8 @@ extension MetadataDatabase {
     }
   }
 
-  /// Calls `body` with each event that has a step, in their order: what the results are made of. However many there
-  /// are, only some are in memory, and others may use the database in between.
+  /// Calls `body` with each event that has a step, in order. Only some are in memory at once, and other queries run in
+  /// between.
   func forEachStepEvent(of job: String, _ body: (JSONValue) -> Void) throws {
     var last = 0
     while true {
@@ -236,7 +191,7 @@ extension MetadataDatabase {
     }
   }
 
-  /// Events of one step, in their order.
+  /// Events of one step, in order.
   func stepEvents(of job: String, step: Int) throws -> [JSONValue] {
     try read { db in
       try Row.fetchAll(
@@ -246,6 +201,7 @@ extension MetadataDatabase {
     }
   }
 
+  /// A page of a job's checkpoints, the newest first.
   func checkpoints(of job: String, after: String?, limit: Int) throws -> Page<JSONValue> {
     try read { db in
       try Self.page(
@@ -254,8 +210,8 @@ extension MetadataDatabase {
     }
   }
 
-  /// Forgets all but the newest checkpoints of a job.
-  /// - Returns: the names of the adapters that those were
+  /// Deletes all but the newest checkpoints of a job.
+  /// - Returns: the names of their adapters
   func dropCheckpoints(of job: String, keeping count: Int) throws -> [String] {
     try write { db in
       let old = try Row.fetchAll(
@@ -268,6 +224,7 @@ extension MetadataDatabase {
     }
   }
 
+  /// The steps that a job has checkpoints of.
   func checkpointSteps(of job: String) throws -> Set<Int> {
     try read { db in
       Set(try Int.fetchAll(db, sql: "SELECT step FROM fineTuningCheckpoint WHERE job = ?", arguments: [job]))
@@ -276,27 +233,6 @@ extension MetadataDatabase {
 
   private static func record(_ row: Row) -> JSONValue? {
     try? JSONValue.parse((row["record"] as String).utf8, subject: "record")
-  }
-
-  private static func page<Element>(
-    _ db: Database, table: String, condition: String, _ arguments: [String?], newestFirst: Bool, after: String?,
-    limit: Int, _ make: (Row) -> Element?
-  ) throws -> Page<Element> {
-    var cursor: Int?
-    if let after {
-      cursor = try Int.fetchOne(
-        db, sql: "SELECT number FROM \(table) WHERE id = ? AND \(condition)",
-        arguments: StatementArguments([after] + arguments))
-      if cursor == nil { throw UnknownCursor() }
-    }
-    let beyond = cursor.map { "AND number \(newestFirst ? "<" : ">") \($0)" } ?? ""
-    let rows = try Row.fetchAll(
-      db,
-      sql: """
-        SELECT * FROM \(table) WHERE \(condition) \(beyond) ORDER BY number \(newestFirst ? "DESC" : "ASC")
-        LIMIT \(limit + 1)
-        """, arguments: StatementArguments(arguments))
-    return Page(elements: rows.prefix(limit).compactMap(make), hasMore: rows.count > limit)
   }
 }
 

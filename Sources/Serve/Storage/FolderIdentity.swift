@@ -3,24 +3,26 @@ internal import Foundation
 internal import GRDB
 internal import Model
 
-/// What a database does where it does not belong to its folder.
+/// What a database does if it does not belong to its folder.
 public enum UnknownContents: Sendable {
-  /// Refuses to be opened, so that nothing is served or written beside contents that it does not know.
+  /// Throws, so that nothing is served or written beside contents without records.
   case refuse
-  /// Takes the folder over, with the contents that it does not know.
+  /// Takes on the folder's identity, with the contents that have no records.
   case takeOver
-  /// Nothing, for whoever only looks.
+  /// Nothing, for commands that only read.
   case leave
 }
 
+/// The table with the identity of the database's folder.
 enum FolderIdentityTable {
+  /// The migration "0003 the folder's identity".
   static func create(_ db: Database) throws {
     try db.execute(sql: "CREATE TABLE dataFolder (identity TEXT NOT NULL)")
   }
 }
 
 extension MetadataDatabase {
-  /// Refuses a folder with contents whose database is missing or was emptied, before a new one is made in its place.
+  /// Throws for a folder with contents whose database is missing or empty, before a new one is created.
   static func checkPresence(in folder: DataFolder) throws {
     let size = size(in: folder)
     guard (size ?? 0) == 0 else { return }
@@ -34,32 +36,32 @@ extension MetadataDatabase {
     return (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? nil
   }
 
-  /// What lies in a folder and no record of its database names, which may be missing or another folder's. Changes
-  /// neither.
+  /// The contents of a folder that have no record in its database, which may be missing or another folder's. Changes
+  /// nothing.
   /// - Throws: `ModelError` if the database cannot be read
   public static func unrecorded(in folder: DataFolder) throws -> [StoredContents] {
     guard (size(in: folder) ?? 0) > 0 else { return folder.contents }
     return try folder.unrecorded(in: MetadataDatabase(folder, unknown: .leave))
   }
 
-  /// Sees to it that database and folder have the same identity.
-  /// - Throws: `ModelError` if the folder holds contents that are not this database's
+  /// Gives database and folder the same identity.
+  /// - Throws: `ModelError` if the folder has contents that are not this database's
   func join(_ folder: DataFolder, _ unknown: UnknownContents) throws {
     if unknown == .leave { return }
     let own = try read { try String.fetchOne($0, sql: "SELECT identity FROM dataFolder") }
     let identity = folder.identity
     let contents = folder.contents
     if let own, own == identity {
-      // A name is recorded before the first contents are stored, and never forgotten.
+      // A name is recorded before the first contents are stored, and never deleted.
       if unknown == .refuse, contents.contains(where: { $0.kind == .adapter }), try !hasAdapters {
         throw Self.refusal(folder, contents, "knows nothing of the adapters")
       }
       return
     }
     if unknown == .refuse, !contents.isEmpty {
-      // Where one of them has no identity, it comes from an earlier version, and the records tell.
-      let isStrange = own != nil && identity != nil
-      if isStrange { throw Self.refusal(folder, contents, "belongs to another folder") }
+      // Where one of them has no identity, it comes from an earlier version, and the records decide.
+      let areDifferent = own != nil && identity != nil
+      if areDifferent { throw Self.refusal(folder, contents, "belongs to another folder") }
       guard try !recordedContents().isDisjoint(with: contents) else {
         throw Self.refusal(folder, contents, "knows nothing of them")
       }
@@ -73,7 +75,7 @@ extension MetadataDatabase {
     get throws { try read { try Bool.fetchOne($0, sql: "SELECT EXISTS (SELECT 1 FROM adapter)") ?? false } }
   }
 
-  /// All contents that some record names, whether they are there or not.
+  /// The contents of all records, whether they are there or not.
   func recordedContents() throws -> Set<StoredContents> {
     try read { db in
       func names(_ kind: StoredContents.Kind, _ sql: String) throws -> [StoredContents] {

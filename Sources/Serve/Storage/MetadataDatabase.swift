@@ -4,19 +4,20 @@ internal import GRDB
 internal import Glibc
 internal import Model
 
-/// `DATA/graft.sqlite`: what is known of adapters, and whatever else outlives the process. One connection; every
-/// transaction that `write` returned from survives a power loss (WAL, synchronous = FULL).
+/// The database of a data folder, `graft.sqlite`: records of adapters, files and fine-tuning jobs. It has one connection. A
+/// transaction survives a power loss once `write` has returned (WAL, synchronous = FULL).
 ///
-/// What belongs together brings its tables as a migration here and its queries as an extension of its own.
+/// Each kind of record has its tables as a migration here, and its queries in an extension of its own file.
 public final class MetadataDatabase: Sendable {
   private let queue: DatabaseQueue
   private let path: String
 
+  /// The file's name in the data folder.
   public static let fileName = "graft.sqlite"
 
-  /// Opens or makes the database, and brings it up to this build's tables.
-  /// - Parameter unknown: what is done where the folder holds contents and this is not the database that knows them
-  /// - Throws: `ModelError` naming the file: if it is damaged, was written by a newer graft, or does not belong here
+  /// Opens or creates the database, and migrates it to this build's tables.
+  /// - Parameter unknown: what to do if the folder has contents without a record
+  /// - Throws: `ModelError` naming the file: if it is damaged, was written by a newer graft, or belongs to another folder
   public init(_ folder: DataFolder, unknown: UnknownContents = .refuse) throws {
     path = folder.url.appending(path: Self.fileName).path
     if unknown == .refuse { try Self.checkPresence(in: folder) }
@@ -39,14 +40,15 @@ public final class MetadataDatabase: Sendable {
     try join(folder, unknown)
   }
 
-  /// Makes the file, if it is missing, for its owner alone. SQLite gives the files beside it the same rights.
+  /// Creates the file if it is missing, readable by its owner alone. SQLite gives the files beside it the same
+  /// permissions.
   private static func createFile(_ path: String) throws {
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw ModelError(path, reason: "cannot be opened: \(systemMessage(errno))") }
     close(descriptor)
   }
 
-  /// Applied in order, each once; never changed once released.
+  /// Migrations are applied in order, each once. A released one is never changed.
   private static var migrator: DatabaseMigrator {
     var migrator = DatabaseMigrator()
     migrator.registerMigration("0001 adapters") { try AdapterTables.create($0) }
@@ -58,12 +60,13 @@ public final class MetadataDatabase: Sendable {
     return migrator
   }
 
-  /// Runs `body` in a transaction, which is on the disk when this returns. Blocks: not for the event loop.
-  /// - Throws: `ModelError` for what the database refuses; `body`'s own errors as they are
+  /// Runs `body` in a transaction, which is on the disk when this returns. Not for the event loop.
+  /// - Throws: `ModelError` for the database's errors, and `body`'s own errors
   func write<Value>(_ body: (Database) throws -> Value) throws -> Value {
     try translating { try queue.write(body) }
   }
 
+  /// Runs `body` without changing anything. Not for the event loop.
   func read<Value>(_ body: (Database) throws -> Value) throws -> Value {
     try translating { try queue.read(body) }
   }

@@ -2,15 +2,16 @@ import Formats
 internal import Foundation
 internal import Model
 
-/// Something in a data folder that a record of the database stands for: an adapter's contents, an uploaded file, a job's
-/// folder.
+/// Contents of a data folder that need a record in the database: an adapter's files, an uploaded file, or a job's folder.
 public struct StoredContents: Sendable, Hashable {
+  /// What the contents are.
   public enum Kind: String, Sendable, CaseIterable {
     case adapter, file, job
 
-    /// The folder of the data folder that has them.
+    /// The folder inside the data folder that has them.
     var folder: String { "\(rawValue)s" }
 
+    /// Whether a name is one that Graft gives to such contents.
     func isNamed(_ name: String) -> Bool {
       switch self {
       case .adapter: AdapterContents.isHash(name)
@@ -20,12 +21,14 @@ public struct StoredContents: Sendable, Hashable {
     }
   }
 
+  /// What the contents are.
   public let kind: Kind
+  /// Their name in the kind's folder.
   public let name: String
 }
 
 extension [StoredContents] {
-  /// "3 adapters, 1 job"
+  /// How many there are of each kind, such as "3 adapters, 1 job".
   public var summary: String {
     StoredContents.Kind.allCases.compactMap { kind in
       let count = count { $0.kind == kind }
@@ -35,11 +38,12 @@ extension [StoredContents] {
 }
 
 extension DataFolder {
+  /// Where contents are.
   func location(_ contents: StoredContents) -> URL {
     url.appending(path: contents.kind.folder).appending(path: contents.name)
   }
 
-  /// Everything in the folder that needs a record, sorted.
+  /// Everything in the folder that needs a record, sorted by kind and name.
   var contents: [StoredContents] {
     StoredContents.Kind.allCases.flatMap { kind in
       let names = (try? FileManager.default.contentsOfDirectory(atPath: url.appending(path: kind.folder).path)) ?? []
@@ -47,8 +51,8 @@ extension DataFolder {
     }
   }
 
-  /// What no record names: a database was lost or restored, a record is damaged, or the process ended between writing
-  /// one and the other. It stays until `remove` is asked for.
+  /// The contents without a record: a database was lost or restored, a record is damaged, or the process ended between
+  /// writing contents and record. They stay until `remove` is called.
   /// - Throws: `ModelError` if the database cannot be read
   public func unrecorded(in database: MetadataDatabase) throws -> [StoredContents] {
     let contents = contents
@@ -57,7 +61,7 @@ extension DataFolder {
     return contents.filter { !recorded.contains($0) }
   }
 
-  /// Deletes contents, for good.
+  /// Deletes contents.
   /// - Throws: `ModelError` naming what cannot be deleted
   public func remove(_ contents: StoredContents) throws {
     let url = location(contents)

@@ -10,7 +10,6 @@ struct ChatLine {
   private(set) var trained: Set<Int> = []
   var tools: [JSONValue] = []
 
-  private static let roles: Set<String> = ["system", "developer", "user", "assistant", "tool"]
   private static let keys: Set<String> = [
     "role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "reasoning_content",
   ]
@@ -120,7 +119,6 @@ struct ChatLine {
 
   /// As templates read it.
   private static func message(_ object: JSONObject, _ path: String, _ reading: inout Reading) -> JSONValue {
-    var pairs: [(key: String, value: JSONValue)] = []
     // Sets that were made from tables have every field in every row.
     for key in object.keys where !keys.contains(key) && object[key]?.isNull == false {
       let known = key == "function_call" ? " is not supported; use 'tool_calls'" : " is not known"
@@ -130,31 +128,31 @@ struct ChatLine {
       reading.refuse("message_missing_key", "\(path) has no 'role'")
       return .null
     }
-    guard let name = role.string, roles.contains(name) else {
+    guard let name = role.string, ChatMessage.roles.contains(name) else {
       let found = role.string.map { "the role '\($0.prefix(40))'" } ?? "a role that is no string"
       reading.refuse("unrecognized_role", "\(path) has \(found)")
       return .null
     }
-    pairs.append(("role", role))
+    var message = ChatMessage(role: name, content: "")
     let calls = name == "assistant" ? toolCalls(object["tool_calls"], path, &reading) : []
     let refusal = object["refusal"]?.string
     switch object["content"] {
-    case .string(let text) where !text.isEmpty || !calls.isEmpty: pairs.append(("content", .string(text)))
-    case .array(let parts) where !parts.isEmpty && parts.allSatisfy(isText): pairs.append(("content", .array(parts)))
+    case .string(let text) where !text.isEmpty || !calls.isEmpty: message.content = .string(text)
+    case .array(let parts) where !parts.isEmpty && parts.allSatisfy(isText): message.content = .array(parts)
     case .array: reading.refuse("missing_content", "\(path).content is no list of text parts")
     case nil where calls.isEmpty && refusal == nil:
       reading.refuse("message_missing_key", "\(path) has no 'content'")
-    case nil: pairs.append(("content", .string(refusal ?? "")))
-    case .null where !calls.isEmpty || refusal != nil: pairs.append(("content", .string(refusal ?? "")))
+    case nil: message.content = .string(refusal ?? "")
+    case .null where !calls.isEmpty || refusal != nil: message.content = .string(refusal ?? "")
     default: reading.refuse("missing_content", "\(path).content is empty, or no string")
     }
-    for key in ["name", "tool_call_id", "reasoning_content"] {
-      guard let value = object[key], !value.isNull else { continue }
-      if value.string == nil { reading.refuse("invalid_value", "\(path).\(key) is no string") }
-      pairs.append((key, value))
+    for field in ChatMessage.textFields {
+      guard let value = object[field], !value.isNull else { continue }
+      if value.string == nil { reading.refuse("invalid_value", "\(path).\(field) is no string") }
+      message.texts.append((field, value))
     }
-    if !calls.isEmpty { pairs.append(("tool_calls", .array(calls))) }
-    return .object(JSONObject(keepingFirst: pairs))
+    message.toolCalls = calls
+    return message.json
   }
 
   private static func isText(_ part: JSONValue) -> Bool {
@@ -168,15 +166,11 @@ struct ChatLine {
     for call in value.array ?? [.null] {
       let function = call.object?["function"]?.object
       let arguments = function?["arguments"] ?? .object(JSONObject(keepingFirst: []))
-      let parsed = arguments.string.flatMap { try? JSONValue.parse(Array($0.utf8), subject: path) } ?? arguments
-      guard let name = function?["name"]?.string, parsed.object != nil else {
+      guard let name = function?["name"]?.string, ChatMessage.areArguments(arguments) else {
         reading.refuse("invalid_value", "\(path).tool_calls is no list of calls with a name and arguments")
         return []
       }
-      var pairs: [(key: String, value: JSONValue)] = [("type", "function")]
-      if let id = call.object?["id"]?.string { pairs.insert(("id", .string(id)), at: 0) }
-      pairs.append(("function", ["name": .string(name), "arguments": arguments]))
-      calls.append(.object(JSONObject(keepingFirst: pairs)))
+      calls.append(ChatMessage.toolCall(id: call.object?["id"]?.string, name: name, arguments: arguments))
     }
     return calls
   }

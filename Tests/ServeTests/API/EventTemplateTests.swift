@@ -11,7 +11,7 @@ import Testing
     let shapes: [any AnswerShape] = [CompletionShape(), ChatShape(tools: nil)]
     for shape in shapes {
       for index in [0, 1, 10] {
-        func event(_ text: String) -> [UInt8] { SSEWriter.event(shape.piece(index, text: text, logprobs: .null)) }
+        func event(_ text: String) -> [UInt8] { SSEWriter.event(shape.delta(index, text: text, logprobs: .null)) }
         var bytes: [UInt8] = [7]
         EventTemplate(event).append(to: &bytes) { JSONValue.escape(text, into: &$0) }
         #expect(bytes == [7] + event(text))

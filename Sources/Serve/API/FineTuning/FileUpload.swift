@@ -2,7 +2,8 @@ import Formats
 import Foundation
 import Model
 
-/// A file on its way from a multipart body to the data folder: `file` and `purpose`. What is received is durable.
+/// Writes an uploaded file from a multipart body to the data folder. The parts are `file` and `purpose`. The file is on the
+/// disk when `finish` returns.
 final class FileUpload: UploadParts {
   private let store: FileStore
   private let id = FileStore.makeID()
@@ -13,7 +14,7 @@ final class FileUpload: UploadParts {
   private var fields: [String: String] = [:]
 
   private static let purposes = ["fine-tune", "fine-tune-results"]
-  private static let longestField = 1024
+  private static let maximumFieldBytes = 1024
 
   init(_ store: FileStore) { self.store = store }
 
@@ -36,16 +37,16 @@ final class FileUpload: UploadParts {
       } else {
         field = (part.name, [])
       }
-    case .bytes(let piece):
+    case .bytes(let chunk):
       if let file, field == nil {
-        bytes += piece.count
+        bytes += chunk.count
         guard bytes <= sizeLimit else { throw tooLarge }
-        return try file.write(piece)
+        return try file.write(chunk)
       }
-      guard let name = field?.name, (field?.value.count ?? 0) + piece.count <= Self.longestField else {
+      guard let name = field?.name, (field?.value.count ?? 0) + chunk.count <= Self.maximumFieldBytes else {
         throw APIError.invalid("the part '\(field?.name ?? "")' is too long", param: field?.name, code: "invalid_value")
       }
-      field = (name, (field?.value ?? []) + Array(piece))
+      field = (name, (field?.value ?? []) + Array(chunk))
     case .ended:
       if let (name, value) = field {
         guard let text = String(validating: value, as: UTF8.self), fields.updateValue(text, forKey: name) == nil else {

@@ -3,8 +3,8 @@ import Model
 import Train
 
 extension FineTuningRequest {
-  private static let longestSuffix = 64
-  private static let mostMetadata = 16
+  private static let maximumSuffix = 64
+  private static let maximumMetadata = 16
 
   /// Reads the body of `POST /v1/fine_tuning/jobs`.
   /// - Throws: `APIError`, 400, that names the field
@@ -30,9 +30,9 @@ extension FineTuningRequest {
       initial = named
     }
     let suffix = try fields.string("suffix")
-    if let suffix, suffix.count > Self.longestSuffix {
+    if let suffix, suffix.count > Self.maximumSuffix {
       throw .invalid(
-        "'suffix' must have at most \(Self.longestSuffix) characters", param: "suffix", code: "invalid_value")
+        "'suffix' must have at most \(Self.maximumSuffix) characters", param: "suffix", code: "invalid_value")
     }
     self.init(
       model: model, initial: initial, trainingFile: try required("training_file"),
@@ -87,11 +87,11 @@ extension FineTuningRequest {
 
   private static func metadata(_ fields: RequestFields) throws(APIError) -> JSONObject? {
     guard let value = fields["metadata"] else { return nil }
-    guard let object = value.object, object.keys.count <= mostMetadata,
+    guard let object = value.object, object.keys.count <= maximumMetadata,
       object.pairs.allSatisfy({ $0.key.count <= 64 && ($0.value.string?.count ?? .max) <= 512 })
     else {
       throw .invalid(
-        "'metadata' must have at most \(mostMetadata) keys of up to 64 characters with strings of up to 512",
+        "'metadata' must have at most \(maximumMetadata) keys of up to 64 characters with strings of up to 512",
         param: "metadata", code: "invalid_value")
     }
     return object

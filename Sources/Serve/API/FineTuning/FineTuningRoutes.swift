@@ -17,8 +17,8 @@ struct FineTuningRoutes: Sendable {
     router.on("GET", jobs + "/{id}") { request in
       answer(request) { (service, id) throws(FineTuningError) in try service.job(id).json }
     }
-    router.on("POST", jobs + "/{id}/cancel") { steer($0) { $0.cancel($1, then: $2) } }
-    router.on("POST", jobs + "/{id}/pause") { steer($0) { $0.pause($1, then: $2) } }
+    router.on("POST", jobs + "/{id}/cancel") { control($0) { $0.cancel($1, then: $2) } }
+    router.on("POST", jobs + "/{id}/pause") { control($0) { $0.pause($1, then: $2) } }
     router.on("POST", jobs + "/{id}/resume") { request in
       answer(request) { (service, id) throws(FineTuningError) in try service.resume(id).json }
     }
@@ -58,7 +58,8 @@ struct FineTuningRoutes: Sendable {
     }
   }
 
-  private func steer(
+  /// Pauses or cancels a job, and answers when that is done.
+  private func control(
     _ request: RoutedRequest,
     _ body:
       @escaping @Sendable (
@@ -118,7 +119,7 @@ struct FineTuningRoutes: Sendable {
     }
   }
 
-  /// Does what touches jobs on their queue, and answers on the loop.
+  /// Runs `body` on the jobs' queue, and answers on the loop with what it returns or throws.
   private func work(
     _ request: RoutedRequest, _ body: @escaping @Sendable (FineTuningService, String) throws(APIError) -> JSONValue
   ) {
@@ -131,6 +132,7 @@ struct FineTuningRoutes: Sendable {
 }
 
 extension FineTuningError {
+  /// The error as OpenAI's clients know it.
   var apiError: APIError {
     switch kind {
     case .invalid, .tooLarge: .invalid(message, param: param, code: code)

@@ -28,7 +28,7 @@ struct AnswerRequest: Sendable {
 
   static let maximumChoices = 128
   static let maximumEndTokens = 64
-  /// Log-probabilities of an answer that is held whole: about half a gigabyte with their texts.
+  /// Maximum log-probabilities of an answer that is not streamed: about half a gigabyte with their texts.
   static let maximumLogprobs = 8 << 20
 
   /// Reads the fields that completions and chats share. `prompts`, `maxTokens` and the shape are the route's to set.
@@ -59,7 +59,8 @@ struct AnswerRequest: Sendable {
     includeUsage = try Self.usageOption(fields, stream: stream)
   }
 
-  /// Checks what only the whole request tells.
+  /// Checks what depends on several fields, or on the prompts' lengths.
+  /// - Throws: `APIError`, 400, that names the field
   func check(contextLength: Int, promptField: String) throws(APIError) {
     guard candidateCount <= Self.maximumChoices else {
       throw .invalid(
@@ -80,7 +81,7 @@ struct AnswerRequest: Sendable {
     }
   }
 
-  /// An answer that is not streamed is held in memory until its end, with all its log-probabilities.
+  /// An answer that is not streamed is in memory until its end, with all its log-probabilities.
   private func checkLogprobs() throws(APIError) {
     guard showsLogprobs, let logprobs = options.topLogprobs, !stream else { return }
     let positions =
@@ -153,13 +154,6 @@ struct AnswerRequest: Sendable {
 
   private static func usageOption(_ fields: RequestFields, stream: Bool) throws(APIError) -> Bool {
     guard let options = try fields.object("stream_options") else { return false }
-    for name in options.names where NearNames.nearest(name, among: ["include_usage"]) != nil && name != "include_usage"
-    {
-      throw .invalid(
-        "Unknown field 'stream_options.\(name.excerpt(80))': did you mean 'include_usage'?", param: "stream_options",
-        code: "unknown_parameter")
-    }
-    try options.refuse("continuous_usage_stats") { $0.bool == false }
     guard stream else {
       throw .invalid("'stream_options' needs 'stream' to be true", param: "stream_options", code: "invalid_value")
     }

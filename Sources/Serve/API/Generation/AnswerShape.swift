@@ -2,38 +2,42 @@ import Tokenization
 import Formats
 import Model
 
-/// How a route writes its answers: the whole JSON object, or a stream's chunks.
+/// How a route writes its answers: as one JSON object, or as a stream of chunks.
 protocol AnswerShape: Sendable {
-  /// What an answer's id begins with.
+  /// The beginning of an answer's id.
   var idPrefix: String { get }
+  /// `object` of a whole answer.
   var wholeObject: String { get }
+  /// `object` of a stream's chunk.
   var chunkObject: String { get }
+  /// Makes a writer for a choice's log-probabilities.
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter
-  /// Finds calls of tools in a choice's text; `nil` if there are none to find.
+  /// Makes a parser for tool calls in a choice's text; `nil` where no tools were offered.
   func makeParser() -> ToolCallParser?
   /// A choice of a whole answer.
   func choice(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue
-  /// What a stream's choice begins with, before any text; `nil` for nothing.
+  /// The first chunk of a stream's choice, before any text; `nil` for none.
   func opening(_ index: Int) -> JSONValue?
-  /// A piece of a stream's choice.
-  func piece(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue
-  /// Calls of tools in a stream's choice.
-  /// - Parameter first: how many came before them
+  /// Further text of a stream's choice.
+  func delta(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue
+  /// Tool calls in a stream's choice.
+  /// - Parameter first: how many calls came before them
   func calls(_ index: Int, _ calls: [ToolCall], first: Int) -> JSONValue?
-  /// The end of a stream's choice.
-  /// - Parameter answer: all that was streamed of it
+  /// The last chunk of a stream's choice.
+  /// - Parameter answer: all that was streamed of the choice
   func ending(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue
 }
 
-/// What an answer says and does.
+/// The text and the tool calls of a choice.
 struct AnswerContent {
   var text = ""
   var calls: [ToolCall] = []
 }
 
-/// Gathers a choice's logprobs in a route's form.
+/// Gathers a choice's log-probabilities in a route's form.
 protocol LogprobsWriter {
-  /// - Parameter isPrompt: the prompt's own tokens, all at once and before any other
+  /// Adds tokens.
+  /// - Parameter isPrompt: they are the prompt's own tokens, which come in one call and before all others
   mutating func append(_ records: [TokenRecord], isPrompt: Bool)
   /// What was appended since the last call.
   mutating func take() -> JSONValue
@@ -55,7 +59,7 @@ struct CompletionShape: AnswerShape {
 
   func opening(_ index: Int) -> JSONValue? { nil }
 
-  func piece(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue { json(index, text, logprobs, .null) }
+  func delta(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue { json(index, text, logprobs, .null) }
 
   func calls(_ index: Int, _ calls: [ToolCall], first: Int) -> JSONValue? { nil }
 

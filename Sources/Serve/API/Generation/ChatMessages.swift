@@ -1,15 +1,14 @@
 import Formats
 import Model
 
-/// The `messages` of a chat, checked and put as templates read them.
+/// Checks the `messages` of a chat, and puts them into the form that templates read.
 enum ChatMessages {
-  /// Those that are read, and those that answers have and clients send back.
+  /// Fields that are read, and fields of answers that clients send back.
   private static let messageFields: Set<String> = [
     "role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "refusal",
     "function_call",
     "audio", "annotations", "weight",
   ]
-  private static let roles = ["system", "developer", "user", "assistant", "tool"]
 
   /// - Throws: `APIError`, 400, that names the message and its field
   static func read(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
@@ -39,7 +38,7 @@ enum ChatMessages {
       }
       throw wrong("\(path).role", "a string")
     }
-    guard roles.contains(role) else {
+    guard ChatMessage.roles.contains(role) else {
       throw .invalid(
         "Invalid value: '\(role.excerpt(40))'. Supported values are: 'system', 'developer', 'user', 'assistant' and "
           + "'tool'.", param: "\(path).role", code: "invalid_value")
@@ -56,13 +55,14 @@ enum ChatMessages {
           param: "\(path).prefix", code: "unsupported_parameter")
       }
     }
-    var pairs: [(key: String, value: JSONValue)] = [("role", .string(role))]
     let calls = role == "assistant" ? try toolCalls(object["tool_calls"], "\(path).tool_calls") : []
-    pairs.append(("content", try content(object["content"], "\(path).content", isOptional: role == "assistant")))
-    for name in ["name", "tool_call_id", "reasoning_content"] {
-      guard let value = object[name], !value.isNull else { continue }
-      guard value.string != nil else { throw wrong("\(path).\(name)", "a string") }
-      pairs.append((name, value))
+    var message = ChatMessage(
+      role: role, content: try content(object["content"], "\(path).content", isOptional: role == "assistant"))
+    message.toolCalls = calls
+    for field in ChatMessage.textFields {
+      guard let value = object[field], !value.isNull else { continue }
+      guard value.string != nil else { throw wrong("\(path).\(field)", "a string") }
+      message.texts.append((field, value))
     }
     if role == "tool", object["tool_call_id"]?.string == nil {
       throw .invalid(
@@ -77,8 +77,7 @@ enum ChatMessages {
         throw .invalid("'\(path).content' is missing", param: "\(path).content", code: "missing_required_parameter")
       }
     }
-    if !calls.isEmpty { pairs.append(("tool_calls", .array(calls))) }
-    return .object(JSONObject(keepingFirst: pairs))
+    return message.json
   }
 
   /// A string, or a list of text parts.
@@ -126,7 +125,7 @@ enum ChatMessages {
       var arguments: JSONValue = .object(JSONObject(keepingFirst: []))
       switch function["arguments"] {
       case .string(let text) where !text.utf8.allSatisfy({ $0 <= 0x20 }):
-        guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: field), parsed.object != nil else {
+        guard ChatMessage.areArguments(.string(text)) else {
           throw .invalid("'\(field)' is no JSON object", param: field, code: "invalid_value")
         }
         arguments = .string(text)
@@ -134,10 +133,7 @@ enum ChatMessages {
       case nil, .null, .string: break
       default: throw wrong(field, "a string of JSON")
       }
-      var pairs: [(key: String, value: JSONValue)] = [("type", "function")]
-      if let id = object["id"]?.string { pairs.insert(("id", .string(id)), at: 0) }
-      pairs.append(("function", ["name": .string(name), "arguments": arguments]))
-      calls.append(.object(JSONObject(keepingFirst: pairs)))
+      calls.append(ChatMessage.toolCall(id: object["id"]?.string, name: name, arguments: arguments))
     }
     return calls
   }

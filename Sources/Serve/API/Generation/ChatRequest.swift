@@ -59,7 +59,7 @@ enum ChatRequest {
     }
   }
 
-  /// Messages, tools and the template's variables.
+  /// Reads the messages, the tools and the template's variables.
   static func conversation(_ fields: RequestFields) throws(APIError) -> Conversation {
     var chat = Conversation(messages: try ChatMessages.read(fields))
     chat.tools = try tools(fields)
@@ -78,7 +78,7 @@ enum ChatRequest {
     return chat
   }
 
-  /// The tools that the template is shown: none where the answer must not call any.
+  /// The tools that the template gets: none where the answer must not call any.
   private static func tools(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
     var tools: [JSONValue] = []
     if let value = fields["tools"] {
@@ -125,12 +125,12 @@ extension ServerContext {
 }
 
 extension ChatFormatError {
-  /// What the template refuses is a 400 with its words.
+  /// A 400 with the template's own message.
   var apiError: APIError { .invalid(message, param: "messages", code: "invalid_chat") }
 }
 
 extension Conversation {
-  /// Of the messages' texts and calls, which the prompt is at least as long as.
+  /// Bytes of the messages' texts. The prompt is at least as long.
   var textBytes: Int {
     func bytes(_ value: JSONValue?) -> Int {
       switch value {

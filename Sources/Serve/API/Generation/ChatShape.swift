@@ -5,7 +5,7 @@ import Model
 
 /// Answers of `POST /v1/chat/completions`.
 struct ChatShape: AnswerShape {
-  /// How calls are written, and the tools that may be called; `nil` if none were offered.
+  /// How the model writes calls, and the tools that it can call; `nil` if none were offered.
   var tools: (form: ToolCallForm, names: Set<String>)?
 
   let idPrefix = "chatcmpl-"
@@ -32,11 +32,11 @@ struct ChatShape: AnswerShape {
     chunk(index, ["role": "assistant", "content": "", "refusal": .null], .null, .null)
   }
 
-  func piece(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue {
+  func delta(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue {
     chunk(index, ["content": .string(text)], logprobs, .null)
   }
 
-  /// Each call comes whole: its id and name only once, as clients join the pieces.
+  /// Each call is one whole chunk, so that its id and name are sent once; clients concatenate the chunks.
   func calls(_ index: Int, _ calls: [ToolCall], first: Int) -> JSONValue? {
     let list = calls.enumerated().map { offset, call in
       JSONValue.object(

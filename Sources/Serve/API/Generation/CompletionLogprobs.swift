@@ -8,10 +8,10 @@ struct CompletionLogprobs: LogprobsWriter {
   private var tokenLogprobs: [JSONValue] = []
   private var topLogprobs: [JSONValue] = []
   private var textOffsets: [JSONValue] = []
-  /// Where the next token's text begins, in Unicode code points from the beginning of the choice's text.
+  /// Where the next token's text begins in the choice's text, in Unicode code points.
   private var offset = 0
   private var decoder: StreamDecoder
-  /// The prompt is shown as it was given: special tokens too, and the beginning of a text.
+  /// The prompt is decoded as it was given: with special tokens, and as the beginning of a text.
   private var promptDecoder: StreamDecoder
   private let tokenizer: Tokenizer
 
@@ -62,10 +62,10 @@ struct CompletionLogprobs: LogprobsWriter {
 }
 
 extension JSONValue {
-  /// JSON has no infinity: a token that cannot come has −9999, as OpenAI writes it.
+  /// A log-probability. JSON has no infinity: a token that is impossible has −9999, as OpenAI writes it.
   static func logprob(_ logprob: Float?) -> JSONValue {
     guard let logprob else { return .null }
-    // Through the decimal form, so that a Float's shortest digits stay.
+    // Through the decimal form, which keeps a Float's shortest digits.
     return .number(logprob.isFinite ? Double("\(logprob)") ?? Double(logprob) : -9999)
   }
 }

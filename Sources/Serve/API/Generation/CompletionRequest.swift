@@ -42,7 +42,7 @@ enum CompletionRequest {
     return try fields.integer("logprobs", in: 0...20)
   }
 
-  /// A string, a list of strings, a list of token ids, or a list of those.
+  /// The prompts: a string, a list of strings, a list of token ids, or a list of lists of token ids.
   private static func prompts(
     _ fields: RequestFields, _ tokenizer: PromptTokenizer
   ) throws(APIError) -> [[Int32]] {
@@ -71,7 +71,7 @@ enum CompletionRequest {
     }
   }
 
-  /// A list of ids that the tokenizer knows.
+  /// Reads a list of token ids.
   static func tokens(
     _ values: [JSONValue], _ tokenizer: Tokenizer, field: String
   ) throws(APIError) -> [Int32] {

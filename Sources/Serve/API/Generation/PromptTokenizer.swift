@@ -2,23 +2,24 @@ import Tokenization
 import Formats
 import Model
 
-/// Makes prompts' tokens with work that the context bounds: a text that cannot fit is refused by its bytes, one that
-/// turns out not to fit is tokenised no further, and nothing more is done for a client that has left.
+/// Tokenises prompts. The work is limited by the context: a text that is certainly too long is refused by its bytes, and
+/// tokenising stops at the context's end, or when the client has left.
 struct PromptTokenizer: Sendable {
   let tokenizer: Tokenizer
   let contextLength: Int
   let abandonment: Abandonment
 
-  /// Text of more bytes has more than `contextLength` tokens. Four times what the longest tokens would need, since
-  /// normalisation may shorten a text.
+  /// Text of more bytes certainly has more than `contextLength` tokens. It is four times the bytes of the longest tokens,
+  /// since normalisation may shorten a text.
   private var maximumBytes: Int {
     let (bytes, overflow) = contextLength.multipliedReportingOverflow(by: 4 * max(tokenizer.longestTokenBytes, 1))
     return overflow ? .max : max(bytes, 1 << 20)
   }
 
+  /// Checks a prompt's length before it is tokenised.
   /// - Parameters:
-  ///   - bytes: of a prompt's text
-  ///   - field: what errors name
+  ///   - bytes: of the prompt's text
+  ///   - field: the field that errors name
   /// - Throws: `APIError`, 400, for a text that cannot fit
   func checkLength(_ bytes: Int, field: String) throws(APIError) {
     guard bytes <= maximumBytes else {
@@ -28,7 +29,7 @@ struct PromptTokenizer: Sendable {
     }
   }
 
-  /// The ids of a prompt's text, special tokens parsed.
+  /// The tokens of a text, in which special tokens are recognised.
   /// - Throws: `APIError`, 400, for one of more than `contextLength` tokens
   func encode(_ text: String, field: String) throws(APIError) -> [Int32] {
     try checkLength(text.utf8.count, field: field)
@@ -41,7 +42,7 @@ struct PromptTokenizer: Sendable {
     return tokens
   }
 
-  /// The prompt of a chat as the model's template renders it.
+  /// The tokens of a chat as the model's template renders it.
   /// - Throws: `APIError`, 400, for one of more than `contextLength` tokens, or one that the template refuses
   func encode(_ chat: Conversation, _ format: ChatFormat) throws(APIError) -> ChatFormat.Prompt {
     try checkLength(chat.textBytes, field: "messages")
@@ -56,7 +57,7 @@ struct PromptTokenizer: Sendable {
     return prompt
   }
 
-  /// A list of ids that the tokenizer knows.
+  /// Reads a list of token ids.
   func tokens(_ values: [JSONValue], field: String) throws(APIError) -> [Int32] {
     guard values.count <= contextLength else {
       throw .exceedsContext(contextLength, prompt: values.count, completion: 0, param: field)

@@ -1,40 +1,43 @@
 import Model
 
-/// The adapters that a request names, by the grammar `name[@version][:scale]`, several joined by commas.
+/// The adapters that a request names: `name[@version][:scale]`, several joined by commas.
 struct AdapterSelector: Equatable {
+  /// One adapter with its scale.
   struct Term: Equatable {
     var name: String
     var version: Int?
     var scale: Float?
 
+    /// Whether both name the same version with the same scale.
     func isSame(as other: Term) -> Bool {
       name == other.name && version == other.version && (scale ?? 1) == (other.scale ?? 1)
     }
   }
 
-  /// None for the bare base.
+  /// Empty for the base without adapters.
   var terms: [Term]
 
   static let maximumTerms = 8
-  /// How other servers call the field that is 'adapter' here: refused, lest the base answers.
+  /// Other servers' names of the field 'adapter'. They are refused, since the base would answer otherwise.
   static let otherNames: Set<String> = [
     "lora", "loras", "lora_path", "lora_name", "lora_id", "lora_int_id", "lora_request", "lora_adapter",
     "lora_adapters",
     "adapter_id", "adapter_name", "adapter_source",
   ]
-  /// Of all terms together.
+  /// Maximum bytes of all terms.
   static let maximumBytes = 4096
-  /// What the metrics call a sum of several adapters: each combination apart would be too many labels. No adapter can be
-  /// called so.
+  /// The metrics' label of all requests with several adapters: a label for each combination would be too many. No adapter
+  /// can have this name.
   static let sumLabel = "(several)"
 
+  /// Parses a selector.
   /// - Parameters:
-  ///   - text: percent-decoded
+  ///   - text: not percent-encoded
   ///   - param: the field that errors name
   init(_ text: String, param: String) throws(APIError) {
     terms = []
     if text.isEmpty || text == "base" { return }
-    // Measured and counted before anything is made of them, since there is no bound on what is sent.
+    // Checked before it is split, since it can have any length.
     let shown = text.excerpt(200)
     guard text.utf8.count(where: { $0 == UInt8(ascii: ",") }) < Self.maximumTerms else {
       throw .invalid(
@@ -57,7 +60,8 @@ struct AdapterSelector: Equatable {
     }
   }
 
-  /// A trailing ":x" is a scale if x is a finite decimal, then a trailing "@n" a version if n is a positive integer.
+  /// A ":x" at the end is a scale if x is a finite decimal number; then "@n" at the end is a version if n is a positive
+  /// integer.
   private static func term(_ text: Substring) -> Term {
     var name = text
     var scale: Float?
@@ -75,7 +79,7 @@ struct AdapterSelector: Equatable {
     return Term(name: String(name), version: version, scale: scale)
   }
 
-  /// Digits with a sign, a point and an exponent, as JSON and Python write them; no "inf", "nan" or hexadecimal.
+  /// A number of digits with a sign, a point and an exponent; not "inf", "nan" or hexadecimal.
   private static func decimal(_ text: Substring) -> Float? {
     guard text.utf8.contains(where: { (0x30...0x39).contains($0) }),
       text.utf8.allSatisfy({ (0x30...0x39).contains($0) || "+-.eE".utf8.contains($0) }), let value = Float(text),
@@ -84,10 +88,10 @@ struct AdapterSelector: Equatable {
     return value
   }
 
-  /// For metrics: the adapter's name without its scale.
+  /// The metrics' label: the adapter's name without version and scale.
   var label: String { terms.isEmpty ? "base" : terms.count == 1 ? terms[0].name : Self.sumLabel }
 
-  /// The same adapters with the same scales, in whatever order.
+  /// Whether both name the same adapters with the same scales, in any order.
   func names(sameAs other: AdapterSelector) -> Bool {
     terms.count == other.terms.count
       && terms.allSatisfy { term in

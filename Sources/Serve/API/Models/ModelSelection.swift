@@ -1,9 +1,9 @@
 import Formats
 import Model
 
-/// What a request's body says of its model and its adapters.
+/// The fields of a request's body that name its model and adapters.
 struct ModelFields: Sendable {
-  /// `nil` where there is no such field.
+  /// The value of `model`; `nil` where there is no such field.
   var model: JSONValue?
   var adapter: String?
 
@@ -18,7 +18,7 @@ struct ModelFields: Sendable {
   }
 }
 
-/// The adapters that a request names in its query, in its body or as its model.
+/// The adapters that a request names in its query, in its body or by its model.
 struct ModelSelection {
   var selector: AdapterSelector
   /// What the answer calls the model.
@@ -30,7 +30,8 @@ struct ModelSelection {
 extension ServerContext {
   private static let listedNames = 20
 
-  /// - Throws: `APIError`, 400: a name that is no name, or names that differ
+  /// Finds out which adapters a request names.
+  /// - Throws: `APIError`, 400, for a malformed name, or for fields that name different adapters
   func selection(
     _ fields: ModelFields, query: [(name: String, value: String)]
   ) throws(APIError) -> ModelSelection {
@@ -58,7 +59,7 @@ extension ServerContext {
     return found
   }
 
-  /// The same for routes whose answer does not depend on adapters: what is named must be there all the same.
+  /// Checks that the named adapters exist, for routes whose answer does not depend on them.
   /// - Throws: `APIError`, 400 or 404
   func checkSelection(_ fields: ModelFields, query: [(name: String, value: String)]) throws(APIError) {
     let selection = try selection(fields, query: query)
@@ -82,7 +83,7 @@ extension ServerContext {
     }
   }
 
-  /// The names that requests can give, for messages: not all of very many.
+  /// The names that requests can use, for messages: at most some.
   var availableNames: String {
     let adapters = self.adapters.served(after: nil, limit: Self.listedNames)
     var names = ["base"] + (servedModelName == "base" ? [] : [servedModelName])

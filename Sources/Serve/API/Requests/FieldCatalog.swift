@@ -1,22 +1,31 @@
 import Formats
 import Model
 
-/// The fields of a route's body, of which nothing that changes the answer is passed over without a word.
+/// The fields that a route's body can have. No field that would change the answer is ignored silently.
 ///
-/// A field is honoured; or accepted, since it changes no answer; or known from OpenAI, vLLM or llama.cpp and refused,
-/// unless it carries the value that changes nothing; or unknown, and refused only if it is probably misspelt.
+/// A field is honoured; or accepted, since it changes no answer; or refused, since it is known from OpenAI, vLLM or
+/// llama.cpp and not supported, unless it has a neutral value; or unknown, and refused only if it looks like a misspelling.
 struct FieldCatalog: Sendable {
-  /// Whether a value of a refused field changes nothing.
+  /// Whether a value of a refused field is neutral: it asks for what the server does anyway.
   typealias Neutral = @Sendable (JSONValue) -> Bool
 
   var honoured: Set<String>
   var accepted: Set<String> = []
   var refused: [String: Neutral] = [:]
+  /// Honoured fields that are objects, with their members.
+  var members: [String: FieldCatalog] = [:]
 
   private static let maximumFields = 256
 
+  /// Checks the names of a body's fields, and the values of refused ones.
+  /// - Parameters:
+  ///   - log: notes unknown names
+  ///   - path: the route's
+  ///   - parent: the field whose members these are
   /// - Throws: `APIError`, 400, that names the field
-  func check(_ fields: RequestFields, log: UnknownNameLog, path: String) throws(APIError) {
+  func check(
+    _ fields: RequestFields, log: UnknownNameLog, path: String, parent: String? = nil
+  ) throws(APIError) {
     let names = fields.names
     for name in names where honoured.contains("adapter") && AdapterSelector.otherNames.contains(name) {
       guard let value = fields[name], !Self.isEmpty(value) else { continue }
@@ -34,10 +43,14 @@ struct FieldCatalog: Sendable {
       }
       if let meant = nearest(name) {
         throw .invalid(
-          "Unknown field '\(name.excerpt(80))': did you mean '\(meant)'?", param: name.excerpt(80),
-          code: "unknown_parameter")
+          "Unknown field '\(parent.map { $0 + "." } ?? "")\(name.excerpt(80))': did you mean '\(meant)'?",
+          param: parent ?? name.excerpt(80), code: "unknown_parameter")
       }
       log.note("field", name, path: path)
+    }
+    for (name, catalog) in members {
+      guard let object = try fields.object(name) else { continue }
+      try catalog.check(object, log: log, path: path, parent: name)
     }
   }
 
@@ -46,17 +59,18 @@ struct FieldCatalog: Sendable {
       ?? NearNames.nearest(name, among: accepted.sorted() + refused.keys.sorted())
   }
 
+  /// The catalog of a route that has further fields.
   func adding(
     honoured more: Set<String> = [], accepted: Set<String> = [], refused: [String: Neutral] = [:]
   ) -> FieldCatalog {
     FieldCatalog(
       honoured: honoured.union(more), accepted: self.accepted.union(accepted),
-      refused: self.refused.merging(refused) { _, new in new })
+      refused: self.refused.merging(refused) { _, new in new }, members: members)
   }
 }
 
 extension FieldCatalog {
-  /// Nothing but null changes nothing.
+  /// Only null is neutral.
   private static let never: Neutral = { _ in false }
   private static let isFalse: Neutral = { $0.bool == false }
   private static let isTrue: Neutral = { $0.bool == true }
@@ -66,7 +80,7 @@ extension FieldCatalog {
     { value in value.double.map(values.contains) ?? false }
   }
 
-  /// What completions and chats share.
+  /// The fields that completions and chats have in common.
   private static let generation = FieldCatalog(
     honoured: [
       "model", "adapter", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
@@ -74,13 +88,13 @@ extension FieldCatalog {
       "stream_options", "max_tokens", "logprobs",
     ],
     accepted: [
-      // OpenAI's, for its own accounts and machines.
+      // OpenAI's, for its accounts and machines.
       "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
       // vLLM's.
       "request_id", "priority", "cache_salt", "guided_decoding_backend", "guided_whitespace_pattern",
-      // llama.cpp's: when it computes, not what.
+      // llama.cpp's that change when it computes, not what.
       "cache_prompt", "id_slot", "slot_id", "n_keep", "n_discard", "timings_per_token", "return_progress",
-      // llama.cpp's that only shape what other fields, refused unless neutral, turn on.
+      // llama.cpp's that only matter together with fields that are refused.
       "dynatemp_exponent", "repeat_last_n", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
       "dry_sequence_breakers", "xtc_threshold", "mirostat_tau", "mirostat_eta",
     ],
@@ -107,11 +121,14 @@ extension FieldCatalog {
       // TGI's and SGLang's.
       "max_new_tokens": never, "min_new_tokens": equals(0), "do_sample": isTrue, "no_repeat_ngram_size": equals(0),
       "truncation_side": never, "detokenize": isTrue,
-      // Other APIs' words for what has another name here, or is not there.
+      // Other APIs' names of fields that have another name here, or do not exist.
       "max_output_tokens": never, "max_length": never, "stop_sequences": isEmpty, "enable_thinking": never,
       "thinking": never, "reasoning": never, "think": never, "format": isEmpty, "options": isEmpty,
       "extra_body": { $0.object?.isEmpty ?? true }, "top_a": equals(0),
       "regex": never, "ebnf": never, "stop_regex": never, "no_stop_trim": isFalse,
+    ],
+    members: [
+      "stream_options": FieldCatalog(honoured: ["include_usage"], refused: ["continuous_usage_stats": isFalse])
     ])
 
   /// `POST /v1/completions`.

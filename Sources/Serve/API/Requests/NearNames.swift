@@ -3,12 +3,12 @@ import Synchronization
 
 /// Finds the known name that an unknown one was probably meant to be.
 enum NearNames {
-  private static let longestName = 64
+  private static let maximumBytes = 64
 
   /// The first of `known` that differs from `name` in case or hyphens alone, or else by one edit (two from eight letters
   /// on). Known names of fewer than five letters are near to nothing.
   static func nearest(_ name: String, among known: some Sequence<String>) -> String? {
-    guard name.utf8.count <= longestName else { return nil }
+    guard name.utf8.count <= maximumBytes else { return nil }
     let given = folded(name)
     return known.first { candidate in
       guard candidate.utf8.count >= 5 else { return false }
@@ -39,7 +39,7 @@ enum NearNames {
   }
 }
 
-/// Tells the log of names that requests use and the server does not know, each once.
+/// Logs the unknown names that requests use, each once.
 final class UnknownNameLog: Sendable {
   private static let maximumNames = 1000
   private let logger: Logger

@@ -19,7 +19,7 @@ struct PageQuery: Sendable {
     return limit
   }
 
-  /// A switch: "true" or "false".
+  /// A value that is "true" or "false".
   func bool(_ name: String) throws(APIError) -> Bool? {
     guard let text = self[name] else { return nil }
     guard text == "true" || text == "false" else {
@@ -36,7 +36,7 @@ struct PageQuery: Sendable {
     }
   }
 
-  /// Reads a page; a cursor that names nothing is a 400.
+  /// Reads a page. A cursor that is not in the list is a 400.
   func page<Element>(_ read: () throws -> Page<Element>) throws(APIError) -> Page<Element> {
     do { return try read() } catch is UnknownCursor { throw .unknownCursor } catch {
       throw APIError(status: 500, type: "server_error", message: "\(error)", param: nil, code: "storage_failed")

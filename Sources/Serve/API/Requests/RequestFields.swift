@@ -1,7 +1,7 @@
 import Formats
 import Model
 
-/// A request's JSON object, read field by field; a wrong type or value is a 400 that names the field.
+/// The fields of a request's JSON object. A wrong type or value throws a 400 that names the field.
 struct RequestFields: Sendable {
   private let object: JSONObject
 
@@ -16,13 +16,13 @@ struct RequestFields: Sendable {
 
   init(_ object: JSONObject) { self.object = object }
 
-  /// The value, `nil` where it is missing or null.
+  /// A field's value; `nil` where it is missing or null.
   subscript(name: String) -> JSONValue? {
     guard let value = object[name], !value.isNull else { return nil }
     return value
   }
 
-  /// Whether the field is there, if only as null.
+  /// Whether there is the field, even as null.
   func contains(_ name: String) -> Bool { object[name] != nil }
 
   var names: [String] { object.keys }
@@ -41,7 +41,7 @@ struct RequestFields: Sendable {
 
   func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
     guard let value = self[name] else { return nil }
-    // A whole number with a point, as some languages write all numbers, is one as well.
+    // "1.0" is accepted: some languages write all numbers so.
     guard let integer = value.integer ?? value.double.flatMap({ Int(exactly: $0) }) else {
       throw wrong(name, "an integer")
     }
@@ -62,12 +62,13 @@ struct RequestFields: Sendable {
     return RequestFields(object)
   }
 
-  /// Refuses a field that is not honoured, unless it carries the value that changes nothing.
+  /// Refuses a field that is not supported, unless its value is neutral.
   func refuse(_ name: String, unless isNeutral: (JSONValue) -> Bool) throws(APIError) {
     guard let value = self[name], !isNeutral(value) else { return }
     throw .invalid("'\(name)' is not supported by this server", param: name, code: "unsupported_parameter")
   }
 
+  /// The error for a value of the wrong type.
   func wrong(_ name: String, _ expected: String) -> APIError {
     .invalid("'\(name)' must be \(expected)", param: name, code: "invalid_type")
   }

@@ -1,7 +1,7 @@
 import Model
 
 extension RequestFields {
-  /// `timeout`, in seconds: how long the request may take.
+  /// `timeout`, given in seconds: how long the request may take.
   func timeout() throws(APIError) -> Duration? {
     guard let seconds = try number("timeout", in: 0...86400) else { return nil }
     guard seconds > 0 else {
@@ -17,6 +17,7 @@ extension EngineError {
     if case .exceedsCache = self { message + " (see --kv-memory)" } else { message }
   }
 
+  /// The error as OpenAI's clients know it.
   var apiError: APIError {
     switch self {
     case .shuttingDown: .plain(status: 503, message: message)
@@ -28,7 +29,7 @@ extension EngineError {
       APIError(
         status: 429, type: "requests", message: message, param: nil, code: "rate_limit_exceeded", retryAfter: seconds)
     case .timedOut:
-      // Once more would take as long: OpenAI's clients repeat a 408 unless told not to.
+      // OpenAI's clients repeat a 408 unless they are told not to, and it would take as long again.
       APIError(
         status: 408, type: "timeout", message: message, param: "timeout", code: "timeout", mayBeRepeated: false)
     }

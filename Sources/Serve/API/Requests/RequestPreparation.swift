@@ -2,23 +2,23 @@ import Formats
 import Model
 import Synchronization
 
-/// What a route's JSON body may be.
+/// The limits of a route's JSON body.
 struct BodyLimits: Sendable {
-  /// `nil`: the HTTP layer's limit for all bodies.
+  /// Maximum bytes; `nil`: the HTTP layer's limit for all bodies.
   var bytes: Int?
   var json: JSONLimits
 
-  /// A route's settings: names, paths, numbers.
+  /// Some settings: names, paths, numbers.
   static let settings = BodyLimits(bytes: 64 << 10, json: JSONLimits(values: 10_000))
-  /// A fine-tuning job's settings, which may have a rank for each module.
+  /// A fine-tuning job's settings, which can have a rank for each module.
   static let jobSettings = BodyLimits(bytes: 1 << 20, json: JSONLimits(values: 100_000))
   /// Messages and tools.
   static let chat = BodyLimits(json: JSONLimits(values: 400_000))
-  /// Prompts, which may be 128 lists of token ids.
+  /// Prompts, which can be 128 lists of token ids.
   static let prompts = BodyLimits(json: JSONLimits(values: 2_000_000))
 }
 
-/// Whether a request's client has left, so that work for it can be dropped. Set on the loop, asked from any thread.
+/// Whether a request's client has left, so that work for it can be dropped. Set on the loop, read on any thread.
 final class Abandonment: Sendable {
   private let flag = Atomic(false)
 
@@ -26,25 +26,26 @@ final class Abandonment: Sendable {
   func set() { flag.store(true, ordering: .relaxed) }
 }
 
-/// Where requests' bodies are parsed, rendered and tokenised when that may take long: a few threads beside the loop, so
-/// that neither a long prompt nor an expensive chat template holds up anyone else's tokens.
+/// Threads that parse, render and tokenise requests' bodies, so that neither a long prompt nor an expensive chat template
+/// delays the loop, and with it the other clients' tokens.
 final class RequestPreparation: Sendable {
   private let pool: WorkerPool
-  /// Large bodies have a thread of their own, so that nobody's short request waits behind them.
+  /// Large bodies have their own thread, so that short requests do not wait for them.
   private let largePool: WorkerPool
+  /// Maximum requests that wait for a thread.
   let capacity: Int
 
-  /// - Parameter capacity: requests that may wait for a thread
+  /// - Parameter capacity: maximum requests that wait for a thread
   init(threads: Int = 2, capacity: Int = 256) {
     self.capacity = capacity
     pool = WorkerPool(label: "preparation", threads: threads, capacity: capacity)
     largePool = WorkerPool(label: "large bodies", threads: 1, capacity: capacity)
   }
 
-  /// Makes a value of `exchange`'s request off the loop, and hands it on or answers the error on the loop. The work is
+  /// Calls `make` on a thread, then `then` with its value on the loop. Answers the error that either throws. The work is
   /// dropped when the client leaves.
-  func make<Value: Sendable>(
-    _ exchange: HTTPExchange, isLarge: Bool, _ make: @escaping @Sendable (Abandonment) throws(APIError) -> Value,
+  func run<Value: Sendable>(
+    for exchange: HTTPExchange, isLarge: Bool, _ make: @escaping @Sendable (Abandonment) throws(APIError) -> Value,
     then: @escaping (Value) throws(APIError) -> Void
   ) {
     let abandonment = Abandonment()
@@ -67,12 +68,12 @@ final class RequestPreparation: Sendable {
 }
 
 extension HTTPExchange {
-  /// Bodies up to this many bytes are parsed on the loop.
+  /// Bodies of up to so many bytes are parsed on the loop if `isCheap`.
   private static var shortBody: Int { 32 << 10 }
 
-  /// Reads a JSON object, makes a value of it and hands that on, on the loop; answers what is wrong with it otherwise.
+  /// Reads a JSON object, makes a value of it, and calls `then` with that on the loop. Answers the error that either throws.
   /// - Parameters:
-  ///   - isCheap: `make` takes no longer than parsing, so that it may run on the loop where the body is short
+  ///   - isCheap: `make` takes no longer than parsing, so that it can run on the loop if the body is short
   ///   - make: checks the fields; called on the loop or on `preparation`'s threads
   func collectJSON<Value: Sendable>(
     _ limits: BodyLimits, _ preparation: RequestPreparation, isCheap: Bool = false,
@@ -89,8 +90,8 @@ extension HTTPExchange {
           }
           return
         }
-        preparation.make(self, isLarge: body.bytes.count > Self.shortBody) { (abandonment) throws(APIError) in
-          // Held to the end, since what was parsed shares the body's strings' size.
+        preparation.run(for: self, isLarge: body.bytes.count > Self.shortBody) { (abandonment) throws(APIError) in
+          // Held to the end: what was parsed is as large as the body, which alone is counted.
           defer { withExtendedLifetime(body) {} }
           return try make(try RequestFields(body.bytes, limits.json), abandonment)
         } then: { (value) throws(APIError) in
@@ -99,13 +100,13 @@ extension HTTPExchange {
       case .failure(.tooLarge(let limit)):
         respond(.plain(status: 413, message: "The request body is over \(limit) bytes"))
       case .failure(.malformed), .failure(.timedOut), .failure(.disconnected), .failure(.outOfMemory):
-        break  // answered, or nobody to answer
+        break  // answered already, or there is nobody to be answered
       }
     }
   }
 
-  /// Why a body is not taken for JSON. A page of another origin can send text/plain without asking first, so it is no
-  /// JSON; curl calls what it sends a form unless told otherwise, and is no browser, which names its origin.
+  /// Why a body is not accepted as JSON. A web page can send text/plain to any server, so that is not accepted. curl's
+  /// default type is that of a form; it is accepted without an `Origin`, which browsers send.
   private func unsupportedBody() -> APIError? {
     if let coding = request.headers["content-encoding"], !equalIgnoringCase(coding, "identity") {
       return .plain(status: 415, message: "The content encoding '\(coding.excerpt(40))' is not supported")

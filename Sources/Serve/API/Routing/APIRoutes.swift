@@ -3,7 +3,7 @@ import Foundation
 public import Logging
 import Model
 
-/// The route table.
+/// All routes of the API.
 public struct APIRoutes: Sendable {
   private let context: ServerContext
   private let fineTuning: FineTuningService
@@ -14,6 +14,7 @@ public struct APIRoutes: Sendable {
   private let pools = BlockingPools()
   private let unknownNames: UnknownNameLog
 
+  /// - Parameter apiKey: what requests have to send as a Bearer token; `nil`: nothing
   public init(context: ServerContext, fineTuning: FineTuningService, apiKey: String?, logger: Logger) {
     self.context = context
     self.fineTuning = fineTuning
@@ -22,7 +23,7 @@ public struct APIRoutes: Sendable {
     unknownNames = UnknownNameLog(logger)
   }
 
-  /// What the HTTP server calls, on the loop.
+  /// Handles requests; called by the HTTP server on the loop.
   public var handler: HTTPServer.Handler {
     let router = router
     return { exchange in router.handle(exchange) }
@@ -51,8 +52,8 @@ public struct APIRoutes: Sendable {
     return router
   }
 
-  /// How long the engine's thread may take for a turn before the server counts as broken, and before it is not ready for
-  /// more.
+  /// How long the engine's thread may take for one turn: after the first time `/health` reports an error, after the second
+  /// the server is not ready for more requests.
   static let maximumTurn = (health: Duration.seconds(60), readiness: Duration.seconds(5))
 
   private func health(_ request: RoutedRequest) {
@@ -64,7 +65,7 @@ public struct APIRoutes: Sendable {
     request.exchange.respond(json: ["status": "ok"])
   }
 
-  /// Why requests should go elsewhere for the moment; `nil` if they need not.
+  /// Why the server is not ready for more requests; `nil` if it is.
   public var unreadiness: String? {
     let age = context.engine.turnAge
     return age < Self.maximumTurn.readiness ? nil : "The engine has not come round for \(age.components.seconds) s"
@@ -84,7 +85,7 @@ public struct APIRoutes: Sendable {
     convert(request, .prompts, .detokenize) { (routes, fields) throws(APIError) in try routes.detokenize(fields) }
   }
 
-  /// Answers with what `body` makes of the fields; the model that they name must be there, though it changes nothing.
+  /// Answers with what `body` makes of the fields. The model that they name must exist, though it makes no difference.
   private func convert(
     _ request: RoutedRequest, _ limits: BodyLimits, _ catalog: FieldCatalog,
     _ body: @escaping @Sendable (TokenizeRoutes, RequestFields) throws(APIError) -> JSONValue
@@ -101,7 +102,7 @@ public struct APIRoutes: Sendable {
 }
 
 extension APIRoutes {
-  /// Puts the HTTP layer's own errors into the envelope of all others.
+  /// Writes the HTTP layer's errors as the API writes its own.
   public static let errorBody: HTTPConfiguration.ErrorBody = { status, message in
     ("application/json", APIError.plain(status: status, message: message).json.encoded)
   }

@@ -1,18 +1,19 @@
 internal import Glibc
 
-/// Which requests a server answers at all, by the names and pages that they come from.
+/// Decides by `Host` and `Origin` which requests are answered at all.
 ///
-/// A server on localhost is within reach of every page that its user opens: a page may send requests to it (with its
-/// `Origin`), and may give its own name the server's address (DNS rebinding; the `Host` then is the page's). So without a
-/// key only the server's own names are answered, and other pages' requests only where they were allowed.
+/// Every web page that a user opens can send requests to a server on the user's machine. Such a request has the page's
+/// `Origin`; or, if the page's own name resolves to the server's address (DNS rebinding), the page's name as its `Host`. So
+/// without an API key only requests to the server's own names are answered, and requests of other origins only if they were
+/// allowed.
 public struct AccessPolicy: Sendable {
-  /// Which `Host`s are answered, beside the ones that `allowedHosts` names.
+  /// Which `Host`s are answered, beside those in `allowedHosts`.
   public enum Hosts: Sendable {
-    /// A key protects the server.
+    /// All, since the server has an API key.
     case any
-    /// localhost and loopback addresses.
+    /// `localhost` and loopback addresses.
     case loopback
-    /// Those and all other addresses: a page's own name is none.
+    /// `localhost` and all numeric addresses, which are no page's own name.
     case addresses
   }
 
@@ -22,8 +23,9 @@ public struct AccessPolicy: Sendable {
   private let allowsAnyOrigin: Bool
 
   /// - Parameters:
-  ///   - allowedHosts: names or addresses; a port is ignored
-  ///   - allowedOrigins: `scheme://host[:port]`, or "*" for any
+  ///   - hosts: which hosts are answered
+  ///   - allowedHosts: further names or addresses; a port is ignored
+  ///   - allowedOrigins: `scheme://host[:port]`, or "*" for all
   public init(hosts: Hosts, allowedHosts: [String] = [], allowedOrigins: [String] = []) {
     self.hosts = hosts
     self.allowedHosts = Set(allowedHosts.compactMap { $0 == "*" ? $0 : Self.name(ofAuthority: $0) })
@@ -31,7 +33,7 @@ public struct AccessPolicy: Sendable {
     allowsAnyOrigin = allowedOrigins.contains("*")
   }
 
-  /// A handler that answers what is refused, and browsers' preflight requests, and hands on all else.
+  /// A handler that answers refused requests and browsers' preflight requests, and gives all others to `handler`.
   public func guarding(_ handler: @escaping HTTPServer.Handler) -> HTTPServer.Handler {
     { exchange in
       do throws(APIError) {
@@ -42,6 +44,7 @@ public struct AccessPolicy: Sendable {
   }
 
   /// - Returns: false for a preflight request, which was answered
+  /// - Throws: the answer to a refused request
   private func admit(_ exchange: HTTPExchange) throws(APIError) -> Bool {
     let request = exchange.request
     for authority in request.headers.values("host") + [Self.authority(ofTarget: request.target)].compactMap(\.self) {
@@ -107,7 +110,7 @@ public struct AccessPolicy: Sendable {
     return String(name)
   }
 
-  /// Whether a host can only be this machine, whatever a name server says of it.
+  /// Whether a host certainly is this machine.
   public static func isLoopback(_ host: String) -> Bool {
     // A flag gives an IPv6 address without brackets, a header with them.
     isLoopback(name: name(ofAuthority: host) ?? host.lowercased())
@@ -166,6 +169,7 @@ public struct AccessPolicy: Sendable {
 
   /// Lets a page of an allowed origin read the answer (WHATWG Fetch, section 3.3).
   /// - Returns: false for a preflight request, which was answered
+  /// - Throws: the answer to a refused request
   private func answerCrossOrigin(_ exchange: HTTPExchange, _ origin: String) -> Bool {
     let headers = exchange.request.headers
     exchange.setHeader("Access-Control-Allow-Origin", origin)

@@ -1,11 +1,12 @@
 import Model
 
-/// `GET /metrics`: what the engine counts, in Prometheus' text format 0.0.4
+/// `GET /metrics`: the engine's counters in Prometheus' text format 0.0.4
 /// (https://prometheus.io/docs/instrumenting/exposition_formats).
 struct MetricsRoute {
   let engine: Engine
   /// Bytes of the adapters in memory.
   let adapterBytes: Int
+  /// Adapters in memory.
   let adapterCount: Int
 
   func answer(_ exchange: HTTPExchange) {
@@ -36,7 +37,7 @@ struct MetricsRoute {
     page.histogram(
       "graft_training_slice_seconds", "What a request may wait for: a slice of training.", state.trainingSlices)
     cache(state, &page)
-    page.value("graft_adapters_loaded", .gauge, "Adapters that can be named.", Double(adapterCount))
+    page.value("graft_adapters_loaded", .gauge, "Adapters in memory.", Double(adapterCount))
     page.value("graft_adapter_memory_bytes", .gauge, "Memory of the loaded adapters.", Double(adapterBytes))
     return page.text
   }
@@ -88,22 +89,25 @@ struct PrometheusText {
 
   private(set) var text = ""
 
+  /// Begins a metric with its description and kind.
   mutating func family(_ name: String, _ kind: Kind, _ help: String) {
     text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
   }
 
+  /// Adds a value of the metric that was begun.
   mutating func sample(_ name: String, _ labels: [(name: String, value: String)], _ value: Double) {
     let list = labels.map { "\($0.name)=\"\(Self.escaped($0.value))\"" }.joined(separator: ",")
     let number = value == value.rounded() && abs(value) < 1e15 ? "\(Int(value))" : "\(value)"
     text += list.isEmpty ? "\(name) \(number)\n" : "\(name){\(list)} \(number)\n"
   }
 
-  /// A family of one sample.
+  /// A metric of one value without labels.
   mutating func value(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
     family(name, kind, help)
     sample(name, [], value)
   }
 
+  /// A histogram with its buckets, sum and count.
   mutating func histogram(_ name: String, _ help: String, _ histogram: Histogram) {
     family(name, .histogram, help)
     var sum = 0

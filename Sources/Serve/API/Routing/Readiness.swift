@@ -2,7 +2,7 @@ import Formats
 internal import Model
 internal import Synchronization
 
-/// Stands before the routes: answers `/ready`, and everything while the server starts.
+/// Handles requests before the routes do: answers `/ready`, and all requests while the server starts.
 public final class Readiness: Sendable {
   private enum Phase {
     case starting
@@ -12,10 +12,11 @@ public final class Readiness: Sendable {
 
   private let phase = Mutex(Phase.starting)
 
+  /// The server is starting.
   public init() {}
 
-  /// Lets requests through to the routes, from any thread.
-  /// - Parameter unreadiness: why `/ready` should say no all the same; `nil` while it need not
+  /// Gives requests to the routes from now on. From any thread.
+  /// - Parameter unreadiness: why `/ready` has to report an error all the same; `nil` if it has not
   public func open(
     _ routes: @escaping HTTPServer.Handler, unreadiness: @escaping @Sendable () -> String? = { nil }
   ) {
@@ -24,14 +25,14 @@ public final class Readiness: Sendable {
     }
   }
 
-  /// `/ready` says no from now on; requests still go through.
+  /// Makes `/ready` report an error from now on. Other requests still go to the routes.
   public func stop() {
     phase.withLock { phase in
       if case .ready(let routes, _) = phase { phase = .stopping(routes) } else { phase = .stopping(nil) }
     }
   }
 
-  /// What the HTTP server calls.
+  /// Handles requests; called by the HTTP server.
   public var handler: HTTPServer.Handler { { [self] in handle($0) } }
 
   private func handle(_ exchange: HTTPExchange) {

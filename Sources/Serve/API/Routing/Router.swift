@@ -1,13 +1,13 @@
-/// A request with what its path's pattern captured.
+/// A request with what the router has found out about it.
 struct RoutedRequest {
   let exchange: HTTPExchange
-  /// Values of the pattern's `{name}` segments.
+  /// Values of the `{name}` segments in the route's pattern.
   let captures: [String: String]
-  /// Who sent it.
+  /// Who sent it: made when the API key is checked.
   let client: ClientIdentity
 }
 
-/// Which handler answers which method and path.
+/// The table of routes: which handler answers which method and path.
 struct Router: Sendable {
   typealias Handler = @Sendable (RoutedRequest) throws(APIError) -> Void
 
@@ -23,16 +23,19 @@ struct Router: Sendable {
   private let apiKey: String?
   private let unknownNames: UnknownNameLog
 
-  /// - Parameter apiKey: what every route but open ones demands as a Bearer token; `nil` demands nothing
+  /// - Parameters:
+  ///   - apiKey: the Bearer token that all routes but open ones require; `nil`: none
+  ///   - unknownNames: notes unknown query keys
   init(apiKey: String?, unknownNames: UnknownNameLog) {
     self.apiKey = apiKey
     self.unknownNames = unknownNames
   }
 
+  /// Adds a route.
   /// - Parameters:
-  ///   - pattern: segments, of which `{name}` matches any one and `{name...}` the rest, joined by "/"
-  ///   - isOpen: needs no key
-  ///   - query: the query's keys that the route knows; "metadata" also stands for "metadata[…]"
+  ///   - pattern: segments; `{name}` matches one segment, and `{name...}` all that follow, joined by "/"
+  ///   - isOpen: whether it requires no API key
+  ///   - query: the query keys that the route has; "metadata" also means "metadata[…]"
   mutating func on(
     _ method: String, _ pattern: String, isOpen: Bool = false, query: Set<String> = [], _ handler: @escaping Handler
   ) {
@@ -41,6 +44,7 @@ struct Router: Sendable {
         method: method, pattern: pattern.split(separator: "/"), isOpen: isOpen, queryKeys: query, handler: handler))
   }
 
+  /// Calls the route's handler, or answers that there is none.
   func handle(_ exchange: HTTPExchange) {
     do throws(APIError) { try dispatch(exchange) } catch { exchange.respond(error) }
   }
@@ -64,12 +68,12 @@ struct Router: Sendable {
       exchange.setHeader("Allow", allowed)
       throw .plain(status: 405, message: "\(request.method) is not allowed here; \(allowed) is")
     }
-    // Nothing depends on an open route's query, and anyone can send it.
+    // An open route has no query, and anyone could fill the log with unknown keys.
     if !match.route.isOpen { try checkQuery(request, match.route.queryKeys) }
     try match.route.handler(RoutedRequest(exchange: exchange, captures: match.captures, client: client))
   }
 
-  /// A misspelt key would change the answer without a word.
+  /// Refuses query keys that look misspelt, since ignoring them would change the answer silently.
   private func checkQuery(_ request: HTTPRequestHead, _ known: Set<String>) throws(APIError) {
     for (name, _) in request.queryItems where !known.contains(name) {
       // Some clients write a list's key as "adapter[]" or "adapter[0]".
@@ -86,15 +90,16 @@ struct Router: Sendable {
     }
   }
 
-  /// - Returns: the name of the key that the request was authenticated with, however its header spells it; `nil` where no
-  ///   key is demanded
+  /// Checks the API key.
+  /// - Returns: a name for the key; `nil` where none is required
+  /// - Throws: a 401
   private func verifiedKey(_ header: String?) throws(APIError) -> String? {
     guard let apiKey else { return nil }
     let prefix = "bearer "
     guard let header, header.lowercased().hasPrefix(prefix) else {
       throw .plain(status: 401, message: "No API key was given; send it as 'Authorization: Bearer KEY'")
     }
-    // Every byte is compared, so that the time tells nothing of the key.
+    // All bytes are compared, so that the time does not depend on how many are right.
     let (given, wanted) = (Array(header.utf8.dropFirst(prefix.utf8.count)), Array(apiKey.utf8))
     var difference = given.count ^ wanted.count
     for i in wanted.indices { difference |= Int(wanted[i] ^ (i < given.count ? given[i] : 0)) }

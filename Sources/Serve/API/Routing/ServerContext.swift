@@ -2,21 +2,26 @@ public import Tokenization
 public import Formats
 public import Model
 
-/// What the routes need of the rest: made at start, the same for every request.
+/// What the routes use of the rest of the server. Made at start, the same for all requests.
 public struct ServerContext: Sendable {
+  /// Generates the answers.
   public let engine: Engine
+  /// The base's tokenizer.
   public let tokenizer: Tokenizer
+  /// The adapters that requests can name.
   public let adapters: AdapterStore
+  /// The base model.
   public let base: Base
+  /// Maximum positions of a request.
   public let contextLength: Int
-  /// The id under which the base is listed.
+  /// The id of the base in lists and answers.
   public let servedModelName: String
-  /// Seconds since 1970.
+  /// When the server started, in seconds since 1970.
   public let startedAt: Int
   /// How chats become prompts, or why they cannot.
   public let chat: Result<ChatFormat, ModelError>
 
-  /// - Parameter chat: `nil` is the model's own template
+  /// - Parameter chat: `nil` for the model's own template
   public init(
     engine: Engine, tokenizer: Tokenizer, adapters: AdapterStore, base: Base, contextLength: Int,
     servedModelName: String, startedAt: Int, chat: Result<ChatFormat, ModelError>? = nil

@@ -1,9 +1,9 @@
 internal import Synchronization
 
-/// Counts the bytes of all request bodies that are held in memory, so that many unfinished ones cannot fill it.
+/// Limits the bytes of all request bodies in memory, so that many unfinished ones cannot fill it.
 ///
-/// One client has at most half, and an eighth is kept for short bodies, so that neither a client nor large bodies lock
-/// the others out.
+/// One client gets at most half of the limit, and an eighth is only for short bodies, so that neither one client nor large
+/// bodies lock the others out.
 final class BodyMemory: Sendable {
   private struct Used {
     var total = 0
@@ -16,10 +16,11 @@ final class BodyMemory: Sendable {
 
   init(limit: Int) { self.limit = limit }
 
+  /// Counts so many more bytes if they fit.
   /// - Parameters:
-  ///   - length: of the body, with these bytes
-  ///   - client: the peer's address
-  /// - Returns: whether so many more bytes fit; they are counted only then.
+  ///   - length: bytes of the body with these
+  ///   - client: the client's address
+  /// - Returns: whether they fit
   fileprivate func reserve(_ count: Int, length: Int, client: String) -> Bool {
     used.withLock { used in
       let ownBytes = used.byClient[client, default: 0] + count
@@ -42,9 +43,11 @@ final class BodyMemory: Sendable {
   }
 }
 
-/// A request body that was read whole. Its bytes count against the server's limit for as long as the body is held.
-// @unchecked: written on the loop while the body comes, and only read after that.
+/// A request's body in memory. Its bytes count against the server's limit as long as the body is held.
+///
+/// `@unchecked Sendable`: written on the loop while the body is received, and only read after that.
 public final class HTTPBody: @unchecked Sendable {
+  /// The body.
   public private(set) var bytes: [UInt8] = []
   private let memory: BodyMemory
   private let client: String
@@ -56,7 +59,8 @@ public final class HTTPBody: @unchecked Sendable {
 
   deinit { memory.release(bytes.count, client: client) }
 
-  /// - Returns: whether the server's memory for bodies had room for the bytes.
+  /// Appends bytes if the server's limit allows it.
+  /// - Returns: whether it does
   func append(_ more: UnsafeRawBufferPointer) -> Bool {
     guard memory.reserve(more.count, length: bytes.count + more.count, client: client) else { return false }
     bytes.append(contentsOf: more)

@@ -1,22 +1,22 @@
-/// How fast a request's body comes, counted only over the time in which the server waits for it.
+/// The rate at which a request's body is received, measured over the time in which the server waits for it.
 ///
-/// The rate is held to in each period of `HTTPConfiguration.bodyGracePeriod`, so that a fast start earns no leave to
-/// trickle afterwards.
+/// Each period of `HTTPConfiguration.bodyGracePeriod` is measured alone, so that a fast beginning does not allow a slow
+/// rest.
 struct BodyPace {
   private var waitBegan: ContinuousClock.Instant?
-  /// Of the period under way: the time waited, and the bytes that came.
+  /// The time waited and the bytes received in the present period.
   private var waited = Duration.zero
   private var received = 0
 
-  /// The server waits for more of the body from now on, or does not.
+  /// Notes whether the server waits for more of the body from now on.
   mutating func isWaiting(_ isWaiting: Bool) {
     let now = ContinuousClock.now
     if let waitBegan { waited += waitBegan.duration(to: now) }
     waitBegan = isWaiting ? now : nil
   }
 
-  /// Bytes have arrived.
-  /// - Returns: whether the body came more slowly than `HTTPConfiguration.minBodyRate` in the period that has just ended
+  /// Counts received bytes.
+  /// - Returns: whether a period has ended in which the rate was below `HTTPConfiguration.minBodyRate`
   mutating func isTooSlow(arrived count: Int, _ configuration: HTTPConfiguration) -> Bool {
     isWaiting(waitBegan != nil)
     received += count

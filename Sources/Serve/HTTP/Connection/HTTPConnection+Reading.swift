@@ -1,19 +1,21 @@
 internal import CLibevent
 
-/// What is still to come of a request's body.
+/// What of a request's body was not received yet.
 enum HTTPBodyState: Equatable {
   case complete
   case length(remaining: Int)
   case chunked(ChunkedDecoder)
 }
 
+/// Reading of heads and bodies.
 extension HTTPConnection {
-  /// Unread bodies up to this length are skipped to keep the connection; for longer ones it is closed.
+  /// An unread body of up to so many bytes is skipped, and the connection is kept; for a longer one it is closed.
   private static let discardableBytes = 64 << 10
 
   // MARK: Head
 
-  /// Parses the next head, if it is there, and hands its exchange to the handler.
+  /// Parses the next head, if it was received completely, and hands its exchange to the handler.
+  /// - Returns: whether there was one
   func readHead() -> Bool {
     do throws(HTTPProtocolError) {
       guard let head = try nextHead() else { return false }
@@ -28,7 +30,7 @@ extension HTTPConnection {
   private func nextHead() throws(HTTPProtocolError) -> HTTPRequestParser.Head? {
     skipEmptyLines()
     let length = evbuffer_get_length(input)
-    // A lone carriage return may be the first half of an empty line.
+    // A single carriage return may be the first half of an empty line.
     guard length > 0, length > 1 || firstByte() != UInt8(ascii: "\r") else { return nil }
     let bound = min(length, configuration.maxHeaderBytes)
     var window = min(evbuffer_get_contiguous_space(input), bound)
@@ -42,7 +44,7 @@ extension HTTPConnection {
         return head
       }
       guard window < bound else { return nil }
-      // Joined in growing pieces, so that a short head before a long body copies little.
+      // Made contiguous in growing steps, so that little is copied for a short head before a long body.
       window = min(bound, max(window * 2, 4096))
     }
   }
@@ -75,14 +77,14 @@ extension HTTPConnection {
 
   // MARK: Body
 
-  /// Whether body bytes should be read from the socket now.
+  /// Whether to read body bytes from the socket now.
   var isBodyWanted: Bool {
     guard let exchange, body != .complete else { return false }
     if exchange.isEnded { return keepAlive }
     return exchange.takesBodyBytes
   }
 
-  /// Whether the unread rest of the body is short enough, and sure enough to come, to be skipped.
+  /// Whether the unread rest of the body can be skipped: it is short, and the client certainly sends it.
   func canSkipBody(awaitingContinue: Bool) -> Bool {
     switch body {
     case .complete: true
@@ -91,9 +93,9 @@ extension HTTPConnection {
     }
   }
 
-  /// Hands on, or skips, body bytes that are there.
-  /// - Returns: whether anything moved.
-  func moveBody() -> Bool {
+  /// Delivers the received body bytes to the exchange, or skips them.
+  /// - Returns: whether there were any
+  func deliverBody() -> Bool {
     guard let exchange else { return false }
     if body == .complete { return exchange.deliverBodyEnd() }
     guard isBodyWanted else { return false }
@@ -101,8 +103,8 @@ extension HTTPConnection {
     guard count > 0, let bytes = evbuffer_pullup(input, count) else { return false }
     let view = UnsafeRawBufferPointer(start: bytes, count: count)
     do throws(HTTPProtocolError) {
-      let used = try take(view, for: exchange)
-      // The callback may have closed the connection; its buffers live until the end of `advance`.
+      let used = try deliver(view, to: exchange)
+      // The callback may have closed the connection, whose buffers exist until the end of `advance`.
       evbuffer_drain(input, used)
       return used > 0 && phase == .exchange
     } catch {
@@ -111,8 +113,9 @@ extension HTTPConnection {
     }
   }
 
-  /// One piece of the body out of `view`.
-  private func take(_ view: UnsafeRawBufferPointer, for exchange: HTTPExchange) throws(HTTPProtocolError) -> Int {
+  /// Delivers the first contiguous bytes of the body in `view`.
+  /// - Returns: how many bytes of `view` were used
+  private func deliver(_ view: UnsafeRawBufferPointer, to exchange: HTTPExchange) throws(HTTPProtocolError) -> Int {
     switch body {
     case .complete: return 0
     case .length(let remaining):
@@ -130,7 +133,7 @@ extension HTTPConnection {
 
   // MARK: Errors
 
-  /// Answers a request that never became an exchange, and closes.
+  /// Answers a request whose head is not valid, and closes.
   func refuse(_ error: HTTPProtocolError) {
     let (contentType, bytes) = configuration.errorBody(error.status, error.message)
     let head = HTTPResponseHead(
@@ -141,7 +144,7 @@ extension HTTPConnection {
     beginClosing()
   }
 
-  /// The body cannot be read to its end: answers in the handler's place if it has not begun to, and closes.
+  /// The body cannot be read to its end: answers with `error` if the handler has not begun to answer, and closes.
   func bodyFailed(_ reason: HTTPBodyError, _ error: HTTPProtocolError) {
     guard let exchange else { return }
     keepAlive = false

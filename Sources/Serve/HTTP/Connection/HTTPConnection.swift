@@ -1,24 +1,23 @@
 internal import CLibevent
 internal import Glibc
 
-/// One client connection: a bufferevent, the parser's state and the exchange being answered.
+/// One client connection: a bufferevent, the parser's state and the present exchange.
 ///
-/// Everything moves in `advance`, which takes as many steps as bytes and watermarks allow: parse a head, hand the
-/// exchange to the handler, move its body, and go on to the next pipelined request only when the response has ended.
-/// Between steps nothing is read that nobody asked for, so memory stays bounded; `HangupWatch` sees the peer leave
-/// meanwhile.
+/// `advance` does as many steps as the received bytes and the watermarks allow: it parses a head, hands the exchange to the
+/// handler, delivers its body, and continues with the next pipelined request when the response has ended. Nothing is read
+/// from the socket that is not needed now, so memory stays bounded. `HangupWatch` reports a client that leaves meanwhile.
 ///
-/// Ownership: the server's table and libevent each hold the connection; `close` gives both back, once.
+/// The server's table and libevent each hold a reference to the connection; `close` releases both.
 final class HTTPConnection {
   enum Phase {
     /// Waiting for a request's head.
     case head
-    /// A request is being read or answered.
+    /// Reading or answering a request.
     case exchange
-    /// No more requests; the last bytes are on their way out.
+    /// Reading no more requests, and sending the last bytes.
     case closing
-    /// All is sent and our half is shut; what the client still sends is dropped, so that no reset overtakes the
-    /// response.
+    /// All is sent, and the sending direction is closed. What the client still sends is dropped, since closing the socket
+    /// now would reset the connection before the client has read the response.
     case lingering
     case closed
   }
@@ -39,9 +38,9 @@ final class HTTPConnection {
   var parser: HTTPRequestParser
   var body = HTTPBodyState.complete
   var keepAlive = true
-  /// The peer has ended its half; seen by the watch, perhaps before its last bytes were read.
+  /// Whether the client has closed its sending direction. Its last bytes may not be read yet.
   private var peerFinished = false
-  /// All of the peer's bytes were read, and then its end.
+  /// Whether all of the client's bytes were read, and then its end.
   private var sawEnd = false
   private var hasServed = false
   private var isReading = false
@@ -52,7 +51,7 @@ final class HTTPConnection {
   var bodyPace = BodyPace()
 
   private static let lingerTimeout = Duration.seconds(3)
-  /// A peer that has its answer and never closes its half must not hold up the end of the process.
+  /// A client that has its answer and does not close the connection must not delay the end of the process.
   private static let stoppingLingerTimeout = Duration.milliseconds(300)
   private static let readBytes = 64 << 10
   private static let inputWatermark = 256 << 10
@@ -72,6 +71,7 @@ final class HTTPConnection {
         headerCount: configuration.maxHeaderCount))
   }
 
+  /// Begins to read.
   func start() {
     let context = Unmanaged.passRetained(self).toOpaque()
     bufferevent_setcb(
@@ -87,7 +87,7 @@ final class HTTPConnection {
     bufferevent_set_timeouts(bufferEvent, nil, &stall)
     timer = EventTimer(loop: loop) { [unowned self] in deadlinePassed() }
     guard server.hangupWatch?.add(socket, id: id) == true else { return close() }
-    settle()
+    updateState()
   }
 
   private static func from(_ context: UnsafeMutableRawPointer?) -> HTTPConnection? {
@@ -103,15 +103,15 @@ final class HTTPConnection {
 
   func send(_ bytes: UnsafeRawBufferPointer) {
     guard phase != .closed, bytes.count > 0 else { return }
-    // Fails only when memory is out; a response with a hole must not go on.
+    // Fails only without memory; then the response is incomplete.
     if evbuffer_add(output, bytes.baseAddress, bytes.count) != 0 { close() }
   }
 
   func send(_ bytes: [UInt8]) { bytes.withUnsafeBytes { send($0) } }
 
-  /// Sends what the socket takes right away. libevent would first have the system tell it that the socket is ready,
-  /// which costs a token's event more than its writing.
-  /// - Returns: bytes that are buffered now; `nil` where the connection is closed, be it because too many were
+  /// Writes to the socket at once as much as it takes, and buffers the rest. libevent would first wait for the system to
+  /// report that the socket is ready, which takes longer than writing a token's event.
+  /// - Returns: the bytes in the buffer; `nil` if the connection is closed, for instance because they were too many
   func sendAtOnce(_ bytes: UnsafeRawBufferPointer) -> Int? {
     guard phase != .closed else { return nil }
     let buffered = evbuffer_get_length(output)
@@ -121,7 +121,7 @@ final class HTTPConnection {
     }
     var sent = 0
     if isPlain, buffered == 0 {
-      // An error comes again when libevent writes the rest.
+      // libevent gets the same error when it writes the rest.
       sent = max(Glibc.write(socket, bytes.baseAddress, bytes.count), 0)
       if sent == bytes.count { return 0 }
     }
@@ -129,14 +129,14 @@ final class HTTPConnection {
     return phase == .closed ? nil : buffered + bytes.count - sent
   }
 
-  // MARK: Moving on
+  // MARK: Steps
 
-  /// Does all that can be done now. May be called from anywhere on the loop; a call from inside a handler is
-  /// remembered.
+  /// Does all steps that are possible now. May be called at any time on the loop; a call from inside a handler takes
+  /// effect after it.
   func advance(readBytes: Bool = false) {
     guard phase != .closed else { return }
     if readBytes, deadline == .body {
-      // A body that moves has its deadline set anew, unless it moves too slowly.
+      // The deadline of a body begins again with each byte, unless the body is too slow.
       deadline = .none
       if !isAdvancing, bodyPace.isTooSlow(arrived: evbuffer_get_length(input), configuration) {
         return bodyTimedOut()
@@ -152,7 +152,7 @@ final class HTTPConnection {
       while step() {}
     } while needsAnotherPass
     isAdvancing = false
-    if phase == .closed { dispose() } else { settle() }
+    if phase == .closed { dispose() } else { updateState() }
   }
 
   /// - Returns: whether another step may follow.
@@ -162,8 +162,8 @@ final class HTTPConnection {
       guard !isOutputFull, !server.isStopping || hasBegunRequest else { return false }
       return readHead()
     case .exchange:
-      if moveBody() { return true }
-      // Moving the body may have closed the connection.
+      if deliverBody() { return true }
+      // Delivering the body may have closed the connection.
       guard phase == .exchange, let exchange, exchange.isEnded else { return false }
       if keepAlive, body != .complete { return false }
       self.exchange = nil
@@ -183,8 +183,8 @@ final class HTTPConnection {
 
   private var hasBegunRequest: Bool { evbuffer_get_length(input) > 0 }
 
-  /// After all steps: what to read, what to wait for, and whether this is the end.
-  private func settle() {
+  /// After all steps: decides whether to read from the socket, which deadline there is, and whether to close.
+  private func updateState() {
     switch phase {
     case .head:
       if server.isStopping || (sawEnd && !isOutputFull) { return beginClosing() }
@@ -196,7 +196,7 @@ final class HTTPConnection {
       }
     case .exchange:
       let wantsBody = isBodyWanted
-      // A client that has hung up takes no answer that is not there yet, and its missing bytes will not come.
+      // A client that has closed its side gets no answer that is not complete, and sends no more bytes.
       if sawEnd || (peerFinished && !wantsBody) { return abandonExchange() }
       setReading(wantsBody)
       setDeadline(wantsBody ? .body : .none)
@@ -238,8 +238,8 @@ final class HTTPConnection {
     }
   }
 
-  /// What `HangupWatch` saw. A client that has ended its half is taken for gone, except that what it had sent is still
-  /// read and what was answered by then is still delivered.
+  /// Called by `HangupWatch`. A client that has closed its sending direction is treated as gone, but what it had sent is
+  /// still read, and what was answered by then is still sent.
   func peerHungUp(isError: Bool, isHangup: Bool) {
     guard phase != .closed else { return }
     if isError || (isHangup && phase != .lingering) { return close() }
@@ -278,31 +278,32 @@ final class HTTPConnection {
     case .first, .idle, .linger: close()
     case .header:
       refuse(HTTPProtocolError(408, "the request's header did not come in time"))
-      settle()
+      updateState()
     case .body: bodyTimedOut()
     }
   }
 
   private func bodyTimedOut() {
     bodyFailed(.timedOut, HTTPProtocolError(408, "the request's body did not come in time"))
-    if phase != .closed { settle() }
+    if phase != .closed { updateState() }
   }
 
   // MARK: The end
 
+  /// Closes the connection if it is idle; otherwise after its exchange.
   func serverIsStopping() {
     switch phase {
     case .head where evbuffer_get_length(output) == 0: close()
     case .lingering: timer?.arm(after: Self.stoppingLingerTimeout)
     case .exchange where isBodyWanted && exchange?.isEnded == false:
-      // Whatever still comes could not be served.
+      // A request that comes now could not be answered.
       bodyFailed(.disconnected, HTTPProtocolError(503, "the server is shutting down"))
-      if phase != .closed { settle() }
+      if phase != .closed { updateState() }
     default: advance()
     }
   }
 
-  /// No more requests from here on; what is buffered still goes out.
+  /// Reads no more requests, sends what is buffered, and then closes.
   func beginClosing() {
     guard phase != .closed else { return }
     phase = .closing
@@ -322,7 +323,7 @@ final class HTTPConnection {
     setDeadline(.linger)
   }
 
-  /// Ends the connection at once, whatever is under way. May be called any number of times.
+  /// Closes the connection at once, whatever it does. May be called any number of times.
   func close() {
     guard phase != .closed else { return }
     phase = .closed
@@ -331,11 +332,11 @@ final class HTTPConnection {
     server.hangupWatch?.remove(socket)
     bufferevent_setcb(bufferEvent, nil, nil, nil, nil)
     bufferevent_disable(bufferEvent, graft_ev_read | graft_ev_write)
-    // Further up the stack a handler may be looking at the input's bytes.
+    // A caller further up the stack may use the input's bytes.
     if !isAdvancing { dispose() }
   }
 
-  /// Gives the socket and both references back. Nothing of the connection may be touched after this.
+  /// Frees the socket and releases both references. Nothing of the connection may be used after this.
   private func dispose() {
     bufferevent_free(bufferEvent)
     let exchange = exchange

@@ -1,24 +1,27 @@
 /// One request and its response.
 ///
-/// Bound to its connection's loop: every member but `id`, `request` and `loop` traps on another thread (come back with
-/// `loop.execute`). Once the response has ended or the client is gone, all calls are without effect, so a handler need
-/// not track either to be safe.
-// @unchecked: may be carried through other threads, but its mutable state is only touched on the loop, which each
-// member checks.
+/// It belongs to its connection's loop: all members but `id`, `request` and `loop` trap on other threads, which use
+/// `loop.execute`. When the response has ended or the client has left, all calls are without effect, so a handler need not
+/// check for that.
+///
+/// `@unchecked Sendable`: other threads may hold a reference, but the mutable state is only touched on the loop, which each
+/// member checks.
 public final class HTTPExchange: @unchecked Sendable {
   private enum BodySink {
-    /// The handler has not yet said what it wants; nothing is read.
+    /// The handler has not asked for the body, and nothing is read.
     case undecided
     case consumer(limit: Int, onChunk: (UnsafeRawBufferPointer) -> Void, onEnd: (Result<Void, HTTPBodyError>) -> Void)
-    /// The consumer has had its end, or there is none; bytes that come are dropped.
+    /// The consumer was told the end, or there is none. Further bytes are dropped.
     case finished
   }
 
   private enum ResponseState { case none, streaming, ended }
 
-  /// The request's id, sent back as `x-request-id`: the client's `X-Request-Id` if it is sane, else a random one.
+  /// The request's id, which is also sent as `x-request-id`: the client's `X-Request-Id` if it is valid, else a random one.
   public let id: String
+  /// The request without its body.
   public let request: HTTPRequestHead
+  /// The loop that the exchange belongs to.
   public let loop: EventLoop
 
   private var connection: HTTPConnection?
@@ -26,9 +29,9 @@ public final class HTTPExchange: @unchecked Sendable {
   private var response = ResponseState.none
   private var framing = HTTPResponseHead.Framing.chunked
   private var sendsBody = true
-  /// What is still to be written of a body whose length was said.
+  /// Bytes that are missing from a response whose length was announced.
   private var bytesLeft: Int?
-  /// Room for what `write` sends, kept so that a stream's every event does not ask for memory.
+  /// Memory for `write`, kept from one call to the next.
   private var chunk: [UInt8] = []
   private var awaitsContinue: Bool
   private var sink = BodySink.undecided
@@ -53,13 +56,13 @@ public final class HTTPExchange: @unchecked Sendable {
 
   // MARK: State
 
-  /// Whether the client went away, or the connection was dropped, before the response had ended.
+  /// Whether the client left, or the connection was closed, before the response had ended.
   public var isClosed: Bool {
     loop.preconditionInLoop()
     return isGone
   }
 
-  /// Whether the response is complete, by the handler or by the layer in its place.
+  /// Whether the response is complete: the handler's, or an error of the HTTP layer.
   public var isEnded: Bool {
     loop.preconditionInLoop()
     return response == .ended
@@ -67,17 +70,17 @@ public final class HTTPExchange: @unchecked Sendable {
 
   var hasBegunResponse: Bool { response != .none }
 
-  /// Calls `handler` once, as soon as the client is gone (FIN or RST, also while nothing is written) or the connection
-  /// is dropped; at once if that has happened; never after the response has ended. A client that shuts only its sending
-  /// half counts as gone: HTTP clients do not do that while they wait.
+  /// Calls `handler` once when the client leaves (FIN or RST, even while nothing is written) or the connection is closed;
+  /// at once if that has happened already; never after the response has ended. A later handler replaces an earlier one. A
+  /// client that closes only its sending direction counts as gone: HTTP clients do not do that while they wait.
   public func onClose(_ handler: @escaping () -> Void) {
     loop.preconditionInLoop()
     if isGone { return handler() }
     if response != .ended { closeHandler = handler }
   }
 
-  /// Sets a header for whatever response this exchange gets, the layer's own errors included. A response's own header
-  /// of that name replaces it.
+  /// Sets a header of the response, even if that is an error of the HTTP layer. A header of that name that is given with
+  /// the response replaces it.
   public func setHeader(_ name: String, _ value: String) {
     loop.preconditionInLoop()
     defaultHeaders.set(name, value)
@@ -85,8 +88,8 @@ public final class HTTPExchange: @unchecked Sendable {
 
   // MARK: Request body
 
-  /// Reads the whole body and then calls `then`, with an error if it is over `limit` bytes (by default
-  /// `maxBodyBytes`) or does not come whole. `then` may be called before this returns. A body is read once.
+  /// Reads the whole body and then calls `then`, with an error if it has more than `limit` bytes (by default
+  /// `maxBodyBytes`) or is not received completely. `then` may be called before this returns. A body can be read once.
   public func collectBody(limit: Int? = nil, then: @escaping (Result<HTTPBody, HTTPBodyError>) -> Void) {
     loop.preconditionInLoop()
     guard let connection, response != .ended else { return then(.failure(.disconnected)) }
@@ -98,15 +101,15 @@ public final class HTTPExchange: @unchecked Sendable {
     }
   }
 
-  /// Too much is held already. The rest of the body is not read.
+  /// The memory for bodies is full. The rest of the body is not read.
   private func refuseForMemory() {
     setHeader("Retry-After", "1")
     connection?.bodyFailed(
       .outOfMemory, HTTPProtocolError(503, "the bodies of other requests fill the memory for them; try again"))
   }
 
-  /// Hands the body on in pieces as they come, then calls `onEnd` once, with an error if the body is over `limit` bytes
-  /// (by default `maxBodyBytes`) or does not come whole. The bytes are only there during the call.
+  /// Calls `onChunk` with the body's bytes as they are received, then `onEnd` once, with an error if the body has more than
+  /// `limit` bytes (by default `maxBodyBytes`) or is not received completely. The bytes are valid during the call only.
   public func streamBody(
     limit: Int? = nil, onChunk: @escaping (UnsafeRawBufferPointer) -> Void,
     onEnd: @escaping (Result<Void, HTTPBodyError>) -> Void
@@ -122,18 +125,19 @@ public final class HTTPExchange: @unchecked Sendable {
     sink = .consumer(limit: limit, onChunk: onChunk, onEnd: onEnd)
     if awaitsContinue {
       awaitsContinue = false
-      // After a response's head it would be taken for a part of that response.
+      // After the response's head it would be a part of the response.
       if response == .none { connection.send(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
     }
     connection.advance()
   }
 
-  /// No more pieces, and no more reading from the socket, until `resumeBody`.
+  /// Stops `onChunk` and reading from the socket until `resumeBody`.
   public func pauseBody() {
     loop.preconditionInLoop()
     isBodyPaused = true
   }
 
+  /// Continues after `pauseBody`.
   public func resumeBody() {
     loop.preconditionInLoop()
     guard isBodyPaused else { return }
@@ -143,8 +147,8 @@ public final class HTTPExchange: @unchecked Sendable {
 
   // MARK: Response
 
-  /// Answers with a body that is there as a whole. `Content-Length`, `Date`, `Server`, `Connection` and `x-request-id`
-  /// are added; a HEAD request gets the headers only.
+  /// Answers with a complete body. `Content-Length`, `Date`, `Server`, `Connection` and `x-request-id` are added. A HEAD
+  /// request gets the headers only.
   public func respond(status: Int, headers: HTTPHeaders = [:], body: [UInt8] = []) {
     loop.preconditionInLoop()
     guard let connection, response == .none else { return }
@@ -153,7 +157,7 @@ public final class HTTPExchange: @unchecked Sendable {
     finish()
   }
 
-  /// Answers with an error whose body `HTTPConfiguration.errorBody` makes.
+  /// Answers with an error. `HTTPConfiguration.errorBody` makes its body.
   public func fail(status: Int, message: String) {
     loop.preconditionInLoop()
     guard let connection, response == .none else { return }
@@ -161,9 +165,9 @@ public final class HTTPExchange: @unchecked Sendable {
     respond(status: status, headers: ["Content-Type": contentType], body: bytes)
   }
 
-  /// Begins a response that is sent in pieces.
-  /// - Parameter length: the bytes that `write` will be given in all, if that is known; without it the response is
-  ///   chunked, or for HTTP/1.0 ended by the connection's end
+  /// Begins a response whose body is sent by `write` and ended by `end`.
+  /// - Parameter length: the body's length, if it is known. Without it the response is chunked, or for HTTP/1.0 ends with
+  ///   the connection.
   public func startStreaming(status: Int, headers: HTTPHeaders = [:], length: Int? = nil) {
     loop.preconditionInLoop()
     guard response == .none, connection != nil else { return }
@@ -175,8 +179,8 @@ public final class HTTPExchange: @unchecked Sendable {
   }
 
   /// Sends bytes of a streaming response.
-  /// - Returns: whether the writer may go on; after false it should wait for `onDrain`. A writer that does not is cut
-  ///   off at `HTTPConfiguration.maxBufferedBytes`, and `onClose` fires.
+  /// - Returns: whether to write more now. After false the handler should wait for `onDrain`; if it does not, the connection
+  ///   is closed at `HTTPConfiguration.maxBufferedBytes`.
   @discardableResult
   public func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
     loop.preconditionInLoop()
@@ -184,7 +188,7 @@ public final class HTTPExchange: @unchecked Sendable {
     guard sendsBody, bytes.count > 0 else { return true }
     let buffered: Int?
     if let left = bytesLeft {
-      // More would be taken for the next response.
+      // Further bytes would be taken for the next response.
       guard bytes.count <= left else {
         abort()
         return false
@@ -203,30 +207,31 @@ public final class HTTPExchange: @unchecked Sendable {
     return !isOverHighWatermark
   }
 
-  /// Sends bytes of a streaming response; see the form with a pointer.
+  /// Sends bytes of a streaming response.
+  /// - Returns: whether to write more now
   @discardableResult
   public func write(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes { write($0) } }
 
-  /// Response bytes that the client has not taken yet, beyond what the kernel holds.
+  /// Response bytes that the kernel has not taken yet.
   public var bufferedBytes: Int {
     loop.preconditionInLoop()
     return connection?.outputBytes ?? 0
   }
 
-  /// Calls `handler` each time the buffer has fallen to the low watermark after `write` had returned false.
+  /// Calls `handler` each time that the buffer has fallen to the low watermark after `write` had returned false.
   public func onDrain(_ handler: @escaping () -> Void) {
     loop.preconditionInLoop()
     if connection != nil, response != .ended { drainHandler = handler }
   }
 
-  /// Breaks a streaming response off: the connection is dropped, so that no client takes what it has for all there is.
+  /// Closes the connection in the middle of a streaming response, so that the client notices that it is incomplete.
   public func abort() {
     loop.preconditionInLoop()
     guard let connection, response == .streaming else { return }
     connection.close()
   }
 
-  /// Ends a streaming response; one that is shorter than was said is broken off.
+  /// Ends a streaming response. If it is shorter than announced, the connection is closed.
   public func end() {
     loop.preconditionInLoop()
     guard let connection, response == .streaming else { return }
@@ -238,7 +243,7 @@ public final class HTTPExchange: @unchecked Sendable {
   private func sendHead(status: Int, headers: HTTPHeaders, framing: HTTPResponseHead.Framing, mayKeepBody: Bool) {
     guard let connection else { return }
     self.status = status
-    // A stream that still takes the body leaves the decision to its end.
+    // While the handler still reads the body, `finish` decides.
     let isTakingBody = if case .consumer = sink { mayKeepBody } else { false }
     if !isTakingBody, !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
     if framing == .untilClose || connection.server.isStopping { connection.keepAlive = false }
@@ -276,7 +281,7 @@ public final class HTTPExchange: @unchecked Sendable {
 
   // MARK: For the connection
 
-  /// Whether a consumer is there and not paused.
+  /// Whether the handler reads the body and has not paused it.
   var takesBodyBytes: Bool {
     if case .consumer = sink { return !isBodyPaused }
     return false
@@ -289,7 +294,8 @@ public final class HTTPExchange: @unchecked Sendable {
     onChunk(bytes)
   }
 
-  /// - Returns: whether a consumer was told; a paused one is told later.
+  /// Tells the consumer the end of the body, unless it has paused.
+  /// - Returns: whether it was told
   func deliverBodyEnd() -> Bool {
     guard case .consumer(_, _, let onEnd) = sink, !isBodyPaused else { return false }
     sink = .finished
@@ -306,7 +312,7 @@ public final class HTTPExchange: @unchecked Sendable {
     onEnd(.failure(error))
   }
 
-  /// The layer answers in the handler's place.
+  /// Answers with an error of the HTTP layer.
   func refuse(_ error: HTTPProtocolError, _ reason: HTTPBodyError) {
     guard let connection else { return }
     let (contentType, bytes) = connection.configuration.errorBody(error.status, error.message)
@@ -341,11 +347,11 @@ public final class HTTPExchange: @unchecked Sendable {
 }
 
 extension [UInt8] {
-  /// Appends a chunk of a chunked body (RFC 9112, section 7.1); `bytes` are some.
+  /// Appends a chunk of a chunked body (RFC 9112, section 7.1). `bytes` must not be empty.
   fileprivate mutating func appendChunk(_ bytes: UnsafeRawBufferPointer) {
     let digits = (Int.bitWidth - bytes.count.leadingZeroBitCount + 3) / 4
-    for place in (0..<digits).reversed() {
-      let digit = UInt8(truncatingIfNeeded: bytes.count >> (4 * place)) & 15
+    for position in (0..<digits).reversed() {
+      let digit = UInt8(truncatingIfNeeded: bytes.count >> (4 * position)) & 15
       append(digit + (digit < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10))
     }
     append(0x0D)

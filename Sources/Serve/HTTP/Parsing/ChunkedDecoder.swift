@@ -1,13 +1,13 @@
-/// Takes chunked transfer coding apart (RFC 9112, section 7.1), piece by piece and without buffering.
+/// Decodes the chunked transfer coding (RFC 9112, section 7.1) as it is received, without buffering.
 ///
-/// Sizes are overflow-checked, line ends must be CRLF, chunk extensions and trailer fields are bounded and dropped.
+/// Sizes are checked for overflow and lines must end with CRLF. Chunk extensions and trailer fields are limited and ignored.
 struct ChunkedDecoder: Equatable {
   enum Event: Equatable {
-    /// All input is used up and the body goes on.
+    /// All input was used, and the body is not complete.
     case needsInput
     /// Body bytes at these offsets of the input.
     case data(Range<Int>)
-    /// The body is complete; what follows belongs to the next request.
+    /// The body is complete. The rest of the input belongs to the next request.
     case end
   }
 
@@ -26,8 +26,8 @@ struct ChunkedDecoder: Equatable {
   private var extensionBytes = 0
   private var trailerBytes = 0
 
-  /// Reads on in `input`.
-  /// - Returns: what came next, and how many bytes were used for it; call again with the rest until `needsInput`.
+  /// Decodes the next event in `input`.
+  /// - Returns: the event, and how many bytes were used for it. The rest has to be given again until `needsInput`.
   mutating func next(_ input: UnsafeRawBufferPointer) throws(HTTPProtocolError) -> (event: Event, used: Int) {
     var position = 0
     while state != .ended {
@@ -85,7 +85,7 @@ struct ChunkedDecoder: Equatable {
   private mutating func sizeStep(_ byte: UInt8) throws(HTTPProtocolError) {
     if let digit = hexValue(byte) {
       sizeDigits += 1
-      // 15 digits stay below 2^60, so the sum cannot overflow.
+      // 15 digits are less than 2^60, so there is no overflow.
       guard sizeDigits <= 15 else { throw HTTPProtocolError(400, "chunk size too large") }
       remaining = remaining << 4 | Int(digit)
     } else {

@@ -1,5 +1,5 @@
-/// Reads a request's head, strictly by RFC 9112: every lenience that lets two parsers disagree on where a request ends
-/// (bare line feeds, folded lines, spaces before colons, repeated framing fields) is refused.
+/// Parses a request's head, strictly by RFC 9112. It refuses everything that could make two parsers disagree on where a
+/// request ends: bare line feeds, folded lines, spaces before colons, repeated framing fields.
 struct HTTPRequestParser {
   struct Limits {
     var requestLineBytes: Int
@@ -7,7 +7,7 @@ struct HTTPRequestParser {
     var headerCount: Int
   }
 
-  /// How the body's end is found (RFC 9112, section 6.3).
+  /// How the end of the body is determined (RFC 9112, section 6.3).
   enum Framing: Equatable {
     case none
     case length(Int)
@@ -17,23 +17,23 @@ struct HTTPRequestParser {
   struct Head {
     var request: HTTPRequestHead
     var framing: Framing
-    /// Whether the client wants the connection kept.
+    /// Whether the client wants to send further requests on the connection.
     var keepAlive: Bool
-    /// Whether it waits for `100 Continue`.
+    /// Whether the client waits for `100 Continue`.
     var expectsContinue: Bool
   }
 
   let limits: Limits
-  /// Bytes already searched for the head's end, so that a head in many pieces is searched once.
+  /// Bytes that were searched for the end of the head, so that none is searched twice.
   private var scanned = 0
   private var lineStart = 0
   private var requestLineEnd: Int?
 
   init(limits: Limits) { self.limits = limits }
 
-  /// Looks for the end of the head in all bytes received for it so far.
-  /// - Parameter input: the bytes from the request's start; only its growing end is read again by the next call.
-  /// - Returns: the head's length with its empty line, or nil while that line is missing.
+  /// Searches for the end of the head.
+  /// - Parameter input: all bytes of the request that were received, with those of earlier calls
+  /// - Returns: the head's length with its empty line; `nil` while that was not received
   mutating func findEnd(_ input: UnsafeRawBufferPointer) throws(HTTPProtocolError) -> Int? {
     let available = min(input.count, limits.headerBytes)
     if scanned == 0, available > 0, !isToken(input[0]) { throw HTTPProtocolError(400, "malformed request line") }
@@ -59,10 +59,10 @@ struct HTTPRequestParser {
     return nil
   }
 
-  /// Whether bytes of a head have been seen since the last `reset`.
+  /// Whether `findEnd` has had bytes since the last `reset`.
   var hasStarted: Bool { scanned > 0 }
 
-  /// Ready for the next request.
+  /// Prepares for the next request.
   mutating func reset() { self = HTTPRequestParser(limits: limits) }
 
   /// Parses a head that `findEnd` found.
@@ -90,6 +90,7 @@ struct HTTPRequestParser {
 
   // MARK: Lines
 
+  /// Removes the first line.
   private func takeLine(_ rest: inout Slice<UnsafeRawBufferPointer>) -> Slice<UnsafeRawBufferPointer> {
     let end = rest.firstIndex(of: UInt8(ascii: "\n")) ?? rest.endIndex
     let line = rest[..<end].dropLast()
@@ -142,7 +143,7 @@ struct HTTPRequestParser {
     }
   }
 
-  // MARK: Meaning
+  // MARK: Fields
 
   private func checkHost(_ request: HTTPRequestHead) throws(HTTPProtocolError) {
     let hosts = request.headers.values("host")

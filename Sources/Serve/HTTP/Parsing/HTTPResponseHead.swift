@@ -3,12 +3,12 @@ struct HTTPResponseHead {
   enum Framing: Equatable {
     case length(Int)
     case chunked
-    /// The connection's end is the body's.
+    /// The body ends with the connection.
     case untilClose
   }
 
   var status: Int
-  /// The layer's own fields among these are ignored.
+  /// Fields among these that the HTTP layer sets itself are ignored.
   var headers: HTTPHeaders
   var framing: Framing
   var id: String
@@ -17,7 +17,7 @@ struct HTTPResponseHead {
   var version: HTTPVersion
   var keepAlive: Bool
 
-  /// Fields that only the layer sets.
+  /// Fields that only the HTTP layer sets.
   private static let reserved: Set<String> = [
     "content-length", "transfer-encoding", "connection", "keep-alive", "date", "server", "x-request-id", "trailer",
   ]
@@ -32,7 +32,7 @@ struct HTTPResponseHead {
     func field(_ name: String, _ value: String) {
       bytes += name.utf8
       bytes += ": ".utf8
-      // A line break in a value would begin a field, or a response, of its own.
+      // A line break in a value would begin another field, or another response.
       bytes += value.utf8.lazy.map { $0 < 0x20 || $0 == 0x7F ? 0x20 : $0 }
       bytes += "\r\n".utf8
     }
@@ -60,16 +60,16 @@ struct HTTPResponseHead {
   }
 }
 
-/// Ids that join a request's log lines and its response.
+/// Identifies a request in its response and in the log.
 enum RequestID {
   /// "req_" and 24 random hexadecimal digits.
   static func make() -> String {
-    // With a digit above the twelve, which is dropped again, zeros in front of them stay.
+    // The additional first digit, which is dropped, keeps leading zeros.
     func twelve() -> Substring { String(UInt64.random(in: 1 << 48..<2 << 48), radix: 16).dropFirst() }
     return "req_\(twelve())\(twelve())"
   }
 
-  /// The client's own id, where it is 1 to 128 printable ASCII characters without spaces.
+  /// The client's own id if it is 1 to 128 printable ASCII characters without spaces.
   static func accepted(_ text: String?) -> String? {
     guard let text, (1...128).contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
       return nil

@@ -1,11 +1,11 @@
-/// A request target in its parts (RFC 9112, section 3.2; RFC 3986).
+/// The parts of a request target (RFC 9112, section 3.2; RFC 3986).
 struct HTTPTarget {
   var path: [String]
   var rawQuery: String
   var queryItems: [(name: String, value: String)]
 
-  /// - Parameter target: printable ASCII, as the request line's parser leaves it.
-  /// - Throws: a 400 that names the part at fault.
+  /// - Parameter target: printable ASCII; the request line's parser has checked that
+  /// - Throws: a 400 that names the wrong part
   init(_ target: String) throws(HTTPProtocolError) {
     let bytes = Array(target.utf8)
     let origin = try Self.originForm(bytes)
@@ -34,7 +34,7 @@ struct HTTPTarget {
     }
   }
 
-  /// The target from its path on: an absolute form loses scheme and authority, and "*" has no path at all.
+  /// The target without scheme and authority; empty for "*".
   private static func originForm(_ target: [UInt8]) throws(HTTPProtocolError) -> ArraySlice<UInt8> {
     if target.first == UInt8(ascii: "/") { return target[...] }
     if target == [UInt8(ascii: "*")] { return [] }
@@ -45,7 +45,7 @@ struct HTTPTarget {
       guard let start = rest.firstIndex(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") }) else {
         return []
       }
-      // An absolute form may go from authority straight to the query; its path is then "/".
+      // In an absolute form the query may follow the authority; the path is then "/".
       return rest[start] == UInt8(ascii: "/") ? rest[start...] : [UInt8(ascii: "/")] + rest[start...]
     }
     throw HTTPProtocolError(400, "request target is neither a path nor an http URL")

@@ -1,6 +1,6 @@
-/// Header fields in order, several of one name allowed, names compared without case.
+/// Header fields in order. Several fields may have the same name; names are compared without case.
 public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
-  /// Names as they were sent.
+  /// In the order and spelling in which they were sent.
   public private(set) var fields: [(name: String, value: String)]
 
   public init(_ fields: [(name: String, value: String)] = []) { self.fields = fields }
@@ -25,6 +25,7 @@ public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
       .map { trimmedOptionalSpace(String(Substring($0))) }.filter { !$0.isEmpty }
   }
 
+  /// Adds a field at the end.
   public mutating func add(_ name: String, _ value: String) { fields.append((name, value)) }
 
   /// Replaces all fields of that name.
@@ -33,6 +34,7 @@ public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
     add(name, value)
   }
 
+  /// Removes all fields of that name.
   public mutating func remove(_ name: String) { fields.removeAll { equalIgnoringCase($0.name, name) } }
 
   public static func == (left: HTTPHeaders, right: HTTPHeaders) -> Bool {
@@ -42,21 +44,21 @@ public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
 
 /// A request without its body, checked against RFC 9110 and RFC 9112.
 public struct HTTPRequestHead: Sendable {
-  /// Case-sensitive, as sent.
+  /// The method as sent; methods are case-sensitive.
   public var method: String
   /// The request target as sent.
   public var target: String
-  /// The path's segments, split at "/" and then percent-decoded: none for "/", and a last empty one after a trailing
-  /// slash. Dots mean nothing special here.
+  /// The path's segments, split at "/" and then percent-decoded: none for "/", and an empty last one after a trailing
+  /// slash. Segments of dots are not resolved.
   public var path: [String]
-  /// The target's part after the first "?", undecoded; empty without one.
+  /// The target after the first "?", not decoded; empty without a query.
   public var rawQuery: String
-  /// The query's pairs in order, percent-decoded, "+" as space; a key without "=" has an empty value.
+  /// The query's pairs in order, percent-decoded, with "+" for a space. A key without "=" has an empty value.
   public var queryItems: [(name: String, value: String)]
   public var headers: HTTPHeaders
   /// 1.1 or 1.0.
   public var version: HTTPVersion
-  /// The peer's numeric address, without the port.
+  /// The client's numeric address, without the port.
   public var remoteAddress: String
 }
 
@@ -68,21 +70,21 @@ public enum HTTPVersion: String, Sendable, Comparable {
   public static func < (left: HTTPVersion, right: HTTPVersion) -> Bool { left == .http1_0 && right == .http1_1 }
 }
 
-/// Why a request's body did not come whole.
+/// Why a request's body was not received completely.
 public enum HTTPBodyError: Error, Equatable, Sendable {
-  /// Longer than `limit` bytes. The handler answers, as a rule with 413.
+  /// It is longer than `limit` bytes. The handler has to answer, usually with 413.
   case tooLarge(limit: Int)
-  /// Not valid as chunked coding. The layer has answered 400.
+  /// It is no valid chunked coding. The HTTP layer has answered 400.
   case malformed(String)
-  /// No byte came within `HTTPConfiguration.stallTimeout`, or too few on average. The layer has answered 408.
+  /// No byte was received within `HTTPConfiguration.stallTimeout`, or too few on average. The HTTP layer has answered 408.
   case timedOut
-  /// The bodies that are being read fill `HTTPConfiguration.maxBodyMemory`. The layer has answered 503.
+  /// The bodies in memory fill `HTTPConfiguration.maxBodyMemory`. The HTTP layer has answered 503.
   case outOfMemory
-  /// The client went away, or the response ended before the body did.
+  /// The client left, or the response ended before the body.
   case disconnected
 }
 
-/// An error that the layer answers itself.
+/// An error that the HTTP layer answers itself.
 struct HTTPProtocolError: Error, Equatable {
   var status: Int
   var message: String
@@ -139,14 +141,14 @@ func reasonPhrase(_ status: Int) -> String {
   }
 }
 
-/// ASCII comparison without case.
+/// Compares ASCII text without case.
 func equalIgnoringCase(_ left: String, _ right: String) -> Bool {
   left.utf8.count == right.utf8.count && zip(left.utf8, right.utf8).allSatisfy { lowercased($0) == lowercased($1) }
 }
 
 func lowercased(_ byte: UInt8) -> UInt8 { (0x41...0x5A).contains(byte) ? byte | 0x20 : byte }
 
-/// Without the spaces and tabs around it.
+/// The text without the spaces and tabs around it.
 func trimmedOptionalSpace(_ text: String) -> String {
   let isSpace = { (byte: UInt8) in byte == 0x20 || byte == 0x09 }
   let start = text.utf8.drop(while: isSpace)
@@ -154,14 +156,14 @@ func trimmedOptionalSpace(_ text: String) -> String {
   return String(Substring(start[...last]))
 }
 
-/// IMF-fixdate of RFC 9110, section 5.6.7, whatever the locale: "Sun, 06 Nov 1994 08:49:37 GMT".
-/// - Parameter seconds: since 1970, not negative.
+/// The IMF-fixdate of RFC 9110, section 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT", independent of the locale.
+/// - Parameter seconds: since 1970; not negative
 func formatHTTPDate(_ seconds: Int) -> String {
   let weekdays = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
   let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
   func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
   let (days, time) = max(0, seconds).quotientAndRemainder(dividingBy: 86400)
-  // Years counted from March, so that the leap day comes last; eras of 400 years have 146,097 days.
+  // Years are counted from March, so that the leap day is the last day. 400 years have 146,097 days.
   let shifted = days + 719_468
   let (era, dayOfEra) = shifted.quotientAndRemainder(dividingBy: 146_097)
   let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36524 - dayOfEra / 146_096) / 365

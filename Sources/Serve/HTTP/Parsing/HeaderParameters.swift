@@ -1,12 +1,12 @@
-/// A field value with parameters, `value; name=token; name="quoted"` (RFC 9110, section 5.6.6), as Content-Type and
-/// Content-Disposition have it.
+/// A field value with parameters, `value; name=token; name="quoted"` (RFC 9110, section 5.6.6), such as that of
+/// Content-Type or Content-Disposition.
 struct HeaderParameters: Equatable {
   /// In lower case.
   var value: String
-  /// Names in lower case; no name twice.
+  /// By name, in lower case.
   var parameters: [String: String]
 
-  /// `nil` for what is not of that form, or names a parameter twice.
+  /// `nil` for text that is not of that form or has a parameter twice.
   init?(_ text: String) {
     var scanner = Scanner(bytes: Array(text.utf8)[...])
     guard let value = scanner.take(while: { $0 != UInt8(ascii: ";") }).map(trimmedOptionalSpace), !value.isEmpty
@@ -45,7 +45,7 @@ struct HeaderParameters: Equatable {
       return String(validating: taken, as: UTF8.self)
     }
 
-    /// A token, or a quoted string, where a backslash escapes a quote or a backslash only: some clients send paths.
+    /// A token or a quoted string. A backslash escapes only a quote or a backslash, since some clients send paths.
     mutating func parameterValue() -> String? {
       guard skip(UInt8(ascii: "\"")) else {
         return take(while: isToken).flatMap { $0.isEmpty ? nil : $0 }

@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// What is wrong with a multipart body.
+/// Why a multipart body is not valid.
 struct MultipartError: Error, Equatable {
   let reason: String
 
@@ -11,11 +11,11 @@ struct MultipartError: Error, Equatable {
 struct MultipartPart: Equatable, Sendable {
   /// The field's name.
   var name: String
-  /// As sent: it may have a path before it, or anything else.
+  /// As the client sent it. It may contain a path or any other text.
   var filename: String?
   var headers: HTTPHeaders
 
-  /// The file name without the folders that some clients put before it.
+  /// The file name without the path that some clients put before it.
   var lastPathComponent: String? {
     filename.map { String($0.split { $0 == "/" || $0 == "\\" }.last ?? "") }
   }
@@ -37,13 +37,15 @@ struct MultipartPart: Equatable, Sendable {
   }
 }
 
-/// Takes a multipart/form-data body (RFC 7578; RFC 2046, section 5.1) apart as it comes, in pieces of any size, holding
-/// no more of it than one part's header or one delimiter.
+/// Parses a multipart/form-data body (RFC 7578; RFC 2046, section 5.1) as it is received, in chunks of any size. It buffers
+/// no more than one part's header or one delimiter.
 struct MultipartParser {
   enum Event {
+    /// A part's head was received.
     case began(MultipartPart)
-    /// A stretch of the part's contents, there only during the call; none is empty.
+    /// Some bytes of the part's contents, valid during the call only; never empty.
     case bytes(UnsafeRawBufferPointer)
+    /// The part is complete.
     case ended
   }
 
@@ -58,7 +60,7 @@ struct MultipartParser {
   /// CRLF, two dashes, the boundary.
   private let delimiter: [UInt8]
   private var state = State.preamble
-  /// Begins with the CRLF that the first delimiter may go without.
+  /// Bytes that were not parsed yet. It begins with a CRLF, which the first delimiter may lack.
   private var pending: [UInt8] = [0x0D, 0x0A]
   private var headers = HTTPHeaders()
   private var headerBytes = 0
@@ -88,8 +90,8 @@ struct MultipartParser {
     }
   }
 
-  /// Takes the next bytes in. After an error the parser is of no more use.
-  /// - Parameter handler: called for what they complete, in order
+  /// Parses further bytes. After an error the parser cannot be used any more.
+  /// - Parameter handler: called with the events, in order
   mutating func feed(_ bytes: UnsafeRawBufferPointer, _ handler: (Event) throws -> Void) throws {
     if state == .epilogue { return }
     pending.append(contentsOf: bytes)
@@ -98,13 +100,13 @@ struct MultipartParser {
     pending.removeFirst(position)
   }
 
-  /// To be called at the body's end.
+  /// Checks that the body is complete. Called at its end.
   /// - Throws: `MultipartError` if the closing delimiter is missing
   func finish() throws(MultipartError) {
     guard state == .epilogue else { throw MultipartError("the body ends before its closing delimiter") }
   }
 
-  /// - Returns: whether there may be more to do with the bytes at hand
+  /// - Returns: whether the pending bytes may give another event
   private mutating func step(_ position: inout Int, _ handler: (Event) throws -> Void) throws -> Bool {
     switch state {
     case .preamble, .contents: return try takeContents(&position, handler)
@@ -136,7 +138,7 @@ struct MultipartParser {
     return true
   }
 
-  /// Where the next delimiter begins, or what may be the beginning of one at the end; else the end.
+  /// The index of the next delimiter, or of an incomplete one at the end; the end if there is none.
   private func findDelimiter(from start: Int) -> (index: Int, isWhole: Bool) {
     pending.withUnsafeBytes { bytes in
       guard let base = bytes.baseAddress else { return (start, false) }

@@ -2,13 +2,14 @@ internal import CLibevent
 internal import Glibc
 internal import Synchronization
 
-/// One libevent base on one thread: the owner of every connection's state.
+/// The thread that owns all connections: a libevent base that one thread runs.
 ///
-/// The loop belongs to the thread that made it until `run()` is called, and to the thread inside `run()` from then on.
-/// `execute` is the only way in for other threads; everything else traps off the loop. libevent's own locking stays
-/// off, since nothing but the wake-up descriptor is touched from outside.
-// @unchecked: the mailbox is behind a mutex and the owner is atomic; all else is only touched on the owning thread,
-// which `preconditionInLoop` enforces.
+/// The loop belongs to the thread that created it, and from `run()` on to the thread inside `run()`. Other threads can only
+/// call `execute`, `stop` and `isInLoop`; all else traps on them. libevent's locking is off, since other threads touch only
+/// the wake-up descriptor.
+///
+/// `@unchecked Sendable`: the mailbox locks itself and the owner is atomic; all else is only touched on the owning thread,
+/// which `preconditionInLoop` enforces.
 public final class EventLoop: @unchecked Sendable {
   let base: OpaquePointer
   private let owner: Atomic<UInt>
@@ -19,11 +20,11 @@ public final class EventLoop: @unchecked Sendable {
   private static let keptWork = 4096
   private let wakeDescriptor: Int32
   private var wakeSource: EventSource?
-  /// Armed sources, kept alive here so that libevent never holds the last pointer to one.
+  /// Armed sources. Kept here, since libevent holds no reference to them.
   private var sources: [ObjectIdentifier: EventSource] = [:]
   private var dateCache: (second: Int, text: String) = (-1, "")
 
-  /// Makes a loop and has the process ignore SIGPIPE, so that a peer's disappearance is an error code.
+  /// Creates a loop, and makes the process ignore SIGPIPE, so that writing to a closed connection is an error code.
   /// - Throws: `HTTPServerError` when the system gives no event base or descriptor.
   public init() throws {
     signal(SIGPIPE, SIG_IGN)
@@ -41,7 +42,7 @@ public final class EventLoop: @unchecked Sendable {
     owner = Atomic(currentThread())
     wakeSource = EventSource(
       loop: self, descriptor: descriptor, onChange: true,
-      // The descriptor counts the wake-ups and is never read: it will not be full within the machine's life.
+      // The descriptor counts wake-ups and is never read: its 64 bits do not overflow.
       readPersist: { [unowned self] in drainMailbox() })
     wakeSource?.arm()
   }
@@ -63,9 +64,10 @@ public final class EventLoop: @unchecked Sendable {
     precondition(isInLoop, "\(function) called off its event loop")
   }
 
-  /// Runs `work` on the loop, in the order of submission, from any thread. Many calls before the loop comes round cost
-  /// one wake-up. Work submitted after `run()` returned is dropped.
-  /// - Complexity: O(1); `work` must not block, since every connection waits behind it.
+  /// Runs `work` on the loop, in the order of the calls, from any thread. Many calls in one turn of the loop cost one
+  /// wake-up. After `run()` has returned, `work` is dropped.
+  ///
+  /// `work` must not block, since all connections wait for it.
   public func execute(_ work: @Sendable @escaping () -> Void) {
     mailbox.post(work) {
       var one: UInt64 = 1
@@ -85,7 +87,7 @@ public final class EventLoop: @unchecked Sendable {
 
   // MARK: Running
 
-  /// Takes the loop over for the calling thread and serves events until `stop()`. A loop runs once.
+  /// Serves events on the calling thread until `stop()`. Called once.
   public func run() {
     owner.store(currentThread(), ordering: .relaxed)
     event_base_dispatch(base)
@@ -95,12 +97,12 @@ public final class EventLoop: @unchecked Sendable {
     sources = [:]
   }
 
-  /// Ends `run()` after the events at hand, from any thread.
+  /// Ends `run()` after the present events. From any thread.
   public func stop() {
     execute { [self] in event_base_loopbreak(base) }
   }
 
-  /// Runs `work` once on the loop after `delay`, unless the timer is cancelled before.
+  /// Runs `work` once on the loop after `delay`, unless the timer is cancelled before that.
   @discardableResult
   public func schedule(after delay: Duration, _ work: @escaping () -> Void) -> EventTimer {
     preconditionInLoop()
@@ -109,8 +111,8 @@ public final class EventLoop: @unchecked Sendable {
     return timer
   }
 
-  /// Calls `handler` on the loop with the signal's number whenever the process gets one of `signals`. In place until
-  /// the loop is gone; signals belong to one loop of the process.
+  /// Calls `handler` on the loop with the signal's number whenever the process gets one of `signals`. Only one loop of the
+  /// process can do so.
   public func onSignals(_ signals: [Int32], _ handler: @escaping (Int32) -> Void) {
     preconditionInLoop()
     for number in signals {
@@ -118,13 +120,13 @@ public final class EventLoop: @unchecked Sendable {
     }
   }
 
-  // MARK: For this folder
+  // MARK: For the HTTP layer
 
   func retain(_ source: EventSource) { sources[ObjectIdentifier(source)] = source }
 
   func release(_ source: EventSource) { sources[ObjectIdentifier(source)] = nil }
 
-  /// The time as HTTP's `Date` header has it, made once a second.
+  /// The time in the form of HTTP's `Date` header, formatted once a second.
   func httpDate() -> String {
     let now = time(nil)
     if now != dateCache.second { dateCache = (now, formatHTTPDate(now)) }
@@ -132,8 +134,9 @@ public final class EventLoop: @unchecked Sendable {
   }
 }
 
-/// A timer of an `EventLoop`, to be cancelled or armed again on that loop.
-// @unchecked: touched on the loop only, which the loop's precondition enforces.
+/// A timer of an `EventLoop`. Used on that loop only.
+///
+/// `@unchecked Sendable`: touched on the loop only, which the loop's precondition enforces.
 public final class EventTimer: @unchecked Sendable {
   private let loop: EventLoop
   private var source: EventSource?
@@ -143,28 +146,28 @@ public final class EventTimer: @unchecked Sendable {
     source = EventSource(loop: loop, descriptor: -1, events: 0, work)
   }
 
-  /// Fires `delay` from now; an earlier arming is forgotten.
+  /// Fires once, `delay` from now, instead of at any earlier time.
   public func arm(after delay: Duration) {
     loop.preconditionInLoop()
     source?.arm(after: delay)
   }
 
-  /// The work will not run (again). Without effect once it has.
+  /// Prevents the timer from firing.
   public func cancel() {
     loop.preconditionInLoop()
     source?.disarm()
   }
 }
 
-/// The thread's identity as a number, comparable across threads.
+/// A number that identifies the calling thread.
 func currentThread() -> UInt { UInt(pthread_self()) }
 
-/// The text in a buffer that C filled, up to its zero.
+/// The text of a zero-terminated buffer.
 func string(fromC buffer: [CChar]) -> String {
   String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }
 
-/// What the system says of an error number.
+/// The system's message for an error number.
 func systemMessage(_ code: Int32) -> String {
   // glibc's strerror is thread-safe since 2.32.
   strerror(code).map { String(cString: $0) } ?? "error \(code)"

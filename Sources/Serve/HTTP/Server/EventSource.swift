@@ -1,16 +1,20 @@
 internal import CLibevent
 internal import Glibc
 
-/// The owner of one libevent event: a timer, a signal or a descriptor.
+/// One libevent event: a timer, a signal or a descriptor.
 ///
-/// libevent keeps an unretained pointer to the source. That pointer is only live while the event is armed, and an armed
-/// source is held by its loop, so the pointer cannot outlive the object.
+/// libevent has an unretained pointer to the source and uses it only while the event is armed. The loop retains armed
+/// sources, so the pointer is valid then.
 final class EventSource {
   private unowned let loop: EventLoop
   private var event: OpaquePointer?
   private var work: (() -> Void)?
   private let isPersistent: Bool
 
+  /// - Parameters:
+  ///   - descriptor: a file descriptor, a signal's number, or -1 for a timer
+  ///   - events: libevent's flags
+  ///   - work: called on the loop for each event
   init(loop: EventLoop, descriptor: Int32, events: Int16, _ work: @escaping () -> Void) {
     self.loop = loop
     self.work = work
@@ -24,7 +28,7 @@ final class EventSource {
   }
 
   /// Calls `work` whenever `descriptor` is readable, until disarmed.
-  /// - Parameter onChange: only once each time that more can be read, so that it need not be read at all
+  /// - Parameter onChange: calls it once each time that more can be read (edge-triggered), so that nothing has to be read
   convenience init(loop: EventLoop, descriptor: Int32, onChange: Bool = false, readPersist work: @escaping () -> Void) {
     let edge = onChange ? graft_ev_edge : 0
     self.init(loop: loop, descriptor: descriptor, events: graft_ev_read | graft_ev_persist | edge, work)
@@ -33,13 +37,13 @@ final class EventSource {
   deinit { free() }
 
   private func fire() {
-    // The loop's reference goes first, so that the work may arm the source again.
+    // Before the work, which may arm the source again.
     let work = work
     if !isPersistent { loop.release(self) }
     work?()
   }
 
-  /// Starts to listen; with `delay`, fires that long from now.
+  /// Begins to wait for the event; with `delay`, fires after that time.
   func arm(after delay: Duration? = nil) {
     guard let event else { return }
     if let delay {
@@ -51,13 +55,14 @@ final class EventSource {
     loop.retain(self)
   }
 
+  /// Stops waiting for the event.
   func disarm() {
     guard let event else { return }
     event_del(event)
     loop.release(self)
   }
 
-  /// Takes the event from libevent for good.
+  /// Removes the event from libevent. The source cannot be armed again.
   func free() {
     guard let event else { return }
     self.event = nil
@@ -66,7 +71,7 @@ final class EventSource {
 }
 
 extension timeval {
-  /// At least zero, at most about a year, which is beyond what any timeout here means.
+  /// The duration, limited to between zero and a year.
   init(_ duration: Duration) {
     let clamped = min(max(duration, .zero), .seconds(31_536_000))
     let (seconds, attoseconds) = clamped.components

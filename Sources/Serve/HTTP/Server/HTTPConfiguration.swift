@@ -1,10 +1,11 @@
-/// Where an `HTTPServer` listens and what it grants a connection.
+/// Where an `HTTPServer` listens, and the limits of its connections.
 public struct HTTPConfiguration: Sendable {
   /// Certificate chain and private key of a TLS listener, both PEM files.
   public struct TLS: Sendable, Equatable {
     public var certificatePath: String
     public var keyPath: String
 
+    /// - Parameters: paths of PEM files
     public init(certificatePath: String, keyPath: String) {
       self.certificatePath = certificatePath
       self.keyPath = keyPath
@@ -16,83 +17,91 @@ public struct HTTPConfiguration: Sendable {
 
   /// An IPv4 or IPv6 address, or a name that resolves to one.
   public var host = "127.0.0.1"
-  /// 0 takes a free port; `HTTPServer.port` tells which.
+  /// 0 takes a free port, which `HTTPServer.port` then is.
   public var port: UInt16 = 8080
-  /// Connections the kernel queues before they are accepted.
+  /// Maximum connections that wait in the kernel to be accepted.
   public var backlog: Int32 = 1024
-  /// Connections held at once; beyond them accepting stops and clients wait in the backlog.
+  /// Maximum open connections. When there are so many, further clients wait in the backlog.
   public var maxConnections = 10_000
   /// `nil` serves plain text.
   public var tls: TLS?
 
-  /// Bytes of the request line; over it, 414.
+  /// Maximum bytes of a request line. The answer to a longer one is 414.
   public var maxRequestLineBytes = 16 << 10
-  /// Bytes of request line and header fields together; over it, 431.
+  /// Maximum bytes of request line and header fields together. The answer to more is 431.
   public var maxHeaderBytes = 64 << 10
-  /// Header fields of one request; over it, 431.
+  /// Maximum header fields of a request. The answer to more is 431.
   public var maxHeaderCount = 100
-  /// Body bytes where the handler names no limit of its own.
+  /// Maximum bytes of a body where the handler gives no other limit.
   public var maxBodyBytes = 16 << 20
-  /// Bytes of all bodies together that are collected in memory; a body that does not fit gets a 503.
+  /// Maximum bytes of all bodies that are collected in memory. The answer to a body that does not fit is 503.
   public var maxBodyMemory = 256 << 20
-  /// Bytes a second that a body must bring on average in each `bodyGracePeriod` in which it is waited for; a slower one
-  /// gets a 408. So a sender that trickles cannot hold memory or an upload's place.
+  /// Minimum bytes per second of a body, on average over each `bodyGracePeriod` that the server waits for it. The answer
+  /// to a slower one is 408, so that a slow sender cannot hold memory, or the slot of an upload, for long.
   public var minBodyRate = 1024
+  /// The time over which `minBodyRate` is measured.
   public var bodyGracePeriod: Duration = .seconds(30)
 
-  /// From the first byte of a request (or from accepting the connection, TLS handshake included) to the end of its
-  /// header; over it, 408.
+  /// Maximum time from the first byte of a request to the end of its header; for the first request from the beginning of
+  /// the connection, with the TLS handshake. The answer to a slower one is 408.
   public var headerTimeout: Duration = .seconds(10)
-  /// How long a connection may wait for its next request.
+  /// How long a connection waits for its next request.
   public var idleTimeout: Duration = .seconds(75)
-  /// How long a body that is being read, or a reader that has bytes waiting for it, may make no progress.
+  /// How long the server waits for further bytes of a body, or for a client to read what it has sent.
   public var stallTimeout: Duration = .seconds(60)
 
-  /// Response bytes in the connection's buffer below which `onDrain` fires.
+  /// When fewer response bytes are in the connection's buffer, `onDrain` is called.
   public var lowWatermark = 64 << 10
-  /// Response bytes in the connection's buffer at which `write` returns false, and no further pipelined request starts.
+  /// When as many response bytes are in the connection's buffer, `write` returns false and no further pipelined request
+  /// is read.
   public var highWatermark = 256 << 10
-  /// Streamed bytes in the buffer at which a connection whose writer ignores `write`'s answer is dropped.
+  /// When as many response bytes are in the connection's buffer, since `write`'s result was ignored, the connection is
+  /// closed.
   public var maxBufferedBytes = 8 << 20
 
   /// The `Server` header.
   public var serverName = "graft"
-  /// Makes the bodies of the errors that the layer answers itself, and of `HTTPExchange.fail`.
+  /// Makes the bodies of the HTTP layer's own errors, and of `HTTPExchange.fail`.
   public var errorBody: ErrorBody = { _, message in ("text/plain; charset=utf-8", Array((message + "\n").utf8)) }
 
-  /// Told of every exchange that has ended, on the loop; `nil` tells nobody.
+  /// Called on the loop for every exchange that has ended.
   public var onEnd: (@Sendable (HTTPExchangeSummary) -> Void)?
 
+  /// The defaults.
   public init() {}
 }
 
-/// What became of a request.
+/// How an exchange ended, for the log.
 public struct HTTPExchangeSummary: Sendable {
-  /// As `x-request-id` gives it.
+  /// The value of `x-request-id`.
   public var id: String
+  /// The request's method.
   public var method: String
-  /// Without the query.
+  /// The request's path, without the query.
   public var path: String
-  /// `nil` if the client was gone before a response had begun.
+  /// The response's status; `nil` if the client left before a response began.
   public var status: Int?
-  /// Whether the response was sent to its end.
+  /// Whether the response was written completely.
   public var isComplete: Bool
-  /// From the end of the request's head.
+  /// Time since the end of the request's head.
   public var duration: Duration
+  /// The client's numeric address.
   public var remoteAddress: String
 }
 
 /// Why a server cannot listen, in one line that names the address or file.
 public struct HTTPServerError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// An address with its port, or a path.
+  /// The address and port, or the file's path.
   public let subject: String
+  /// What is wrong with it.
   public let reason: String
 
+  /// - Parameters: as the properties
   public init(_ subject: String, reason: String) {
     self.subject = subject
     self.reason = reason
   }
 
-  /// "127.0.0.1 port 80: Permission denied"
+  /// Such as "127.0.0.1 port 80: Permission denied".
   public var description: String { "\(subject): \(reason)" }
 }

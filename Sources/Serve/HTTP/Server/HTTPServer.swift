@@ -4,12 +4,15 @@ internal import Glibc
 /// An HTTP/1.1 server on an event loop, over TCP or TLS.
 ///
 /// It listens from `init` on and accepts while the loop runs, until `stop`.
-// @unchecked: all mutable state belongs to the loop's thread; `stop` and the constants are all that others may use.
+///
+/// `@unchecked Sendable`: all mutable state belongs to the loop's thread; other threads use `stop` and the constants only.
 public final class HTTPServer: @unchecked Sendable {
   /// Called on the loop when a request's head is complete. It must not block; the exchange may be answered later.
   public typealias Handler = @Sendable (HTTPExchange) -> Void
 
+  /// The loop that the server's connections belong to.
   public let loop: EventLoop
+  /// As given.
   public let configuration: HTTPConfiguration
   /// The port in use.
   public let port: UInt16
@@ -49,7 +52,7 @@ public final class HTTPServer: @unchecked Sendable {
     try listen(socket)
   }
 
-  /// Connections open now. On the loop only.
+  /// Open connections. On the loop only.
   public var connectionCount: Int {
     loop.preconditionInLoop()
     return connections.count
@@ -74,7 +77,7 @@ public final class HTTPServer: @unchecked Sendable {
   // MARK: Accepting
 
   private func listen(_ socket: ListeningSocket) throws {
-    // The listener holds the server until `stop` closes it.
+    // Released in `closeListener`.
     let context = Unmanaged.passRetained(self)
     listener = graft_listener_new(
       loop.base,
@@ -120,7 +123,8 @@ public final class HTTPServer: @unchecked Sendable {
     tls == nil ? graft_bufferevent_new(loop.base, socket) : nil
   }
 
-  /// Out of descriptors, most likely: the waiting client would wake the loop again at once, so leave it a moment.
+  /// The process is probably out of descriptors. The waiting client would wake the loop again at once, so accepting
+  /// pauses.
   private func acceptFailed() {
     pauseAccepting()
     loop.schedule(after: .milliseconds(100)) { [self] in resumeAccepting() }
@@ -140,6 +144,7 @@ public final class HTTPServer: @unchecked Sendable {
 
   // MARK: For connections
 
+  /// Forgets a closed connection.
   func remove(_ connection: HTTPConnection) {
     connections[connection.id] = nil
     resumeAccepting()

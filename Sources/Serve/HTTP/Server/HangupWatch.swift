@@ -1,22 +1,24 @@
 internal import CLibevent
 internal import Glibc
 
-/// Tells at once when a peer has closed or reset its connection, whether or not anyone is reading from it.
+/// Reports at once when a client has closed or reset its connection, even while nothing is read from it.
 ///
-/// An epoll set of its own, edge-triggered, beside libevent's: libevent's EV_CLOSED stays silent on a reset (and its
-/// loop then spins), and a level-triggered event would fire without end on a half-closed socket that is still being
-/// answered. What no one can see is a FIN that the peer's kernel holds back behind more unread bytes than the receive
-/// window takes.
+/// It has its own edge-triggered epoll set beside libevent's. libevent's EV_CLOSED does not report a reset, and its loop
+/// then spins; a level-triggered event would fire without end on a half-closed connection that is still being answered.
+/// It cannot see a FIN that the client's kernel has not sent because the receive window is full.
 final class HangupWatch {
-  /// - `isError`: the connection is dead (reset, or the network gave up).
-  /// - `isHangup`: both directions are shut.
-  /// With neither, the peer has ended its half (FIN).
+  /// - Parameters:
+  ///   - isError: the connection was reset, or the network has failed
+  ///   - isHangup: both directions are closed
+  ///
+  /// With neither, the client has closed its sending direction (FIN).
   typealias Handler = (_ id: UInt64, _ isError: Bool, _ isHangup: Bool) -> Void
 
   private let descriptor: Int32
   private let handler: Handler
   private var source: EventSource?
 
+  /// - Throws: `HTTPServerError` if the system gives no epoll set
   init(loop: EventLoop, handler: @escaping Handler) throws {
     self.handler = handler
     descriptor = graft_hangup_set_new()
@@ -27,17 +29,20 @@ final class HangupWatch {
 
   deinit { Glibc.close(descriptor) }
 
-  /// Ends the watch; nothing is reported any more.
+  /// Ends all reports.
   func stop() {
     source?.disarm()
     source = nil
   }
 
-  /// - Parameter id: what the handler is told; an id, not a pointer, so that a late report finds nothing.
+  /// Begins to watch a socket.
+  /// - Parameter id: given to the handler. It is no pointer, so that a late report of a closed connection does no harm.
+  /// - Returns: whether the socket is watched
   func add(_ socket: Int32, id: UInt64) -> Bool {
     graft_hangup_set_add(descriptor, socket, id) == 0
   }
 
+  /// Ends watching a socket.
   func remove(_ socket: Int32) { _ = graft_hangup_set_remove(descriptor, socket) }
 
   private func drain() {

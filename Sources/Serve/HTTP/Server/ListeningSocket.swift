@@ -3,7 +3,7 @@ internal import Glibc
 /// A bound, listening TCP socket, not yet attached to a loop.
 struct ListeningSocket {
   let descriptor: Int32
-  /// The port in use, also where 0 was asked for.
+  /// The port in use: the one that was asked for, or a free one for 0.
   let port: UInt16
 
   /// - Throws: `HTTPServerError` that names address and port.
@@ -61,7 +61,7 @@ struct ListeningSocket {
   }
 }
 
-/// A peer's numeric address; IPv4 also where it comes mapped into IPv6.
+/// A client's numeric address. An IPv4 address that is mapped into IPv6 becomes IPv4.
 func numericAddress(_ address: UnsafePointer<sockaddr>?, length: Int32) -> String {
   var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
   guard let address,
@@ -71,7 +71,7 @@ func numericAddress(_ address: UnsafePointer<sockaddr>?, length: Int32) -> Strin
   return numeric.hasPrefix("::ffff:") && numeric.contains(".") ? String(numeric.dropFirst(7)) : numeric
 }
 
-/// Sends what is written at once, and has the kernel probe a silent peer, so that one that lost power is noticed too.
+/// Makes the kernel send written bytes at once, and probe a silent client, so that one that lost power is noticed.
 func tuneConnection(_ socket: Int32) {
   let options: [(level: Int32, name: Int32, value: Int32)] = [
     (Int32(IPPROTO_TCP), TCP_NODELAY, 1), (SOL_SOCKET, SO_KEEPALIVE, 1), (Int32(IPPROTO_TCP), TCP_KEEPIDLE, 30),

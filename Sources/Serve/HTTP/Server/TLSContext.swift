@@ -1,6 +1,6 @@
 internal import CLibevent
 
-/// The certificate and key of a TLS listener, loaded once.
+/// The certificate and the private key of a TLS listener.
 final class TLSContext {
   private let context: OpaquePointer
 
@@ -18,7 +18,7 @@ final class TLSContext {
 
   deinit { SSL_CTX_free(context) }
 
-  /// A bufferevent that speaks TLS over an accepted socket and owns it, or nil without owning anything.
+  /// A bufferevent that speaks TLS over an accepted socket, which it owns; `nil` if there is no memory.
   func makeBufferEvent(loop: EventLoop, socket: Int32) -> OpaquePointer? {
     guard let session = SSL_new(context) else { return nil }
     guard let event = graft_bufferevent_new_tls(loop.base, socket, session) else {
@@ -28,7 +28,7 @@ final class TLSContext {
     return event
   }
 
-  /// Sends close_notify, if the connection is one over TLS.
+  /// Sends close_notify if the connection is one over TLS.
   static func shutdown(_ bufferEvent: OpaquePointer) {
     guard let session = bufferevent_openssl_get_ssl(bufferEvent) else { return }
     SSL_shutdown(session)

@@ -1,31 +1,32 @@
-/// The header of a regular file in a tar archive: ustar (POSIX.1-1988), with one of pax (POSIX.1-2001) before it where a
-/// name or size does not fit.
+/// The header of a file in a tar archive: ustar (POSIX.1-1988), with a pax header (POSIX.1-2001) before it if the name or the
+/// size does not fit.
 enum TarHeader {
   static let blockSize = 512
-  /// What ends an archive.
+  /// The end of an archive.
   static let end = [UInt8](repeating: 0, count: 2 * blockSize)
 
-  private static let longestName = 100
-  private static let longestPrefix = 155
-  /// What eleven octal digits can say.
-  private static let largestSize = 0o77_777_777_777
+  private static let maximumName = 100
+  private static let maximumPrefix = 155
+  /// The largest number of eleven octal digits.
+  private static let maximumSize = 0o77_777_777_777
 
+  /// The header's bytes.
   /// - Parameters:
   ///   - size: bytes of the file
-  ///   - time: its last change, in seconds since 1970
+  ///   - time: the file's last change, in seconds since 1970
   static func encode(name: String, size: Int, time: Int) -> [UInt8] {
     var records = ""
     let parts = split(name)
     if parts == nil { records += record("path", name) }
-    if size > largestSize { records += record("size", "\(size)") }
+    if size > maximumSize { records += record("size", "\(size)") }
     var bytes: [UInt8] = []
     if !records.isEmpty {
       let text = Array(records.utf8)
       bytes += block(name: "PaxHeaders/file", prefix: "", size: text.count, time: time, type: "x") + text
       bytes += padding(after: text.count)
     }
-    let (prefix, rest) = parts ?? ("", String(name.suffix(longestName)))
-    return bytes + block(name: rest, prefix: prefix, size: min(size, largestSize), time: time, type: "0")
+    let (prefix, rest) = parts ?? ("", String(name.suffix(maximumName)))
+    return bytes + block(name: rest, prefix: prefix, size: min(size, maximumSize), time: time, type: "0")
   }
 
   /// Zeros that fill a file's last block.
@@ -33,12 +34,12 @@ enum TarHeader {
     [UInt8](repeating: 0, count: (blockSize - size % blockSize) % blockSize)
   }
 
-  /// A name as ustar has it: whole, or cut at a slash.
+  /// A name in ustar's two fields: whole in the second, or split at a slash; `nil` if it does not fit.
   private static func split(_ name: String) -> (prefix: String, name: String)? {
-    if name.utf8.count <= longestName { return ("", name) }
+    if name.utf8.count <= maximumName { return ("", name) }
     for slash in name.indices where name[slash] == "/" {
       let (prefix, rest) = (name[..<slash], name[name.index(after: slash)...])
-      if prefix.utf8.count <= longestPrefix, (1...longestName).contains(rest.utf8.count) {
+      if prefix.utf8.count <= maximumPrefix, (1...maximumName).contains(rest.utf8.count) {
         return (String(prefix), String(rest))
       }
     }

@@ -2,9 +2,9 @@ import Formats
 import Foundation
 import Model
 
-/// An adapter's two files on their way from a multipart body to a staged folder of the data folder.
+/// Writes an adapter's two files from a multipart body to a staging folder in the data folder.
 final class AdapterUpload: UploadParts {
-  /// The folder is the receiver's to remove.
+  /// What was received. The caller removes the folder.
   struct Received: Sendable {
     var folder: URL
     var pinned: Bool?

@@ -3,19 +3,23 @@ import Model
 
 /// Server-sent events (WHATWG HTML, section 9.2) as OpenAI's clients read them.
 enum SSEWriter {
+  /// An event with JSON.
   static func event(_ json: JSONValue) -> [UInt8] { event(json.encoded) }
 
+  /// An event with one line of text.
   static func event(_ line: [UInt8]) -> [UInt8] { Array("data: ".utf8) + line + [0x0A, 0x0A] }
 
-  /// Ends a stream that ended well.
+  /// The last event of a stream that has not failed.
   static let done = Array("data: [DONE]\n\n".utf8)
 }
 
 extension HTTPExchange {
+  /// Answers with JSON.
   func respond(status: Int = 200, json: JSONValue) {
     respond(status: status, headers: ["Content-Type": "application/json"], body: json.encoded)
   }
 
+  /// Answers with an error.
   func respond(_ error: APIError) {
     var headers: HTTPHeaders = ["Content-Type": "application/json"]
     if error.status == 401 { headers.add("WWW-Authenticate", "Bearer") }

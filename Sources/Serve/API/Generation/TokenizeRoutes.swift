@@ -2,12 +2,12 @@ import Tokenization
 import Formats
 import Model
 
-/// `POST /tokenize` and `POST /detokenize`, in vLLM's shapes.
+/// `POST /tokenize` and `POST /detokenize`, with vLLM's fields.
 struct TokenizeRoutes: Sendable {
   let context: ServerContext
   let abandonment: Abandonment
 
-  /// Text may be longer than the context here, since it may be asked for its length alone.
+  /// Text can be longer than the context here, since a client may only want its length.
   private static let maximumBytes = 4 << 20
 
   private var isAbandoned: () -> Bool { { [abandonment] in abandonment.isSet } }
@@ -20,7 +20,7 @@ struct TokenizeRoutes: Sendable {
     }
   }
 
-  /// Tokens of a prompt, or of a chat as the model's template renders it.
+  /// The tokens of a prompt, or of a chat as the model's template renders it.
   func tokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
     let tokens: [Int32]
     if fields["messages"] != nil {
@@ -48,7 +48,7 @@ struct TokenizeRoutes: Sendable {
     ]
   }
 
-  /// The text of tokens, special ones included.
+  /// The text of tokens, with special tokens.
   func detokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
     guard let value = fields["tokens"] else {
       throw .invalid("'tokens' is missing", param: "tokens", code: "missing_required_parameter")

@@ -1,28 +1,30 @@
 import Formats
 import Model
 
-/// An error as OpenAI's clients know it: a status and `{"error": {message, type, param, code}}`.
+/// An error as OpenAI's clients know it: a status with `{"error": {message, type, param, code}}`.
 struct APIError: Error, Equatable {
   var status: Int
   var type: String
   var message: String
   var param: String?
   var code: String?
-  /// Seconds, for the header.
+  /// Seconds for the header `Retry-After`.
   var retryAfter: Int?
-  /// Whether OpenAI's clients may repeat a request that they would repeat.
+  /// Whether OpenAI's clients may repeat the request on their own, as they do after some statuses.
   var mayBeRepeated = true
 
+  /// An error of the client.
   static func invalid(_ message: String, param: String? = nil, code: String? = nil, status: Int = 400) -> APIError {
     APIError(status: status, type: "invalid_request_error", message: message, param: param, code: code)
   }
 
+  /// A 404 for a model or adapter.
   static func modelNotFound(_ name: String, param: String) -> APIError {
     invalid("The model or adapter '\(name)' does not exist", param: param, code: "model_not_found", status: 404)
   }
 
-  /// OpenAI's words for a request that does not fit.
-  /// - Parameter isMinimum: the prompt has so many tokens or more; they were not all counted
+  /// OpenAI's words for a request that does not fit into the context.
+  /// - Parameter isMinimum: the prompt has at least so many tokens; not all were counted
   static func exceedsContext(
     _ length: Int, prompt: Int, completion: Int, param: String, isMinimum: Bool = false
   ) -> APIError {
@@ -37,7 +39,7 @@ struct APIError: Error, Equatable {
       code: "context_length_exceeded")
   }
 
-  /// What an error that only has a status and a text (one of the HTTP layer's) looks like.
+  /// An error that has only a status and a message, such as those of the HTTP layer.
   static func plain(status: Int, message: String) -> APIError {
     APIError(
       status: status, type: status < 500 ? "invalid_request_error" : "server_error", message: message, param: nil,
