@@ -80,6 +80,10 @@ let package = Package(
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
+      name: "CommandTests",
+      dependencies: ["graft", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: swiftSettings),
+    .testTarget(
       name: "ServeTests",
       dependencies: [
         "Serve", "Train", "Model", "Tokenization", "Formats", "Kernels", "CLibevent", "TestSupport",

@@ -17,7 +17,7 @@ public struct ChatFormat: Sendable {
   /// - Throws: `ModelError` where there is no template, or one that is not understood
   public init(_ tokenizer: Tokenizer, template source: String? = nil, name: String) throws(ModelError) {
     guard let text = source ?? tokenizer.chatTemplate else {
-      throw ModelError(name, reason: "has no chat template; give one with --chat-template")
+      throw .noChatTemplate(name)
     }
     self.tokenizer = tokenizer
     let specialTokens = [("bos_token", tokenizer.bosToken), ("eos_token", tokenizer.eosToken)].compactMap { name, id in
@@ -138,5 +138,12 @@ public struct ChatFormat: Sendable {
       if !isSpace { return [] }
     }
     return []
+  }
+}
+
+extension ModelError {
+  /// A model that comes without a chat template.
+  public static func noChatTemplate(_ model: String) -> ModelError {
+    ModelError(model, reason: "has no chat template")
   }
 }

@@ -15,7 +15,7 @@ struct AdaptersCommand: ParsableCommand {
 /// The data folder of commands that need no model.
 private struct DataOptions: ParsableArguments {
   @Option(help: "Where prepared bases and the server's state are kept.")
-  var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
+  var dataDir: String = ModelOptions.defaultDataFolder
 
   func store() throws -> AdapterStore {
     let folder = try DataFolder(URL(filePath: dataDir))
@@ -64,7 +64,7 @@ private struct LoadAdapter: ParsableCommand {
   @OptionGroup var options: ModelOptions
 
   @Option(help: "The id under which the server lists the base, which no adapter can have (default: the model's stem).")
-  var servedModelName: String = environment("SERVED_MODEL_NAME") ?? ""
+  var servedModelName: String = ""
 
   @Flag(help: "Keeps the adapter in a server's memory.")
   var pinned = false
@@ -125,7 +125,7 @@ private struct PruneAdapters: ParsableCommand {
   @OptionGroup var options: DataOptions
 
   @Option(help: "How many versions of a name are kept.")
-  var keepVersions: Int = environment("KEEP_VERSIONS") ?? 5
+  var keepVersions: Int = 5
 
   @Flag(help: "Deletes names that are unloaded, too.")
   var unloaded = false

@@ -17,13 +17,13 @@ struct ChatCommand: ParsableCommand {
   @OptionGroup var options: ModelOptions
 
   @Option(help: "A PEFT adapter's folder; may be given several times, and their changes are summed.")
-  var adapter: [String] = environment("ADAPTER").map { [$0] } ?? []
+  var adapter: [String] = []
 
   @Option(help: "A system message.")
-  var system: String = environment("SYSTEM") ?? ""
+  var system: String = ""
 
   @Option(help: "Most tokens of an answer; 0 for as many as fit.")
-  var maxTokens: Int = environment("MAX_TOKENS") ?? 0
+  var maxTokens: Int = 0
 
   @OptionGroup var sampling: SamplingOptions
 

@@ -18,10 +18,10 @@ struct GenerateCommand: ParsableCommand {
   var prompt: String?
 
   @Option(help: "A PEFT adapter's folder.")
-  var adapter: String = environment("ADAPTER") ?? ""
+  var adapter: String = ""
 
   @Option(help: "Most tokens to generate.")
-  var maxTokens: Int = environment("MAX_TOKENS") ?? 128
+  var maxTokens: Int = 128
 
   @OptionGroup var sampling: SamplingOptions
 

@@ -12,8 +12,7 @@ struct Graft: ParsableCommand {
     abstract: "Serves one Llama-family model with many LoRA adapters on a CPU.",
     discussion: """
       One NF4-quantised base stays in memory; every request names the adapters it wants, and they are applied beside
-      the base, never merged into it. Every flag can also be given as an environment variable: GRAFT_ and the flag's
-      name in capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir.
+      the base, never merged into it.
       """,
     version: graftVersion,
     subcommands: [
@@ -22,76 +21,60 @@ struct Graft: ParsableCommand {
       BenchCommand.self, AdaptersCommand.self,
     ])
 
+  /// The command line, with what the environment gives.
+  static let commandLine = Result {
+    try EnvironmentArguments(
+      Array(CommandLine.arguments.dropFirst()), environment: ProcessInfo.processInfo.environment, root: Graft.self)
+  }
+
   static func main() {
     MappedFile.exitOnBusError()
     var parsed: (any ParsableCommand)?
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(commandLine.get().arguments)
       parsed = command
       try command.run()
     } catch {
-      // Of an error that comes while a command runs, only the command is known here.
+      // An error that comes while a command runs does not know the command.
       if let command = parsed, let usage = error as? ValidationError {
-        writeError("Error: \(usage.message)\n\(usageString(for: type(of: command)))")
-        Foundation.exit(2)
+        fail("Error: \(usage.message)\n\(usageString(for: type(of: command)))", code: 2)
       }
       let code = exitCode(for: error)
-      if code == .success {
-        print(fullMessage(for: error))
+      switch code {
+      case .success:
+        let text = fullMessage(for: error)
+        print(text.contains("USAGE: graft") ? text + "\n" + environmentHelp : text)
         Foundation.exit(0)
+      case .validationFailure: fail(fullMessage(for: error), code: 2)
+      default: break
       }
-      if code == .validationFailure {
-        writeError(fullMessage(for: error))
-        Foundation.exit(2)
-      }
-      if !(error is ExitCode) { writeError("graft: \(error)") }
-      Foundation.exit(error is ExitCode ? code.rawValue : 1)
+      if error is ExitCode { Foundation.exit(code.rawValue) }
+      fail("graft: \(error)", code: 1)
     }
+  }
+
+  /// Stands under the help of every command.
+  private static let environmentHelp = """
+    ENVIRONMENT:
+      Every option and flag can also be given as a variable: GRAFT_ and its name in
+      capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir. A flag's variable is
+      on or off. What the command line gives goes before what a variable gives.
+
+    """
+
+  /// Ends the program with an error, which names the variables that gave the options in it.
+  static func fail(_ text: String, code: Int32) -> Never {
+    writeError((try? commandLine.get().explaining(text)) ?? text)
+    Foundation.exit(code)
   }
 }
 
-/// The command was stopped with Ctrl-C.
 extension ExitCode {
+  /// The command was stopped with Ctrl-C.
   static let interrupted = ExitCode(130)
 }
 
+/// Writes a line to standard error.
 func writeError(_ text: String) {
   FileHandle.standardError.write(Data((text + "\n").utf8))
-}
-
-/// A flag's default out of its environment variable.
-/// An unreadable value ends the program with usage's exit code, naming the variable.
-func environment<Value: ExpressibleByArgument>(_ name: String) -> Value? {
-  guard let text = ProcessInfo.processInfo.environment["GRAFT_" + name] else { return nil }
-  guard let value = Value(argument: text) else {
-    writeError("graft: GRAFT_\(name): '\(text)' is not a valid value")
-    Foundation.exit(2)
-  }
-  return value
-}
-
-/// A repeatable flag's default out of its environment variable, whose values are joined by commas.
-func environmentList(_ name: String) -> [String] {
-  ProcessInfo.processInfo.environment["GRAFT_" + name].map { [$0] } ?? []
-}
-
-/// A number of bytes: digits and KiB, MiB or GiB.
-struct ByteSize: ExpressibleByArgument {
-  let bytes: Int
-
-  init(bytes: Int) { self.bytes = bytes }
-
-  init?(argument: String) {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)]
-    let unit = units.first { argument.hasSuffix($0.0) }
-    let digits = unit == nil ? Substring(argument) : argument.dropLast(3)
-    guard let count = Int(digits), count > 0 else { return nil }
-    let (bytes, overflow) = count.multipliedReportingOverflow(by: 1 << (unit?.1 ?? 0))
-    if overflow { return nil }
-    self.bytes = bytes
-  }
-
-  var defaultValueDescription: String {
-    bytes % (1 << 30) == 0 ? "\(bytes >> 30)GiB" : "\(bytes >> 20)MiB"
-  }
 }

@@ -19,79 +19,79 @@ struct ServeCommand: ParsableCommand {
   @OptionGroup var options: ModelOptions
 
   @Option(help: "The id under which the base is listed (default: the file's or folder's stem).")
-  var servedModelName: String = environment("SERVED_MODEL_NAME") ?? ""
+  var servedModelName: String = ""
 
   @Option(help: "The address to listen on.")
-  var host: String = environment("HOST") ?? "127.0.0.1"
+  var host: String = "127.0.0.1"
 
   @Option(help: "The port to listen on; 0 takes a free one.")
-  var port: Int = environment("PORT") ?? 8080
+  var port: Int = 8080
 
   @Option(help: "A folder of PEFT adapters, each a folder named as requests name it.")
-  var adapters: String = environment("ADAPTERS") ?? ""
+  var adapters: String = ""
 
   @Option(help: "Memory for adapters, in KiB, MiB or GiB; those least recently used go back to the disk.")
-  var adapterMemory: ByteSize = environment("ADAPTER_MEMORY") ?? ByteSize(bytes: 1 << 30)
+  var adapterMemory: ByteSize = ByteSize(bytes: 1 << 30)
 
   @Option(help: "Most bytes that one adapter's files may have, in KiB, MiB or GiB.")
-  var maxAdapterSize: ByteSize = environment("MAX_ADAPTER_SIZE") ?? ByteSize(bytes: 1 << 30)
+  var maxAdapterSize: ByteSize = ByteSize(bytes: 1 << 30)
 
   @Option(help: "How many versions of an adapter are kept.")
-  var keepVersions: Int = environment("KEEP_VERSIONS") ?? 5
+  var keepVersions: Int = 5
 
   @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
-  var apiKey: String = environment("API_KEY") ?? ""
+  var apiKey: String = ""
 
   @Flag(help: "Listen beyond loopback without a key, for everybody who reaches the port.")
-  var insecure = environment("INSECURE") == Switch.on
+  var insecure = false
 
   @Option(
     help: "A name under which the server is reached without a key, beside localhost and addresses. May be repeated.")
-  var allowedHost: [String] = environmentList("ALLOWED_HOST")
+  var allowedHost: [String] = []
 
   @Option(
     help: "Origins of web pages that may use the server (CORS): https://a.example,http://localhost:3000, or *.")
-  var allowedOrigins: [String] = environmentList("ALLOWED_ORIGINS")
+  var allowedOrigins: [String] = []
 
   @OptionGroup var template: ChatTemplateOptions
 
   @Option(help: "Requests that may run at once.")
-  var maxRunning: Int = environment("MAX_RUNNING") ?? 256
+  var maxRunning: Int = 256
 
   @Option(help: "Requests that may wait; those beyond are refused with 429.")
-  var maxQueue: Int = environment("MAX_QUEUE") ?? 256
+  var maxQueue: Int = 256
 
   @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
-  var prefixCache: Switch = environment("PREFIX_CACHE") ?? .on
+  var prefixCache: Switch = .on
 
   @Option(
     name: .customLong("target-itl"),
     help: "Milliseconds that a token should take at most while prompts are computed beside it.")
-  var targetITL: Int = environment("TARGET_ITL") ?? 200
+  var targetITL: Int = 200
 
   @Option(help: "The share of the time that training gets while requests leave none over, 0 to 0.9.")
-  var trainingShare: Double = environment("TRAINING_SHARE") ?? 0.1
+  var trainingShare: Double = 0.1
 
   @Option(help: "Most memory for a fine-tuning job beside the base, in KiB, MiB or GiB (default: what is free).")
   var trainingMemory: ByteSize?
 
   @Option(help: "Seconds of training that a job may be ahead of one that waits, before it gives way.")
-  var trainingTurn: Int = environment("TRAINING_TURN") ?? 60
+  var trainingTurn: Int = 60
 
   @Option(help: "How many of a job's checkpoints can be named; older ones go.")
-  var keepCheckpoints: Int = environment("KEEP_CHECKPOINTS") ?? 3
+  var keepCheckpoints: Int = 3
 
   @Option(help: "Days after which uploaded and result files go; 0 keeps them.")
-  var keepFiles: Int = environment("KEEP_FILES") ?? 0
+  var keepFiles: Int = 0
 
   @Option(help: "Most bytes of an uploaded file, in KiB, MiB or GiB.")
-  var maxFileSize: ByteSize = environment("MAX_FILE_SIZE") ?? ByteSize(bytes: 512 << 20)
+  var maxFileSize: ByteSize = ByteSize(bytes: 512 << 20)
 
   @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
-  var tlsCertificate: String = environment("TLS_CERTIFICATE") ?? ""
+  var tlsCertificate: String = ""
 
   @Option(help: "The certificate's private key, a PEM file.")
-  var tlsKey: String = environment("TLS_KEY") ?? ""
+  var tlsKey: String = ""
 
   func validate() throws {
     try options.requireModel()
@@ -223,7 +223,7 @@ struct ServeCommand: ParsableCommand {
           daysKept: keepFiles > 0 ? keepFiles : nil),
         database: database,
         limits: .init(
-          memory: (trainingMemory ?? environment("TRAINING_MEMORY"))?.bytes, checkpointsKept: keepCheckpoints,
+          memory: trainingMemory?.bytes, checkpointsKept: keepCheckpoints,
           turn: .seconds(trainingTurn)), logger: logger))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
@@ -309,5 +309,3 @@ private final class Startup: Sendable {
     if case .done(let serving) = state.withLock({ $0 }) { serving } else { nil }
   }
 }
-
-enum Switch: String, CaseIterable, ExpressibleByArgument { case on, off }

@@ -11,7 +11,7 @@ struct TokenizeCommand: ParsableCommand {
     discussion: "Special tokens such as <|im_start|> are parsed; --text takes them as plain text.")
 
   @Option(help: "The base: a GGUF file, or a folder with tokenizer.json.")
-  var model: String = environment("MODEL") ?? ""
+  var model: String = ""
 
   @Flag(help: "Take special tokens as plain text.")
   var text = false

@@ -69,8 +69,7 @@ struct TrainCommand: ParsableCommand {
 
   mutating func run() throws {
     do { try train() } catch let error as HyperparameterError {
-      writeError("graft: \(error.asFlag)")
-      throw ExitCode(2)
+      Graft.fail("graft: \(error.asFlag)", code: 2)
     }
   }
 
@@ -209,11 +208,10 @@ extension HyperparameterError {
 }
 
 extension CommandLine {
-  /// Whether a flag, or its environment variable, is given.
-  fileprivate static func gives(_ flag: String) -> Bool {
-    let variable = "GRAFT_" + flag.uppercased().replacingOccurrences(of: "-", with: "_")
-    return arguments.contains { $0 == "--\(flag)" || $0.hasPrefix("--\(flag)=") }
-      || ProcessInfo.processInfo.environment[variable] != nil
+  /// Whether an option is given, on the command line or by its variable.
+  fileprivate static func gives(_ option: String) -> Bool {
+    let given = (try? Graft.commandLine.get().arguments) ?? arguments
+    return given.contains { $0 == "--\(option)" || $0.hasPrefix("--\(option)=") }
   }
 }
 

@@ -7,15 +7,20 @@ import Model
 /// The flag of every command that renders chats.
 struct ChatTemplateOptions: ParsableArguments {
   @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
-  var chatTemplate: String = environment("CHAT_TEMPLATE") ?? ""
+  var chatTemplate: String = ""
 
   private static let largestTemplate = 4 << 20
 
-  /// The format of `--chat-template`, which must be right, or the model's own, which may be missing or wrong.
+  /// The format that `--chat-template` gives, or the model's own.
   /// - Parameter name: the model's, for errors
+  /// - Returns: the error of the model's own template, which may be missing or wrong, as a failure
+  /// - Throws: `ModelError` if the file of `--chat-template` cannot be read or is not understood
   func format(_ tokenizer: Tokenizer, name: String) throws -> Result<ChatFormat, ModelError> {
     guard !chatTemplate.isEmpty else {
-      return Result { () throws(ModelError) in try ChatFormat(tokenizer, name: name) }
+      return Result { () throws(ModelError) in try ChatFormat(tokenizer, name: name) }.mapError { error in
+        guard error == .noChatTemplate(name) else { return error }
+        return ModelError(name, reason: error.reason + "; give one with --chat-template")
+      }
     }
     let handle: FileHandle
     do { handle = try FileHandle(forReadingFrom: URL(filePath: chatTemplate)) } catch {

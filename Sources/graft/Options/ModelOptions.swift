@@ -19,31 +19,31 @@ struct KeyValueOptions: ParsableArguments {
   var kvType: KeyValueLayout.Element?
 
   func element(_ mode: ComputeMode) -> KeyValueLayout.Element {
-    kvType ?? environment("KV_TYPE") ?? mode.keyValueElement
+    kvType ?? mode.keyValueElement
   }
 }
 
 /// The flags of every command that needs the model.
 struct ModelOptions: ParsableArguments {
   @Option(help: "The base: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json.")
-  var model: String = environment("MODEL") ?? ""
+  var model: String = ""
 
   @Option(help: "Where prepared bases and the server's state are kept.")
-  var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
+  var dataDir: String = ModelOptions.defaultDataFolder
 
   @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var compute: ComputeMode = environment("COMPUTE") ?? .fast
+  var compute: ComputeMode = .fast
 
   @Option(help: "Threads that compute.")
-  var threads: Int = environment("THREADS") ?? ProcessInfo.processInfo.activeProcessorCount
+  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
 
   @Option(
     help:
       "Positions that a request may use, prompt and answer together; 0 is what the model was trained for, up to 8192.")
-  var context: Int = environment("CONTEXT") ?? 0
+  var context: Int = 0
 
   @Option(help: "Memory for the key-value cache, in KiB, MiB or GiB.")
-  var kvMemory: ByteSize = environment("KV_MEMORY") ?? ByteSize(bytes: min(2 << 30, (MemoryBudget.total ?? .max) / 2))
+  var kvMemory: ByteSize = ByteSize(bytes: min(2 << 30, (MemoryBudget.total ?? .max) / 2))
 
   @OptionGroup var keyValue: KeyValueOptions
 

@@ -4,10 +4,10 @@ import Model
 /// The flags of every command that generates: how tokens are drawn.
 struct SamplingOptions: ParsableArguments {
   @Option(help: "0 takes the most probable token each time.")
-  var temperature: Double = environment("TEMPERATURE") ?? 0.7
+  var temperature: Double = 0.7
 
   @Option(help: "Keeps the most probable tokens whose probabilities reach this sum.")
-  var topP: Double = environment("TOP_P") ?? 1
+  var topP: Double = 1
 
   @Option(help: "The same seed and input give the same text.")
   var seed: UInt64?

@@ -26,7 +26,7 @@ import Testing
 
   @Test func withoutATemplateThereAreNoChats() throws {
     let error = #expect(throws: ModelError.self) { try ChatFormat(tokenizer, name: "tiny") }
-    #expect(error?.description.contains("tiny") == true && error?.description.contains("--chat-template") == true)
+    #expect(error == .noChatTemplate("tiny") && error?.description == "tiny: has no chat template")
   }
 
   @Test func aTemplateThatIsWrongIsRefusedByName() {

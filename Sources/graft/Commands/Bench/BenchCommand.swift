@@ -14,19 +14,19 @@ struct BenchCommand: ParsableCommand {
       """)
 
   @Option(help: "The base: a GGUF file or a model folder.")
-  var model: String = environment("MODEL") ?? ""
+  var model: String = ""
 
   @Option(help: "Random weights of a published model's size instead: 135m, 1b or 8b.")
   var shape: String?
 
   @Option(help: "Where prepared bases are kept.")
-  var dataDir: String = environment("DATA_DIR") ?? ModelOptions.defaultDataFolder
+  var dataDir: String = ModelOptions.defaultDataFolder
 
   @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var compute: ComputeMode = environment("COMPUTE") ?? .fast
+  var compute: ComputeMode = .fast
 
   @Option(help: "Threads that compute.")
-  var threads: Int = environment("THREADS") ?? ProcessInfo.processInfo.activeProcessorCount
+  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
 
   @Option(help: "Tokens of the prompt.")
   var prompt = 512
