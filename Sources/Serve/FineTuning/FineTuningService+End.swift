@@ -70,7 +70,7 @@ extension FineTuningService {
   /// Writes down how a job ended, or keeps it in mind until that can be written.
   private func recordEnd(_ events: [FineTuningEvent]) {
     guard let job = current?.job else { return }
-    if !record(events) { unsaved[job.id] = job }
+    if !record(events) { state.unsaved[job.id] = job }
     if job.status.isOver { folder(job.id).remove() }
   }
 

@@ -35,12 +35,12 @@ extension FineTuningService {
     let stop = StopFlag()
     do {
       try queue.sync { [job] in
-        guard !isStopping else { throw FineTuningError(.stopping, "the server is stopping") }
+        guard !state.isStopping else { throw FineTuningError(.stopping, "the server is stopping") }
         let message = "Validating training file: \(request.trainingFile)"
         try database.save(job, events: [event("Created fine-tuning job: \(id)"), event(message)])
-        checking[id] = stop
+        state.checking[id] = stop
       }
-      defer { queue.sync { checking[id] = nil } }
+      defer { queue.sync { state.checking[id] = nil } }
       let freed = queue.sync { current?.memory ?? 0 }
       let room = FineTuningData.room(limit: environment.limits.memory, freed: freed)
       let rows = try data.read(training: training, validation: validation, settings, room: room, stop: stop)
@@ -146,7 +146,7 @@ extension FineTuningService {
 
   func job(_ id: String) throws(FineTuningError) -> FineTuningJob {
     if let current, current.job.id == id { return current.job }
-    if let job = unsaved[id] { return job }
+    if let job = state.unsaved[id] { return job }
     let found: FineTuningJob?
     do { found = try database.job(id) } catch { throw FineTuningError(.storage, "\(error)") }
     guard let found else { throw .unknownJob(id) }
@@ -214,7 +214,7 @@ extension FineTuningService {
         throw FineTuningError(.storage, "\(error)")
       }
       if job.status.isOver {
-        checking[id]?.raise()
+        state.checking[id]?.raise()
         folder(id).remove()
       }
       notify(id)

@@ -13,7 +13,7 @@ internal import Train
 /// between them, and resumes them after a restart. The database is the truth about a job; a job continues from the
 /// checkpoints in its folder.
 ///
-/// `@unchecked Sendable`: all that changes belongs to `queue`.
+/// `@unchecked Sendable`: all that changes is in `State`, which is only reached on `queue`: the accessor traps elsewhere.
 public final class FineTuningService: @unchecked Sendable {
   /// What jobs need of the rest of the server.
   public struct Environment: Sendable {
@@ -116,15 +116,39 @@ public final class FineTuningService: @unchecked Sendable {
   let validation = DispatchQueue(label: "fine-tuning validation")
   /// Registers adapters.
   let publishing = DispatchQueue(label: "fine-tuning publishing")
-  var current: Current?
-  /// Jobs whose state could not be written down, on a full disk say: it is tried again.
-  var unsaved: [String: FineTuningJob] = [:]
-  /// Jobs whose data is being checked, by id.
-  var checking: [String: StopFlag] = [:]
-  var isStopping = false
   private let stopped = DispatchSemaphore(value: 0)
-  private var observers: [String: [UInt64: @Sendable () -> Void]] = [:]
-  private var observerCount: UInt64 = 0
+
+  /// All that changes.
+  struct State {
+    var current: Current?
+    /// Jobs whose record could not be written, on a full disk for one: it is tried again.
+    var unsaved: [String: FineTuningJob] = [:]
+    /// Jobs whose data is being checked, by id.
+    var checking: [String: StopFlag] = [:]
+    var isStopping = false
+    fileprivate var observers: [String: [UInt64: @Sendable () -> Void]] = [:]
+    fileprivate var observerCount: UInt64 = 0
+  }
+
+  private var uncheckedState = State()
+
+  /// On the queue alone.
+  var state: State {
+    _read {
+      dispatchPrecondition(condition: .onQueue(queue))
+      yield uncheckedState
+    }
+    _modify {
+      dispatchPrecondition(condition: .onQueue(queue))
+      yield &uncheckedState
+    }
+  }
+
+  /// The job that runs.
+  var current: Current? {
+    _read { yield state.current }
+    _modify { yield &state.current }
+  }
 
   var database: MetadataDatabase { environment.database }
   var logger: Logger { environment.logger }
@@ -172,11 +196,11 @@ public final class FineTuningService: @unchecked Sendable {
   /// No further job begins, and the one that runs stops.
   public func prepareToStop() {
     queue.sync {
-      isStopping = true
+      state.isStopping = true
       if current == nil { stopped.signal() }
       if current?.stopReason == nil { current?.stopReason = .shutDown }
       stopRun()
-      checking.values.forEach { $0.raise() }
+      state.checking.values.forEach { $0.raise() }
     }
   }
 
@@ -188,16 +212,16 @@ public final class FineTuningService: @unchecked Sendable {
   /// Starts the next job if none runs. On the queue.
   func pump() {
     guard current == nil else { return }
-    if isStopping {
+    if state.isStopping {
       stopped.signal()
       return
     }
-    for (id, job) in unsaved where (try? database.save(job)) != nil { unsaved[id] = nil }
+    for (id, job) in state.unsaved where (try? database.save(job)) != nil { state.unsaved[id] = nil }
     let waiting: [FineTuningJob]
     do { waiting = try database.jobs(in: [.running, .queued]) } catch {
       return logger.error("jobs cannot be read", metadata: ["error": .string("\(error)")])
     }
-    let possible = waiting.filter { $0.base == environment.base.fingerprint && unsaved[$0.id] == nil }
+    let possible = waiting.filter { $0.base == environment.base.fingerprint && state.unsaved[$0.id] == nil }
     guard let job = FineTuningTurns.next(possible) else { return }
     let run = TrainingRun(beside: environment.engine)
     current = Current(job: job, run: run)
@@ -251,17 +275,18 @@ public final class FineTuningService: @unchecked Sendable {
 
   /// Calls `callback` on the queue whenever something of a job was written down. On the queue.
   func observe(_ job: String, _ callback: @escaping @Sendable () -> Void) -> UInt64 {
-    observerCount += 1
-    observers[job, default: [:]][observerCount] = callback
-    return observerCount
+    state.observerCount += 1
+    let id = state.observerCount
+    state.observers[job, default: [:]][id] = callback
+    return id
   }
 
   func endObserving(_ job: String, _ id: UInt64) {
-    observers[job]?[id] = nil
-    if observers[job]?.isEmpty == true { observers[job] = nil }
+    state.observers[job]?[id] = nil
+    if state.observers[job]?.isEmpty == true { state.observers[job] = nil }
   }
 
   func notify(_ job: String) {
-    for callback in (observers[job] ?? [:]).values { callback() }
+    for callback in (state.observers[job] ?? [:]).values { callback() }
   }
 }
