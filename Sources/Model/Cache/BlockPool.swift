@@ -1,39 +1,42 @@
-/// Which of a fixed number of blocks are free, and how many hold each of the others. Knows nothing of their memory.
+/// Reference counts of a fixed number of blocks, and the list of the free ones. The pool does not know the blocks' memory.
 struct BlockPool {
-  private var holders: [Int32]
+  /// [block]; 0 for a free block.
+  private var referenceCounts: [Int32]
   private var free: [Int32]
 
   init(count: Int) {
-    holders = Array(repeating: 0, count: count)
-    // The lowest come first, so that memory which was never needed is never touched.
+    referenceCounts = Array(repeating: 0, count: count)
+    // The lowest blocks are allocated first, so memory that is never needed is never touched.
     free = (0..<Int32(count)).reversed()
   }
 
   var freeCount: Int { free.count }
 
-  func holderCount(_ block: Int32) -> Int { Int(holders[Int(block)]) }
+  func referenceCount(_ block: Int32) -> Int { Int(referenceCounts[Int(block)]) }
 
-  /// A free block, now with one holder.
-  mutating func take() -> Int32? {
+  /// Takes a block from the free list; its reference count is then 1. `nil` if no block is free.
+  mutating func allocate() -> Int32? {
     guard let block = free.popLast() else { return nil }
-    holders[Int(block)] = 1
+    referenceCounts[Int(block)] = 1
     return block
   }
 
-  /// Adds a holder to a block that has some; returns how many there are then.
+  /// Adds a reference to a block that is not free.
+  /// - Returns: the references that the block then has
   @discardableResult
-  mutating func hold(_ block: Int32) -> Int {
-    precondition(holders[Int(block)] > 0, "a free block cannot be shared")
-    holders[Int(block)] += 1
-    return Int(holders[Int(block)])
+  mutating func retain(_ block: Int32) -> Int {
+    precondition(referenceCounts[Int(block)] > 0, "a free block cannot be shared")
+    referenceCounts[Int(block)] += 1
+    return Int(referenceCounts[Int(block)])
   }
 
-  /// Takes a holder away; without any, the block is free. Returns how many are left.
+  /// Removes a reference; a block without references is free.
+  /// - Returns: the references that are left
   @discardableResult
-  mutating func drop(_ block: Int32) -> Int {
-    precondition(holders[Int(block)] > 0, "a free block has nobody to drop it")
-    holders[Int(block)] -= 1
-    if holders[Int(block)] == 0 { free.append(block) }
-    return Int(holders[Int(block)])
+  mutating func release(_ block: Int32) -> Int {
+    precondition(referenceCounts[Int(block)] > 0, "a free block has no reference to remove")
+    referenceCounts[Int(block)] -= 1
+    if referenceCounts[Int(block)] == 0 { free.append(block) }
+    return Int(referenceCounts[Int(block)])
   }
 }

@@ -1,14 +1,17 @@
 import Kernels
 
-/// Sharing of what sequences have in common at their beginning. Sound because a row's keys and values depend on the
-/// weights, the tokens before it and nothing else, bit for bit.
+/// Sequences that begin alike share the blocks of their common beginning. This changes no result: the keys and values of
+/// a position depend, bit for bit, on the weights and the tokens up to it alone.
 extension KeyValueCache {
-  /// Gives a sequence the blocks of the longest known beginning of `tokens`, whether it is new or has begun, and returns
-  /// how many positions it has then. Whole blocks are shared; one of which only a part fits is copied, since the
-  /// sequence will write to it.
+  /// Adds to a sequence's table the blocks of the longest beginning of `tokens` that the tree has. Whole blocks are
+  /// shared. A block of which only a part fits is copied, since the sequence will write behind that part.
   /// - Parameters:
-  ///   - computed: positions that the sequence has; what of them is in whole blocks has been published
-  ///   - limit: most positions to have; whoever wants the last token's logits leaves it out
+  ///   - table: empty, or a running sequence's
+  ///   - computed: positions that the sequence has already; all whole blocks of them have been published
+  ///   - limit: the maximum of positions to have; the count of tokens less one leaves the last token to be computed, whose
+  ///     logits are wanted
+  ///   - key: the weights that the sequence is computed with
+  /// - Returns: the positions that the sequence then has
   public func begin(
     _ table: inout BlockTable, computed: Int = 0, tokens: [Int32], limit: Int, key: PrefixKey
   ) -> Int {
@@ -23,35 +26,36 @@ extension KeyValueCache {
       length += keyValueBlockLength
       (table.published, table.lastNode) = (table.published + 1, child)
     }
-    // Further blocks of its own begin as these would.
+    // The sequence has further blocks of its own; a copy would repeat what it has computed in them.
     guard table.blocks.count == table.published else { return max(length, computed) }
     let rest = tokens[length..<max(min(length + keyValueBlockLength, limit), length)]
     guard !rest.isEmpty, let (nearest, shared) = prefixes.nearestChild(of: node, rest) else { return length }
     let source = prefixes.block(nearest)
-    // Held, so that making room does not take it.
-    hold(source)
-    defer { drop(source) }
-    guard let copied = takeBlock() else { return length }
+    // Referenced during the copy, so that `allocateBlock` does not evict it.
+    retain(source)
+    defer { release(source) }
+    guard let copied = allocateBlock() else { return length }
     copy(source, to: copied)
     append(copied, to: &table)
     return length + shared
   }
 
-  /// Makes a block of the tree's the table's too, in the place of its own if it has one there.
+  /// Adds a block of the tree to a table, or replaces the table's own block at that index.
   private func share(_ block: Int32, at index: Int, in table: inout BlockTable) {
-    hold(block)
+    retain(block)
     guard index < table.blocks.count else { return append(block, to: &table) }
-    drop(table.blocks[index])
+    release(table.blocks[index])
     replace(index, with: block, in: &table)
   }
 
-  /// Of the blocks that `begin` would share, those that other sequences hold, so that sharing takes nothing.
+  /// How many of the blocks that `begin` would share are in use by other sequences: sharing those takes no free block.
+  /// - Parameters: as for `begin`
   public func sharedBlockCount(tokens: [Int32], limit: Int, key: PrefixKey) -> Int {
     guard var node = prefixes.root(key) else { return 0 }
     var (length, count) = (0, 0)
     while length + keyValueBlockLength <= min(limit, tokens.count),
       let child = prefixes.child(of: node, tokens[length..<length + keyValueBlockLength]),
-      pool.holderCount(prefixes.block(child)) > 1
+      pool.referenceCount(prefixes.block(child)) > 1
     {
       node = child
       length += keyValueBlockLength
@@ -60,11 +64,13 @@ extension KeyValueCache {
     return count
   }
 
-  /// Makes a sequence's blocks findable. Where the same tokens' blocks are there already, the table takes those over
-  /// and gives its own back.
+  /// Puts a sequence's blocks into the tree, so that later sequences find them. Where the tree has a block of the same
+  /// tokens already, the table shares that block and releases its own.
   /// - Parameters:
+  ///   - tokens: of the sequence
   ///   - length: the positions that are computed
-  ///   - partial: publishes the last block too, though it is not full; the sequence may go on writing behind its end
+  ///   - partial: whether to publish the last block too if it is not full; the sequence may go on writing behind its end
+  ///   - key: the weights that the sequence was computed with
   public func publish(_ table: inout BlockTable, tokens: [Int32], length: Int, partial: Bool, key: PrefixKey) {
     while (table.published + 1) * keyValueBlockLength <= length {
       let first = table.published * keyValueBlockLength
@@ -83,9 +89,9 @@ extension KeyValueCache {
     let wasThere = prefixes.contains(block: block)
     switch prefixes.insert(tokens, block: block, below: parent, key: key) {
     case .holds(let node, let replaced):
-      // As a shorter beginning, the block may have been there before.
-      if !wasThere { hold(block) }
-      if let replaced { drop(replaced) }
+      // A block that was published before it was full is in the tree already.
+      if !wasThere { retain(block) }
+      if let replaced { release(replaced) }
       return node
     case .present(let node):
       let other = prefixes.block(node)

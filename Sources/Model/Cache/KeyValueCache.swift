@@ -7,22 +7,33 @@ public import Kernels
   import Musl
 #endif
 
-/// A fixed number of blocks of keys and values, 32 positions of all layers each, lent to sequences.
+/// The keys and values of running sequences, and of prefixes that later sequences may share, in blocks of 32 positions of
+/// all layers.
 ///
-/// The memory is reserved at once and taken from the machine when first written. Blocks have any number of holders:
-/// sequences, and the tree that finds them again (KeyValueCache+Prefixes.swift). One with several is never written.
-/// `@unchecked Sendable`: the engine thread alone calls it, and lends the blocks' memory to the pool for a step.
+/// The address space of all blocks is reserved at once; the system gives memory when a block is first written to. A
+/// block is referenced by any number of sequences, and by the tree that finds it again (KeyValueCache+Prefixes.swift).
+/// Positions that several references share are never written to. What may still be written is behind them: the last
+/// block of a sequence can be published before it is full, and the sequence goes on writing behind the published
+/// positions.
+///
+/// `@unchecked Sendable`: only the engine's thread calls it. During a pass the thread pool reads and writes the blocks'
+/// memory, and the engine's thread waits for it.
 public final class KeyValueCache: @unchecked Sendable {
+  /// How keys and values lie in a block.
   public let layout: KeyValueLayout
+  /// Blocks, used or not.
   public let blockCount: Int
   private let memory: UnsafeMutableRawPointer
   var pool: BlockPool
   var prefixes: PrefixTree
-  /// How often a block was forgotten to make room.
+  /// Blocks of idle prefixes that were evicted to make room, since the start.
   public internal(set) var evictions = 0
 
-  /// - Parameter bytes: the budget; at least one block is made.
-  /// - Throws: `ModelError` if the address space cannot be had.
+  /// - Parameters:
+  ///   - config: the sizes of keys and values
+  ///   - bytes: the memory for all blocks; there is at least one block
+  ///   - element: the number format of keys and values
+  /// - Throws: `ModelError` if the address space cannot be reserved
   public init(config: ModelConfig, bytes: Int, element: KeyValueLayout.Element) throws {
     layout = KeyValueLayout(
       headCount: config.headCount, keyValueHeadCount: config.keyValueHeadCount, headSize: config.headSize,
@@ -35,7 +46,7 @@ public final class KeyValueCache: @unchecked Sendable {
     let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let map, map != MAP_FAILED else {
       throw ModelError(
-        "key-value cache", reason: "\(size) bytes cannot be reserved: \(String(cString: strerror(errno)))")
+        "key-value cache", reason: "\(size) bytes cannot be reserved: \(MappedFile.describe(errno))")
     }
     memory = map
     pool = BlockPool(count: blockCount)
@@ -46,48 +57,49 @@ public final class KeyValueCache: @unchecked Sendable {
 
   /// Bytes of one block, all layers.
   public var bytesPerBlock: Int { layout.bytesPerBlock }
-  /// Blocks that a sequence can have: those that nobody holds, and those that only the tree does.
+  /// Blocks that a sequence can get: those without references, and those that only the tree references.
   public var freeBlockCount: Int { pool.freeCount + prefixes.evictableCount }
-  /// Of the free ones, those that are kept for sequences to come.
+  /// The free blocks that hold prefixes for later sequences.
   public var cachedBlockCount: Int { prefixes.evictableCount }
-  /// The longest sequence that the whole cache could hold.
+  /// Positions of the longest sequence that fits into the whole cache.
   public var positionCapacity: Int { blockCount * keyValueBlockLength }
 
-  /// Lengthens a sequence's table until it covers `positions`; false, with nothing changed, if too few are free.
+  /// Adds blocks to a sequence's table until it covers `positions`.
+  /// - Returns: false, with nothing changed, if too few blocks are free
   public func extend(_ table: inout BlockTable, to positions: Int) -> Bool {
     let wanted = (positions + keyValueBlockLength - 1) / keyValueBlockLength - table.blocks.count
     guard wanted <= freeBlockCount else { return false }
     for _ in 0..<max(wanted, 0) {
-      guard let block = takeBlock() else { return false }
+      guard let block = allocateBlock() else { return false }
       append(block, to: &table)
     }
     return true
   }
 
-  /// Takes back all blocks of a sequence.
+  /// Removes a sequence's references to all its blocks, and empties its table.
   public func release(_ table: inout BlockTable) {
-    // From the last to the first: what begins a sequence is kept longer than what continues it.
-    for block in table.blocks.reversed() { drop(block) }
+    // From the last to the first, so that the beginning of a sequence is evicted after what continues it.
+    for block in table.blocks.reversed() { release(block) }
     table = BlockTable()
   }
 
   // MARK: blocks
 
-  /// A block with one holder; makes room if there is none.
-  func takeBlock() -> Int32? {
+  /// A block with one reference. Evicts an idle prefix if no block is free.
+  func allocateBlock() -> Int32? {
     if pool.freeCount == 0, let block = prefixes.evict() {
-      pool.drop(block)
+      pool.release(block)
       evictions += 1
     }
-    return pool.take()
+    return pool.allocate()
   }
 
-  func hold(_ block: Int32) {
-    if pool.hold(block) == 2 { prefixes.becameHeld(block: block) }
+  func retain(_ block: Int32) {
+    if pool.retain(block) == 2 { prefixes.markUsed(block: block) }
   }
 
-  func drop(_ block: Int32) {
-    if pool.drop(block) == 1 { prefixes.becameIdle(block: block) }
+  func release(_ block: Int32) {
+    if pool.release(block) == 1 { prefixes.markIdle(block: block) }
   }
 
   func append(_ block: Int32, to table: inout BlockTable) {
@@ -109,15 +121,20 @@ public final class KeyValueCache: @unchecked Sendable {
 
 /// The cache blocks of one sequence, in the order of its positions.
 ///
-/// `@unchecked Sendable`: the pointers lead into a cache that outlives every table of it.
+/// `@unchecked Sendable`: the pointers lead into a cache that outlives all of its tables.
 public struct BlockTable: @unchecked Sendable {
+  /// Indices of the blocks.
   public fileprivate(set) var blocks: [Int32] = []
+  /// The blocks' memory, as the attention kernels read it.
   fileprivate(set) var pointers: ContiguousArray<UnsafeMutableRawPointer> = []
-  /// The whole blocks at the beginning that are in the tree, and the node of the last.
+  /// How many whole blocks at the beginning are in the tree.
   var published = 0
+  /// The tree's node of the last published block.
   var lastNode = PrefixTree.none
 
+  /// A table without blocks.
   public init() {}
 
+  /// Positions that the blocks have room for.
   public var capacity: Int { blocks.count * keyValueBlockLength }
 }

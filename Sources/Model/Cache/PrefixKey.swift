@@ -1,6 +1,6 @@
-/// The weights that made a sequence's keys and values: only under equal keys may prefixes be shared.
+/// The weights that a sequence's keys and values were computed with. Only sequences with equal keys share prefixes.
 ///
-/// Adapters count by their contents and the exact bits of their weights, never by name or place.
+/// Adapters are compared by the hash of their contents and the exact bits of their weights, never by name.
 public struct PrefixKey: Sendable, Hashable {
   private struct Term: Sendable, Hashable {
     var contentHash: String
@@ -10,7 +10,9 @@ public struct PrefixKey: Sendable, Hashable {
   private let terms: [Term]
   private let group: UInt64?
 
-  /// - Parameter group: shares among the sequences of one group alone; `nil` shares among all
+  /// - Parameters:
+  ///   - adapters: of the request
+  ///   - group: only sequences of the same group share; `nil` is a group of its own, for everybody
   public init(_ adapters: AdapterSet, group: UInt64? = nil) {
     terms = adapters.terms.map { Term(contentHash: $0.adapter.contentHash, weightBits: $0.weight.bitPattern) }
     self.group = group

@@ -1,12 +1,14 @@
-/// Finds the cache blocks of a sequence's beginning: a radix tree for each `PrefixKey`, of nodes that stand for one
-/// block of up to `keyValueBlockLength` tokens each. A node with fewer is a leaf.
+/// Finds the cache blocks of a sequence's beginning: a radix tree for each `PrefixKey`. A node stands for one block, with
+/// up to `keyValueBlockLength` tokens; a node with fewer tokens is a leaf.
 ///
-/// No node's tokens begin those of a sibling, so that siblings in the order of their tokens are searched by halves, and
-/// the longest common beginning is next to where the sought tokens would lie. Tokens are compared, never hashes.
+/// The tokens of a node are never the beginning of a sibling's. So children can be sorted by their tokens and found by
+/// binary search, and the child with the longest common beginning is next to where the sought tokens would stand. Tokens
+/// are compared, never hashes.
 ///
-/// Nodes that no sequence holds lie in the order in which they were last held. A sequence drops its blocks from the
-/// last to the first, so the least recently held is always a leaf.
+/// Nodes whose block no sequence uses are in a list, in the order in which they were last used. A sequence releases its
+/// blocks from the last to the first, so the least recently used node is always a leaf and can be evicted.
 struct PrefixTree {
+  /// An index into `nodes`.
   typealias Index = Int32
   static let none: Index = -1
 
@@ -15,7 +17,7 @@ struct PrefixTree {
     var block: Int32 = -1
     var parent: Index = PrefixTree.none
     var children: [Index] = []
-    /// Neighbours in the order of eviction.
+    /// Neighbours in the list of evictable nodes.
     var older: Index = PrefixTree.none
     var newer: Index = PrefixTree.none
     var isEvictable = false
@@ -31,7 +33,7 @@ struct PrefixTree {
   private var newest = PrefixTree.none
   /// Blocks in the tree.
   private(set) var blockCount = 0
-  /// Blocks in the tree that no sequence holds.
+  /// Blocks in the tree that no sequence uses.
   private(set) var evictableCount = 0
 
   init(blocks: Int) { nodeOfBlock = Array(repeating: Self.none, count: blocks) }
@@ -44,25 +46,25 @@ struct PrefixTree {
 
   /// The child with exactly these tokens.
   func child(of node: Index, _ tokens: ArraySlice<Int32>) -> Index? {
-    let place = position(in: node, tokens)
+    let index = position(in: node, tokens)
     let children = nodes[Int(node)].children
-    guard place < children.count, nodes[Int(children[place])].tokens.elementsEqual(tokens) else { return nil }
-    return children[place]
+    guard index < children.count, nodes[Int(children[index])].tokens.elementsEqual(tokens) else { return nil }
+    return children[index]
   }
 
   /// The child that shares the longest beginning with the tokens, and how many that are; `nil` if none shares any.
   func nearestChild(of node: Index, _ tokens: ArraySlice<Int32>) -> (node: Index, shared: Int)? {
-    let place = position(in: node, tokens)
+    let index = position(in: node, tokens)
     let children = nodes[Int(node)].children
     var best: (node: Index, shared: Int)?
-    for neighbour in [place - 1, place] where children.indices.contains(neighbour) {
+    for neighbour in [index - 1, index] where children.indices.contains(neighbour) {
       let shared = zip(nodes[Int(children[neighbour])].tokens, tokens).prefix { $0 == $1 }.count
       if shared > best?.shared ?? 0 { best = (children[neighbour], shared) }
     }
     return best
   }
 
-  /// Where among the children the tokens are or would be.
+  /// The index among a node's sorted children where the tokens are or would be inserted.
   private func position(in node: Index, _ tokens: ArraySlice<Int32>) -> Int {
     let children = nodes[Int(node)].children
     var (low, high) = (0, children.count)
@@ -77,36 +79,40 @@ struct PrefixTree {
     return low
   }
 
-  // MARK: putting in
+  // MARK: insertion
 
   enum Insertion: Equatable {
-    /// A new node holds the block, or an old one holds it instead of `replaced`, its former block.
+    /// A node has the block: a new node, or one that had `replaced` before.
     case holds(Index, replaced: Int32?)
-    /// A node with these tokens, or with more that begin so, was there already.
+    /// There was already a node with these tokens, or with more tokens that begin with them.
     case present(Index)
   }
 
-  /// Puts tokens below a node, or at the root of a key. The caller holds `block`, and makes the tree its holder too.
+  /// Inserts the tokens of a block below a node, or below a key's root.
+  ///
+  /// Changes no reference count: where `holds` is returned, the caller retains `block` for the tree and releases
+  /// `replaced`.
+  /// - Parameter parent: `nil` for the root of `key`
   mutating func insert(_ tokens: ArraySlice<Int32>, block: Int32, below parent: Index?, key: PrefixKey) -> Insertion {
     let parent = parent ?? roots[key] ?? addRoot(key)
-    let place = position(in: parent, tokens)
+    let index = position(in: parent, tokens)
     let children = nodes[Int(parent)].children
-    if place < children.count, nodes[Int(children[place])].tokens.starts(with: tokens) {
-      return .present(children[place])
+    if index < children.count, nodes[Int(children[index])].tokens.starts(with: tokens) {
+      return .present(children[index])
     }
-    // A sibling that begins these tokens is a leaf which they continue; it sorts right before them.
-    if place > 0, tokens.starts(with: nodes[Int(children[place - 1])].tokens) {
-      let node = children[place - 1]
+    // A sibling whose tokens begin these is a leaf, and sorts right before them: it gets the longer block.
+    if index > 0, tokens.starts(with: nodes[Int(children[index - 1])].tokens) {
+      let node = children[index - 1]
       let former = nodes[Int(node)].block
       nodes[Int(node)].tokens = Array(tokens)
       nodes[Int(node)].block = block
       nodeOfBlock[Int(former)] = Self.none
       nodeOfBlock[Int(block)] = node
-      if former != block { unlist(node) }
+      if former != block { removeFromEvictable(node) }
       return .holds(node, replaced: former == block ? nil : former)
     }
     let node = addNode(Node(tokens: Array(tokens), block: block, parent: parent))
-    nodes[Int(parent)].children.insert(node, at: place)
+    nodes[Int(parent)].children.insert(node, at: index)
     nodeOfBlock[Int(block)] = node
     blockCount += 1
     return .holds(node, replaced: nil)
@@ -128,10 +134,10 @@ struct PrefixTree {
     return Index(nodes.count - 1)
   }
 
-  // MARK: taking out
+  // MARK: eviction
 
-  /// A block of the tree's has no other holder any more.
-  mutating func becameIdle(block: Int32) {
+  /// No sequence uses the block any more. A block that is not in the tree is ignored.
+  mutating func markIdle(block: Int32) {
     let node = nodeOfBlock[Int(block)]
     guard node != Self.none, !nodes[Int(node)].isEvictable else { return }
     nodes[Int(node)].isEvictable = true
@@ -142,13 +148,13 @@ struct PrefixTree {
     evictableCount += 1
   }
 
-  /// A sequence holds a block of the tree's.
-  mutating func becameHeld(block: Int32) {
+  /// A sequence uses the block again. A block that is not in the tree is ignored.
+  mutating func markUsed(block: Int32) {
     let node = nodeOfBlock[Int(block)]
-    if node != Self.none { unlist(node) }
+    if node != Self.none { removeFromEvictable(node) }
   }
 
-  private mutating func unlist(_ node: Index) {
+  private mutating func removeFromEvictable(_ node: Index) {
     let (older, newer) = (nodes[Int(node)].older, nodes[Int(node)].newer)
     guard nodes[Int(node)].isEvictable else { return }
     nodes[Int(node)].isEvictable = false
@@ -157,15 +163,16 @@ struct PrefixTree {
     evictableCount -= 1
   }
 
-  /// Forgets the least recently held block; the caller drops it for the tree.
+  /// Removes the least recently used of the blocks that no sequence uses; the caller releases it for the tree.
+  /// - Returns: `nil` if sequences use all blocks of the tree
   mutating func evict() -> Int32? {
     guard oldest != Self.none else { return nil }
     let node = oldest
-    precondition(nodes[Int(node)].children.isEmpty, "a block was kept longer than the one before it")
+    precondition(nodes[Int(node)].children.isEmpty, "a block was evicted before one that continues it")
     let (block, parent) = (nodes[Int(node)].block, nodes[Int(node)].parent)
-    let place = position(in: parent, nodes[Int(node)].tokens[...])
-    unlist(node)
-    nodes[Int(parent)].children.remove(at: place)
+    let index = position(in: parent, nodes[Int(node)].tokens[...])
+    removeFromEvictable(node)
+    nodes[Int(parent)].children.remove(at: index)
     remove(node)
     nodeOfBlock[Int(block)] = Self.none
     blockCount -= 1

@@ -1,41 +1,44 @@
 import Formats
 
-/// Calls without tags: JSON values one behind the other at the end of an answer, with space, line breaks or semicolons
-/// between them. Text may stand before them, not behind: with that, they are text too.
+/// Parses calls without tags: JSON values at the end of an answer, with space, line breaks or semicolons between them.
+/// Text may stand before the calls. If text follows them, they are text themselves.
 ///
-/// Text is held back only from where a call may begin, and only until it cannot be one.
+/// Text is held back from where a call may begin, until it is certain that it is none.
 struct BareCallParser: CallParser {
   private enum Phase {
     /// Text, in which a call may begin.
     case text
     /// Within a JSON value that may be a call.
     case value
-    /// Behind a call.
+    /// After a call.
     case between
   }
 
-  /// What stands at a place.
+  /// What the held bytes at a position begin.
   private enum Opening {
-    /// A JSON value that begins like a call, at this place.
+    /// A JSON value that begins like a call; the index of its first byte.
     case value(Int)
+    /// No call.
     case other
-    /// More of the answer decides.
+    /// Undecided until more of the answer is known.
     case open
   }
 
   private let names: Set<String>
   private var phase = Phase.text
-  /// What is undecided: space, what leads to the first call, and calls.
+  /// The undecided end of the answer: space, the tag or fence before the first call, and calls.
   private var held: [UInt8] = []
-  /// The calls in `held`, which count if nothing else follows them.
+  /// The calls in `held`. They are calls if nothing but space follows them.
   private var calls: [ToolCall] = []
-  /// Up to here `held` has been read.
+  /// The index in `held` up to which it has been parsed.
   private var position = 0
+  /// Where the current JSON value begins in `held`.
   private var valueStart = 0
+  /// Brackets and braces of the value that are open.
   private var depth = 0
   private var isInString = false
   private var isEscaped = false
-  /// The calls are in a Markdown code block, which has yet to be closed.
+  /// The calls are in a Markdown code block whose end has not come yet.
   private var isFenced = false
 
   private static let fence = Array("```".utf8)
@@ -46,6 +49,7 @@ struct BareCallParser: CallParser {
     Array("\"\($0)\"".utf8)
   }
 
+  /// - Parameter names: of the tools that were offered; a call of another tool is text
   init(names: Set<String>) { self.names = names }
 
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall]) {
@@ -62,21 +66,23 @@ struct BareCallParser: CallParser {
     return phase == .between ? (text, calls) : (text + held, [])
   }
 
-  /// Reads on; returns what is text for certain.
+  /// Parses the held bytes as far as they are decided.
+  /// - Parameter isEnd: the answer has ended
+  /// - Returns: what is text
   private mutating func advance(isEnd: Bool) -> [UInt8] {
     var shown: [UInt8] = []
     while true {
-      let goesOn =
+      let continues =
         switch phase {
         case .text: readText(isEnd, &shown)
         case .value: readValue(isEnd, &shown)
         case .between: readBetween(isEnd, &shown)
         }
-      if !goesOn { return shown }
+      if !continues { return shown }
     }
   }
 
-  /// Everything read is text, the calls too.
+  /// Makes everything parsed text, calls included.
   private mutating func giveUp(_ shown: inout [UInt8]) {
     shown += held[..<position]
     held.removeFirst(position)
@@ -85,7 +91,7 @@ struct BareCallParser: CallParser {
 
   private mutating func readText(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     let start = held[position...].firstIndex { "{[<`".utf8.contains($0) } ?? held.count
-    // Space before a call is not shown.
+    // Space before a call belongs to the call.
     let spaces = held[..<start].reversed().prefix(while: Self.isSpace).count
     shown += held[..<(start - spaces)]
     held.removeFirst(start - spaces)
@@ -98,7 +104,7 @@ struct BareCallParser: CallParser {
   private mutating func open(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     switch opening(at: position) {
     case .open:
-      // At the answer's end nothing more decides.
+      // At the answer's end what is undecided is text.
       if isEnd { phase = .text }
       return false
     case .other:
@@ -124,7 +130,7 @@ struct BareCallParser: CallParser {
         } else if byte == UInt8(ascii: "\"") {
           isInString = false
         } else if byte < 0x20 {
-          // No JSON string has a line break in it.
+          // A JSON string cannot contain a line break.
           giveUp(&shown)
           return true
         }
@@ -173,15 +179,15 @@ struct BareCallParser: CallParser {
 
   // MARK: what a call begins with
 
-  private mutating func opening(at place: Int) -> Opening {
-    var rest = held[place...]
+  private mutating func opening(at start: Int) -> Opening {
+    var rest = held[start...]
     let leadIn = rest.first == UInt8(ascii: "`") ? Self.fence : rest.first == UInt8(ascii: "<") ? Self.tag : []
     if !leadIn.isEmpty {
       if rest.count < leadIn.count { return leadIn.starts(with: rest) ? .open : .other }
       guard rest.starts(with: leadIn) else { return .other }
       rest = rest.dropFirst(leadIn.count)
       if leadIn == Self.fence {
-        // The language, and a line break.
+        // The name of a language, and a line break.
         let word = rest.prefix { (0x61...0x7A).contains($0) || $0 == UInt8(ascii: "_") }
         if word.count > 16 { return .other }
         rest = rest.dropFirst(word.count)
@@ -189,7 +195,7 @@ struct BareCallParser: CallParser {
       rest = rest.drop(while: Self.isSpace)
       if rest.isEmpty { return .open }
     }
-    let start = rest.startIndex
+    let value = rest.startIndex
     if rest.first == UInt8(ascii: "[") { rest = rest.dropFirst().drop(while: Self.isSpace) }
     if rest.isEmpty { return .open }
     guard rest.first == UInt8(ascii: "{") else { return .other }
@@ -198,7 +204,7 @@ struct BareCallParser: CallParser {
     for key in Self.keys {
       if rest.starts(with: key) {
         if leadIn == Self.fence { isFenced = true }
-        return .value(start)
+        return .value(value)
       }
       if key.starts(with: rest) { return .open }
     }

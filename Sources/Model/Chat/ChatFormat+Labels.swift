@@ -2,23 +2,24 @@ import Formats
 import Tokenization
 internal import Template
 
-/// A rendered chat as tokens, and which of them are an assistant's.
+/// A rendered chat as tokens, with the assistant message that each token belongs to.
 public struct LabelledChat: Sendable, Equatable {
+  /// Of the whole chat.
   public var tokens: [Int32]
-  /// For each token the index of the assistant message in whose turn it is, from behind the generation prompt through the
-  /// token that ends the turn; `nil` for all else.
+  /// [tokens]: the index of the assistant message in whose turn the token is. A turn begins after the generation prompt and
+  /// includes the token that ends it. `nil` for all other tokens.
   public var messages: [Int?]
 }
 
 extension ChatFormat {
-  /// The tokens of a whole chat, those located that an assistant has to write: what its turn renders behind the
-  /// generation prompt, tool calls and the template's own text in them included, through the token that ends the turn.
-  /// A template's `{% generation %}` blocks say so instead, where it has them.
+  /// The tokens of a whole chat, and which of them the assistant writes: what a turn renders after the generation prompt,
+  /// with tool calls and the template's own text, through the token that ends the turn. If the template has
+  /// `{% generation %}` blocks (transformers), they are the turns instead.
   ///
-  /// A token that is partly an assistant's counts as one of its.
-  /// - Parameter learnt: indices of the assistant messages whose tokens are located; `nil`: of all
-  /// - Throws: `ChatFormatError` where the template refuses the chat, or the tokenizer changes its text so that tokens
-  ///   have no place in it
+  /// A token of which a part belongs to a turn belongs to it as a whole.
+  /// - Parameter learnt: indices of the assistant messages whose turns are located; `nil` for all
+  /// - Throws: `ChatFormatError` if the template refuses the chat, or if the tokenizer changes its text so that tokens
+  ///   cannot be located in it
   public func labelled(_ chat: Conversation, learnt: Set<Int>? = nil) throws(ChatFormatError) -> LabelledChat {
     var chat = chat
     chat.addsGenerationPrompt = false
@@ -41,8 +42,11 @@ extension ChatFormat {
     return labelled
   }
 
-  /// Where each token's bytes end in the text. Between two special tokens a run of others stands for the text, some
-  /// tokenizers put a space before it, and some special tokens take the space around them in.
+  /// The byte of the text at which each token ends, [tokens].
+  ///
+  /// The bytes of the tokens between two special tokens are looked up in the text as one run. Some tokenizers put a space
+  /// before a run; some special tokens take the space around them.
+  /// - Throws: `ChatFormatError` if a run is not in the text
   func ends(of tokens: [Int32], in text: [UInt8]) throws(ChatFormatError) -> [Int] {
     var ends: [Int] = []
     ends.reserveCapacity(tokens.count)
@@ -53,15 +57,15 @@ extension ChatFormat {
       let end = isSpecial ? start + 1 : tokens[start...].firstIndex(where: tokenizer.isSpecial) ?? tokens.count
       let bytes = tokens[start..<end].map { tokenizer.tokenBytes($0) ?? [] }
       let run = Array(bytes.joined())
-      guard let place = place(of: run, mayDropSpace: !isSpecial, in: text, from: position) else {
+      guard let found = find(run, mayDropSpace: !isSpecial, in: text, from: position) else {
         position += zip(text[position...], run).prefix { $0 == $1 }.count
         throw .failed("the tokenizer changes the text at byte \(position), so an answer cannot be located in it")
       }
       // The first token is shorter where its space is not in the text.
-      position = place.start - place.dropped
+      position = found.start - found.dropped
       for token in bytes {
         position += token.count
-        ends.append(max(position, place.start))
+        ends.append(max(position, found.start))
       }
     }
     guard text[position...].allSatisfy(Self.isSpace) else {
@@ -70,8 +74,11 @@ extension ChatFormat {
     return ends
   }
 
-  private func place(
-    of run: [UInt8], mayDropSpace: Bool, in text: [UInt8], from position: Int
+  /// Finds a run behind nothing but space.
+  /// - Parameter mayDropSpace: the run's first space need not be in the text
+  /// - Returns: where the run begins in the text, and how many of its bytes (0 or 1) are not in the text
+  private func find(
+    _ run: [UInt8], mayDropSpace: Bool, in text: [UInt8], from position: Int
   ) -> (start: Int, dropped: Int)? {
     func fits(_ bytes: ArraySlice<UInt8>, at start: Int) -> Bool {
       bytes.count <= text.count - start && text[start..<start + bytes.count].elementsEqual(bytes)

@@ -2,19 +2,22 @@ public import Tokenization
 public import Formats
 internal import Template
 
-/// How a model's chats become prompts: its templates, what they can take, and what ends a turn.
+/// Renders a model's chats as prompts, by the model's chat templates, and knows which tokens end a turn.
 public struct ChatFormat: Sendable {
+  /// The template for all chats, or for those without tools.
   let plain: ProbedTemplate
-  /// The one for chats with tools, where a model has two.
+  /// The template for chats with tools, if the model has one of its own for them.
   private let withTools: ProbedTemplate?
   let tokenizer: Tokenizer
-  /// The tokens that the template puts after an assistant's message: they end an answer as the model's own do.
+  /// The tokens that the template puts after an assistant's message. They end an answer as the model's end tokens do.
   public private(set) var endTokens: Set<Int32> = []
-  /// How the model writes calls of tools, as its template shows past ones.
+  /// How the model writes tool calls, judged by its template.
   public let toolCallForm: ToolCallForm
 
-  /// - Parameter source: a template in the place of the model's own
-  /// - Throws: `ModelError` where there is no template, or one that is not understood
+  /// - Parameters:
+  ///   - source: a template to use instead of the model's own
+  ///   - name: what errors name
+  /// - Throws: `ModelError`: `noChatTemplate`, or one that names what the template has that is not supported
   public init(_ tokenizer: Tokenizer, template source: String? = nil, name: String) throws(ModelError) {
     guard let text = source ?? tokenizer.chatTemplate else {
       throw .noChatTemplate(name)
@@ -36,12 +39,13 @@ public struct ChatFormat: Sendable {
 
   private func template(for chat: Conversation) -> ProbedTemplate { chat.tools.isEmpty ? plain : withTools ?? plain }
 
-  /// The whole chat, and which bytes of it came from where.
+  /// The whole chat as text, and which bytes of it came from which message or tool.
   func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
     try template(for: chat).rendering(chat)
   }
 
-  /// The prompt's text.
+  /// The prompt as text.
+  /// - Throws: `ChatFormatError` if the template refuses the chat or fails
   public func render(_ chat: Conversation) throws(ChatFormatError) -> String {
     try Self.text(chat, try rendering(chat))
   }
@@ -51,23 +55,26 @@ public struct ChatFormat: Sendable {
     return try cut(rendering.text, afterContentOf: chat.messages.last)
   }
 
-  /// The prompt's tokens. The template writes the beginning of sequence itself, so none is added. A special token that a
-  /// message or a tool's definition spells out is text.
+  /// The prompt as tokens. A special token that is spelled out in a message or a tool's definition is tokenised as text.
+  /// - Parameter addingBOS: most templates write the beginning-of-sequence token themselves
+  /// - Throws: `ChatFormatError` if the template refuses the chat or fails
   public func tokens(_ chat: Conversation, addingBOS: Bool = false) throws(ChatFormatError) -> [Int32] {
     try prompt(chat, addingBOS: addingBOS).tokens
   }
 
-  /// A chat as tokens, and what of it the template left out.
+  /// A chat as tokens, and what the template left out of it.
   public struct Prompt: Sendable {
     public var tokens: [Int32]
-    /// One sentence for each kind of thing that was given and does not show.
+    /// One sentence for each thing that was given and that the template does not show.
     public var warnings: [String] = []
   }
 
-  /// As `tokens`, with what the template left out.
+  /// The prompt as tokens, and what the template left out.
   /// - Parameters:
-  ///   - limit: with so many tokens or more, the rest is left out.
-  ///   - isCancelled: asked often; once it is true, the rest is left out.
+  ///   - addingBOS: most templates write the beginning-of-sequence token themselves
+  ///   - limit: tokenising stops once there are so many tokens
+  ///   - isCancelled: asked often; tokenising stops once it is true
+  /// - Throws: `ChatFormatError` if the template refuses the chat or fails
   public func prompt(
     _ chat: Conversation, addingBOS: Bool = false, limit: Int = .max, isCancelled: (() -> Bool)? = nil
   ) throws(ChatFormatError) -> Prompt {
@@ -99,7 +106,8 @@ public struct ChatFormat: Sendable {
     return warnings
   }
 
-  /// Everything up to the end of the last message's text.
+  /// The rendered text up to the end of the last message's text, without the message's outer white space.
+  /// - Throws: `ChatFormatError` if the message's text is not in the rendering
   private static func cut(_ text: String, afterContentOf message: JSONValue?) throws(ChatFormatError) -> String {
     let content = message?.object?["content"]
     let last = content?.string ?? content?.array?.last?.object?["text"]?.string ?? ""
@@ -108,18 +116,18 @@ public struct ChatFormat: Sendable {
     while end > words.startIndex, words[words.index(before: end)].isWhitespace { end = words.index(before: end) }
     let needle = Array(words[..<end].utf8)
     let bytes = Array(text.utf8)
-    guard !needle.isEmpty, let start = lastPlace(of: needle, in: bytes)
+    guard !needle.isEmpty, let start = lastIndex(of: needle, in: bytes)
     else { throw .failed("the last message cannot be continued: the chat template does not show its text") }
     return String(decoding: bytes[..<(start + needle.count)], as: UTF8.self)
   }
 
-  private static func lastPlace(of needle: [UInt8], in bytes: [UInt8]) -> Int? {
+  private static func lastIndex(of needle: [UInt8], in bytes: [UInt8]) -> Int? {
     guard needle.count <= bytes.count else { return nil }
     return (0...(bytes.count - needle.count)).last { bytes[$0...].starts(with: needle) }
   }
 
-  /// The first special token behind an assistant's message, if only space stands before it. A turn in which one of the
-  /// model's own end tokens stands later has no other.
+  /// The first special token after an assistant's message, if there is only space before it. None, if another one of the
+  /// model's end tokens comes later in the turn.
   private func turnEnds() -> Set<Int32> {
     let marker = ProbedTemplate.marker
     let messages: [JSONValue] = [
@@ -128,7 +136,7 @@ public struct ChatFormat: Sendable {
     let chat = Conversation(messages: messages, addsGenerationPrompt: false)
     guard let text = try? render(chat) else { return [] }
     let bytes = Array(text.utf8)
-    guard let start = Self.lastPlace(of: Array(marker.utf8), in: bytes) else { return [] }
+    guard let start = Self.lastIndex(of: Array(marker.utf8), in: bytes) else { return [] }
     let tail = String(decoding: bytes[(start + marker.utf8.count)...], as: UTF8.self)
     let tokens = tokenizer.encode(tail, parsingSpecialTokens: true, addingBOS: false)
     let own = tokens.first(where: tokenizer.eosTokens.contains)
@@ -142,7 +150,7 @@ public struct ChatFormat: Sendable {
 }
 
 extension ModelError {
-  /// A model that comes without a chat template.
+  /// The error for a model that comes without a chat template. Its subject is the model.
   public static func noChatTemplate(_ model: String) -> ModelError {
     ModelError(model, reason: "has no chat template")
   }

@@ -2,10 +2,10 @@ import Formats
 import Foundation
 import Template
 
-/// The joint to the template engine: a parsed template, rendered with JSON's values.
+/// A parsed template that is rendered with JSON values: the only user of the template engine.
 struct ChatTemplateEngine: Sendable {
   private let template: ChatTemplate
-  /// Half of the engine's depth: chats are also rendered on queues, whose threads have small stacks.
+  /// The nesting limit, half of the engine's: chats are also rendered on dispatch queues, whose threads have small stacks.
   private static let depth = 200
 
   /// - Throws: `ModelError` that names `name` and the template's line
@@ -15,8 +15,10 @@ struct ChatTemplateEngine: Sendable {
     }
   }
 
-  /// The text, and which bytes of it came from where.
-  /// - Parameter variables: what the template sees, by name
+  /// Renders the template.
+  /// - Parameter variables: by name
+  /// - Returns: the text, and which bytes of it came from which message or tool
+  /// - Throws: `ChatFormatError` if the template refuses its input, fails or exceeds a limit
   func rendering(_ variables: JSONObject) throws(ChatFormatError) -> Rendering {
     let values = Dictionary(uniqueKeysWithValues: variables.pairs.map { ($0.key, TemplateValue($0.value)) })
     let seconds = Date().timeIntervalSince1970
@@ -31,7 +33,7 @@ struct ChatTemplateEngine: Sendable {
 }
 
 extension JSONValue {
-  /// The bytes of its strings, and 64 for each value.
+  /// The bytes of all strings, and 64 for each value: limits of rendering grow with it.
   fileprivate var templateSize: Int {
     switch self {
     case .string(let text): 64 + text.utf8.count

@@ -2,14 +2,14 @@ import Formats
 import Tokenization
 internal import Template
 
-/// Finds the assistant's turns in a rendered chat, by comparing it with what the same template renders of the messages
-/// before a turn, with the generation prompt: what the model is given when it has to write that turn.
+/// Finds the assistant's turns in a rendered chat. A turn begins where the chat goes beyond what the template renders of
+/// the messages before it with the generation prompt: the prompt that the model is given when it has to write the turn.
 struct ChatTurns {
   /// A turn, or a part of one.
   struct Turn {
     /// The assistant message's index.
     var message: Int
-    /// Where it is in the text's UTF-8.
+    /// Of the text's UTF-8.
     var bytes: Range<Int>
   }
 
@@ -18,11 +18,15 @@ struct ChatTurns {
   private let rendering: Rendering
   private let text: [UInt8]
   private let tokens: [Int32]
-  /// Where each token ends in the text.
+  /// The byte of the text at which each token ends.
   private let ends: [Int]
-  /// Where each message's own text is.
+  /// The bytes of each message's own text, by the message's index.
   private let extents: [Int: Range<Int>]
 
+  /// - Parameters:
+  ///   - rendering: of the whole chat
+  ///   - tokens: of the rendering
+  ///   - ends: the byte at which each token ends
   init(format: ChatFormat, chat: Conversation, rendering: Rendering, tokens: [Int32], ends: [Int]) {
     self.format = format
     self.chat = chat
@@ -33,7 +37,8 @@ struct ChatTurns {
     extents = Self.extents(rendering)
   }
 
-  /// From a message's first byte to its last before another message's: templates may repeat part of a message later.
+  /// The bytes from a message's first one to its last one before another message's: a template may repeat a part of a
+  /// message later.
   private static func extents(_ rendering: Rendering) -> [Int: Range<Int>] {
     let spans = rendering.messageSpans.flatMap { spans in spans.ranges.map { (message: spans.message, range: $0) } }
     var extents: [Int: Range<Int>] = [:]
@@ -51,22 +56,23 @@ struct ChatTurns {
 
   // MARK: turns
 
+  /// The turns of these assistant messages.
   func turns(of messages: [Int]) -> [Turn] {
     messages.map { message in
       let alone = renderingThrough(message)
-      // A later message may repeat text of this one. So where the chat begins like the one that ends with this message,
-      // the places of the messages are taken from there.
-      var places = extents
+      // A later message may repeat text of this one. So if the chat begins like the chat that ends with this message, the
+      // messages' extents are taken from that.
+      var extents = extents
       let early = alone.map(Self.extents) ?? [:]
       if let alone, let own = early[message], text.starts(with: alone.text.utf8.prefix(own.upperBound)) {
-        places = extents.filter { $0.key > message }.merging(early) { $1 }
+        extents = extents.filter { $0.key > message }.merging(early) { $1 }
       }
-      let start = start(of: message, places)
-      return Turn(message: message, bytes: start..<max(start, end(of: message, from: start, places, alone)))
+      let start = start(of: message, extents)
+      return Turn(message: message, bytes: start..<max(start, end(of: message, from: start, extents, alone)))
     }
   }
 
-  /// The chat as it is where it ends with this message.
+  /// The rendering of the chat that ends with this message; `nil` if the template cannot render it.
   private func renderingThrough(_ message: Int) -> Rendering? {
     if message == chat.messages.count - 1 { return rendering }
     var part = chat
@@ -76,48 +82,49 @@ struct ChatTurns {
 
   // MARK: the beginning of a turn
 
-  /// Where a message's turn goes beyond the prompt that asks for it.
-  private func start(of message: Int, _ places: [Int: Range<Int>]) -> Int {
+  /// The byte where a message's turn begins, after the prompt that asks for it.
+  private func start(of message: Int, _ extents: [Int: Range<Int>]) -> Int {
     var before = chat
     before.messages = Array(chat.messages[..<message])
     before.addsGenerationPrompt = true
-    // Nothing stands before a first message; not every template can render that.
+    // Before a first message there is none; not every template can render an empty chat.
     guard let prompt = try? format.rendering(before) else {
-      return startByGenerationPrompt(of: minimalChat, message, places) ?? places[message]?.lowerBound ?? 0
+      return startByGenerationPrompt(of: minimalChat, message, extents) ?? extents[message]?.lowerBound ?? 0
     }
     if text.starts(with: prompt.text.utf8) { return prompt.text.utf8.count }
-    // Earlier messages may look otherwise in the whole chat, as where their thinking is left out. What stands behind the
-    // last of them is compared.
-    let last = messageBefore(message, places)
+    // The template may render earlier messages differently in the whole chat, without their thinking say. So what follows
+    // the last of them is compared.
+    let last = messageBefore(message, extents)
     guard let end = last.map({ Self.extents(prompt)[$0.message]?.upperBound }) ?? 0 else {
-      return startByGenerationPrompt(of: before, message, places) ?? places[message]?.lowerBound ?? 0
+      return startByGenerationPrompt(of: before, message, extents) ?? extents[message]?.lowerBound ?? 0
     }
     let common = startByComparing(from: last?.end ?? 0, with: prompt, from: end)
-    return max(common, startByGenerationPrompt(of: before, message, places) ?? common)
+    return max(common, startByGenerationPrompt(of: before, message, extents) ?? common)
   }
 
-  /// The message that was written last before this one's text, and where it ends.
-  private func messageBefore(_ message: Int, _ places: [Int: Range<Int>]) -> (message: Int, end: Int)? {
+  /// The last message whose text is before this one's, and the byte where it ends.
+  private func messageBefore(_ message: Int, _ extents: [Int: Range<Int>]) -> (message: Int, end: Int)? {
     let limit =
-      places[message]?.lowerBound
-      ?? places.filter { $0.key > message }.map(\.value.lowerBound).min() ?? text.count
-    let earlier = places.filter { $0.key < message && $0.value.upperBound <= limit }
+      extents[message]?.lowerBound
+      ?? extents.filter { $0.key > message }.map(\.value.lowerBound).min() ?? text.count
+    let earlier = extents.filter { $0.key < message && $0.value.upperBound <= limit }
     return earlier.max { $0.value.upperBound < $1.value.upperBound }.map { ($0.key, $0.value.upperBound) }
   }
 
-  /// The first token that differs, behind places from which on both are alike.
-  private func startByComparing(from place: Int, with prompt: Rendering, from other: Int) -> Int {
+  /// The byte where the first token begins that differs from the prompt's, in the text from `position` on and in the
+  /// prompt from `other` on.
+  private func startByComparing(from position: Int, with prompt: Rendering, from other: Int) -> Int {
     let asked = Array(prompt.text.utf8)
-    let start = place + zip(text[place...], asked[other...]).prefix { $0 == $1 }.count
+    let start = position + zip(text[position...], asked[other...]).prefix { $0 == $1 }.count
     let ids = format.tokenizer.encode(
       prompt.text, parsingSpecialTokens: true, except: prompt.dataSpans, addingBOS: false)
     guard let otherEnds = try? format.ends(of: ids, in: asked) else { return start }
-    var token = firstToken(endingAfter: place)
+    var token = firstToken(endingAfter: position)
     var index = otherEnds.firstIndex { $0 > other } ?? ids.count
     while token < tokens.count, index < ids.count, tokens[token] == ids[index] {
       (token, index) = (token + 1, index + 1)
     }
-    return min(max(place, self.start(of: token)), start)
+    return min(max(position, self.start(of: token)), start)
   }
 
   /// A chat that any template can render.
@@ -125,14 +132,15 @@ struct ChatTurns {
     Conversation(messages: [["role": "user", "content": "Hi"]], tools: chat.tools, variables: chat.variables)
   }
 
-  /// Looks before a message's text for the generation prompt that the template puts behind another chat.
+  /// The end of the generation prompt that stands last before a message's text. The generation prompt is what the template
+  /// appends to the chat `asking`. `nil` if it is not there.
   private func startByGenerationPrompt(
-    of asking: Conversation, _ message: Int, _ places: [Int: Range<Int>]
+    of asking: Conversation, _ message: Int, _ extents: [Int: Range<Int>]
   ) -> Int? {
-    let from = messageBefore(message, places)?.end ?? 0
+    let from = messageBefore(message, extents)?.end ?? 0
     var silent = asking
     silent.addsGenerationPrompt = false
-    guard let to = places[message]?.lowerBound, let asked = try? format.rendering(asking).text.utf8,
+    guard let to = extents[message]?.lowerBound, let asked = try? format.rendering(asking).text.utf8,
       let bare = try? format.rendering(silent).text.utf8, asked.starts(with: bare)
     else { return nil }
     let opening = Array(asked.dropFirst(bare.count))
@@ -143,12 +151,12 @@ struct ChatTurns {
 
   // MARK: the end of a turn
 
-  /// Behind the first token behind the message's own text that ends the model's texts. Without one: behind the last special
-  /// token that the turn renders, or behind all that it renders.
-  /// - Parameter alone: the chat where it ends with this message
-  private func end(of message: Int, from start: Int, _ places: [Int: Range<Int>], _ alone: Rendering?) -> Int {
-    let written = max(start, places[message]?.upperBound ?? start)
-    let next = places.filter { $0.key != message }.map(\.value.lowerBound).filter { $0 >= written }.min() ?? text.count
+  /// The byte after the first end token of the model that follows the message's own text. Without one: the byte after the
+  /// last special token that the turn renders, or after all that the turn renders.
+  /// - Parameter alone: the rendering of the chat that ends with this message
+  private func end(of message: Int, from start: Int, _ extents: [Int: Range<Int>], _ alone: Rendering?) -> Int {
+    let written = max(start, extents[message]?.upperBound ?? start)
+    let next = extents.filter { $0.key != message }.map(\.value.lowerBound).filter { $0 >= written }.min() ?? text.count
     var index = firstToken(startingAt: written)
     while index < tokens.count, self.start(of: index) < next {
       if format.tokenizer.eosTokens.contains(tokens[index]) { return ends[index] }
@@ -164,7 +172,7 @@ struct ChatTurns {
     return end ?? limit
   }
 
-  /// Where the template's own text behind a message ends if nothing follows it.
+  /// The byte where the text ends that the template puts after a message if no other message follows.
   private func endOfRendering(_ alone: Rendering?, of message: Int, from written: Int, next: Int) -> Int? {
     guard let alone else { return nil }
     let bytes = Array(alone.text.utf8)
@@ -175,7 +183,7 @@ struct ChatTurns {
 
   // MARK: generation blocks
 
-  /// What the template's `{% generation %}` blocks rendered of these messages.
+  /// The template's `{% generation %}` blocks that belong to these messages.
   func generationBlocks(of messages: [Int]) -> [Turn] {
     let answers = Set(messages)
     let all = chat.messages.indices.filter { chat.messages[$0].object?["role"] == "assistant" }
@@ -185,7 +193,8 @@ struct ChatTurns {
     }
   }
 
-  /// The message whose text is in a block; where no text is, the one between the messages around it.
+  /// The assistant message that a block belongs to: the one whose text is in it. A block without a message's text belongs
+  /// to the next assistant message that has no text anywhere.
   private func writer(of span: Range<Int>, among answers: [Int]) -> Int? {
     if let message = answers.first(where: { extents[$0]?.overlaps(span) == true }) { return message }
     let last = extents.filter { $0.value.upperBound <= span.lowerBound }.keys.max() ?? -1
@@ -194,9 +203,10 @@ struct ChatTurns {
 
   // MARK: tokens and bytes
 
+  /// The byte where a token begins.
   func start(of token: Int) -> Int { token == 0 ? 0 : ends[token - 1] }
 
-  /// The first token that reaches beyond a place in the text.
+  /// The first token that ends after a byte of the text.
   func firstToken(endingAfter position: Int) -> Int {
     var (low, high) = (0, ends.count)
     while low < high {

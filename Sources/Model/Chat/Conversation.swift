@@ -1,17 +1,17 @@
 public import Formats
 
-/// Messages and what else a chat template is rendered with.
+/// A chat: its messages, and what else a chat template is rendered with.
 public struct Conversation: Sendable {
-  /// Objects with `role` and `content`, as OpenAI writes them; the arguments of tool calls as objects or as strings of
-  /// JSON, whichever the template wants to read.
+  /// Objects with `role` and `content`, as in OpenAI's API. Arguments of tool calls are objects or strings of JSON; they
+  /// are rendered in the form that the template reads.
   public var messages: [JSONValue]
   /// Tool definitions; empty for none.
   public var tools: [JSONValue]
-  /// Ends the prompt with the beginning of the assistant's turn.
+  /// Whether the prompt ends with the beginning of the assistant's turn.
   public var addsGenerationPrompt: Bool
-  /// Leaves the last message open, for the answer to go on with it.
+  /// Whether the last message stays open, so that the answer continues it.
   public var continuesFinalMessage: Bool
-  /// Further variables (`chat_template_kwargs`); they cannot replace those above.
+  /// Further variables of the template (`chat_template_kwargs`); they cannot replace those above.
   public var variables: JSONObject
 
   public init(
@@ -28,10 +28,12 @@ public struct Conversation: Sendable {
 
 /// Why a chat could not be rendered, in one line.
 public enum ChatFormatError: Error, Equatable, Sendable {
-  /// The template's own words, from `raise_exception`.
+  /// The template refused the chat: the message of its `raise_exception`.
   case refused(String)
+  /// The template failed, or the rendering cannot be used.
   case failed(String)
 
+  /// The reason, for a person.
   public var message: String {
     switch self {
     case .refused(let message), .failed(let message): message

@@ -1,22 +1,24 @@
 import Formats
 internal import Template
 
-/// A chat template and what it can read. Templates differ in that, and are asked at start by rendering a message of each
-/// kind; chats are put as the template reads them.
+/// A chat template, and the forms of messages that it can read. Templates differ in them, so each form is tried at start by
+/// rendering a message; messages of chats are then put into a form that the template reads.
 struct ProbedTemplate: Sendable {
   private let engine: ChatTemplateEngine
   private let specialTokens: [(key: String, value: JSONValue)]
-  /// Whether `content` may be a list of parts, and whether it may be a string.
+  /// The template reads a `content` that is a list of parts.
   private var takesParts = false
+  /// The template reads a `content` that is a string.
   private var takesText = true
+  /// The template mentions the role "developer"; for other templates it becomes "system".
   private let knowsDeveloper: Bool
   private var callForm = CallForm()
 
-  /// How a message with tool calls is put.
+  /// The form of a message with tool calls.
   private struct CallForm {
-    /// What stands for content that is missing or empty: "", null, or no `content` at all.
+    /// The `content` of a message whose content is missing or empty: "", null, or no `content` at all.
     var content: JSONValue? = .string("")
-    /// Arguments are a string of JSON, else an object.
+    /// Whether arguments are a string of JSON, else an object.
     var argumentsAreText = false
   }
 
@@ -30,7 +32,7 @@ struct ProbedTemplate: Sendable {
     probeCalls()
   }
 
-  /// The whole chat, and which bytes of it came from where.
+  /// The whole chat as text, and which bytes of it came from which message or tool.
   func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
     try engine.rendering(variables(chat, chat.messages.map(adapted)))
   }
@@ -40,7 +42,7 @@ struct ProbedTemplate: Sendable {
       ("messages", .array(messages)), ("tools", chat.tools.isEmpty ? .null : .array(chat.tools)),
       ("documents", .null), ("add_generation_prompt", .bool(chat.addsGenerationPrompt && !chat.continuesFinalMessage)),
     ]
-    // Of equal keys the first stays.
+    // `keepingFirst`: a chat's own variables cannot replace these.
     variables += chat.variables.pairs
     variables += specialTokens
     return JSONObject(keepingFirst: variables)
@@ -82,18 +84,19 @@ struct ProbedTemplate: Sendable {
 
   // MARK: probes
 
+  /// A text that no template contains.
   static let marker = "GraftMarker7"
   private static let argument = "GraftMarker8"
 
   private func text(_ messages: [JSONValue], tools: [JSONValue] = []) -> String? {
-    // The messages are as the template is to see them.
+    // Not `rendering`, which would put the messages into another form.
     try? engine.rendering(variables(Conversation(messages: messages, tools: tools), messages)).text
   }
 
   private mutating func probeContent() {
     func shows(_ content: JSONValue) -> Bool {
       guard let text = text([["role": "user", "content": content]]), text.contains(Self.marker) else { return false }
-      // Some print a list as it is.
+      // A template that does not know parts may print the list itself.
       return !text.contains("'text'") && !text.contains("\"text\"")
     }
     takesText = shows(.string(Self.marker))
@@ -101,7 +104,7 @@ struct ProbedTemplate: Sendable {
     if !takesText, !takesParts { takesText = true }
   }
 
-  /// Finds the form in which a past call shows best, of equal ones the first.
+  /// Finds the form in which the template shows past calls best; of equal ones the first.
   private mutating func probeCalls() {
     var best = Int.max
     for content: JSONValue? in [.string(""), .null, nil] {
@@ -114,7 +117,7 @@ struct ProbedTemplate: Sendable {
     }
   }
 
-  /// How well a call in that form shows, 0 best; `nil` where its name or an argument does not.
+  /// How well the template shows a call in this form, 0 for best; `nil` if the call's name or an argument is not shown.
   private func rank(_ form: CallForm) -> Int? {
     let arguments: JSONValue = .object(JSONObject(keepingFirst: [(Self.argument, .string(Self.argument + "Value"))]))
     let call: JSONValue = [
@@ -142,25 +145,25 @@ struct ProbedTemplate: Sendable {
       return text
     }
     guard let text = shown(asked) ?? shown(asked + [result]) else { return nil }
-    // A missing content that is printed.
+    // The template prints a missing content.
     let printsNone = form.content != "" && text.contains("None") ? 4 : 0
     if form.argumentsAreText {
-      // Strings of JSON that are put into JSON once more have their quotes escaped.
+      // A template that encodes the string as JSON once more escapes its quotes.
       return (text.contains("\"\(Self.argument)\":") ? 1 : 3) + printsNone
     }
-    // An object printed as Python does is no JSON.
+    // A template may print an object as Python would, which is not JSON.
     return (text.contains("'\(Self.argument)'") ? 2 : 0) + printsNone
   }
 }
 
 extension JSONValue {
-  /// The object with another value under a key that it has; any other value as it is.
+  /// The object with another value of a key that it has; anything else stays as it is.
   fileprivate func replacing(_ key: String, _ change: (JSONValue) -> JSONValue) -> JSONValue {
     guard let object, object[key] != nil else { return self }
     return .object(JSONObject(keepingFirst: object.pairs.map { ($0.key, $0.key == key ? change($0.value) : $0.value) }))
   }
 
-  /// JSON with spaces behind commas and colons, as Python's `json.dumps` writes it and templates' `tojson` too.
+  /// JSON with a space after each comma and colon, as Python's `json.dumps` and the templates' `tojson` write it.
   var spacedJSON: String {
     switch self {
     case .array(let values): "[" + values.map(\.spacedJSON).joined(separator: ", ") + "]"

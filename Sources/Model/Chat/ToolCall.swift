@@ -1,7 +1,8 @@
 import Formats
 
-/// A call of a tool that a model has written.
+/// A tool call that a model has written.
 public struct ToolCall: Sendable, Equatable {
+  /// The tool's name.
   public var name: String
   /// A JSON object, as text.
   public var arguments: String
@@ -12,17 +13,18 @@ public struct ToolCall: Sendable, Equatable {
   }
 }
 
-/// How a model family writes its calls.
+/// The form in which a model family writes its calls.
 public enum ToolCallForm: Sendable {
-  /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, among text: Hermes, Qwen.
+  /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>` anywhere in the text: Hermes, Qwen.
   case tagged
-  /// The answer ends in JSON objects with space, line breaks or semicolons between them, or in a list of them: Llama 3,
+  /// JSON objects at the end of the answer, with space, line breaks or semicolons between them, or a list of them: Llama 3,
   /// Mistral.
   case bare
 }
 
 extension ToolCall {
-  /// Reads one call as models write it: `name` beside `arguments` or `parameters`, or both within `function`.
+  /// Reads one call as models write it: `name` with `arguments` or `parameters`, or both within `function`. `nil` if the
+  /// value is no call.
   /// - Parameter names: of the tools that were offered
   init?(_ value: JSONValue, names: Set<String>) {
     guard let outer = value.object else { return nil }
@@ -32,7 +34,7 @@ extension ToolCall {
     case nil, .null: self.init(name: name, arguments: "{}")
     case .object(let arguments):
       self.init(name: name, arguments: String(decoding: JSONValue.object(arguments).encoded, as: UTF8.self))
-    // A string of JSON, as on OpenAI's wire.
+    // A string of JSON, as in OpenAI's API.
     case .string(let text):
       guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: "call"), parsed.object != nil else {
         return nil
@@ -42,6 +44,7 @@ extension ToolCall {
     }
   }
 
+  /// `nil` if the text is no JSON, or no call.
   init?(json: ArraySlice<UInt8>, names: Set<String>) {
     guard let value = try? JSONValue.parse(json, subject: "call") else { return nil }
     self.init(value, names: names)

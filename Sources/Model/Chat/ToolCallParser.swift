@@ -1,8 +1,10 @@
-/// Finds calls in an answer as it comes; what is none stays text, letter for letter.
+/// Finds tool calls in an answer while it is being generated. What is no call stays text, unchanged.
 public struct ToolCallParser: Sendable {
   private var parser: any CallParser
 
-  /// - Parameter names: of the tools that were offered; a call of another is text
+  /// - Parameters:
+  ///   - form: in which the model writes calls
+  ///   - names: of the tools that were offered; a call of another tool is text
   public init(_ form: ToolCallForm, names: Set<String>) {
     parser =
       switch form {
@@ -11,50 +13,53 @@ public struct ToolCallParser: Sendable {
       }
   }
 
-  /// Takes in a piece of the answer; returns what is certain by now.
+  /// Adds text to the answer.
+  /// - Returns: the text and the calls that are certain by now
   public mutating func push(_ piece: String) -> (text: String, calls: [ToolCall]) {
     let (text, calls) = parser.push(Array(piece.utf8))
     return (String(decoding: text, as: UTF8.self), calls)
   }
 
   /// Ends the answer.
-  /// - Returns: the text and calls that were held back until now
+  /// - Returns: the text and the calls that were held back until now
   public mutating func finish() -> (text: String, calls: [ToolCall]) {
     let (text, calls) = parser.finish()
     return (String(decoding: text, as: UTF8.self), calls)
   }
-
 }
 
 /// Finds calls of one form in the bytes of an answer, which are UTF-8.
 protocol CallParser: Sendable {
-  /// Takes in a piece; returns what is certain by now.
+  /// Adds bytes to the answer.
+  /// - Returns: the text and the calls that are certain by now
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall])
   /// Ends the answer.
-  /// - Returns: the text and calls that were held back until now
+  /// - Returns: the text and the calls that were held back until now
   mutating func finish() -> (text: [UInt8], calls: [ToolCall])
 }
 
-/// Calls between tags, among text.
+/// Parses calls between tags, anywhere in the text.
 struct TaggedCallParser: CallParser {
   private enum Phase {
     /// Text, in which a call may begin.
     case text
-    /// Behind an opening tag.
+    /// After an opening tag.
     case call
   }
 
   private let names: Set<String>
   private var phase = Phase.text
+  /// The undecided end of the answer.
   private var held: [UInt8] = []
-  /// Bytes of `held` in which the tag does not begin.
+  /// How many of the held bytes are known not to begin the tag that is looked for.
   private var searched = 0
+  /// Only space has come since the last call.
   private var isBehindCall = false
 
   private static let opening = Array("<tool_call>".utf8)
   private static let closing = Array("</tool_call>".utf8)
 
-  /// - Parameter names: of the tools that were offered; a call of another is text
+  /// - Parameter names: of the tools that were offered; a call of another tool is text
   init(names: Set<String>) { self.names = names }
 
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall]) {
@@ -68,11 +73,13 @@ struct TaggedCallParser: CallParser {
   mutating func finish() -> (text: [UInt8], calls: [ToolCall]) {
     defer { held = [] }
     guard phase == .call else { return (held, []) }
-    // Some models end their turn in the place of the closing tag.
+    // Some models end their turn instead of writing the closing tag.
     if let call = ToolCall(json: held[...], names: names) { return ([], [call]) }
     return (Self.opening + held, [])
   }
 
+  /// Parses up to the next tag.
+  /// - Returns: false if more of the answer is needed
   private mutating func step(_ shown: inout [UInt8], _ calls: inout [ToolCall]) -> Bool {
     if phase == .call {
       guard let end = find(Self.closing) else { return false }
@@ -86,7 +93,7 @@ struct TaggedCallParser: CallParser {
       phase = .text
       return true
     }
-    // The line break behind a call belongs to it.
+    // Space after a call belongs to the call.
     if isBehindCall {
       drop(held.prefix(while: Self.isSpace).count)
       if held.isEmpty { return false }
@@ -112,6 +119,7 @@ struct TaggedCallParser: CallParser {
     searched = 0
   }
 
+  /// The index in `held` where a tag begins.
   private mutating func find(_ tag: [UInt8]) -> Int? {
     var index = searched
     while index + tag.count <= held.count {
@@ -122,7 +130,7 @@ struct TaggedCallParser: CallParser {
     return nil
   }
 
-  /// Bytes at the end of `text` that the tag begins with.
+  /// How many bytes at the end of `text` are the beginning of the tag.
   private static func lengthOfBeginning(_ tag: [UInt8], at text: [UInt8]) -> Int {
     for length in stride(from: min(tag.count - 1, text.count), to: 0, by: -1)
     where text.suffix(length).elementsEqual(tag.prefix(length)) { return length }

@@ -1,5 +1,5 @@
-/// Tokens that stay in the draw, chosen by weight without sorting the vocabulary. Of equal weights the lower id comes
-/// first.
+/// The tokens that a draw can choose, found by their weights without sorting the vocabulary. Among equal weights the lower
+/// id comes first.
 struct Candidates {
   /// [vocabulary]: exp of the scaled logits, the greatest 1.
   private let weights: UnsafePointer<Float>
@@ -7,20 +7,23 @@ struct Candidates {
   /// [vocabulary], the first `count` in use, in no particular order.
   private let ids: UnsafeMutablePointer<Int32>
   private(set) var count = 0
-  /// So many are looked at one by one.
+  /// About so many tokens are looked at one by one, instead of another pass over the vocabulary.
   private static let fewTokens = 512.0
 
+  /// - Parameters:
+  ///   - weights: [count], exp of the scaled logits, the greatest 1
+  ///   - ids: room for `count` ids
   init(weights: UnsafePointer<Float>, count: Int, ids: UnsafeMutablePointer<Int32>) {
     self.weights = weights
     vocabulary = count
     self.ids = ids
   }
 
-  /// Takes every token whose weight is at least `low` and less than `high`.
+  /// Makes every token a candidate whose weight is at least `low` and less than `high`.
   private mutating func gather(from low: Float, below high: Float) {
     count = 0
-    for start in stride(from: 0, to: vocabulary, by: VectorScan.stretch) {
-      let end = min(start + VectorScan.stretch, vocabulary)
+    for start in stride(from: 0, to: vocabulary, by: VectorScan.blockLength) {
+      let end = min(start + VectorScan.blockLength, vocabulary)
       guard VectorScan.maximum(weights + start, count: end - start) >= low else { continue }
       for i in start..<end where weights[i] >= low && weights[i] < high {
         ids[count] = Int32(truncatingIfNeeded: i)
@@ -29,18 +32,20 @@ struct Candidates {
     }
   }
 
-  /// Draws from the smallest set of most probable tokens that has this share of the mass.
+  /// Draws from the nucleus (Holtzman et al., 2020): the smallest set of most probable tokens that has this share of the
+  /// mass.
   ///
-  /// Thresholds close in on the set's least weight; only the tokens between the last two are looked at one by one.
+  /// Bisection narrows down the smallest weight in the set; only the tokens between the last two thresholds are looked at
+  /// one by one.
   /// - Parameters:
-  ///   - floor: lesser weights do not take part
-  ///   - total: the mass of those that do
-  ///   - place: of the draw, in [0, 1)
-  mutating func drawFromNucleus(_ nucleus: Double, floor: Float, total: Double, at place: Double) -> Int32? {
+  ///   - floor: tokens of smaller weights do not take part
+  ///   - total: the mass of the tokens that take part
+  ///   - uniform: the random number, in [0, 1)
+  mutating func drawFromNucleus(_ nucleus: Double, floor: Float, total: Double, uniform: Double) -> Int32? {
     let wanted = nucleus * total
-    // All tokens below this weight together weigh no more than what the nucleus may leave out.
+    // All tokens below this weight together have no more mass than the nucleus may leave out.
     let floor = max(floor, Float((1 - nucleus) * total / Double(vocabulary)))
-    // The mass from `low` on reaches what is wanted, the mass from `high` on does not.
+    // The tokens from weight `low` on have the wanted mass, those from `high` on do not.
     var low: Float = 1
     var high = Float.infinity
     var (lowMass, highMass) = (0.0, 0.0)
@@ -50,7 +55,7 @@ struct Candidates {
       if lowMass >= wanted { break }
       if low > floor { (high, highMass) = (low, lowMass) }
     } while low > floor
-    // As long as there can be many tokens between the two.
+    // Bisection, for as long as there may be many tokens between the two.
     for _ in 0..<24 {
       guard lowMass - highMass > Self.fewTokens * Double(low) else { break }
       let top = min(high, 1)
@@ -62,27 +67,30 @@ struct Candidates {
     gather(from: low, below: high)
     keepNucleus(mass: wanted - highMass)
     let bandMass = mass
-    let limit = place * (highMass + bandMass)
+    let limit = uniform * (highMass + bandMass)
     if limit < bandMass { return token(at: limit / bandMass) }
-    return VectorScan.place(of: limit - bandMass, in: weights, count: vocabulary, atLeast: high).map { Int32($0) }
+    return VectorScan.index(whereSumPasses: limit - bandMass, in: weights, count: vocabulary, atLeast: high).map {
+      Int32($0)
+    }
   }
 
-  /// Takes the `wanted` tokens of greatest weight among those of at least this one.
-  mutating func gather(most wanted: Int, atLeast threshold: Float) {
+  /// Makes the `wanted` tokens of the greatest weights candidates, of those whose weight is at least `floor`.
+  mutating func gather(top wanted: Int, floor: Float) {
     count = 0
-    // Kept to twice what is wanted: when that is full the lesser half goes, and the bar is as high as what remains.
-    let capacity = min(vocabulary, max(2 * min(wanted, vocabulary), VectorScan.stretch))
-    var bar = threshold
+    // Up to twice as many as wanted are collected. Then the smaller half is removed, and the threshold rises to the
+    // smallest weight that remains.
+    let capacity = min(vocabulary, max(2 * min(wanted, vocabulary), VectorScan.blockLength))
+    var threshold = floor
     var isFull = false
-    for start in stride(from: 0, to: vocabulary, by: VectorScan.stretch) {
-      let end = min(start + VectorScan.stretch, vocabulary)
-      guard VectorScan.maximum(weights + start, count: end - start) >= bar else { continue }
-      for i in start..<end where isFull ? weights[i] > bar : weights[i] >= bar {
+    for start in stride(from: 0, to: vocabulary, by: VectorScan.blockLength) {
+      let end = min(start + VectorScan.blockLength, vocabulary)
+      guard VectorScan.maximum(weights + start, count: end - start) >= threshold else { continue }
+      for i in start..<end where isFull ? weights[i] > threshold : weights[i] >= threshold {
         if count == capacity {
           select(wanted)
           isFull = true
-          bar = lowest()
-          guard weights[i] > bar else { continue }
+          threshold = lowest()
+          guard weights[i] > threshold else { continue }
         }
         ids[count] = Int32(truncatingIfNeeded: i)
         count += 1
@@ -93,29 +101,30 @@ struct Candidates {
 
   private func lowest() -> Float {
     var lowest = Float.infinity
-    for place in 0..<count { lowest = min(lowest, weight(place)) }
+    for index in 0..<count { lowest = min(lowest, weight(index)) }
     return lowest
   }
 
+  /// The sum of the candidates' weights.
   var mass: Double {
     var sum = 0.0
-    for place in 0..<count { sum += Double(weight(place)) }
+    for index in 0..<count { sum += Double(weight(index)) }
     return sum
   }
 
-  /// The token at which a sum of weights, taken in the order of `ids`, passes `share` of their mass.
+  /// The token at which the running sum of weights, in the order of `ids`, passes `share` of their mass.
   func token(at share: Double) -> Int32? {
     var left = share * mass
-    for place in 0..<count {
-      left -= Double(weight(place))
-      if left < 0 { return ids[place] }
+    for index in 0..<count {
+      left -= Double(weight(index))
+      if left < 0 { return ids[index] }
     }
     return nil
   }
 
   // MARK: partial selection
 
-  private func weight(_ place: Int) -> Float { weights[Int(ids[place])] }
+  private func weight(_ index: Int) -> Float { weights[Int(ids[index])] }
 
   /// Whether the token comes before the other in descending order.
   private func precedes(_ a: Int32, _ b: Int32) -> Bool {
@@ -134,23 +143,24 @@ struct Candidates {
   mutating func keepNucleus(mass wanted: Double) {
     let (start, before) = narrow { _, mass in mass >= wanted }
     var sum = before
-    for place in start..<count {
-      sum += Double(weight(place))
+    for index in start..<count {
+      sum += Double(weight(index))
       if sum >= wanted {
-        count = place + 1
+        count = index + 1
         return
       }
     }
   }
 
-  /// Quickselect: puts the ids in descending order around the place where `reaches` turns true, without sorting what is
-  /// far from it. `reaches` is told how many ids the beginning has, and their mass.
-  /// - Returns: from where on the order is exact up to that place, and the mass before it
+  /// Quickselect (Hoare, 1961): sorts the ids in descending order around the index where `reaches` becomes true, and no
+  /// others.
+  /// - Parameter reaches: is given a number of ids and the mass of so many of the first; true from some number on
+  /// - Returns: the index from which on the order is exact up to the one that was sought, and the mass before it
   @discardableResult
   private func narrow(_ reaches: (Int, Double) -> Bool) -> (start: Int, before: Double) {
     var (low, high) = (0, count)
     var before = 0.0
-    // Past so many rounds somebody has arranged the weights; sorting what is left has a bound.
+    // So many rounds mean that the weights were chosen to make quickselect slow; sorting the rest bounds the time.
     var rounds = 64
     while high - low > 24, rounds > 0 {
       rounds -= 1
@@ -179,15 +189,15 @@ struct Candidates {
     // The last of the three is behind the pivot, so the second part is never empty.
     let pivot = ids[middle]
     swap(middle, low)
-    var place = low
+    var last = low
     var mass = Double(weights[Int(pivot)])
     for i in (low + 1)..<high where precedes(ids[i], pivot) {
-      place += 1
+      last += 1
       mass += Double(weight(i))
-      swap(i, place)
+      swap(i, last)
     }
-    swap(low, place)
-    return (place + 1, mass)
+    swap(low, last)
+    return (last + 1, mass)
   }
 
   private func swap(_ a: Int, _ b: Int) {

@@ -1,17 +1,18 @@
-/// What bias and penalties change of the logits: a few tokens', remembered as the answer grows.
+/// The changes that bias and penalties make to the logits. They concern a few tokens, which are recorded as the answer
+/// grows.
 struct LogitAdjustments: Sendable {
   private struct Entry {
     var token: Int32
     var bias: Float = 0
-    /// How often the answer has it.
+    /// How often the answer has the token.
     var count: Float = 0
-    /// In the prompt or the answer, and the repetition penalty is wanted.
+    /// The repetition penalty applies: the token is in the prompt or the answer.
     var isRepeated = false
   }
 
   private var entries: [Entry] = []
-  /// Where in `entries` a token is.
-  private var places: [Int32: Int] = [:]
+  /// Each token's index in `entries`.
+  private var indices: [Int32: Int] = [:]
   private let repetition, presence, frequency: Float
 
   init(_ parameters: SamplingParameters, prompt: [Int32]) {
@@ -24,10 +25,10 @@ struct LogitAdjustments: Sendable {
     }
   }
 
-  /// Nothing changes, and the logits can be taken as they are.
+  /// Whether the logits stay as they are.
   var isEmpty: Bool { entries.isEmpty }
 
-  /// Takes in a token of the answer.
+  /// Records a token of the answer.
   mutating func accept(_ token: Int32) {
     guard repetition != 1 || presence != 0 || frequency != 0 else { return }
     let repeats = repetition != 1
@@ -38,8 +39,8 @@ struct LogitAdjustments: Sendable {
   }
 
   private mutating func change(_ token: Int32, _ body: (inout Entry) -> Void) {
-    if let place = places[token] { return body(&entries[place]) }
-    places[token] = entries.count
+    if let index = indices[token] { return body(&entries[index]) }
+    indices[token] = entries.count
     var entry = Entry(token: token)
     body(&entry)
     entries.append(entry)

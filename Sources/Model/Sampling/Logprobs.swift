@@ -8,7 +8,9 @@ public import Kernels
 
 /// A token's natural log-probability.
 public struct TokenLogprob: Sendable, Equatable {
+  /// The token's id.
   public let token: Int32
+  /// ln p, at most 0.
   public let logprob: Float
 
   public init(token: Int32, logprob: Float) {
@@ -17,12 +19,15 @@ public struct TokenLogprob: Sendable, Equatable {
   }
 }
 
-/// One row of logits, read as the model's unmodified distribution: before temperature, penalties and masks.
+/// One row of logits, as the model's distribution before bias, penalties and temperature.
 public struct LogitRow {
+  /// [vocabulary size]
   public let values: UnsafeBufferPointer<Float>
   private let compute: Compute
 
-  /// - Parameter values: [vocabulary size]
+  /// - Parameters:
+  ///   - values: [vocabulary size]; valid as long as the row is used
+  ///   - compute: sums the exponentials
   public init(_ values: UnsafeBufferPointer<Float>, compute: Compute) {
     self.values = values
     self.compute = compute
@@ -34,18 +39,19 @@ public struct LogitRow {
       ?? true
   }
 
-  /// The lowest id among the greatest logits; 0 where none is a number.
+  /// The token of the greatest logit, the lowest id among equal ones; 0 if no logit is a number.
   public var argmax: Int32 {
     values.baseAddress.map { Int32(VectorScan.argmax($0, count: values.count)) } ?? 0
   }
 
-  /// log Σ exp(logit).
+  /// ln Σ exp(logit), from which log-probabilities are computed.
   public var logSumExp: Double {
     guard let pointer = values.baseAddress else { return 0 }
     let highest = values[Int(argmax)]
     return Double(highest) + log(compute.expSum(pointer, count: values.count, maximum: highest, factor: 1, into: nil))
   }
 
+  /// - Parameter logSumExp: the row's
   public func logprob(_ token: Int32, logSumExp: Double) -> TokenLogprob {
     TokenLogprob(token: token, logprob: Float(Double(values[Int(token)]) - logSumExp))
   }
@@ -54,8 +60,8 @@ public struct LogitRow {
   public func top(_ count: Int, logSumExp: Double) -> [TokenLogprob] {
     var best: [Int32] = []
     guard count > 0, let pointer = values.baseAddress else { return [] }
-    for start in stride(from: 0, to: values.count, by: VectorScan.stretch) {
-      let end = min(start + VectorScan.stretch, values.count)
+    for start in stride(from: 0, to: values.count, by: VectorScan.blockLength) {
+      let end = min(start + VectorScan.blockLength, values.count)
       if best.count == count,
         VectorScan.maximum(pointer + start, count: end - start) <= values[Int(best[count - 1])]
       {
@@ -63,9 +69,9 @@ public struct LogitRow {
       }
       for i in start..<end where best.count < count || values[i] > values[Int(best[best.count - 1])] {
         if best.count == count { best.removeLast() }
-        var place = best.count
-        while place > 0, values[Int(best[place - 1])] < values[i] { place -= 1 }
-        best.insert(Int32(i), at: place)
+        var index = best.count
+        while index > 0, values[Int(best[index - 1])] < values[i] { index -= 1 }
+        best.insert(Int32(i), at: index)
       }
     }
     return best.map { logprob($0, logSumExp: logSumExp) }

@@ -1,21 +1,22 @@
 public import Kernels
 
-/// Draws a generation's tokens. A draw depends on the logits, the parameters, the tokens before it and its index alone,
-/// so it is the same whatever else is computed beside it.
+/// Draws a generation's tokens. A draw depends on the logits, the parameters, the tokens before it and its index alone, so
+/// other sequences in the batch do not change it.
 public struct Sampler: Sendable {
   private let parameters: SamplingParameters
   private var adjustments: LogitAdjustments
 
-  /// - Parameter prompt: what the repetition penalty counts beside the answer
+  /// - Parameter prompt: the repetition penalty applies to its tokens as to those of the answer
   public init(_ parameters: SamplingParameters, prompt: [Int32] = []) {
     self.parameters = parameters
     adjustments = LogitAdjustments(parameters, prompt: prompt)
   }
 
-  /// The next token, on whatever thread; `accept` takes it in.
+  /// Draws the next token, on any thread. `accept` tells the sampler of it.
   /// - Parameters:
+  ///   - row: finite logits
   ///   - index: of the token among those generated, from 0
-  ///   - workspace: made for at least as long a row
+  ///   - workspace: for rows of at least this length; used by no other thread meanwhile
   public func draw(
     _ row: LogitRow, index: Int, compute: Compute, workspace: SamplingWorkspace
   ) -> Int32 {
@@ -28,7 +29,7 @@ public struct Sampler: Sendable {
     return choose(copy, count, index, compute, workspace)
   }
 
-  /// Takes in a token of the answer, for the draws after it.
+  /// Records a token of the answer, which the penalties of later draws count.
   public mutating func accept(_ token: Int32) { adjustments.accept(token) }
 
   private func choose(
@@ -47,21 +48,23 @@ public struct Sampler: Sendable {
 
   /// - Parameters:
   ///   - weights: exp of the scaled logits; the greatest is 1, so min-p is a weight
-  ///   - place: of the draw, in [0, 1)
+  ///   - total: their sum
+  ///   - uniform: the random number, in [0, 1)
   private func draw(
-    _ weights: UnsafePointer<Float>, _ count: Int, _ total: Double, _ place: Double, _ ids: UnsafeMutablePointer<Int32>
+    _ weights: UnsafePointer<Float>, _ count: Int, _ total: Double, _ uniform: Double,
+    _ ids: UnsafeMutablePointer<Int32>
   ) -> Int32? {
     let minP = parameters.minP
     var candidates = Candidates(weights: weights, count: count, ids: ids)
     if (1..<count).contains(parameters.topK) {
-      candidates.gather(most: parameters.topK, atLeast: minP)
+      candidates.gather(top: parameters.topK, floor: minP)
       if parameters.topP < 1 { candidates.keepNucleus(mass: Double(parameters.topP) * candidates.mass) }
-      return candidates.token(at: place)
+      return candidates.token(at: uniform)
     }
     let mass = minP > 0 ? VectorScan.sum(weights, count: count, atLeast: minP) : total
     if parameters.topP < 1 {
-      return candidates.drawFromNucleus(Double(parameters.topP), floor: minP, total: mass, at: place)
+      return candidates.drawFromNucleus(Double(parameters.topP), floor: minP, total: mass, uniform: uniform)
     }
-    return VectorScan.place(of: place * mass, in: weights, count: count, atLeast: minP).map { Int32($0) }
+    return VectorScan.index(whereSumPasses: uniform * mass, in: weights, count: count, atLeast: minP).map { Int32($0) }
   }
 }

@@ -1,25 +1,28 @@
 /// How the next token is drawn from the logits.
 ///
-/// Applied in vLLM's order: bias, repetition penalty, frequency and presence penalty, temperature, min-p, top-k, top-p.
-/// Where the temperature is 0 the token is the greatest of what the first three leave.
+/// The parameters apply in vLLM's order: bias, repetition penalty, frequency and presence penalty, temperature, min-p,
+/// top-k, top-p. At temperature 0 the token is the one whose logit is the greatest after the first three.
 public struct SamplingParameters: Sendable, Equatable {
-  /// 0 takes the most probable token.
+  /// Logits are divided by it; 0 always draws the most probable token.
   public var temperature: Float
-  /// The smallest set of most probable tokens whose probabilities reach this sum stays (Holtzman et al., 2020).
+  /// Only the smallest set of most probable tokens whose probabilities sum to at least this can be drawn (Holtzman et al.,
+  /// 2020); 1 for all.
   public var topP: Float
-  /// So many of the most probable tokens stay; 0 for all.
+  /// Only so many of the most probable tokens can be drawn; 0 for all.
   public var topK: Int
-  /// Tokens stay whose probability is at least this share of the most probable one's (Nguyen et al., 2024).
+  /// Only tokens whose probability is at least this share of the most probable token's can be drawn (Nguyen et al., 2024);
+  /// 0 for all.
   public var minP: Float
   /// Divides the positive logits of tokens in prompt and answer, and multiplies negative ones (Keskar et al., 2019);
   /// above 0, and 1 for none.
   public var repetitionPenalty: Float
-  /// Taken from the logits of the answer's tokens, once each.
+  /// Subtracted from the logit of each token that the answer has.
   public var presencePenalty: Float
-  /// Taken from the logits of the answer's tokens, as often as each has come.
+  /// Subtracted from the logit of each token as often as the answer has it.
   public var frequencyPenalty: Float
-  /// Added to these tokens' logits; tokens beyond the vocabulary are passed over.
+  /// Added to the logits of these tokens. Ids beyond the vocabulary are ignored.
   public var logitBias: [Int32: Float]
+  /// Of the random numbers: equal seeds and logits draw equal tokens.
   public var seed: UInt64
 
   public init(

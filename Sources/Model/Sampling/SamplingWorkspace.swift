@@ -1,9 +1,9 @@
 import Kernels
 import Synchronization
 
-/// Buffers that sampling needs, made once and used by one thread for one token after another.
+/// The buffers of a draw, allocated once and reused for many draws.
 ///
-/// `@unchecked Sendable`: whoever draws has it to himself for that time.
+/// `@unchecked Sendable`: `SamplingWorkspaces` lends it to one thread at a time.
 public final class SamplingWorkspace: @unchecked Sendable {
   let logits, weights: AlignedBuffer<Float>
   let ids: AlignedBuffer<Int32>
@@ -16,7 +16,7 @@ public final class SamplingWorkspace: @unchecked Sendable {
   }
 }
 
-/// Workspaces for the threads that sample at a time, made when they are first needed.
+/// Workspaces for the threads that sample at the same time; each is allocated when it is first needed.
 public final class SamplingWorkspaces: Sendable {
   private let vocabularySize: Int
   private let free = Mutex<[SamplingWorkspace]>([])
@@ -24,9 +24,11 @@ public final class SamplingWorkspaces: Sendable {
   /// - Parameter vocabularySize: the longest row of logits
   public init(vocabularySize: Int) { self.vocabularySize = vocabularySize }
 
-  public func take() -> SamplingWorkspace {
-    free.withLock { $0.popLast() } ?? SamplingWorkspace(vocabularySize: vocabularySize)
+  /// Calls `body` with a workspace that no other thread uses meanwhile.
+  public func withWorkspace<Result>(_ body: (SamplingWorkspace) -> Result) -> Result {
+    let workspace =
+      free.withLock { $0.popLast() } ?? SamplingWorkspace(vocabularySize: vocabularySize)
+    defer { free.withLock { $0.append(workspace) } }
+    return body(workspace)
   }
-
-  public func giveBack(_ workspace: SamplingWorkspace) { free.withLock { $0.append(workspace) } }
 }

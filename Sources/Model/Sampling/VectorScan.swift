@@ -1,16 +1,16 @@
-/// Passes over a vocabulary's worth of floats, sixteen at a time.
+/// Passes over a row of floats as long as the vocabulary, sixteen at a time.
 enum VectorScan {
   private typealias Lanes = SIMD16<Float>
-  /// Floats that are looked at one by one only if the greatest of them is wanted.
-  static let stretch = 128
-  /// Floats among which the greatest is looked for one by one.
+  /// Floats whose maximum decides whether a caller looks at them one by one.
+  static let blockLength = 128
+  /// Floats among which `argmax` finds the first greatest one by one.
   private static let searchLength = 1024
 
   private static func load(_ values: UnsafePointer<Float>) -> Lanes {
     UnsafeRawPointer(values).loadUnaligned(as: Lanes.self)
   }
 
-  /// The greatest of `count` values that are numbers, −∞ if there is none.
+  /// The greatest of `count` values; NaN is passed over, and without a number the result is −∞.
   static func maximum(_ values: UnsafePointer<Float>, count: Int) -> Float {
     var lanes = Lanes(repeating: -.infinity)
     var i = 0
@@ -27,7 +27,7 @@ enum VectorScan {
     return best
   }
 
-  /// In few steps that wait for each other, since a vocabulary has many stretches.
+  /// The greatest lane. A tree of four steps: a row has hundreds of blocks, and each waits for this.
   private static func highest(_ lanes: Lanes) -> Float {
     let eight = lanes.lowHalf.replacing(with: lanes.highHalf, where: lanes.highHalf .> lanes.lowHalf)
     let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
@@ -35,22 +35,22 @@ enum VectorScan {
     return two.y > two.x ? two.y : two.x
   }
 
-  /// Where the greatest of `count` values stands first; 0 if none is a number.
+  /// The first index of the greatest of `count` values; 0 if none is a number.
   static func argmax(_ values: UnsafePointer<Float>, count: Int) -> Int {
     var best = -Float.infinity
     var start = 0
-    for at in stride(from: 0, to: count, by: searchLength) {
-      let highest = maximum(values + at, count: min(searchLength, count - at))
-      if highest > best { (best, start) = (highest, at) }
+    for first in stride(from: 0, to: count, by: searchLength) {
+      let highest = maximum(values + first, count: min(searchLength, count - first))
+      if highest > best { (best, start) = (highest, first) }
     }
     for i in start..<count where values[i] == best { return i }
     return 0
   }
 
-  /// Values summed before they go into the double-precision total.
+  /// Values that are summed in f32 before they are added to the double-precision total.
   static let sumLength = 1024
 
-  /// Sum of those of `count` values that are at least `threshold`.
+  /// The sum of those of `count` values that are at least `threshold`.
   static func sum(_ values: UnsafePointer<Float>, count: Int, atLeast threshold: Float) -> Double {
     var total = 0.0
     for start in stride(from: 0, to: count, by: sumLength) {
@@ -61,12 +61,12 @@ enum VectorScan {
 
   private static func shortSum(_ values: UnsafePointer<Float>, count: Int, atLeast threshold: Float) -> Double {
     let zero = Lanes(repeating: 0)
-    let bar = Lanes(repeating: threshold)
+    let limits = Lanes(repeating: threshold)
     var lanes = zero
     var i = 0
     while i + 16 <= count {
       let next = load(values + i)
-      lanes += zero.replacing(with: next, where: next .>= bar)
+      lanes += zero.replacing(with: next, where: next .>= limits)
       i += 16
     }
     var total = 0.0
@@ -78,9 +78,10 @@ enum VectorScan {
     return total
   }
 
-  /// Where the sum of those values that are at least `threshold` passes `limit`; `nil` if it does not.
-  static func place(
-    of limit: Double, in values: UnsafePointer<Float>, count: Int, atLeast threshold: Float
+  /// The index at which the running sum of those values that are at least `threshold` passes `limit`; `nil` if it does
+  /// not.
+  static func index(
+    whereSumPasses limit: Double, in values: UnsafePointer<Float>, count: Int, atLeast threshold: Float
   ) -> Int? {
     var left = limit
     for start in stride(from: 0, to: count, by: sumLength) {
@@ -94,7 +95,7 @@ enum VectorScan {
         left -= Double(values[i])
         if left < 0 { return i }
       }
-      // Rounding: the sum was a trifle more than its parts.
+      // The block's f32 sum was rounded up: its values one by one do not reach it.
       left = 0
     }
     return nil

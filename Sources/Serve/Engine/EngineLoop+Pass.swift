@@ -109,10 +109,10 @@ extension EngineLoop {
         let (item, row) = rows[part]
         let logits = LogitRow(UnsafeBufferPointer(start: logits + part * ld, count: vocabulary), compute: compute)
         guard !skipped[item], logits.isFinite else { return (records + part).initialize(to: nil) }
-        let workspace = samplingWorkspaces.take()
-        let record = work[item].generation.read(
-          logits, at: work[item].positions.lowerBound + row, compute: compute, workspace: workspace)
-        samplingWorkspaces.giveBack(workspace)
+        let record = samplingWorkspaces.withWorkspace { workspace in
+          work[item].generation.read(
+            logits, at: work[item].positions.lowerBound + row, compute: compute, workspace: workspace)
+        }
         (records + part).initialize(to: record)
       }
     }
