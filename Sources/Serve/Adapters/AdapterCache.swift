@@ -43,7 +43,7 @@ struct AdapterCache {
     if kept[hash] != nil {
       if !pinned.contains(hash) { order.touch(hash) }
     } else if keeping {
-      keep(adapter, hash)
+      keep(adapter, hash: hash)
     }
     return adapter
   }
@@ -52,10 +52,10 @@ struct AdapterCache {
   /// - Parameter keeping: whether it stays in memory when no request uses it
   mutating func insert(_ adapter: Adapter, hash: String, keeping: Bool = true) {
     reservations[hash] = nil
-    if keeping { keep(adapter, hash) } else { loose[hash] = Loose(adapter: adapter, bytes: adapter.bytes) }
+    if keeping { keep(adapter, hash: hash) } else { loose[hash] = Loose(adapter: adapter, bytes: adapter.bytes) }
   }
 
-  private mutating func keep(_ adapter: Adapter, _ hash: String) {
+  private mutating func keep(_ adapter: Adapter, hash: String) {
     loose[hash] = nil
     keptBytes += adapter.bytes - (kept[hash]?.bytes ?? 0)
     kept[hash] = adapter
@@ -74,7 +74,7 @@ struct AdapterCache {
   }
 
   /// Sets whether an adapter is never evicted.
-  mutating func pin(_ hash: String, _ isPinned: Bool) {
+  mutating func setPinned(_ isPinned: Bool, _ hash: String) {
     if isPinned {
       pinned.insert(hash)
       order.remove(hash)

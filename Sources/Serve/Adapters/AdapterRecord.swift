@@ -24,6 +24,7 @@ public struct AdapterVersion: Sendable, Equatable {
 
 /// An adapter's name with its versions.
 public struct AdapterRecord: Sendable, Equatable {
+  /// What requests call the adapter.
   public var name: String
   /// In the order of their numbers. The oldest are removed when there are too many.
   public var versions: [AdapterVersion]
@@ -52,6 +53,7 @@ public struct AdapterRecord: Sendable, Equatable {
 
 /// An adapter as a request names it.
 public struct AdapterReference: Sendable, Equatable {
+  /// The adapter's name.
   public var name: String
   /// `nil` for the current version.
   public var version: Int?
@@ -79,6 +81,7 @@ public enum AdapterState: Sendable, Equatable {
 
 /// An adapter with its present state.
 public struct AdapterListing: Sendable {
+  /// The name with its versions; without any for a folder that was refused.
   public var record: AdapterRecord
   /// The current version's state.
   public var state: AdapterState

@@ -123,10 +123,10 @@ extension AdapterStore {
     guard state.withLock({ $0.isReadingWanted(hash) }) else { return advance() }
     do {
       let adapter = try open(contents.location(hash), hash: hash) { try contents.verify(hash) }
-      perform(state.withLock { $0.received(adapter, hash, now: .now) })
+      perform(state.withLock { $0.received(adapter, of: hash, now: .now) })
     } catch {
       let failure = AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)")
-      perform(state.withLock { $0.failed(failure, hash, now: .now) })
+      perform(state.withLock { $0.failed(failure, of: hash, now: .now) })
     }
   }
 

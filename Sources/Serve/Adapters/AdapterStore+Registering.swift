@@ -226,7 +226,7 @@ extension AdapterStore {
       change(&state)
       let former = Set((old?.versions ?? []).map(\.contentHash))
       for hash in former.union(record.versions.map(\.contentHash)) {
-        state.cache.pin(hash, state.registry.isPinned(hash))
+        state.cache.setPinned(state.registry.isPinned(hash), hash)
       }
       for hash in orphans {
         state.damages[hash] = nil

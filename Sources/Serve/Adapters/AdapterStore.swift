@@ -87,6 +87,7 @@ public final class AdapterStore: Sendable {
   public let folder: AdapterFolder?
   /// The adapters' files in the data folder.
   public let contents: AdapterContents
+  /// As given.
   public let settings: Settings
   let binding: Binding
   let database: MetadataDatabase
@@ -123,7 +124,7 @@ public final class AdapterStore: Sendable {
       if !contents.removeLeftovers(of: hash) {
         known.damages[hash] = AdapterError(.damaged, "its stored contents are missing")
       }
-      if known.registry.isPinned(hash) { known.cache.pin(hash, true) }
+      if known.registry.isPinned(hash) { known.cache.setPinned(true, hash) }
     }
     state = Mutex(known)
   }

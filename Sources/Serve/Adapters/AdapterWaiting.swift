@@ -137,7 +137,7 @@ extension AdapterStore.State {
   }
 
   /// Gives an adapter that was read to all requests that wait for it.
-  mutating func received(_ adapter: Adapter, _ hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
+  mutating func received(_ adapter: Adapter, of hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
     var step = AdapterWaitingStep()
     reading.remove(hash)
     cache.giveUpReservation(of: hash)
@@ -166,7 +166,7 @@ extension AdapterStore.State {
   }
 
   /// Answers all requests that wait for contents which cannot be read.
-  mutating func failed(_ error: AdapterError, _ hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
+  mutating func failed(_ error: AdapterError, of hash: String, now: ContinuousClock.Instant) -> AdapterWaitingStep {
     var step = AdapterWaitingStep()
     reading.remove(hash)
     cache.giveUpReservation(of: hash)

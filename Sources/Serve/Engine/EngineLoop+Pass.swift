@@ -32,7 +32,7 @@ extension EngineLoop {
       // Training that the pass waited for is not counted with it.
       let started = ContinuousClock.now
       transformer.forward(batch, cache: cache) { logits, ld, overflowed in
-        records = read(work, logits, ld, skipping: overflowed)
+        records = read(work, logits: logits, stride: ld, skipping: overflowed)
       }
       return started
     }
@@ -51,9 +51,9 @@ extension EngineLoop {
     for item in work where !item.hasFailed { publish(item) }
     let ended = ContinuousClock.now
     for item in work where item.hasEnded {
-      remove(item.generation.id, item.generation.finishReason == .stop ? .stop : .length)
+      remove(item.generation.id, as: item.generation.finishReason == .stop ? .stop : .length)
     }
-    for item in work where item.hasFailed { remove(item.generation.id, .failed) }
+    for item in work where item.hasFailed { remove(item.generation.id, as: .failed) }
     for generation in scheduler.prompts { shareBlocks(generation) }
     recordPass(work, rows: batch.rowCount, from: started, to: ended)
     // All at once, so that the loop's thread is woken once.
@@ -95,10 +95,10 @@ extension EngineLoop {
   /// What the needed rows say, read by all the pool's threads: for each item of work a record for each of its rows, `nil`
   /// for one whose logits are not all finite.
   /// - Parameters:
-  ///   - logits: [needed rows][ld]
+  ///   - logits: [needed rows][stride]
   ///   - skipped: the items that are not read either, and get `nil`
   private func read(
-    _ work: [Work], _ logits: UnsafeMutablePointer<Float>, _ ld: Int, skipping skipped: [Bool]
+    _ work: [Work], logits: UnsafeMutablePointer<Float>, stride: Int, skipping skipped: [Bool]
   ) -> [[TokenRecord]?] {
     let rows = work.indices.flatMap { index in work[index].needed.map { (item: index, row: $0) } }
     let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
@@ -107,7 +107,7 @@ extension EngineLoop {
       guard let records = records.baseAddress else { return }
       compute.pool.run(parts: rows.count) { part in
         let (item, row) = rows[part]
-        let logits = LogitRow(UnsafeBufferPointer(start: logits + part * ld, count: vocabulary), compute: compute)
+        let logits = LogitRow(UnsafeBufferPointer(start: logits + part * stride, count: vocabulary), compute: compute)
         guard !skipped[item], logits.isFinite else { return (records + part).initialize(to: nil) }
         let record = samplingWorkspaces.withWorkspace { workspace in
           work[item].generation.read(

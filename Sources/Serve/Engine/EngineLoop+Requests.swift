@@ -102,12 +102,12 @@ extension EngineLoop {
   /// Ends a request whose deadline has passed.
   func expire(_ generation: Generation) {
     generation.expire()
-    remove(generation.id, .timeout)
+    remove(generation.id, as: .timeout)
     generation.sendEvents()
   }
 
   /// Forgets a request and frees its blocks, whatever it does.
-  func remove(_ id: GenerationID, _ outcome: EngineMetrics.Outcome) {
+  func remove(_ id: GenerationID, as outcome: EngineMetrics.Outcome) {
     guard let (generation, phase) = scheduler.remove(id, now: now) else { return }
     generation.admission.release()
     generation.releaseBlocks(to: cache)

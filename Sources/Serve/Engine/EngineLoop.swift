@@ -56,7 +56,7 @@ final class EngineLoop {
       for message in inbox.drain(waiting: scheduler.isEmpty) {
         switch message {
         case .submit(let request, let admission, let sink): enqueue(request, admission, sink: sink)
-        case .cancel(let id): remove(id, .cancelled)
+        case .cancel(let id): remove(id, as: .cancelled)
         case .stop:
           lease.servingPauses()
           for generation in scheduler.sequences {

@@ -95,7 +95,7 @@ final class AnswerRun {
       let text = tokenizer.decode(request.prompts[promptIndex(of: index)], skippingSpecialTokens: false)
       show(text, records, of: index, isPrompt: true)
     case .output(let text, let tokens): show(text, tokens, of: index)
-    case .finished(let reason, let usage): finish(index, reason, usage)
+    case .finished(let reason, let usage): finish(index, reason: reason, usage: usage)
     case .failed: break
     }
   }
@@ -146,7 +146,8 @@ final class AnswerRun {
     request.showsLogprobs ? candidates[index].logprobs.take() : .null
   }
 
-  private func finish(_ index: Int, _ reason: FinishReason, _ usage: GenerationUsage) {
+  /// Ends a candidate, and the answer with the last one.
+  private func finish(_ index: Int, reason: FinishReason, usage: GenerationUsage) {
     candidates[index].reason = reason
     if let rest = candidates[index].parser?.finish() { add(rest, to: index, hasTokens: false) }
     self.usage.completionTokens += usage.completionTokens

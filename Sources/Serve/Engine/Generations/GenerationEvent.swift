@@ -2,6 +2,7 @@ public import Model
 
 /// A token with its text and its log-probability.
 public struct TokenRecord: Sendable, Equatable {
+  /// The token's id.
   public var token: Int32
   /// The token's exact bytes, which need not be valid UTF-8 alone.
   public var bytes: [UInt8]
@@ -21,7 +22,9 @@ public enum FinishReason: String, Sendable {
 
 /// How many tokens a generation took.
 public struct GenerationUsage: Sendable, Equatable {
+  /// Tokens of the prompt.
   public var promptTokens = 0
+  /// Generated tokens.
   public var completionTokens = 0
   /// Tokens of the prompt whose keys and values were in the cache.
   public var cachedTokens = 0
@@ -34,6 +37,8 @@ public enum GenerationEvent: Sendable {
   case prompt([TokenRecord])
   /// Further text of the answer, and the tokens whose text ends in it. Either may be empty.
   case output(text: String, tokens: [TokenRecord])
+  /// The answer is complete.
   case finished(FinishReason, GenerationUsage)
+  /// There is no answer, or no more of it.
   case failed(EngineError)
 }

@@ -6,10 +6,12 @@ public struct GenerationRequest: Sendable {
   public var prompt: [Int32]
   /// Kept until the generation ends, though their names may be given to other adapters meanwhile.
   public var adapters: AdapterSet
+  /// How the answer is generated.
   public var options: GenerationOptions
   /// What the metrics call its adapters.
   public var label: String
 
+  /// - Parameters: as the properties
   public init(prompt: [Int32], adapters: AdapterSet = .none, options: GenerationOptions, label: String = "base") {
     self.prompt = prompt
     self.adapters = adapters
@@ -22,6 +24,7 @@ public struct GenerationRequest: Sendable {
 public struct GenerationOptions: Sendable {
   /// Maximum tokens of the answer. 0 only scores the prompt.
   public var maxTokens: Int
+  /// How tokens are drawn, with the seed.
   public var sampling: SamplingParameters
   /// Stop strings: the answer ends before the first of them. None is empty.
   public var stop: [String]
@@ -36,6 +39,7 @@ public struct GenerationOptions: Sendable {
   /// How long the request may take, from its admission to its end.
   public var timeout: Duration?
 
+  /// - Parameters: as the properties
   public init(
     maxTokens: Int, sampling: SamplingParameters, stop: [String] = [], endTokens: Set<Int32> = [],
     ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false, timeout: Duration? = nil

@@ -39,7 +39,7 @@ extension Scheduler {
     running[index].lastPass = passes
     charge(entry, rows: rows)
     if let group = entry.sequence.groupID, positions.upperBound >= entry.sequence.promptLength {
-      dissolve(group, leader: entry.id)
+      dissolve(group: group, leader: entry.id)
     }
     return Chunk(sequence: entry.sequence, positions: positions)
   }
@@ -93,7 +93,7 @@ extension Scheduler {
         < (services[b].client, services[b].stream, second.pending, second.admission)
     }
     for prompt in order.map({ prompts[$0] }) {
-      if let (leader, common) = leader(of: prompt, among: prompts, allotment.rows) {
+      if let (leader, common) = leader(of: prompt, among: prompts, rows: allotment.rows) {
         give(common - running[leader].sequence.computed - allotment.rows[leader], to: leader, of: &allotment)
       } else {
         give(allotment.rowsLeft, to: prompt, of: &allotment)
@@ -103,7 +103,7 @@ extension Scheduler {
 
   /// A prompt with rows in this pass that computes the block which `prompt` needs next, and how many first tokens both
   /// have in common.
-  private func leader(of prompt: Int, among prompts: [Int], _ rows: [Int]) -> (index: Int, common: Int)? {
+  private func leader(of prompt: Int, among prompts: [Int], rows: [Int]) -> (index: Int, common: Int)? {
     let sequence = running[prompt].sequence
     let first = sequence.computed / keyValueBlockLength * keyValueBlockLength
     guard rows[prompt] == 0 else { return nil }

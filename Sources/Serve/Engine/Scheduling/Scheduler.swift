@@ -7,7 +7,7 @@
 ///
 /// Of running prompts that begin with the same tokens, one computes the common beginning and gets the rows of all. The
 /// others share its blocks after each pass; they only skip passes that compute their beginning, so when it ends, the next
-/// of them continues in its place.
+/// of them continues its work.
 struct Scheduler<S: ScheduledSequence> {
   /// A part of a sequence that one pass computes.
   struct Chunk {
@@ -120,7 +120,7 @@ struct Scheduler<S: ScheduledSequence> {
       return nil
     }
     queue.close(entry.stream, now: now)
-    if let group = entry.sequence.groupID { leave(group, id) }
+    if let group = entry.sequence.groupID { leave(group: group, id) }
     return (entry.sequence, phase)
   }
 
@@ -140,14 +140,14 @@ struct Scheduler<S: ScheduledSequence> {
   ///   - sharedBlocks: of the blocks that a waiting sequence would need, how many others hold already, so that it
   ///     allocates that many fewer
   mutating func next(now: Duration, freeBlocks: Int, sharedBlocks: (S) -> Int = { _ in 0 }) -> Action {
-    if let earliest = earliestDeadline, earliest <= now, let sequence = expired(now) { return .expire(sequence) }
-    if let action = admit(freeBlocks: freeBlocks, sharedBlocks) { return action }
+    if let earliest = earliestDeadline, earliest <= now, let sequence = expired(at: now) { return .expire(sequence) }
+    if let action = admit(freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) { return action }
     if running.isEmpty { return .idle }
     return planPass(freeBlocks: freeBlocks)
   }
 
   /// A sequence past its deadline. Without one, finds the next deadline.
-  private mutating func expired(_ now: Duration) -> S? {
+  private mutating func expired(at now: Duration) -> S? {
     var first: (deadline: Duration, sequence: S)?
     for entry in [running, preempted, Array(waiting.values)].joined() {
       guard let deadline = entry.sequence.deadline else { continue }
@@ -160,7 +160,7 @@ struct Scheduler<S: ScheduledSequence> {
 
   // MARK: admission
 
-  private mutating func admit(freeBlocks: Int, _ sharedBlocks: (S) -> Int) -> Action? {
+  private mutating func admit(freeBlocks: Int, sharedBlocks: (S) -> Int) -> Action? {
     guard running.count < limits.running, !(preempted.isEmpty && queue.count == 0) else { return nil }
     var entry: Entry
     if let first = preempted.first {
@@ -223,7 +223,7 @@ struct Scheduler<S: ScheduledSequence> {
   // MARK: groups
 
   /// A sequence has ended. If it was its group's leader, the first follower becomes the leader.
-  private mutating func leave(_ group: UInt64, _ id: GenerationID) {
+  private mutating func leave(group: UInt64, _ id: GenerationID) {
     guard var members = groups[group] else { return }
     if members.leader != id {
       members.followers.removeAll { $0 == id }
@@ -238,7 +238,7 @@ struct Scheduler<S: ScheduledSequence> {
   }
 
   /// Lets the followers run, since their leader has computed the prompt.
-  mutating func dissolve(_ group: UInt64, leader: GenerationID) {
+  mutating func dissolve(group: UInt64, leader: GenerationID) {
     guard let members = groups[group], members.leader == leader else { return }
     groups[group] = nil
     for follower in members.followers { queueFollower(follower) }

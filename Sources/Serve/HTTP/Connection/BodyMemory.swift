@@ -44,11 +44,8 @@ final class BodyMemory: Sendable {
 }
 
 /// A request's body in memory. Its bytes count against the server's limit as long as the body is held.
-///
-/// `@unchecked Sendable`: written on the loop while the body is received, and only read after that.
-public final class HTTPBody: @unchecked Sendable {
-  /// The body.
-  public private(set) var bytes: [UInt8] = []
+public final class HTTPBody: Sendable {
+  private let contents = Mutex<[UInt8]>([])
   private let memory: BodyMemory
   private let client: String
 
@@ -59,11 +56,16 @@ public final class HTTPBody: @unchecked Sendable {
 
   deinit { memory.release(bytes.count, client: client) }
 
+  /// The bytes received so far.
+  public var bytes: [UInt8] { contents.withLock { $0 } }
+
   /// Appends bytes if the server's limit allows it.
   /// - Returns: whether it does
   func append(_ more: UnsafeRawBufferPointer) -> Bool {
-    guard memory.reserve(more.count, length: bytes.count + more.count, client: client) else { return false }
-    bytes.append(contentsOf: more)
-    return true
+    contents.withLock { bytes in
+      guard memory.reserve(more.count, length: bytes.count + more.count, client: client) else { return false }
+      bytes.append(contentsOf: more)
+      return true
+    }
   }
 }

@@ -3,8 +3,10 @@ public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
   /// In the order and spelling in which they were sent.
   public private(set) var fields: [(name: String, value: String)]
 
+  /// - Parameter fields: in their order
   public init(_ fields: [(name: String, value: String)] = []) { self.fields = fields }
 
+  /// The fields of a literal, in their order.
   public init(dictionaryLiteral elements: (String, String)...) {
     fields = elements.map { (name: $0.0, value: $0.1) }
   }
@@ -37,6 +39,7 @@ public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
   /// Removes all fields of that name.
   public mutating func remove(_ name: String) { fields.removeAll { equalIgnoringCase($0.name, name) } }
 
+  /// Whether both have the same fields in the same order.
   public static func == (left: HTTPHeaders, right: HTTPHeaders) -> Bool {
     left.fields.elementsEqual(right.fields) { $0 == $1 }
   }
@@ -55,6 +58,7 @@ public struct HTTPRequestHead: Sendable {
   public var rawQuery: String
   /// The query's pairs in order, percent-decoded, with "+" for a space. A key without "=" has an empty value.
   public var queryItems: [(name: String, value: String)]
+  /// The header fields.
   public var headers: HTTPHeaders
   /// 1.1 or 1.0.
   public var version: HTTPVersion
@@ -67,6 +71,7 @@ public enum HTTPVersion: String, Sendable, Comparable {
   case http1_0 = "HTTP/1.0"
   case http1_1 = "HTTP/1.1"
 
+  /// 1.0 is before 1.1.
   public static func < (left: HTTPVersion, right: HTTPVersion) -> Bool { left == .http1_0 && right == .http1_1 }
 }
 

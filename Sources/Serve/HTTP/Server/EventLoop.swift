@@ -135,9 +135,7 @@ public final class EventLoop: @unchecked Sendable {
 }
 
 /// A timer of an `EventLoop`. Used on that loop only.
-///
-/// `@unchecked Sendable`: touched on the loop only, which the loop's precondition enforces.
-public final class EventTimer: @unchecked Sendable {
+public final class EventTimer {
   private let loop: EventLoop
   private var source: EventSource?
 

@@ -2,7 +2,9 @@
 public struct HTTPConfiguration: Sendable {
   /// Certificate chain and private key of a TLS listener, both PEM files.
   public struct TLS: Sendable, Equatable {
+    /// The file of the certificate chain.
     public var certificatePath: String
+    /// The file of the private key.
     public var keyPath: String
 
     /// - Parameters: paths of PEM files
