@@ -38,6 +38,9 @@ typedef enum {
 /// GRAFT_SCALAR. The table is constant and lives as long as the program.
 const graft_kernels *_Nullable graft_kernels_for(graft_level level);
 
+/// Whether the processor has AMX and the system does not let this process use it.
+int graft_tile_registers_are_refused(void);
+
 /// The scale of integers in integer products: NF4 values and activations are stored as multiples of 1/4095 of their
 /// maximum. The sum of 64 products of two such integers fits 31 bits.
 #define GRAFT_INTEGER_ONE 4095

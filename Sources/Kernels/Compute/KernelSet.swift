@@ -58,6 +58,9 @@ public struct KernelSet: @unchecked Sendable {
     preconditionFailure("every machine runs the scalar kernels")
   }()
 
+  /// Whether the processor has AMX and the system does not let this process use it.
+  public static var tileRegistersAreRefused: Bool { graft_tile_registers_are_refused() != 0 }
+
   /// The kernels of the forward pass.
   var forward: graft_forward_kernels { table.pointee.forward }
   /// The kernels of training.

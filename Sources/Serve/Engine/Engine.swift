@@ -61,6 +61,9 @@ public final class Engine: Sendable {
     metrics.update { $0.record(cache) }
   }
 
+  /// The kernels, thread pool and mode of the passes.
+  var compute: Compute { transformer.compute }
+
   /// Maximum positions of a request, prompt and answer together.
   public var positionLimit: Int { min(transformer.contextLength, cache.positionCapacity) }
 

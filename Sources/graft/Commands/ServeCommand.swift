@@ -185,6 +185,11 @@ struct ServeCommand: ParsableCommand {
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
     _ readiness: Readiness, _ logger: Logger
   ) throws -> Serving {
+    if options.kernel.kernels == nil, KernelSet.tileRegistersAreRefused {
+      logger.warning(
+        "the system refuses AMX's tile registers",
+        metadata: ["kernels": .string(options.kernel.set.instructionSet.rawValue)])
+    }
     let opened = try OpenedModel(options)
     let chat = try chatFormat(opened.tokenizer, logger)
     let model = try LoadedModel(opened)

@@ -97,7 +97,8 @@ struct TrainCommand: ParsableCommand {
     // All that was given is right.
     if overwrite { try destination.clear() }
     let trainer = try Trainer(
-      base: base, compute: Compute(pool: pool, mode: options.compute), data: training, hyperparameters: settings,
+      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.compute), data: training,
+      hyperparameters: settings,
       configuration: TrainerConfiguration(
         folder: destination.folder, baseName: options.modelStem, initialAdapter: initial),
       resume: resume)

@@ -23,6 +23,27 @@ struct KeyValueOptions: ParsableArguments {
   }
 }
 
+/// Which kernels compute, for every command that computes.
+struct KernelOptions: ParsableArguments {
+  @Option(
+    help: """
+      Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the fastest that \
+      this machine has).
+      """)
+  var kernels: InstructionSet?
+
+  func validate() throws {
+    guard let kernels, KernelSet(kernels) == nil else { return }
+    let available = InstructionSet.allCases.filter { KernelSet($0) != nil }.map(\.rawValue)
+    throw ValidationError(
+      "--kernels \(kernels.rawValue): this machine has only \(available.joined(separator: ", "))")
+  }
+
+  var set: KernelSet { kernels.flatMap(KernelSet.init) ?? .best }
+}
+
+extension InstructionSet: ExpressibleByArgument {}
+
 /// The flags of every command that needs the model.
 struct ModelOptions: ParsableArguments {
   @Option(help: "The base: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json.")
@@ -46,6 +67,8 @@ struct ModelOptions: ParsableArguments {
   var kvMemory: ByteSize = ByteSize(bytes: min(2 << 30, (MemoryBudget.total ?? .max) / 2))
 
   @OptionGroup var keyValue: KeyValueOptions
+
+  @OptionGroup var kernel: KernelOptions
 
   /// Called by every command that cannot do without `--model`.
   func requireModel() throws {
@@ -126,7 +149,8 @@ struct LoadedModel {
     let pool = ThreadPool(threads: options.threads)
     base = try openBase(source, options, pool)
     transformer = Transformer(
-      base: base, compute: Compute(pool: pool, mode: options.compute), contextLength: contextLength)
+      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.compute),
+      contextLength: contextLength)
     cache = try KeyValueCache(
       config: base.config, bytes: options.kvMemory.bytes, element: options.keyValue.element(options.compute))
   }

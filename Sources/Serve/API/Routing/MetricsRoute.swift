@@ -1,3 +1,4 @@
+import Kernels
 import Model
 
 /// `GET /metrics`: the engine's counters in Prometheus' text format 0.0.4
@@ -17,6 +18,13 @@ struct MetricsRoute {
   var text: String {
     let state = engine.metrics.snapshot
     var page = PrometheusText()
+    page.family("graft_build_info", .gauge, "1; its labels are the version, the compute mode and the kernels in use.")
+    page.sample(
+      "graft_build_info",
+      [
+        ("version", graftVersion), ("compute", engine.compute.mode.rawValue),
+        ("kernels", engine.compute.kernels.instructionSet.rawValue),
+      ], 1)
     perAdapter(state, &page)
     page.value(
       "graft_requests_running", .gauge, "Requests that have been admitted and not ended.", Double(state.running))

@@ -1,15 +1,15 @@
 import Formats
-public import ArgumentParser
+import ArgumentParser
 import Foundation
-public import Kernels
+import Kernels
 import Model
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measures prefill and decode as llama-bench does, beside the machine's limits.",
     discussion: """
-      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one from an empty context, in
-      --sequences sequences side by side. Each is repeated and the median shown.
+      Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one after --depth
+      others, in --sequences sequences side by side. Each is repeated and the median shown.
       --accuracy compares the mode's distributions with f32's instead.
       """)
 
@@ -34,6 +34,9 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "Tokens to generate.")
   var generate = 64
 
+  @Option(help: "Tokens before the generated ones, whose keys and values are zeros.")
+  var depth = 0
+
   @Option(help: "How often each is measured.")
   var repetitions = 5
 
@@ -47,14 +50,12 @@ struct BenchCommand: ParsableCommand {
   var rank = 16
 
   @Option(
-    help: "Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the widest).")
-  var kernels: InstructionSet = KernelSet.best.instructionSet
-
-  @Option(
     help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
   var accuracy: String?
 
   @OptionGroup var keyValue: KeyValueOptions
+
+  @OptionGroup var kernel: KernelOptions
 
   @Flag(help: "Print JSON.")
   var json = false
@@ -71,7 +72,7 @@ struct BenchCommand: ParsableCommand {
     guard (0...64).contains(adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
     guard (1...128).contains(streams) else { throw ValidationError("--sequences must be between 1 and 128") }
     guard (1...512).contains(rank) else { throw ValidationError("--rank must be between 1 and 512") }
-    guard KernelSet(kernels) != nil else { throw ValidationError("this machine has no \(kernels.rawValue)") }
+    guard (0...131_072).contains(depth) else { throw ValidationError("--depth must be between 0 and 131072") }
   }
 
   /// Sequences that are decoded together.
@@ -92,11 +93,8 @@ struct BenchCommand: ParsableCommand {
   }
 
   func transformer(_ mode: ComputeMode, pool: ThreadPool, context: Int) throws -> Transformer {
-    guard let kernels = KernelSet(kernels) else { throw ValidationError("no such kernels") }
-    return Transformer(
-      base: try base(mode, pool: pool), compute: Compute(kernels: kernels, pool: pool, mode: mode),
+    Transformer(
+      base: try base(mode, pool: pool), compute: Compute(kernels: kernel.set, pool: pool, mode: mode),
       contextLength: context)
   }
 }
-
-extension InstructionSet: ExpressibleByArgument {}

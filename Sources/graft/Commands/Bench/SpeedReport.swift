@@ -23,7 +23,8 @@ struct SpeedReport {
   init(bench: BenchCommand, pool: ThreadPool) throws {
     self.bench = bench
     name = bench.shape ?? URL(filePath: bench.model).lastPathComponent
-    let transformer = try bench.transformer(bench.compute, pool: pool, context: max(bench.prompt, bench.generate))
+    let transformer = try bench.transformer(
+      bench.compute, pool: pool, context: max(bench.prompt, bench.depth + bench.generate))
     instructionSet = transformer.compute.kernels.instructionSet.rawValue
     bytesPerToken = transformer.base.bytesPerToken
     operationsPerToken = transformer.base.operationsPerToken
@@ -39,9 +40,10 @@ struct SpeedReport {
     var bar = ProgressBar(title: "Measuring")
     // The first round fills caches and page tables; it is not counted.
     for round in 0...bench.repetitions {
-      let prefill = try Self.time(transformer, cache, tokens, [sequences[0]], chunk: transformer.maxRows)
+      let prefill = try Self.time(
+        transformer, cache, tokens, [sequences[0]], after: 0, chunk: transformer.maxRows)
       let decode = try Self.time(
-        transformer, cache, Array(repeating: 5, count: bench.generate), sequences, chunk: 1)
+        transformer, cache, Array(repeating: 5, count: bench.generate), sequences, after: bench.depth, chunk: 1)
       if round > 0 {
         rates.prefill.append(Double(bench.prompt) / prefill)
         rates.decode.append(Double(bench.generate * sequences.count) / decode)
@@ -55,15 +57,18 @@ struct SpeedReport {
   }
 
   /// Seconds to compute the tokens in every sequence.
-  /// - Parameter chunk: tokens of each sequence in one pass. With one token, every pass computes logits; with more, the last
+  /// - Parameters:
+  ///   - depth: positions before them, whose keys and values stay as they are
+  ///   - chunk: tokens of each sequence in one pass. With one token, every pass computes logits; with more, the last
   private static func time(
-    _ transformer: Transformer, _ cache: KeyValueCache, _ tokens: [Int32], _ sequences: [AdapterSet], chunk: Int
+    _ transformer: Transformer, _ cache: KeyValueCache, _ tokens: [Int32], _ sequences: [AdapterSet],
+    after depth: Int, chunk: Int
   ) throws -> Double {
     var tables = sequences.map { _ in BlockTable() }
     defer { for index in tables.indices { cache.release(&tables[index]) } }
     for index in tables.indices {
-      guard cache.extend(&tables[index], to: tokens.count) else {
-        throw ModelError("key-value cache", reason: "too small for \(sequences.count) × \(tokens.count) tokens")
+      guard cache.extend(&tables[index], to: depth + tokens.count) else {
+        throw ModelError("key-value cache", reason: "too small for \(sequences.count) × \(depth + tokens.count) tokens")
       }
     }
     let clock = ContinuousClock()
@@ -73,7 +78,7 @@ struct SpeedReport {
         let isLast = first + chunk >= tokens.count || chunk == 1
         let segments = zip(tables, sequences).map { table, adapters in
           ForwardBatch.Segment(
-            tokens: part, position: first, table: table, adapters: adapters,
+            tokens: part, position: depth + first, table: table, adapters: adapters,
             logits: isLast ? part.count - 1..<part.count : 0..<0)
         }
         transformer.forward(ForwardBatch(segments: segments), cache: cache) { _, _ in }
@@ -101,7 +106,9 @@ struct SpeedReport {
     if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank)") }
     if bench.streams > 1 { line("sequences", "\(bench.streams)") }
     line("prefill (\(bench.prompt) tokens)", "\(number(prefill)) tokens/s")
-    line("decode (\(bench.generate) tokens)", "\(number(decode)) tokens/s")
+    line(
+      "decode (\(bench.generate) tokens\(bench.depth > 0 ? " after \(bench.depth)" : ""))", "\(number(decode)) tokens/s"
+    )
     line("read bandwidth", "\(number(limits.readBandwidth / 1e9)) GB/s")
     line("integer peak", "\(number(limits.integerPeak / 1e9)) Gop/s")
     line(
@@ -117,6 +124,7 @@ struct SpeedReport {
       "model": .string(name), "compute": .string(bench.compute.rawValue),
       "kv_type": .string(bench.keyValue.element(bench.compute).rawValue), "kernels": .string(instructionSet),
       "threads": .integer(bench.threads), "prompt": .integer(bench.prompt), "generate": .integer(bench.generate),
+      "depth": .integer(bench.depth),
       "adapters": .integer(bench.adapters), "rank": .integer(bench.rank), "sequences": .integer(bench.streams),
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),
       "bytes_per_token": .integer(bytesPerToken), "operations_per_token": .integer(operationsPerToken),
