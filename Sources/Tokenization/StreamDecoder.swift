@@ -1,39 +1,43 @@
-/// Turns ids into text as they come, never handing out half a character.
+/// Decodes token ids one by one into text of whole characters.
 ///
-/// What the pushes and the finish return, put together, is `Tokenizer.decode` of the same ids. Bytes that can
-/// no longer become a character become U+FFFD, one for each maximal part of a sequence (Unicode 15, table 3-8).
+/// The texts that `push` and `finish` return are together `Tokenizer.decode` of the same ids. Bytes that cannot become a
+/// character any more become U+FFFD, one for each maximal subpart of a sequence (Unicode 15, table 3-8).
 public struct StreamDecoder: Sendable {
   private let tokenizer: Tokenizer
   private let skippingSpecialTokens: Bool
-  /// Leading spaces still to be dropped.
+  /// How many leading spaces are still to be removed.
   private var spacesToDrop: Int
-  /// The beginning of a character whose end has not come yet: at most three bytes.
+  /// The first bytes of a character that is not complete yet, at most three.
   private var pending: [UInt8] = []
 
-  /// - Parameter isContinuation: the ids go on from text before them, so that a space that SentencePiece puts
-  ///   before a text's first word is a space here.
+  /// - Parameters:
+  ///   - skippingSpecialTokens: special tokens decode to nothing
+  ///   - isContinuation: the ids follow other text, so a space before the first word is kept. At the beginning of a text
+  ///     SentencePiece's is removed.
   public init(_ tokenizer: Tokenizer, skippingSpecialTokens: Bool = true, isContinuation: Bool = false) {
     self.tokenizer = tokenizer
     self.skippingSpecialTokens = skippingSpecialTokens
     spacesToDrop = isContinuation ? 0 : tokenizer.spacesDroppedAtStart
   }
 
-  /// The text that is certain now, often none. Ids that the vocabulary does not have are passed over.
+  /// Adds an id. One that is not in the vocabulary is ignored.
+  /// - Returns: the text that is certain by now, often none
   public mutating func push(_ id: Int32) -> String {
     append(id)
     return takeComplete()
   }
 
-  /// The text of bytes that waited for more: no more than one U+FFFD.
+  /// Ends the text.
+  /// - Returns: U+FFFD if a character is incomplete, else nothing
   public mutating func finish() -> String {
     defer { pending.removeAll() }
     return String(decoding: pending, as: UTF8.self)
   }
 
-  /// The last token ended inside a character.
+  /// Whether the last token ended inside a character.
   public var hasPending: Bool { !pending.isEmpty }
 
-  /// Pushes without taking text out, for decoding many ids at once.
+  /// Adds an id without returning text, for decoding many ids at once.
   mutating func append(_ id: Int32) {
     guard let bytes = tokenizer.bytes(of: id), !(skippingSpecialTokens && tokenizer.isSpecial(id)) else { return }
     var rest = bytes
@@ -56,7 +60,7 @@ public struct StreamDecoder: Sendable {
     return text
   }
 
-  /// How many of the last bytes begin a character that later bytes may complete (Unicode 15, table 3-7).
+  /// How many bytes at the end are the beginning of a character (Unicode 15, table 3-7).
   private static func incompleteSuffix(of bytes: [UInt8]) -> Int {
     for length in 1...3 where length <= bytes.count {
       let lead = bytes[bytes.count - length]

@@ -1,20 +1,22 @@
 public import Formats
 import Synchronization
 
-/// Text to token ids and back: byte-level BPE (Llama 3, Qwen, SmolLM) and SentencePiece's BPE (Llama 2, Mistral).
+/// Converts text to token ids and back: byte-level BPE (Llama 3, Qwen, SmolLM) and SentencePiece's BPE (Llama 2, Mistral).
 ///
-/// Ids equal those of Hugging Face's `tokenizers` for the same tokenizer.json. Any number of threads may use one.
+/// Ids equal those of Hugging Face's `tokenizers` for the same tokenizer.json. Any number of threads can use a tokenizer at
+/// the same time.
 public final class Tokenizer: Sendable {
   /// One more than the largest id.
   public let vocabularySize: Int
+  /// Begins a text; `nil` if the tokenizer has no such token.
   public let bosToken: Int32?
-  /// What templates call `eos_token`: the tokenizer's own end of sequence.
+  /// The tokenizer's own end-of-sequence token, `eos_token` in templates; `nil` if it has none.
   public let eosToken: Int32?
   /// The ids that end a generation.
   public let eosTokens: [Int32]
   /// Whether the model expects a beginning-of-sequence token before a text.
   public let addsBOS: Bool
-  /// Jinja templates by name; a model's only one is "default".
+  /// Chat templates (Jinja) by name. If there is only one, it is "default".
   public let chatTemplates: [String: String]
   /// Special tokens by their text.
   public let specialTokens: [String: Int32]
@@ -30,7 +32,7 @@ public final class Tokenizer: Sendable {
   private let model: BytePairModel
   /// The bytes of the longest token.
   public let longestTokenBytes: Int
-  /// SentencePiece's space before a text's first word.
+  /// How many spaces are removed at the beginning of a decoded text: SentencePiece puts one before the first word.
   let spacesDroppedAtStart: Int
   private let scratchPool = Mutex<[EncodingScratch]>([])
   private static let pooledScratches = 8
@@ -39,8 +41,8 @@ public final class Tokenizer: Sendable {
     case absent, ordinary, special
   }
 
-  /// - Parameter name: what errors call the model.
-  /// - Throws: `ModelError` naming the file and the field that is wrong or not supported.
+  /// - Parameter name: of the model, for errors
+  /// - Throws: `ModelError` naming the file and the field that is wrong or not supported
   public convenience init(_ source: TokenizerSource, name: String) throws {
     switch source {
     case .huggingFace(let folder): self.init(try HuggingFaceTokenizerReader(folder, name: name).definition())
@@ -79,20 +81,20 @@ public final class Tokenizer: Sendable {
     spacesDroppedAtStart = definition.spacesDroppedAtStart
   }
 
-  /// The default chat template's Jinja source.
+  /// The default chat template; `nil` if the model has none.
   public var chatTemplate: String? { chatTemplates["default"] }
 
   // MARK: Encoding
 
   /// The ids of a text.
   /// - Parameters:
-  ///   - parsingSpecialTokens: special tokens written out in the text ("<|im_start|>") are those tokens, else
-  ///     text like any other.
-  ///   - data: UTF-8 byte ranges of the text, ascending and apart from each other, in which they are text all the same;
-  ///     so is one that reaches into such a range. The ids of all else do not change by it.
-  ///   - addingBOS: `nil`: as the model expects.
-  ///   - limit: with so many ids or more, the rest of the text is left out.
-  ///   - isCancelled: asked often; once it is true, the rest of the text is left out.
+  ///   - parsingSpecialTokens: whether special tokens that are spelled out in the text ("<|im_start|>") become those tokens;
+  ///     otherwise they are text
+  ///   - data: UTF-8 byte ranges of the text, ascending and not overlapping, in which special tokens are text in any case, as
+  ///     is one that only reaches into such a range. The ids of the other text do not depend on it.
+  ///   - addingBOS: whether the beginning-of-sequence token comes first; `nil` for what the model expects
+  ///   - limit: encoding stops once there are so many ids
+  ///   - isCancelled: asked often; encoding stops once it is true
   public func encode(
     _ text: String, parsingSpecialTokens: Bool, except data: [Range<Int>] = [], addingBOS: Bool? = nil,
     limit: Int = .max, isCancelled: (() -> Bool)? = nil
@@ -102,7 +104,7 @@ public final class Tokenizer: Sendable {
     let scratch = scratchPool.withLock { $0.popLast() } ?? EncodingScratch()
     var sink = IDSink(model: model, scratch: scratch, limit: limit, isCancelled: isCancelled, ids: ids)
     let data = parsingSpecialTokens ? data : []
-    // Of the ranges only those that the segment at hand reaches.
+    // The ranges that the current segment or a later one overlaps.
     var left = normalizedMatcher.hasSpecial ? data[...] : []
     var text = text
     text.withUTF8 { text in
@@ -164,8 +166,8 @@ public final class Tokenizer: Sendable {
 
   // MARK: Single tokens
 
-  /// The exact bytes that a token stands for in a text, often no whole character; a special token's are its
-  /// name's. `nil` for an id that the vocabulary does not have.
+  /// The bytes that a token stands for in a text, often no whole character; of a special token, its name. `nil` for an id
+  /// that is not in the vocabulary.
   public func tokenBytes(_ id: Int32) -> [UInt8]? { bytes(of: id).map(Array.init) }
 
   func bytes(of id: Int32) -> ArraySlice<UInt8>? {
@@ -173,13 +175,13 @@ public final class Tokenizer: Sendable {
     return decoded[id]
   }
 
-  /// Whether a token is none of what a user writes: `decode` can skip it.
+  /// Whether a token is special: not part of what a user writes. `decode` can skip it.
   public func isSpecial(_ id: Int32) -> Bool { kinds.indices.contains(Int(id)) && kinds[Int(id)] == .special }
 
-  /// The id of a token as the vocabulary writes it: "<|im_end|>", "Ġthe", "▁the".
+  /// The id of a token by its text in the vocabulary: "<|im_end|>", "Ġthe", "▁the"; `nil` if there is none.
   public func id(of tokenText: String) -> Int32? { texts.id(of: Array(tokenText.utf8)) }
 
-  /// A token as the vocabulary writes it.
+  /// A token's text in the vocabulary; `nil` for an id that is not in it.
   public func tokenText(_ id: Int32) -> String? {
     guard kinds.indices.contains(Int(id)), kinds[Int(id)] != .absent else { return nil }
     return String(decoding: texts[id], as: UTF8.self)
@@ -187,7 +189,7 @@ public final class Tokenizer: Sendable {
 
   // MARK: Decoding
 
-  /// The text of ids. Bytes that are no UTF-8 become U+FFFD; ids that the vocabulary does not have are passed over.
+  /// The text of ids. Bytes that are not UTF-8 become U+FFFD; ids that are not in the vocabulary are ignored.
   public func decode(_ ids: some Sequence<Int32>, skippingSpecialTokens: Bool) -> String {
     var decoder = StreamDecoder(self, skippingSpecialTokens: skippingSpecialTokens)
     for id in ids { decoder.append(id) }
@@ -195,7 +197,7 @@ public final class Tokenizer: Sendable {
   }
 }
 
-/// Encodes pieces as they come.
+/// Encodes the pieces that a `PreTokenizer` gives, and collects their ids.
 private struct IDSink: PieceSink {
   let model: BytePairModel
   let scratch: EncodingScratch

@@ -6,16 +6,19 @@ public import Foundation
   import Darwin
 #endif
 
-/// A file that appears under its name whole or not at all, and then survives a power loss: it is written under a
-/// temporary name in the same folder, synced, renamed, and the folder synced. Others may read it where they may read its
-/// folder.
+/// Writes a file that appears under its name whole or not at all, and that then survives a power loss. It is written under
+/// a temporary name in the same folder, synced and renamed; then the folder is synced. Other users may read the file if
+/// they may read its folder.
+///
+/// Without `finish`, deinit deletes what was written.
 public final class AtomicFile {
+  /// The name under which the file will appear.
   public let url: URL
   private let temporary: String
   private var descriptor: Int32
   private var isFinished = false
 
-  /// Throws `ModelError` naming the path if the folder cannot be written to.
+  /// - Throws: `ModelError` naming the path if the folder cannot be written to
   public init(_ url: URL) throws {
     self.url = url
     var template = Array(
@@ -33,10 +36,11 @@ public final class AtomicFile {
     if !isFinished { unlink(temporary) }
   }
 
-  /// How the name of a file begins that is not finished yet, or that a crash left so.
+  /// How the temporary name of an unfinished file begins. A crash may leave such files.
   package static func temporaryPrefix(of url: URL) -> String { ".\(url.lastPathComponent)." }
 
-  /// Appends. Throws `ModelError` naming the path, for a full disk say.
+  /// Appends bytes.
+  /// - Throws: `ModelError` naming the path, for a full disk say
   public func write(_ bytes: UnsafeRawBufferPointer) throws {
     var done = 0
     while done < bytes.count, let start = bytes.baseAddress {
@@ -52,11 +56,13 @@ public final class AtomicFile {
   }
 
   /// Appends `count` zero bytes.
+  /// - Throws: as `write` of bytes
   public func write(zeros count: Int) throws {
     try [UInt8](repeating: 0, count: count).withUnsafeBytes { try write($0) }
   }
 
   /// Replaces bytes that were written before, from `offset` on.
+  /// - Throws: `ModelError` naming the path
   public func overwrite(offset: Int, _ bytes: UnsafeRawBufferPointer) throws {
     guard let start = bytes.baseAddress else { return }
     var done = 0
@@ -68,7 +74,8 @@ public final class AtomicFile {
     }
   }
 
-  /// Makes what was written durable and visible under its name, in place of an earlier file.
+  /// Makes the file durable and visible under its name, where it replaces an earlier file.
+  /// - Throws: `ModelError` naming the path
   public func finish() throws {
     guard fsync(descriptor) == 0 else { throw failure() }
     let closed = close(descriptor)

@@ -2,29 +2,33 @@ import COpenSSL
 import CXXHash
 public import Foundation
 
-/// SHA-256 (FIPS 180-4), through OpenSSL: names contents that strangers may have made.
+/// SHA-256 (FIPS 180-4), computed by OpenSSL. Names contents, also those that a stranger may have made.
 public struct SHA256: ~Copyable {
   private let context = EVP_MD_CTX_new()
 
+  /// A digest of no bytes yet.
   public init() { EVP_DigestInit_ex(context, EVP_sha256(), nil) }
   deinit { EVP_MD_CTX_free(context) }
 
+  /// Adds bytes.
   public mutating func update(_ bytes: UnsafeRawBufferPointer) {
     EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
   }
+  /// Adds the text's UTF-8.
   public mutating func update(_ text: String) {
     var text = text
     text.withUTF8 { update(UnsafeRawBufferPointer($0)) }
   }
 
-  /// 64 hexadecimal digits; nothing can be added after.
+  /// The digest as 64 hexadecimal digits. Nothing can be added afterwards.
   public mutating func finish() -> String {
     var digest = [UInt8](repeating: 0, count: 32)
     EVP_DigestFinal_ex(context, &digest, nil)
     return hexadecimal(digest)
   }
 
-  /// Of a file's contents, read in pieces.
+  /// The digest of a file's contents as 64 hexadecimal digits. Reads a few megabytes at a time.
+  /// - Throws: the system's error if the file cannot be read
   public static func of(file: URL) throws -> String {
     var hash = SHA256()
     let handle = try FileHandle(forReadingFrom: file)
@@ -36,18 +40,22 @@ public struct SHA256: ~Copyable {
   }
 }
 
-/// XXH3, 128 bits: finds damage at memory speed, no defence against malice.
+/// XXH3 with 128 bits (xxHash). Detects damage, at memory speed; does not protect against intent.
 package struct Checksum: ~Copyable {
   private let state = XXH3_createState()
 
+  /// A checksum of no bytes yet.
   package init() { XXH3_128bits_reset(state) }
   deinit { XXH3_freeState(state) }
 
+  /// Adds bytes.
   package mutating func update(_ bytes: UnsafeRawBufferPointer) {
     XXH3_128bits_update(state, bytes.baseAddress, bytes.count)
   }
+  /// The checksum of all bytes so far as 32 hexadecimal digits.
   package func finish() -> String { Self.text(XXH3_128bits_digest(state)) }
 
+  /// The checksum of some bytes as 32 hexadecimal digits.
   package static func of(_ bytes: UnsafeRawBufferPointer) -> String {
     text(XXH3_128bits(bytes.baseAddress, bytes.count))
   }

@@ -6,13 +6,15 @@ import CBusError
   import Musl
 #endif
 
-/// A file's bytes in memory, read-only: they stay when the file is closed, and when it loses its name.
+/// A file's bytes, mapped read-only. They stay when the file is closed or deleted.
 ///
-/// `@unchecked Sendable`: the mapping and its name are immutable and live until deinit.
+/// `@unchecked Sendable`: the pointers never change, and what they point to is not written to before deinit.
 package final class FileMapping: @unchecked Sendable {
+  /// The first byte, on a page.
   package let start: UnsafeRawPointer
+  /// Bytes of the file when it was mapped.
   package let count: Int
-  /// What a bus error inside the mapping finds the file's name by.
+  /// The file's name, as the bus error's handler finds it (CBusError).
   private let name: UnsafeMutableRawPointer?
 
   /// MADV_POPULATE_READ of Linux 5.14, which older headers lack.
@@ -35,9 +37,9 @@ package final class FileMapping: @unchecked Sendable {
     munmap(UnsafeMutableRawPointer(mutating: start), count)
   }
 
-  /// Brings every page in at once, so that whoever reads them later does not wait for the disk. An older system cannot;
-  /// there reading them does the same page by page.
-  /// - Returns: false if the disk fails, when reading would kill the process
+  /// Reads every page from the disk, so that later reads do not wait for it. Linux before 5.14 cannot; there later reads
+  /// bring in the pages one by one.
+  /// - Returns: false if the disk fails; reading the bytes would then kill the process
   package func populate() -> Bool {
     while madvise(UnsafeMutableRawPointer(mutating: start), count, Self.populateRead) != 0 {
       guard errno == EINTR else { return errno == EINVAL }
@@ -45,7 +47,7 @@ package final class FileMapping: @unchecked Sendable {
     return true
   }
 
-  /// Gives the pages wholly inside a range back to the system's cache; touching them later brings them back.
+  /// Unmaps the pages that are wholly inside a range from this process's memory; reading them later maps them again.
   package func discard(_ bytes: UnsafeRawBufferPointer) {
     guard let start = bytes.baseAddress else { return }
     let page = Int(sysconf(Int32(_SC_PAGESIZE)))

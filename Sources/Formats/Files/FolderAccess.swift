@@ -6,17 +6,17 @@ public import Foundation
   import Musl
 #endif
 
-/// Who may read what is written: nothing is more open than the folder it lies in, so a private folder's contents are
-/// private without a word to whoever writes them.
+/// The access rights of folders that this program makes. Nothing is more open than the folder that it is in, so the
+/// contents of a private folder are private, whichever part of the program writes them.
 public enum FolderAccess {
-  /// The permission bits of a folder; those of a folder that cannot be looked at are its owner's alone.
+  /// The permission bits of a folder; 0700 if they cannot be read.
   static func bits(of folder: URL) -> mode_t {
     var status = stat()
     return stat(folder.path, &status) == 0 ? status.st_mode & 0o777 : 0o700
   }
 
-  /// Makes a folder, and those above it, each with no more rights than the one that it lies in and no more than the
-  /// process's umask leaves. One that is there stays as it is.
+  /// Makes a folder and the missing folders above it, each with the rights of its parent, less the process's umask. A
+  /// folder that exists stays as it is.
   /// - Throws: `ModelError` naming the folder
   public static func create(_ folder: URL) throws {
     if isFolder(folder) { return }
@@ -27,10 +27,11 @@ public enum FolderAccess {
     }
   }
 
-  /// Makes a folder that its owner alone may enter (0700), or makes one that is there so, unless it is one for everybody's
-  /// files (sticky).
-  /// - Returns: why a folder that is there is still open to others: it belongs to someone else, say; `nil` if it is not
-  /// - Throws: `ModelError` naming the folder, if there is none and it cannot be made
+  /// Makes a folder that only its owner may enter (0700). A folder that exists gets these rights, unless it is shared by
+  /// many users (sticky), as /tmp is.
+  /// - Returns: why a folder that existed is still open to others, for instance because it belongs to another user; `nil` if
+  ///   it is private
+  /// - Throws: `ModelError` naming a folder that cannot be made
   @discardableResult
   public static func createPrivate(_ folder: URL) throws -> String? {
     if !isFolder(folder) {
@@ -42,12 +43,11 @@ public enum FolderAccess {
     var status = stat()
     guard stat(folder.path, &status) == 0 else { return MappedFile.describe(errno) }
     if status.st_mode & 0o077 == 0 { return nil }
-    // /tmp, say: others have files of their own there.
     if status.st_mode & S_ISVTX != 0 { return "it is a folder that many share (sticky)" }
     return chmod(folder.path, 0o700) == 0 ? nil : MappedFile.describe(errno)
   }
 
-  /// Makes the names in a folder durable: what was renamed into it, or made in it, is there after a power loss.
+  /// Makes the names in a folder durable (fsync): files that were made or renamed in it are there after a power loss.
   /// - Throws: `ModelError` naming the folder
   public static func sync(_ folder: URL) throws {
     let descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -58,8 +58,8 @@ public enum FolderAccess {
     }
   }
 
-  /// Takes every right from others than the owner, in a folder or file and all that is below it. Links are not followed;
-  /// what belongs to someone else stays as it is.
+  /// Removes all rights of other users from a file, or from a folder and everything below it. Links are not followed; what
+  /// belongs to another user stays as it is.
   public static func tighten(_ url: URL) {
     var status = stat()
     guard lstat(url.path, &status) == 0, status.st_mode & S_IFMT != S_IFLNK else { return }

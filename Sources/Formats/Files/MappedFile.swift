@@ -9,18 +9,20 @@ public import Foundation
 
 /// A regular file, mapped read-only and open for reading.
 ///
-/// Touching a mapped page that was cut off the file later ends the process (SIGBUS, see `exitOnBusError`), so whoever
-/// streams large tensors uses `read`, which throws instead; `bytes` is for files that this process owns.
+/// If the file is made shorter while it is mapped, reading the pages that it lost ends the process (SIGBUS, see
+/// `exitOnBusError`). So `bytes` is for files that only this program writes; other files are read with `read`, which throws
+/// instead.
 public final class MappedFile: Sendable {
+  /// The path that the file was opened by.
   public let url: URL
   /// Size in bytes when the file was opened.
   public let count: Int
   private let descriptor: Int32
-  /// The bytes of a file that is not empty; they outlive this object, which keeps the file open besides.
+  /// The mapping, which can outlive this object; `nil` for an empty file.
   package let mapping: FileMapping?
 
-  /// Throws `ModelError` naming the file, for a missing one, a folder, a device or a pipe, and for what Git leaves in the
-  /// place of a large file that was not fetched.
+  /// - Throws: `ModelError` naming the file, if it is missing, a folder, a device or a pipe, and if it is the pointer that
+  ///   Git LFS leaves instead of a large file
   public init(_ url: URL) throws {
     self.url = url
     // O_NONBLOCK: opening a pipe must not wait for its writer.
@@ -50,15 +52,15 @@ public final class MappedFile: Sendable {
   /// The name that errors give.
   public var name: String { url.lastPathComponent }
 
-  /// Mapped bytes, valid only as long as this object lives, which the caller sees to.
-  /// Throws `ModelError` if the range is not inside the file.
+  /// Mapped bytes. The caller keeps this object, or its mapping, for as long as it uses them.
+  /// - Throws: `ModelError` if the range is not inside the file
   public func bytes(offset: Int, count: Int) throws -> UnsafeRawBufferPointer {
     try check(offset: offset, count: count)
     return UnsafeRawBufferPointer(start: mapping.map { $0.start + offset }, count: count)
   }
 
   /// Copies bytes from `offset` on until `destination` is full.
-  /// Throws `ModelError` if the range is not inside the file, or is no longer.
+  /// - Throws: `ModelError` if the range is not inside the file, or is no longer because the file was made shorter
   public func read(offset: Int, into destination: UnsafeMutableRawBufferPointer) throws {
     try check(offset: offset, count: destination.count)
     var done = 0
@@ -74,7 +76,8 @@ public final class MappedFile: Sendable {
     }
   }
 
-  /// `read` into an array.
+  /// `read` into a new array.
+  /// - Throws: as `read`
   public func read(offset: Int, count: Int) throws -> [UInt8] {
     try check(offset: offset, count: count)
     return try [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
@@ -84,7 +87,8 @@ public final class MappedFile: Sendable {
     }
   }
 
-  /// A whole small file, such as a configuration. Throws `ModelError` if it has more than `limit` bytes.
+  /// A whole small file, such as a configuration.
+  /// - Throws: `ModelError` if the file cannot be read or has more than `limit` bytes
   package static func contents(of url: URL, limit: Int) throws -> [UInt8] {
     let file = try MappedFile(url)
     guard file.count <= limit else {
@@ -93,7 +97,7 @@ public final class MappedFile: Sendable {
     return try file.read(offset: 0, count: file.count)
   }
 
-  /// Git LFS (its specification, version 1): a short text that begins with the version.
+  /// Whether the file is a Git LFS pointer (specification, version 1): a short text that begins with the version.
   private func isLFSPointer() throws -> Bool {
     let head = Array("version https://git-lfs.github.com/spec/".utf8)
     return try head.count...1024 ~= count && read(offset: 0, count: head.count) == head
@@ -106,9 +110,10 @@ public final class MappedFile: Sendable {
     }
   }
 
-  /// From now on, reading mapped bytes of a file that was cut short ends the process with a line that names the file and
-  /// exit code 1; without this it ends without a word. A program calls it once, at its start.
+  /// Installs a handler for SIGBUS: if mapped bytes of a file that was made shorter are read, the process ends with exit code
+  /// 1 and an error that names the file. A program calls this once, at its start.
   public static func exitOnBusError() { graft_exit_on_bus_error() }
 
+  /// The system's message for an error number.
   package static func describe(_ code: Int32) -> String { String(cString: strerror(code)) }
 }

@@ -1,7 +1,11 @@
-/// Block formats of ggml to f32: each value by the same f32 operations, in the same order, as the Python package `gguf`
-/// does them, with products and sums rounded one by one.
+/// Converts ggml's block formats to f32. Each value is computed by the same f32 operations in the same order as in the
+/// Python package `gguf`, every product and sum rounded, so the results are equal bit for bit.
+///
+/// The comment at each format lists the fields of a block in the order of its bytes. "Less 8" means that 8 is subtracted
+/// from each code before it is multiplied by the scale d.
 enum GGUFDequantizer {
-  /// Whole blocks. `type` must have a block layout, and the sizes must agree with it.
+  /// Converts whole blocks.
+  /// - Parameter type: has a block layout, which the sizes of `source` and `destination` agree with
   static func dequantize(
     _ source: UnsafeRawBufferPointer, type: GGUFTensorType, into destination: UnsafeMutableBufferPointer<Float>
   ) {
@@ -104,7 +108,7 @@ enum GGUFDequantizer {
     for index in 0..<32 { values[index] = Float(Int8(bitPattern: byte(bytes, 2 + index))) * d }
   }
 
-  /// The 6-bit scale and minimum of group `group` (of 8), packed into 12 bytes.
+  /// The 6-bit scale and minimum of one of 8 groups, out of the 12 bytes that all of them are packed into.
   @inline(__always)
   private static func scaleAndMinimum(_ scales: Bytes, _ group: Int) -> (scale: Float, minimum: Float) {
     if group < 4 { return (Float(byte(scales, group) & 63), Float(byte(scales, group + 4) & 63)) }
@@ -126,7 +130,7 @@ enum GGUFDequantizer {
     }
   }
 
-  /// Eight groups of 32 values, each code the nibble and the bits that `high` gives above it.
+  /// Converts eight groups of 32 values. A code is a nibble, with the bits that `high` gives above it.
   @inline(__always)
   private static func eightGroups(
     _ bytes: Bytes, _ values: Values, nibblesAt first: Int, high: (_ group: Int, _ index: Int) -> UInt8
@@ -150,7 +154,8 @@ enum GGUFDequantizer {
   private static func q6K(_ bytes: Bytes, _ values: Values) {
     let d = half(bytes, 208)
     for group in 0..<8 {
-      // Each half of the block: groups 0 and 1 are low nibbles of bytes 0-31 and 32-63, groups 2 and 3 the high ones.
+      // In each half of the block, groups 0 and 1 are the low nibbles of bytes 0-31 and 32-63, groups 2 and 3 their high
+      // nibbles.
       let low = bytes + group / 4 * 64 + group % 2 * 32
       let high = bytes + 128 + group / 4 * 32
       let nibbleShift = UInt8(group % 4 / 2 * 4)

@@ -1,23 +1,32 @@
 public import Foundation
 
-/// A GGUF file, version 2 or 3, little endian (ggml-org/ggml, docs/gguf.md): metadata, tensor directory, tensors.
-/// Everything the directory says is checked at opening; rows are read and dequantised on demand.
+/// A GGUF file of version 2 or 3, little-endian (ggml-org/ggml, docs/gguf.md): metadata, tensor directory, tensors. The
+/// whole directory is checked when the file is opened; rows are read and dequantised on demand.
 public struct GGUFFile: Sendable {
+  /// An entry of the tensor directory.
   public struct Tensor: Sendable, Equatable {
+    /// The tensor's name in the file.
     public let name: String
+    /// How its numbers are stored.
     public let type: GGUFTensorType
     /// Row-major, slowest first: [rows, columns], the reverse of the file's order.
     public let shape: [Int]
-    /// Where its bytes lie in the file; `nil` for a type that cannot be read.
+    /// The tensor's bytes in the file; `nil` for a type that cannot be read.
     public let byteRange: Range<Int>?
 
+    /// The last dimension.
     public var columns: Int { shape.last ?? 1 }
+    /// The product of all dimensions but the last.
     public var rows: Int { shape.dropLast().reduce(1, *) }
   }
 
+  /// The path that the file was opened by.
   public let url: URL
+  /// 2 or 3.
   public let version: Int
+  /// By key.
   public let metadata: [String: GGUFValue]
+  /// By name.
   public let tensors: [String: Tensor]
   let file: MappedFile
   /// What errors name.
@@ -27,7 +36,7 @@ public struct GGUFFile: Sendable {
   private static let keyLimit = 65_535
   private static let dimensionLimit = 4
 
-  /// Throws `ModelError` naming the file, and the key or the tensor where one is at fault.
+  /// - Throws: `ModelError` naming the file, and the key or the tensor if one is wrong
   public init(_ url: URL) throws {
     let file = try MappedFile(url)
     var reader = GGUFReader(file: file)
@@ -49,7 +58,7 @@ public struct GGUFFile: Sendable {
 
     let alignment = try Self.alignment(metadata, file: file.name)
     let dataStart = reader.offset + (alignment - reader.offset % alignment) % alignment
-    self.tensors = try Self.place(entries, dataStart: dataStart, alignment: alignment, file: file)
+    self.tensors = try Self.resolve(entries, dataStart: dataStart, alignment: alignment, file: file)
     self.url = url
     self.version = Int(version)
     self.metadata = metadata
@@ -110,8 +119,9 @@ public struct GGUFFile: Sendable {
     return alignment
   }
 
-  /// Turns offsets into places in the file, which must be aligned, inside it and apart.
-  private static func place(
+  /// Turns the directory's offsets into byte ranges of the file.
+  /// - Throws: `ModelError` naming a tensor that is not aligned, not inside the file or overlaps another
+  private static func resolve(
     _ entries: [Entry], dataStart: Int, alignment: Int, file: MappedFile
   ) throws -> [String: Tensor] {
     var tensors: [String: Tensor] = [:]
@@ -145,8 +155,9 @@ public struct GGUFFile: Sendable {
 }
 
 extension GGUFFile {
-  /// Rows `rows` of a tensor, dequantised to f32 into `rows.count × columns` floats. All but the last dimension count as rows.
-  /// Throws `ModelError` for a type that cannot be read, and for a file that was cut meanwhile.
+  /// Reads rows of a tensor, dequantised to f32. All dimensions but the last count as rows.
+  /// - Parameter destination: at least `rows.count × columns` floats
+  /// - Throws: `ModelError` for a type that cannot be read, and for a file that was made shorter meanwhile
   public func readRows(
     _ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
   ) throws {

@@ -1,8 +1,9 @@
 import Foundation
 
-/// What the metadata of a Llama model's GGUF file means (ggml-org/ggml, docs/gguf.md; defaults as in llama.cpp).
+/// Reads the configuration and the vocabulary from the metadata of a Llama model's GGUF file (ggml-org/ggml, docs/gguf.md;
+/// defaults as in llama.cpp).
 struct GGUFMetadata {
-  /// With the metadata.
+  /// The file that holds the metadata.
   private let file: GGUFFile
   private let shards: GGUFShards
   private var subject: String { file.name }
@@ -41,7 +42,7 @@ struct GGUFMetadata {
     return bool
   }
 
-  /// A token id; -1 and 4294967295 both mean that there is none.
+  /// A token id; `nil` if the key is absent, and for -1 and 4294967295, which some writers put for none.
   private func token(_ key: String) throws -> Int32? {
     guard let value = try integer(key), value != -1, value != Int(UInt32.max) else { return nil }
     guard let token = Int32(exactly: value), token >= 0 else {
@@ -52,7 +53,8 @@ struct GGUFMetadata {
 }
 
 extension GGUFMetadata {
-  /// Throws `ModelError` naming the key for another architecture and for what is not supported.
+  /// The model's configuration.
+  /// - Throws: `ModelError` naming the key, for another architecture and for what is not supported
   func config(vocabulary: GGUFVocabulary) throws -> ModelConfig {
     if try string("general.type") == "adapter" || file.metadata["adapter.type"] != nil {
       throw ModelError(
@@ -110,7 +112,7 @@ extension GGUFMetadata {
     switch type {
     case "none": break
     case "linear":
-      // Factor 0 is how writers say that there is none.
+      // Some writers put 0 for no factor.
       let given = try float("llama.rope.scaling.factor") ?? float("llama.rope.scale_linear") ?? 0
       factor = given == 0 ? 1 : given
     default: throw ModelError(subject, typeKey, reason: "\(type) is not supported")
@@ -129,7 +131,8 @@ extension GGUFMetadata {
     return .divisors(divisors)
   }
 
-  /// Throws `ModelError` naming the key that is missing or inconsistent.
+  /// The `tokenizer.*` metadata.
+  /// - Throws: `ModelError` naming the key that is missing or inconsistent
   func vocabulary() throws -> GGUFVocabulary {
     guard let model = try string("tokenizer.ggml.model") else {
       throw ModelError(subject, "tokenizer.ggml.model", reason: "missing")
@@ -165,7 +168,7 @@ extension GGUFMetadata {
       return token
     }
     let preTokenizer = pre ?? "default"
-    // Where a file does not say, SentencePiece models and Llama 3's begin with the BOS token.
+    // Without the key, texts of SentencePiece's and Llama 3's models begin with the BOS token.
     let addsBOS = model == "llama" || ["llama3", "llama-v3", "llama-bpe"].contains(preTokenizer)
     return GGUFVocabulary(
       model: model, preTokenizer: preTokenizer, tokens: tokens, tokenTypes: types, scores: scores,

@@ -1,20 +1,23 @@
 public import Foundation
 
-/// A Llama model out of a GGUF file, or out of the parts of one. Tensors get back their Hugging Face names, and the query and key matrices their
-/// row order, which GGUF permutes for its own rotary embedding.
+/// A Llama model in a GGUF file, or in the parts that a GGUF file was split into. Tensors have their Hugging Face names
+/// here, and the rows of q and k are in Hugging Face's order, which GGUF permutes for its own rotary embedding.
 public struct GGUFModel: PublishedModel {
+  /// From the metadata.
   public let config: ModelConfig
+  /// From the metadata.
   public let tokenizer: TokenizerSource
+  /// The file, or its parts in order.
   public var files: [URL] { shards.files.map(\.url) }
 
   private let shards: GGUFShards
   private let shapes: [String: [Int]]
-  /// Name in the file of each Hugging Face name.
+  /// Each tensor's name in the file, by its Hugging Face name.
   private let names: [String: String]
 
-  /// Throws `ModelError` for another architecture, for what a Llama model does not have (biases, experts), and for a
-  /// tensor that is missing, unknown, of the wrong shape or of a type that cannot be read.
-  /// - Parameter url: the file, or any of the parts
+  /// - Parameter url: the file, or any of its parts
+  /// - Throws: `ModelError` for another architecture, for what a Llama model does not have (biases, experts), and for a
+  ///   tensor that is missing, unknown, of the wrong shape or of a type that cannot be read
   public init(_ url: URL) throws {
     let shards = try GGUFShards(url)
     let metadata = GGUFMetadata(shards)
@@ -54,8 +57,10 @@ public struct GGUFModel: PublishedModel {
     }
   }
 
+  /// As `PublishedModel` says.
   public func shape(of name: String) -> [Int]? { shapes[name] }
 
+  /// As `PublishedModel` says.
   public func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
     guard let fileName = names[name], let shape = shapes[name] else {
       throw ModelError(shards.first.name, name, reason: "missing")
@@ -76,15 +81,15 @@ public struct GGUFModel: PublishedModel {
     }
   }
 
-  /// Heads in the rows of a matrix that GGUF permutes, `nil` for others.
+  /// How many heads the rows of a permuted matrix make; `nil` for a matrix that GGUF does not permute.
   private func permutedHeads(_ name: String) -> Int? {
     if name.hasSuffix(".self_attn.q_proj.weight") { return config.headCount }
     if name.hasSuffix(".self_attn.k_proj.weight") { return config.keyValueHeadCount }
     return nil
   }
 
-  /// Where GGUF keeps a row of q or k: Hugging Face rotates element i of a head with element i + headSize / 2, GGUF's
-  /// rows are interleaved so that the two are neighbours.
+  /// The row of GGUF's q or k that holds a row of Hugging Face's. Hugging Face rotates element i of a head together with
+  /// element i + headSize / 2; GGUF interleaves the rows so that the two are neighbours.
   static func permutedRow(_ row: Int, headSize: Int) -> Int {
     let (head, element) = row.quotientAndRemainder(dividingBy: headSize)
     let (half, index) = element.quotientAndRemainder(dividingBy: headSize / 2)
@@ -92,7 +97,7 @@ public struct GGUFModel: PublishedModel {
   }
 }
 
-/// Hugging Face's tensor names in GGUF's spelling.
+/// GGUF's names of the tensors that Hugging Face names otherwise.
 enum GGUFNames {
   static func fileName(of name: String) -> String {
     switch name {
@@ -114,6 +119,6 @@ enum GGUFNames {
     "mlp.down_proj": "ffn_down",
   ]
 
-  /// Tables that old converters wrote out and that follow from the configuration.
+  /// Whether a tensor is a table that follows from the configuration; old converters wrote those.
   static func isHarmless(_ name: String) -> Bool { name.hasSuffix(".attn_rot_embd.weight") }
 }

@@ -1,4 +1,5 @@
-/// Little-endian values off a file, through a window of it, each checked against the file's end before it is read.
+/// Reads little-endian values from a file in sequence, through a buffered part of it. Every read is checked against the
+/// file's end.
 struct GGUFReader {
   let file: MappedFile
   private(set) var offset = 0
@@ -14,8 +15,8 @@ struct GGUFReader {
 
   var remaining: Int { file.count - offset }
 
-  /// Calls `body` with the next `count` bytes and moves past them.
-  private mutating func take<T>(_ count: Int, _ body: (UnsafeRawBufferPointer) throws -> T) throws -> T {
+  /// Calls `body` with the next `count` bytes, and advances past them.
+  private mutating func next<T>(_ count: Int, _ body: (UnsafeRawBufferPointer) throws -> T) throws -> T {
     guard count <= remaining else {
       throw ModelError(file.name, reason: "truncated: \(count) bytes wanted at byte \(offset), \(remaining) left")
     }
@@ -29,7 +30,7 @@ struct GGUFReader {
   }
 
   mutating func integer<T: FixedWidthInteger>(_ type: T.Type = T.self) throws -> T {
-    try take(MemoryLayout<T>.size) { T(littleEndian: $0.loadUnaligned(as: T.self)) }
+    try next(MemoryLayout<T>.size) { T(littleEndian: $0.loadUnaligned(as: T.self)) }
   }
 
   mutating func float() throws -> Float { Float(bitPattern: try integer()) }
@@ -41,7 +42,8 @@ struct GGUFReader {
     return byte == 1
   }
 
-  /// A count or a length, that must be at most `limit`.
+  /// Reads a count or a length.
+  /// - Throws: `ModelError` if it is more than `limit`
   mutating func count(limit: Int, of what: String) throws -> Int {
     let value = try integer(UInt64.self)
     guard value <= UInt64(max(0, limit)) else {
@@ -53,7 +55,7 @@ struct GGUFReader {
   mutating func string() throws -> String {
     let length = try count(limit: remaining - 8, of: "bytes of a string")
     let start = offset
-    let text = try take(length) { String(validating: $0, as: UTF8.self) }
+    let text = try next(length) { String(validating: $0, as: UTF8.self) }
     guard let text else { throw ModelError(file.name, reason: "the string at byte \(start) is not UTF-8") }
     return text
   }

@@ -1,30 +1,32 @@
-/// Metadata of a GGUF file that is neither honoured nor without effect, and is refused by name. Whatever is not known is
-/// refused as well, unless its value says that it is not used.
+/// Refuses metadata of a GGUF file that would change what the model computes and that is not supported. Unknown keys of the
+/// architecture and the tokenizer are refused as well, unless their value says that they are not used.
 enum GGUFRefusals {
-  /// Under "llama.": those that `GGUFMetadata` reads, and those that change nothing for a Llama layer.
+  /// Keys after "llama." that `GGUFMetadata` reads, or that change nothing in a Llama layer.
   private static let knownLlama: Set<String> = [
     "context_length", "embedding_length", "block_count", "feed_forward_length", "vocab_size", "attention.head_count",
     "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
     "attention.sliding_window", "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor",
     "rope.scale_linear",
-    // Of YaRN's scaling, which is refused by its type.
+    // Parameters of YaRN's scaling, which is refused by its type.
     "rope.scaling.original_context_length", "rope.scaling.finetuned",
-    // RMS norms do not read it.
+    // Of layer norm, which Llama does not have.
     "attention.layer_norm_epsilon",
   ]
 
-  /// Factors, of which 1 changes nothing.
+  /// Keys after "llama." of factors, which change nothing if they are 1.
   private static let factors: Set<String> = [
     "embedding_scale", "logit_scale", "residual_scale", "attention.output_scale", "rope.scaling.attn_factor",
     "rope.scaling.yarn_attn_factor",
   ]
 
-  /// Under "tokenizer.ggml.". Of SentencePiece's own normalisation nothing is read for the models that are supported.
+  /// Keys after "tokenizer.ggml." that are read, or that change nothing. The supported models do not use SentencePiece's own
+  /// normalisation.
   private static let knownTokenizer: Set<String> = [
     "model", "pre", "tokens", "token_type", "token_type_count", "scores", "merges", "add_bos_token", "add_space_prefix",
     "remove_extra_whitespaces", "precompiled_charsmap",
   ]
 
+  /// Checks all keys.
   /// - Parameter headSize: of an attention head
   /// - Throws: `ModelError` naming file and key
   static func check(_ file: GGUFFile, headSize: Int) throws {
@@ -46,7 +48,7 @@ enum GGUFRefusals {
     switch key {
     case "attention.causal": value == .bool(true)
     case "attention.scale": number(value).map { Float($0) == 1 / Float(headSize).squareRoot() } ?? false
-    // The order of q's and k's rows that Llama files have.
+    // The row order of q and k that Llama's files have.
     case "tensor_data_layout": value == .string("Meta AI original pth")
     default: knownLlama.contains(key) || (factors.contains(key) && number(value) == 1)
     }

@@ -1,15 +1,15 @@
 import Foundation
 
-/// A GGUF model in one file, or in the parts that llama.cpp's `gguf-split` makes of one: NAME-00001-of-00003.gguf and so
-/// on, of which the first holds the metadata, and each its own tensors.
+/// The files of a GGUF model: one, or the parts that llama.cpp's `gguf-split` makes of one. Parts are called
+/// NAME-00001-of-00003.gguf and so on; the first holds the metadata, and each holds some of the tensors.
 struct GGUFShards {
-  /// Holds the metadata.
+  /// The file that holds the metadata.
   let first: GGUFFile
-  /// In their order.
+  /// All parts, in order.
   let files: [GGUFFile]
-  /// Of all files, by name.
+  /// The tensors of all parts, by name.
   let tensors: [String: GGUFFile.Tensor]
-  /// Which file holds each tensor.
+  /// The index in `files` of the part that holds a tensor.
   private let owners: [String: Int]
 
   private static let countLimit = 4096
@@ -60,7 +60,7 @@ struct GGUFShards {
     self.owners = owners
   }
 
-  /// What errors about a tensor name: its file.
+  /// The name of the file that holds a tensor, for errors.
   func subject(_ tensor: String) -> String { files[owners[tensor] ?? 0].name }
 
   /// `GGUFFile.readRows`, of the file that holds the tensor.

@@ -1,17 +1,29 @@
-/// How a GGUF tensor is stored (the `ggml_type` codes). Those with a layout here can be read; others are only named.
+/// The number format of a GGUF tensor (`ggml_type`). Formats that have a `block` can be read; others are only named.
 public struct GGUFTensorType: Sendable, Equatable, CustomStringConvertible {
+  /// The `ggml_type`.
   public let code: UInt32
 
+  /// IEEE 754 single precision.
   public static let f32 = GGUFTensorType(code: 0)
+  /// IEEE 754 half precision.
   public static let f16 = GGUFTensorType(code: 1)
+  /// Blocks of 32: 4 bits and a scale.
   public static let q4_0 = GGUFTensorType(code: 2)
+  /// Blocks of 32: 4 bits, a scale and a minimum.
   public static let q4_1 = GGUFTensorType(code: 3)
+  /// Blocks of 32: 5 bits and a scale.
   public static let q5_0 = GGUFTensorType(code: 6)
+  /// Blocks of 32: 5 bits, a scale and a minimum.
   public static let q5_1 = GGUFTensorType(code: 7)
+  /// Blocks of 32: 8 bits and a scale.
   public static let q8_0 = GGUFTensorType(code: 8)
+  /// Blocks of 256: 4 bits, a scale and a minimum for each 32.
   public static let q4K = GGUFTensorType(code: 12)
+  /// Blocks of 256: 5 bits, a scale and a minimum for each 32.
   public static let q5K = GGUFTensorType(code: 13)
+  /// Blocks of 256: 6 bits and a scale for each 16.
   public static let q6K = GGUFTensorType(code: 14)
+  /// The upper half of single precision.
   public static let bf16 = GGUFTensorType(code: 30)
 
   /// Elements and bytes of a block; `nil` for a type that cannot be read.

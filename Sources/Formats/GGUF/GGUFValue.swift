@@ -1,4 +1,4 @@
-/// A metadata value of a GGUF file; integers of every width become `Int`, except unsigned ones beyond its range.
+/// A metadata value of a GGUF file. Integers of all widths are an `Int`, except unsigned ones beyond its range.
 public enum GGUFValue: Sendable, Equatable {
   case integer(Int)
   case large(UInt64)
@@ -8,9 +8,11 @@ public enum GGUFValue: Sendable, Equatable {
   case array(GGUFArray)
 }
 
-/// An array in a GGUF file's metadata, left in the file until it is asked for; its extent has been checked.
+/// An array in a GGUF file's metadata. Its elements stay in the file until they are read; that they are inside the file has
+/// been checked.
 public struct GGUFArray: Sendable, Equatable {
   let elementType: GGUFValueType
+  /// Elements.
   public let count: Int
   let offset: Int
 }
@@ -31,8 +33,8 @@ enum GGUFValueType: UInt32, Sendable {
     }
   }
 
-  /// The least that a value takes in the file, which bounds how many there can be.
-  var leastSize: Int {
+  /// The minimum size of a value in the file, which bounds how many values there can be.
+  var minimumSize: Int {
     switch self {
     case .string: 8
     case .array: 12
@@ -72,18 +74,18 @@ extension GGUFReader {
 
   private func unsigned(_ value: UInt64) -> GGUFValue { Int(exactly: value).map { .integer($0) } ?? .large(value) }
 
-  /// Walks over an array, checking that it lies inside the file.
+  /// Skips an array, and checks that it is inside the file.
   private mutating func array(depth: Int) throws -> GGUFArray {
     guard depth < Self.arrayDepthLimit else {
       throw ModelError(file.name, reason: "metadata arrays nested more than \(Self.arrayDepthLimit) deep")
     }
     let type = try valueType()
-    let count = try count(limit: (remaining - 8) / type.leastSize, of: "elements of an array")
+    let count = try count(limit: (remaining - 8) / type.minimumSize, of: "elements of an array")
     let array = GGUFArray(elementType: type, count: count, offset: offset)
     switch type {
     case .string: for _ in 0..<count { try skipString() }
     case .array: for _ in 0..<count { _ = try self.array(depth: depth + 1) }
-    default: try skip(count * type.leastSize)
+    default: try skip(count * type.minimumSize)
     }
     return array
   }

@@ -1,9 +1,10 @@
 import Foundation
 import Kernels
 
-/// A weight that bitsandbytes quantised to NF4, spread over several tensors: the packed codes under the weight's name,
-/// and `NAME.absmax`, `NAME.quant_map`, `NAME.quant_state.bitsandbytes__nf4`, with `NAME.nested_absmax` and
-/// `NAME.nested_quant_map` where the scales are quantised too (`QuantState.as_dict`, bitsandbytes 0.50).
+/// A weight that bitsandbytes quantised to NF4 (Dettmers et al., 2023), which is stored as several tensors: the packed
+/// codes under the weight's name, `NAME.absmax`, `NAME.quant_map` and `NAME.quant_state.bitsandbytes__nf4`. If the scales
+/// are quantised too, `NAME.nested_absmax` and `NAME.nested_quant_map` decode them (`QuantState.as_dict`, bitsandbytes
+/// 0.50).
 struct BitsAndBytesTensor: Sendable {
   private struct Nested {
     let map: [Float]
@@ -16,17 +17,17 @@ struct BitsAndBytesTensor: Sendable {
   let blockSize: Int
   private let packed: SafetensorsFile
   private let scales: SafetensorsFile
-  /// Present where the scales are quantised: their file and how to decode them.
+  /// How to decode the scales, and the file with the nested scales; `nil` if the scales are not quantised.
   private let nested: (file: SafetensorsFile, parameters: Nested)?
 
   private static let stateSuffix = ".quant_state.bitsandbytes__nf4"
   private static let suffixes = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", stateSuffix]
 
-  /// The names of the tensors that describe `name`, whether or not they are there.
+  /// The names that the other tensors of a quantised weight can have.
   static func companions(_ name: String) -> [String] { suffixes.map { name + $0 } }
 
-  /// Whether `name` is stored as a quantised weight.
-  /// Throws `ModelError` naming the tensor if it is one of another type, such as fp4.
+  /// Whether a weight is stored in NF4.
+  /// - Throws: `ModelError` naming the weight if it is quantised to another type, fp4
   static func exists(_ name: String, in folder: SafetensorsFolder) throws -> Bool {
     if folder.tensor(name + ".quant_state.bitsandbytes__fp4") != nil {
       throw ModelError(folder.subject(name), name, reason: "is quantised to fp4, which is not supported, only nf4")
@@ -34,7 +35,8 @@ struct BitsAndBytesTensor: Sendable {
     return folder.tensor(name + stateSuffix) != nil
   }
 
-  /// Throws `ModelError` naming the tensor that is missing, or does not fit `shape`.
+  /// - Parameter shape: that the weight must have
+  /// - Throws: `ModelError` naming the tensor that is missing or does not fit
   init(_ name: String, shape: [Int], in folder: SafetensorsFolder) throws {
     func owner(_ name: String) throws -> SafetensorsFile {
       guard let file = folder.file(of: name) else { throw ModelError(folder.subject(name), name, reason: "missing") }
@@ -97,7 +99,7 @@ struct BitsAndBytesTensor: Sendable {
     let nestedOffset: Float
   }
 
-  /// The UTF-8 JSON that the quant_state tensor holds.
+  /// Reads the quant_state tensor, whose bytes are JSON in UTF-8.
   private static func state(_ file: SafetensorsFile, _ name: String) throws -> State {
     let subject = "\(file.url.lastPathComponent): \(name)"
     guard try file.tensor(name).byteRange.count <= 65_536 else { throw ModelError(subject, reason: "too long") }
@@ -119,45 +121,49 @@ struct BitsAndBytesTensor: Sendable {
       nestedBlockSize: nestedBlockSize, nestedOffset: offset)
   }
 
-  /// Rows `rows`, each value its code's times its block's scale, into `rows.count × columns` floats.
+  /// Decodes rows: each value is its code's value times its block's scale.
+  /// - Parameter destination: `rows.count × columns` floats
+  /// - Throws: `ModelError` for a short read and for a scale that is not finite
   func read(rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
     let columns = shape[1]
     guard rows.lowerBound >= 0, rows.upperBound <= shape[0], destination.count >= rows.count * columns else {
       throw ModelError(packed.url.lastPathComponent, name, reason: "rows \(rows) of \(shape[0])")
     }
-    // In pieces of whole blocks, so that memory stays small whatever is asked for.
+    // A limited number of whole blocks at a time, so that memory stays small however many rows are asked for.
     let end = rows.upperBound * columns
     let step = blockSize * 4096
     var element = rows.lowerBound * columns
     var output = 0
     while element < end {
       let firstBlock = element / blockSize
-      let pieceEnd = min(end, firstBlock * blockSize + step)
-      let blocks = firstBlock..<NF4.blockCount(pieceEnd, blockSize: blockSize)
+      let partEnd = min(end, firstBlock * blockSize + step)
+      let blocks = firstBlock..<NF4.blockCount(partEnd, blockSize: blockSize)
       let firstElement = firstBlock * blockSize
       let absmax = try readScales(blocks)
-      let codes = try packed.bytes(name, range: (firstElement / 2)..<NF4.packedCount(pieceEnd))
-      let target = UnsafeMutableBufferPointer(rebasing: destination[output..<(output + pieceEnd - element)])
+      let codes = try packed.bytes(name, range: (firstElement / 2)..<NF4.packedCount(partEnd))
+      let target = UnsafeMutableBufferPointer(rebasing: destination[output..<(output + partEnd - element)])
       codes.withUnsafeBufferPointer { codes in
         absmax.withUnsafeBufferPointer { absmax in
           NF4.dequantize(
             packed: codes, absmax: absmax, blockSize: blockSize,
-            elements: (element - firstElement)..<(pieceEnd - firstElement), into: target)
+            elements: (element - firstElement)..<(partEnd - firstElement), into: target)
         }
       }
-      output += pieceEnd - element
-      element = pieceEnd
+      output += partEnd - element
+      element = partEnd
     }
   }
 
-  /// The whole tensor as it is stored, with its scales decoded.
+  /// The whole weight: its codes as they are stored, and its scales decoded.
+  /// - Throws: `ModelError` for a short read and for a scale that is not finite
   func tensor() throws -> NF4Tensor {
     let blocks = NF4.blockCount(shape.reduce(1, *), blockSize: blockSize)
     return NF4Tensor(
       shape: shape, blockSize: blockSize, packed: try packed.bytes(name), absmax: try readScales(0..<blocks))
   }
 
-  /// The scales of some blocks. Throws `ModelError` if one is not finite.
+  /// The decoded scales of some blocks.
+  /// - Throws: `ModelError` if one is not finite
   private func readScales(_ blocks: Range<Int>) throws -> [Float] {
     let absmax: [Float]
     if let nested {

@@ -1,18 +1,17 @@
 import Foundation
 
-/// config.json and generation_config.json of a Hugging Face folder, as transformers (5.23) reads them for `LlamaConfig`
-/// and `MistralConfig`: the same defaults, and refusals by name for what a plain Llama layer does not compute.
+/// config.json and generation_config.json of a Hugging Face folder, with the defaults of transformers' (5.23) `LlamaConfig`
+/// and `MistralConfig`. Fields for what a Llama layer does not compute are refused.
 struct HuggingFaceConfig {
   let model: ModelConfig
-  /// The files read.
+  /// The files that were read.
   let files: [URL]
-  /// Linear weights may be bitsandbytes NF4.
+  /// Projections may be in bitsandbytes' NF4.
   let isNF4: Bool
 
   private static let sizeLimit = 4 << 20
-  /// Of bitsandbytes, those read above and those that change nothing: which modules are quantised is seen from the tensors
-  /// themselves, and how they are packed as well; the others are of 8-bit weights or say in which type transformers
-  /// computes.
+  /// Fields of bitsandbytes that are read or change nothing. Which projections are quantised, and how their codes are packed,
+  /// is seen from the tensors. The remaining fields are about 8-bit weights, or say in which type transformers computes.
   private static let quantizationFields: Set<String> = [
     "quant_method", "load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit", "bnb_4bit_quant_type",
     "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "llm_int8_threshold",
@@ -20,7 +19,7 @@ struct HuggingFaceConfig {
   ]
   private static let subject = "config.json"
 
-  /// Throws `ModelError` naming the field.
+  /// - Throws: `ModelError` naming the field that is missing, wrong or not supported
   init(_ folder: URL) throws {
     let configURL = folder.appendingPathComponent(Self.subject)
     let fields = try HuggingFaceFields(configURL, limit: Self.sizeLimit)
@@ -61,7 +60,7 @@ struct HuggingFaceConfig {
   }
 
   private static func checkArchitecture(_ fields: HuggingFaceFields) throws {
-    // transformers has "swish" as another name for the same function.
+    // Two names of the same function.
     if let activation = try fields.string("hidden_act"), activation != "silu", activation != "swish" {
       throw fields.failure("hidden_act", "\(activation) is not supported, only silu")
     }
@@ -70,19 +69,19 @@ struct HuggingFaceConfig {
     }
   }
 
-  /// How many positions the layers look back, where that is less than the positions that there can be.
+  /// The sliding window: how many positions attention reaches back. `nil` if that is no limit.
   private static func slidingWindow(
     _ fields: HuggingFaceFields, isMistral: Bool, positions: Int
   ) throws -> Int? {
     if fields.object["use_sliding_window"] == .bool(false) { return nil }
-    // Without the field transformers takes 4096 for Mistral. Its Llama layers have no window, but its cache for them does.
+    // transformers' default is 4096 for Mistral. Its Llama layers have no window, but its cache for them honours the field.
     let isAbsent = fields.object["sliding_window"] == nil
     guard let window = try fields.integer("sliding_window") ?? (isMistral && isAbsent ? 4096 : nil) else { return nil }
     guard window > 0 else { throw fields.failure("sliding_window", "\(window), which is not positive") }
     return window < positions ? window : nil
   }
 
-  /// Those of config.json, then those that generation_config.json adds.
+  /// The end tokens of config.json, then those that generation_config.json adds.
   private static func eosTokens(_ fields: HuggingFaceFields, _ generation: HuggingFaceFields?) throws -> [Int32] {
     let added = try generation?.tokens("eos_token_id", default: []) ?? []
     var tokens: [Int32] = []
@@ -91,7 +90,8 @@ struct HuggingFaceConfig {
     return tokens
   }
 
-  /// Whether the folder says that it is quantised by bitsandbytes to NF4. Throws for every other quantisation.
+  /// Whether the folder is quantised by bitsandbytes to NF4.
+  /// - Throws: `ModelError` for every other quantisation
   private static func quantization(_ fields: HuggingFaceFields) throws -> Bool {
     guard let value = fields.object["quantization_config"], !value.isNull else { return false }
     let key = "quantization_config"
@@ -99,7 +99,7 @@ struct HuggingFaceConfig {
     let nested = HuggingFaceFields(object: object, file: "\(Self.subject): \(key)")
     let is4Bit = try nested.bool("load_in_4bit") ?? nested.bool("_load_in_4bit") ?? false
     let is8Bit = try nested.bool("load_in_8bit") ?? nested.bool("_load_in_8bit") ?? false
-    // Early transformers wrote no quant_method for bitsandbytes.
+    // Early versions of transformers wrote no quant_method for bitsandbytes.
     let method = try nested.string("quant_method") ?? (is4Bit || is8Bit ? "bitsandbytes" : "none")
     guard method == "bitsandbytes" else {
       throw nested.failure("quant_method", "\(method) is not supported, only bitsandbytes")

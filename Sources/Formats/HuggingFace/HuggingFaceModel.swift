@@ -1,32 +1,35 @@
 public import Foundation
 
-/// A Llama model out of a Hugging Face folder: config.json, safetensors (sharded or not, also bitsandbytes NF4) and the
-/// tokenizer's files.
+/// A Llama model in a Hugging Face folder: config.json, the tokenizer's files, and weights in safetensors, in one file or
+/// in shards, as numbers or in bitsandbytes' NF4.
 public struct HuggingFaceModel: PublishedModel {
+  /// From config.json; the head is tied if the weights say so.
   public let config: ModelConfig
+  /// The folder's.
   public let tokenizer: TokenizerSource
+  /// config.json, the weights and the tokenizer's files.
   public let files: [URL]
 
   private let weights: SafetensorsFolder
   private let shapes: [String: [Int]]
   private let quantized: [String: BitsAndBytesTensor]
-  /// The folder is in NF4, apart from what it left as it was.
+  /// The folder's projections are in NF4, apart from those that are left unquantised.
   private let isNF4: Bool
 
-  /// Files that the tokenizer and the chat template are made from.
+  /// The files that the tokenizer and the chat template are read from.
   private static let tokenizerFiles = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "chat_template.json",
   ]
 
-  /// Throws `ModelError` for another architecture, for what is not supported, and for a tensor that is missing, unknown, of
-  /// the wrong shape or of a type that is no number.
+  /// - Throws: `ModelError` for another architecture, for what is not supported, and for a tensor that is missing, unknown, of
+  ///   the wrong shape or of a type that is no number
   public init(_ folder: URL) throws {
     let description = try HuggingFaceConfig(folder)
     let weights = try SafetensorsFolder(folder)
     var config = description.model
-    // As in transformers, a head that is in the file is the head, whatever the configuration says. A copy of the
-    // embedding computes the same, and need not be kept twice.
+    // A head in the file counts, whatever the configuration says, as in transformers. A head that equals the embedding need
+    // not be kept twice.
     if config.tiedHead, weights.tensor(Self.head) != nil {
       config.tiedHead = try weights.areEqual(Self.head, Self.embedding)
     }
@@ -67,7 +70,8 @@ public struct HuggingFaceModel: PublishedModel {
       .filter { FileManager.default.fileExists(atPath: $0.path) }
   }
 
-  /// Tables that follow from the configuration, and a copy of the embedding that a tied head does not read.
+  /// Whether a tensor changes nothing: a table that follows from the configuration, or the head of a model whose head is
+  /// tied to the embedding.
   private static func isHarmless(_ name: String, config: ModelConfig) -> Bool {
     name.hasSuffix("rotary_emb.inv_freq") || (config.tiedHead && name == head)
   }
@@ -75,8 +79,10 @@ public struct HuggingFaceModel: PublishedModel {
   private static let head = "lm_head.weight"
   private static let embedding = "model.embed_tokens.weight"
 
+  /// As `PublishedModel` says.
   public func shape(of name: String) -> [Int]? { shapes[name] }
 
+  /// As `PublishedModel` says.
   public func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
     guard let shape = shapes[name], let file = weights.file(of: name) else {
       throw ModelError(weights.subject(name), name, reason: "missing")
@@ -90,10 +96,12 @@ public struct HuggingFaceModel: PublishedModel {
     try file.readFloats(name, range: (rows.lowerBound * columns)..<(rows.upperBound * columns), into: destination)
   }
 
+  /// As `PublishedModel` says.
   public func storage(of name: String) -> WeightStorage {
     if let tensor = quantized[name] { return .nf4(blockSize: tensor.blockSize) }
     return isNF4 ? .exact : .plain
   }
 
+  /// As `PublishedModel` says.
   public func nf4(_ name: String) throws -> NF4Tensor? { try quantized[name]?.tensor() }
 }

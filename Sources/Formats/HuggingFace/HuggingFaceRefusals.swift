@@ -1,31 +1,31 @@
-/// Fields of a config.json that change what a model computes in ways that a plain Llama layer does not have.
+/// Refuses fields of a config.json that stand for computations which a Llama layer does not have.
 ///
-/// transformers' own Llama and Mistral pass over most of them; who writes one nevertheless has a model of another kind,
-/// whose numbers would be silently wrong.
+/// The Llama and Mistral classes of transformers ignore most of these fields. A file that has one describes a model of
+/// another kind, whose results would be wrong without a notice.
 enum HuggingFaceRefusals {
   private static let fields = [
-    // Scores and logits
+    // Attention scores and logits.
     "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping", "query_pre_attn_scalar",
     "attn_temperature_tuning", "use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm", "clip_qkv", "alibi",
     "use_alibi",
-    // Which positions see which
+    // Attention masks.
     "attention_chunk_size", "no_rope_layers", "no_rope_layer_interval", "cross_attention_layers", "add_cross_attention",
     "is_encoder_decoder", "use_bidirectional_attention",
-    // Positions
+    // Position embeddings.
     "rope_interleaved", "rope_ratio", "rotary_dim", "use_mrope",
-    // Layers
+    // Other layers.
     "use_parallel_residual", "parallel_attn", "qkv_bias", "use_bias", "add_bias_linear", "n_routed_experts",
-    // Weights in other forms
+    // Weights in other formats.
     "compression_config", "quantization",
   ]
 
-  /// Factors, of which 1 changes nothing.
+  /// Factors, which change nothing if they are 1.
   private static let factors = [
     "attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale", "scale_emb",
     "scale_depth", "rotary_pct", "num_local_experts", "num_experts", "num_experts_per_tok",
   ]
 
-  /// Throws `ModelError` naming the field.
+  /// - Throws: `ModelError` naming the field
   static func check(_ config: HuggingFaceFields) throws {
     for field in fields where !saysNothing(config.object[field]) {
       throw config.failure(field, field == "quantization" ? "MLX's quantised weights are not read" : "is not supported")

@@ -1,4 +1,5 @@
-/// Rotary embedding parameters in both spellings: `rope_theta` with `rope_scaling`, and `rope_parameters`.
+/// Reads the parameters of the rotary position embedding, in both forms: `rope_theta` with `rope_scaling`, and
+/// `rope_parameters`.
 enum HuggingFaceRoPE {
   private static let defaultTheta = 10_000.0
 
@@ -7,7 +8,7 @@ enum HuggingFaceRoPE {
     if let factor = try fields.number("partial_rotary_factor"), factor != 1 {
       throw fields.failure("partial_rotary_factor", "\(factor) is not supported")
     }
-    // As in transformers, rope_scaling goes first where both are there.
+    // If both are there rope_scaling counts, as in transformers.
     let key = ["rope_scaling", "rope_parameters"].first { fields.object[$0]?.isNull == false }
     guard let key else { return RoPEParameters(theta: Float(outerTheta ?? defaultTheta)) }
     guard let object = fields.object[key]?.object else { throw fields.failure(key, "is not an object") }
@@ -33,7 +34,7 @@ enum HuggingFaceRoPE {
     }
     for (key, value) in object.pairs where !known.contains(key) && !value.isNull {
       if key == "partial_rotary_factor", value.double == 1 { continue }
-      // A default type ignores what a scaled one would need.
+      // The default type does not read what a scaled one needs.
       if type == "default", ["factor", "original_max_position_embeddings"].contains(key) { continue }
       throw rope.failure(key, "is not supported")
     }

@@ -1,6 +1,6 @@
 public import Foundation
 
-/// The number formats that safetensors names.
+/// The number formats of safetensors, by their names in the file.
 public enum SafetensorsType: String, Sendable, CaseIterable {
   case f64 = "F64"
   case f32 = "F32"
@@ -30,19 +30,25 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
 }
 
 /// A safetensors file (huggingface/safetensors' format description): an 8-byte header length, a JSON header, then the
-/// tensors without gaps. Everything the header says is checked at opening; tensors are read piece by piece.
+/// tensors without gaps. The whole header is checked when the file is opened; parts of tensors are read on demand.
 public struct SafetensorsFile: Sendable {
+  /// An entry of the header.
   public struct Tensor: Sendable, Equatable {
+    /// The tensor's name.
     public let name: String
+    /// How its numbers are stored.
     public let type: SafetensorsType
+    /// Row-major, slowest first; empty for a scalar.
     public let shape: [Int]
     /// Number of elements, the product of `shape`.
     public let elementCount: Int
-    /// Where its bytes lie in the file.
+    /// The tensor's bytes in the file.
     public let byteRange: Range<Int>
   }
 
+  /// The path that the file was opened by.
   public let url: URL
+  /// By name.
   public let tensors: [String: Tensor]
   /// The header's `__metadata__`.
   public let metadata: [String: String]
@@ -50,7 +56,7 @@ public struct SafetensorsFile: Sendable {
 
   static let headerLimit = 100_000_000
 
-  /// Throws `ModelError` naming the file, and the tensor where one is at fault.
+  /// - Throws: `ModelError` naming the file, and the tensor if one is wrong
   public init(_ url: URL) throws {
     let file = try MappedFile(url)
     guard file.count >= 8 else { throw ModelError(file.name, reason: "too short for a safetensors file") }
@@ -119,7 +125,7 @@ public struct SafetensorsFile: Sendable {
       name: name, type: type, shape: shape, elementCount: count, byteRange: (dataStart + begin)..<(dataStart + end))
   }
 
-  /// The format allows neither overlaps nor gaps nor bytes after the last tensor.
+  /// Checks that there are no overlaps, no gaps and no bytes after the last tensor, as the format demands.
   private static func checkLayout(_ tensors: [Tensor], dataStart: Int, file: MappedFile) throws {
     var position = dataStart
     let order = tensors.sorted {
@@ -137,13 +143,16 @@ public struct SafetensorsFile: Sendable {
     }
   }
 
-  /// Throws `ModelError` if there is no tensor of this name.
+  /// The header's entry of a tensor.
+  /// - Throws: `ModelError` if there is no tensor of this name
   public func tensor(_ name: String) throws -> Tensor {
     guard let tensor = tensors[name] else { throw ModelError(file.name, name, reason: "missing") }
     return tensor
   }
 
-  /// Bytes `range` of a tensor as they are stored; all of them by default.
+  /// Reads bytes of a tensor as they are stored.
+  /// - Parameter range: all bytes if it is `nil`
+  /// - Throws: `ModelError` naming the tensor
   public func bytes(_ name: String, range: Range<Int>? = nil) throws -> [UInt8] {
     let tensor = try tensor(name)
     let range = range ?? 0..<tensor.byteRange.count
@@ -151,8 +160,11 @@ public struct SafetensorsFile: Sendable {
     return try file.read(offset: tensor.byteRange.lowerBound + range.lowerBound, count: range.count)
   }
 
-  /// Elements `range` of an F32, F16 or BF16 tensor in row-major order, into `range.count` floats.
-  /// Throws `ModelError` for another type, and for a file that was cut meanwhile.
+  /// Reads elements of an F32, F16 or BF16 tensor as f32.
+  /// - Parameters:
+  ///   - range: in row-major order
+  ///   - destination: at least `range.count` floats
+  /// - Throws: `ModelError` for another type, and for a file that was made shorter meanwhile
   public func readFloats(
     _ name: String, range: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
   ) throws {
@@ -171,7 +183,9 @@ public struct SafetensorsFile: Sendable {
     }
   }
 
-  /// A whole F32, F16 or BF16 tensor. `limit` bounds what is allocated.
+  /// Reads a whole F32, F16 or BF16 tensor as f32.
+  /// - Parameter limit: the maximum of elements
+  /// - Throws: `ModelError` for another type and for more elements than `limit`
   public func floats(_ name: String, limit: Int = Int.max) throws -> [Float] {
     let tensor = try tensor(name)
     guard tensor.elementCount <= limit else {
@@ -189,7 +203,7 @@ public struct SafetensorsFile: Sendable {
     }
   }
 
-  /// Reads 16-bit numbers through a small buffer.
+  /// Reads 16-bit numbers through a small buffer, and converts them with `body`.
   private func convert(
     offset: Int, into destination: UnsafeMutableBufferPointer<Float>,
     _ body: (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void

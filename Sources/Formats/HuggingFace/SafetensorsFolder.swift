@@ -1,17 +1,18 @@
 import Foundation
 
-/// The safetensors of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json lists.
+/// The safetensors files of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json
+/// lists.
 struct SafetensorsFolder {
   /// Every file that was read, the index included.
   let files: [URL]
-  /// Which file holds each tensor.
+  /// The file that holds each tensor.
   private let owners: [String: SafetensorsFile]
 
   private static let indexLimit = 64 << 20
   private static let shardLimit = 4096
 
-  /// Throws `ModelError` naming the file, for a shard that is missing or outside the folder, and the tensor, for one
-  /// that is not where the index says, or in two shards.
+  /// - Throws: `ModelError` naming a shard that is missing or outside the folder, or a tensor that is not in the shard which
+  ///   the index says, or that is in two shards
   init(_ folder: URL) throws {
     let single = folder.appendingPathComponent("model.safetensors")
     if FileManager.default.fileExists(atPath: single.path) {
@@ -55,7 +56,7 @@ struct SafetensorsFolder {
     self.owners = owners
   }
 
-  /// The error for a folder without safetensors files; it names files of other formats that the folder has instead.
+  /// The error for a folder without safetensors files. It names a file of another format if the folder has one.
   private static func missing(in folder: URL) throws -> ModelError {
     let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
     let pickle = names.first {
@@ -74,7 +75,7 @@ struct SafetensorsFolder {
     return ModelError(folder.path, reason: "has neither model.safetensors nor model.safetensors.index.json")
   }
 
-  /// A file name that cannot lead out of its folder.
+  /// Whether a shard's name cannot lead out of the folder.
   private static func isPlainName(_ name: String) -> Bool {
     name.hasSuffix(".safetensors") && !name.hasPrefix(".") && name.utf8.count <= 255
       && !name.contains { $0 == "/" || $0 == "\\" || $0 == "\0" }
@@ -86,11 +87,11 @@ struct SafetensorsFolder {
 
   func tensor(_ name: String) -> SafetensorsFile.Tensor? { owners[name]?.tensors[name] }
 
-  /// The file's name for errors about a tensor.
+  /// The name of the file that holds a tensor, for errors.
   func subject(_ name: String) -> String { owners[name]?.url.lastPathComponent ?? "model.safetensors" }
 
   /// Whether two tensors have the same type, shape and bytes; false if one is missing.
-  /// Throws `ModelError` for a file that cannot be read.
+  /// - Throws: `ModelError` for a file that cannot be read
   func areEqual(_ a: String, _ b: String) throws -> Bool {
     guard let fileA = owners[a], let fileB = owners[b] else { return false }
     let (first, second) = (try fileA.tensor(a), try fileB.tensor(b))
@@ -103,6 +104,6 @@ struct SafetensorsFolder {
     return true
   }
 
-  /// How much of two tensors is in memory while they are compared.
+  /// Bytes of each tensor that are in memory while the two are compared.
   private static let comparedBytes = 1 << 20
 }

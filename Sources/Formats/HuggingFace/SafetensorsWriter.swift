@@ -2,29 +2,41 @@ public import Foundation
 
 /// Writes a safetensors file, atomically and tensor by tensor, so that the tensors need not all be in memory.
 ///
-/// Tensors lie in the file with the widest types first, then by name, as the reference implementation orders them, which
-/// aligns each of them; `order` is that order, in which `append` wants their bytes.
+/// In the file, tensors of wider types come first, then they are sorted by name, as in the reference implementation; so
+/// every tensor is aligned. `order` is that order, in which `append` takes their bytes.
 public final class SafetensorsWriter {
+  /// A tensor to write.
   public struct Entry: Sendable, Equatable {
+    /// The tensor's name.
     public let name: String
+    /// How its numbers are stored.
     public let type: SafetensorsType
+    /// Row-major, slowest first; empty for a scalar.
     public let shape: [Int]
 
+    /// - Parameters: as the properties
     public init(name: String, type: SafetensorsType, shape: [Int]) {
       self.name = name
       self.type = type
       self.shape = shape
     }
 
+    /// Bytes of the tensor in the file.
     public var byteCount: Int { shape.reduce(type.size, *) }
   }
 
+  /// The order in which `append` takes the tensors' bytes.
   public let order: [Entry]
   private let file: AtomicFile
   private var next = 0
   private var writtenOfNext = 0
 
-  /// Writes the header. Throws `ModelError` for a name that comes twice or a folder that cannot be written to.
+  /// Writes the header.
+  /// - Parameters:
+  ///   - url: where the file appears when it is finished
+  ///   - entries: in any order
+  ///   - metadata: the header's `__metadata__`
+  /// - Throws: `ModelError` for a name that comes twice or a folder that cannot be written to
   public init(_ url: URL, entries: [Entry], metadata: [String: String] = [:]) throws {
     order = entries.sorted { ($1.type.size, $0.name) < ($0.type.size, $1.name) }
     for (entry, following) in zip(order, order.dropFirst()) where entry.name == following.name {
@@ -50,7 +62,8 @@ public final class SafetensorsWriter {
     try Array(header.utf8).withUnsafeBytes { try file.write($0) }
   }
 
-  /// Appends bytes of the tensor whose turn it is in `order`; a tensor may come in several pieces.
+  /// Appends bytes of the next tensor in `order`. A tensor's bytes can come in several calls.
+  /// - Throws: `ModelError` for more bytes than the tensor has, and if the file cannot be written
   public func append(_ bytes: UnsafeRawBufferPointer) throws {
     skipComplete()
     guard next < order.count, bytes.count <= order[next].byteCount - writtenOfNext else {
@@ -61,7 +74,8 @@ public final class SafetensorsWriter {
     writtenOfNext += bytes.count
   }
 
-  /// Makes the file appear. Throws `ModelError` if tensors are missing or the disk fails.
+  /// Makes the file appear under its name.
+  /// - Throws: `ModelError` if tensors are missing or the disk fails
   public func finish() throws {
     skipComplete()
     guard next == order.count else {
@@ -78,6 +92,8 @@ public final class SafetensorsWriter {
   }
 
   /// Writes f32 tensors that are in memory.
+  /// - Parameter tensors: row-major values, as many as the shape says
+  /// - Throws: `ModelError` naming the tensor or the file
   public static func write(
     _ tensors: [(name: String, shape: [Int], values: [Float])], metadata: [String: String] = [:], to url: URL
   ) throws {

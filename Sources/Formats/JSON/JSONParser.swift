@@ -1,4 +1,4 @@
-/// A JSON document that is made of its parts as they are read.
+/// A type of JSON values that `JSONParser` makes from their parts.
 package protocol JSONDocument {
   static var null: Self { get }
   static func bool(_ value: Bool) -> Self
@@ -11,27 +11,30 @@ package protocol JSONDocument {
   static func object(members: [(key: String, value: Self)]) -> Self?
 }
 
-/// Where and why a text is no JSON.
+/// Why a text is not JSON.
 package struct JSONSyntaxError: Error {
+  /// Bytes before the error.
   package let offset: Int
+  /// What is wrong there.
   package let reason: String
 }
 
-/// What a document may be made of, so that its memory is bounded by more than its length: seven bytes of text can make
-/// an object of several hundred bytes.
+/// Limits of a JSON document. They bound its memory, which its length alone does not: seven bytes of text can make an object
+/// of several hundred bytes.
 public struct JSONLimits: Sendable {
-  /// Values, of which an array counts as four and an object as sixteen: about the memory that each takes.
+  /// The maximum of values. An array counts as four and an object as sixteen, in proportion to their memory.
   public var values: Int
-  /// Arrays and objects inside one another.
+  /// The maximum depth of nested arrays and objects.
   public var depth: Int
 
+  /// - Parameters: as the properties
   public init(values: Int = 4_000_000, depth: Int = 64) {
     self.values = values
     self.depth = depth
   }
 }
 
-/// Reads untrusted JSON (RFC 8259) in one pass, by recursive descent with bounds on depth and on the number of values.
+/// Parses untrusted JSON (RFC 8259) in one pass, by recursive descent, with limits on the depth and the number of values.
 struct JSONParser<Document: JSONDocument> {
   private let bytes: UnsafeBufferPointer<UInt8>
   private var valuesLeft: Int
@@ -41,7 +44,9 @@ struct JSONParser<Document: JSONDocument> {
   private let depthLimit: Int
   private static var longestNumber: Int { 400 }
 
-  /// - Parameter start: where the document begins
+  /// - Parameters:
+  ///   - bytes: valid as long as the parser is used
+  ///   - start: the index where the document begins
   init(_ bytes: UnsafeBufferPointer<UInt8>, start: Int = 0, limits: JSONLimits = JSONLimits(values: .max)) {
     self.bytes = bytes
     position = start
@@ -49,7 +54,7 @@ struct JSONParser<Document: JSONDocument> {
     depthLimit = limits.depth
   }
 
-  /// A byte order mark before the document is skipped, as RFC 8259 allows.
+  /// Parses the whole text. A byte order mark before the document is skipped, as RFC 8259 allows.
   mutating func document() throws(JSONSyntaxError) -> Document {
     if bytes.dropFirst(position).starts(with: [0xEF, 0xBB, 0xBF]) { position += 3 }
     skipSpace()
@@ -143,7 +148,7 @@ struct JSONParser<Document: JSONDocument> {
 
   // MARK: strings
 
-  /// Most strings have no escapes, and are taken as they lie there.
+  /// A string without escapes is copied from the text as it is; most strings have none.
   private mutating func string() throws(JSONSyntaxError) -> String {
     position += 1
     let start = position
@@ -196,7 +201,7 @@ struct JSONParser<Document: JSONDocument> {
     }
   }
 
-  /// The scalar of `\uXXXX`, or of a surrogate pair of them; a surrogate alone is refused.
+  /// The scalar of `\uXXXX`, or of a surrogate pair. A lone surrogate is an error.
   private mutating func escapedScalar() throws(JSONSyntaxError) -> Unicode.Scalar {
     var code = try fourDigits()
     if 0xD800..<0xDC00 ~= code {

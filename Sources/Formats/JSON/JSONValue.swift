@@ -1,4 +1,4 @@
-/// A JSON document (RFC 8259) whose objects keep the order of their keys, which PEFT's pattern matching depends on.
+/// A JSON document (RFC 8259). Its objects keep the order of their keys, which PEFT's pattern matching depends on.
 public enum JSONValue: Sendable, Equatable {
   case null
   case bool(Bool)
@@ -9,14 +9,20 @@ public enum JSONValue: Sendable, Equatable {
   case array([JSONValue])
   case object(JSONObject)
 
+  /// The string; `nil` for another kind.
   public var string: String? { if case .string(let value) = self { value } else { nil } }
+  /// The boolean; `nil` for another kind.
   public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  /// The integer; `nil` for another kind, and for a number with a fraction or an exponent.
   public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+  /// The elements; `nil` for another kind.
   public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  /// The object; `nil` for another kind.
   public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
+  /// Whether the value is null.
   public var isNull: Bool { self == .null }
 
-  /// Integers and fractions alike; always finite.
+  /// The number, with or without a fraction, always finite; `nil` for another kind.
   public var double: Double? {
     switch self {
     case .integer(let value): Double(value)
@@ -26,8 +32,9 @@ public enum JSONValue: Sendable, Equatable {
   }
 }
 
-/// Key-value pairs in the order of the text; keys are unique.
+/// A JSON object: key-value pairs in the order of the text, with unique keys.
 public struct JSONObject: Sendable, Equatable {
+  /// In the order of the text.
   public let pairs: [(key: String, value: JSONValue)]
   private let index: [String: Int]
 
@@ -39,7 +46,7 @@ public struct JSONObject: Sendable, Equatable {
     self.index = index
   }
 
-  /// Of pairs with the same key, the first stays.
+  /// Of pairs with equal keys the first stays.
   public init(keepingFirst pairs: [(key: String, value: JSONValue)]) {
     var index: [String: Int] = [:]
     var kept: [(key: String, value: JSONValue)] = []
@@ -51,19 +58,24 @@ public struct JSONObject: Sendable, Equatable {
     self.index = index
   }
 
+  /// The value of a key; `nil` if there is none.
   public subscript(key: String) -> JSONValue? { index[key].map { pairs[$0].value } }
+  /// In the order of the text.
   public var keys: [String] { pairs.map(\.key) }
+  /// Whether there are no pairs.
   public var isEmpty: Bool { pairs.isEmpty }
 
+  /// Whether both have equal pairs in the same order.
   public static func == (a: JSONObject, b: JSONObject) -> Bool {
     a.pairs.count == b.pairs.count && zip(a.pairs, b.pairs).allSatisfy { $0.key == $1.key && $0.value == $1.value }
   }
 }
 
 extension JSONValue {
-  /// Parses untrusted text, in one pass and with bounds on depth and on the number of values. A byte order mark, which some
-  /// editors put before UTF-8, is skipped.
-  /// Throws `ModelError` with the byte offset; `subject` is what it names as the culprit.
+  /// Parses untrusted text in one pass, with limits on the depth and the number of values. A byte order mark, which some
+  /// editors write before UTF-8, is skipped.
+  /// - Parameter subject: what errors name
+  /// - Throws: `ModelError` with the byte offset of the error
   public static func parse(
     _ text: some Collection<UInt8>, subject: String, limits: JSONLimits = JSONLimits()
   ) throws -> JSONValue {
@@ -79,6 +91,7 @@ extension JSONValue {
 }
 
 extension JSONValue: JSONDocument {
+  /// `nil` if a key comes twice.
   package static func object(members: [(key: String, value: JSONValue)]) -> JSONValue? {
     JSONObject(members).map { .object($0) }
   }
@@ -87,10 +100,15 @@ extension JSONValue: JSONDocument {
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
   ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
+  /// A string.
   public init(stringLiteral value: String) { self = .string(value) }
+  /// An integer.
   public init(integerLiteral value: Int) { self = .integer(value) }
+  /// A boolean.
   public init(booleanLiteral value: Bool) { self = .bool(value) }
+  /// An array.
   public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+  /// An object; of equal keys the first stays.
   public init(dictionaryLiteral elements: (String, JSONValue)...) {
     self = .object(JSONObject(keepingFirst: elements.map { (key: $0.0, value: $0.1) }))
   }
@@ -134,7 +152,7 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
     bytes.append(UInt8(ascii: "\""))
   }
 
-  /// Appends a text as it stands between a JSON string's quotes.
+  /// Appends a text, escaped, as it is written between the quotes of a JSON string.
   public static func escape(_ text: String, into bytes: inout [UInt8]) {
     for byte in text.utf8 {
       switch byte {

@@ -1,19 +1,19 @@
-/// Conversions from stored number formats to f32, all exact; written with integer operations so that they vectorise.
+/// Exact conversions from number formats of files to f32. They use integer operations, which the compiler vectorises.
 package enum FloatConversion {
   /// IEEE 754 binary16.
   @inline(__always)
   static func half(_ bits: UInt16) -> Float {
-    // The exponent's bias grows from 15 to 127, which one multiplication does for subnormals as well.
+    // Multiplying changes the exponent's bias from 15 to 127, and makes subnormal numbers normal.
     let magnitude = Float(bitPattern: UInt32(bits & 0x7FFF) << 13) * 0x1p112
     let special: UInt32 = bits & 0x7C00 == 0x7C00 ? 0x7F80_0000 : 0
     return Float(bitPattern: magnitude.bitPattern | special | UInt32(bits & 0x8000) << 16)
   }
 
-  /// The upper half of an f32.
+  /// bfloat16: the upper half of an f32.
   @inline(__always)
   static func bfloat16(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 
-  /// Little-endian numbers, `source.count == 2 * destination.count`.
+  /// Converts little-endian binary16; `source.count == 2 * destination.count`.
   static func half(_ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>) {
     precondition(source.count == destination.count * 2)
     for index in destination.indices {
@@ -21,7 +21,7 @@ package enum FloatConversion {
     }
   }
 
-  /// Little-endian numbers, `source.count == 2 * destination.count`.
+  /// Converts little-endian bfloat16; `source.count == 2 * destination.count`.
   static func bfloat16(_ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>) {
     precondition(source.count == destination.count * 2)
     for index in destination.indices {
@@ -30,6 +30,7 @@ package enum FloatConversion {
     }
   }
 
+  /// Whether no value is infinite or NaN.
   package static func areFinite(_ values: [Float]) -> Bool {
     // Neither infinity nor NaN: no exponent of ones.
     values.reduce(0) { max($0, $1.bitPattern & 0x7FFF_FFFF) } < 0x7F80_0000 as UInt32

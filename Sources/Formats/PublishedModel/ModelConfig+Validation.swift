@@ -1,12 +1,12 @@
 extension ModelConfig {
-  /// Bounds far above every published model, chosen so that no product of sizes of one layer, in elements or bytes,
-  /// can overflow.
+  /// Limits far above every published model. With them no product of a layer's sizes, in elements or bytes, can overflow.
   private static let limits = (
     vocabulary: 1 << 24, hidden: 1 << 18, intermediate: 1 << 20, layers: 1 << 12, heads: 1 << 12, head: 1 << 12,
     context: 1 << 30
   )
 
-  /// Throws `ModelError` naming `subject` and the size that does not fit the architecture.
+  /// - Parameter subject: what errors name
+  /// - Throws: `ModelError` naming the size that does not fit the architecture
   package func validate(_ subject: String) throws {
     func check(_ name: String, _ value: Int, limit: Int) throws {
       guard value > 0 else { throw ModelError(subject, name, reason: "\(value), which is not positive") }

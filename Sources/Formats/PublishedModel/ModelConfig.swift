@@ -1,29 +1,42 @@
-/// Hyperparameters of a Llama-family decoder, whichever format they were read from.
+/// The sizes and constants of a Llama-family decoder, whichever format they were read from. No such decoder has biases:
+/// a file that says otherwise (`attention_bias`, `mlp_bias`) is refused when it is read.
 public struct ModelConfig: Sendable, Equatable, Codable {
+  /// Token ids are below this.
   public var vocabularySize: Int
+  /// The width of the residual stream.
   public var hiddenSize: Int
+  /// The width of the feed-forward's inside.
   public var intermediateSize: Int
+  /// Decoder layers.
   public var layerCount: Int
   /// Query heads; a multiple of `keyValueHeadCount` (grouped-query attention).
   public var headCount: Int
+  /// Key and value heads, each shared by `headCount / keyValueHeadCount` query heads.
   public var keyValueHeadCount: Int
+  /// The width of a head, even.
   public var headSize: Int
-  /// Longest context in tokens: what the model was trained for, or its sliding window if that is shorter, since up to
-  /// there a window changes nothing.
+  /// The maximum context in tokens: what the model was trained for, or its sliding window if that is shorter. Up to its own
+  /// size a sliding window changes nothing.
   public var contextLength: Int
-  /// The sliding window, where it is what limits the context.
+  /// The sliding window in tokens, if it limits the context; else `nil`.
   public var slidingWindow: Int?
+  /// Added to the mean square in RMS norm (Zhang and Sennrich, 2019).
   public var rmsNormEpsilon: Float
+  /// Of the rotary position embedding.
   public var rope: RoPEParameters
   /// The output head is the embedding matrix.
   public var tiedHead: Bool
-  /// Biases on q, k, v and o (`attention_bias`) and on gate, up and down (`mlp_bias`) are refused at reading.
+  /// Begins a text; `nil` if the model has no such token.
   public var bosToken: Int32?
+  /// Any of these ends a text.
   public var eosTokens: [Int32]
 
+  /// The outputs of the projection q.
   public var querySize: Int { headCount * headSize }
+  /// The outputs of the projections k and v.
   public var keyValueSize: Int { keyValueHeadCount * headSize }
 
+  /// - Parameters: as the properties
   public init(
     vocabularySize: Int, hiddenSize: Int, intermediateSize: Int, layerCount: Int, headCount: Int,
     keyValueHeadCount: Int, headSize: Int, contextLength: Int, slidingWindow: Int? = nil, rmsNormEpsilon: Float,
@@ -48,6 +61,7 @@ public struct ModelConfig: Sendable, Equatable, Codable {
 
 /// Rotary position embedding (Su et al., 2021) and the frequency scalings that Llama models use.
 public struct RoPEParameters: Sendable, Equatable, Codable {
+  /// How the frequencies are scaled for a longer context.
   public enum Scaling: Sendable, Equatable, Codable {
     case none
     /// Positions divided by `factor`.
@@ -58,9 +72,12 @@ public struct RoPEParameters: Sendable, Equatable, Codable {
     case divisors([Float])
   }
 
+  /// The base of the frequencies: frequency i is θ^(−2i / headSize).
   public var theta: Float
+  /// Applied to the frequencies.
   public var scaling: Scaling
 
+  /// - Parameters: as the properties
   public init(theta: Float, scaling: Scaling = .none) {
     self.theta = theta
     self.scaling = scaling

@@ -1,8 +1,7 @@
 public import Foundation
 
-/// Opens a published model: a folder as Hugging Face has it, or a GGUF file, told apart by what is there.
-///
-/// Throws `ModelError` naming the path, or the culprit inside it.
+/// Opens a published model: a folder in Hugging Face's form, or a GGUF file.
+/// - Throws: `ModelError` naming the path, or the file, field or tensor that is wrong
 public func openPublishedModel(at url: URL) throws -> any PublishedModel {
   var isFolder: ObjCBool = false
   guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) else {
@@ -25,7 +24,7 @@ private func advice(on fileName: String) -> String {
     : "; of a Hugging Face model, name the folder"
 }
 
-/// Throws `ModelError` for a folder that holds no model, or one that transformers would load an adapter into.
+/// - Throws: `ModelError` for a folder that holds no model, and for one in which transformers would load an adapter too
 private func checkModelFolder(_ url: URL) throws {
   let names = Set(try FileManager.default.contentsOfDirectory(atPath: url.path))
   let isAdapter = names.contains("adapter_config.json")
@@ -43,7 +42,7 @@ private func checkModelFolder(_ url: URL) throws {
   }
 }
 
-/// Where the tokenizer of a model is, whose weights need not be there.
+/// Finds what a model's tokenizer is built from. The model's weights need not be there.
 /// - Parameter url: a GGUF file, or a folder with tokenizer.json
 /// - Throws: `ModelError` naming the path
 public func openTokenizer(at url: URL) throws -> TokenizerSource {

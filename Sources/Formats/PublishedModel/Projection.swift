@@ -1,4 +1,5 @@
-/// The seven linear modules of a Llama decoder layer, by their Hugging Face names.
+/// The seven projections of a Llama decoder layer: its matrices, which LoRA adapts. Hugging Face calls them linear modules;
+/// the raw values are its names.
 public enum Projection: String, CaseIterable, Sendable, Codable {
   case q = "self_attn.q_proj"
   case k = "self_attn.k_proj"
@@ -8,7 +9,7 @@ public enum Projection: String, CaseIterable, Sendable, Codable {
   case up = "mlp.up_proj"
   case down = "mlp.down_proj"
 
-  /// Its place among `allCases`.
+  /// The index among `allCases`.
   public var index: Int {
     switch self {
     case .q: 0

@@ -2,41 +2,45 @@ public import Foundation
 
 /// A published model, read a few rows at a time, so that no whole tensor need be in memory.
 ///
-/// Tensors go by their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and in Hugging Face's row
-/// order, whatever the file calls them and however it orders them (GGUF permutes the rows of q and k).
+/// Tensors have their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and Hugging Face's row order, whatever
+/// the file calls them and however it orders them. (GGUF permutes the rows of q and k.)
 public protocol PublishedModel: Sendable {
   var config: ModelConfig { get }
-  /// Where the tokenizer is, in this source's own form.
+  /// What the tokenizer is built from.
   var tokenizer: TokenizerSource { get }
-  /// Every file whose contents define the model; hashed to name the prepared base.
+  /// The files whose contents define the model. Their hash names the prepared base.
   var files: [URL] { get }
-  /// Row-major shape of a tensor, `nil` if there is none of this name: [rows, columns], or [n] for a vector.
+  /// The row-major shape of a tensor, [rows, columns] or, of a vector, [n]; `nil` if there is no tensor of this name.
   func shape(of name: String) -> [Int]?
-  /// Rows `rows` of a tensor (a vector is one row) as f32, into `rows.count × columns` floats.
-  /// Throws `ModelError` naming file and tensor for a short read or a type that is not supported.
+  /// Reads rows of a tensor as f32; a vector is one row.
+  /// - Parameter destination: `rows.count × columns` floats
+  /// - Throws: `ModelError` naming file and tensor, for a short read or a type that is not supported
   func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws
-  /// How the source keeps a linear module's weight, which decides what preparing makes of it.
+  /// How a projection's weight is stored, which decides what preparing does with it.
   func storage(of name: String) -> WeightStorage
-  /// A tensor's own NF4 codes and scales, `nil` if it is not stored so. What is prepared from them keeps the codes.
+  /// The NF4 codes and scales of a tensor, which preparing keeps; `nil` if it is not stored in NF4.
+  /// - Throws: `ModelError` naming file and tensor, for a short read or a scale that is not finite
   func nf4(_ name: String) throws -> NF4Tensor?
 }
 
 extension PublishedModel {
+  /// `plain`, as in formats without NF4.
   public func storage(of name: String) -> WeightStorage { .plain }
+  /// `nil`, as in formats without NF4.
   public func nf4(_ name: String) throws -> NF4Tensor? { nil }
 }
 
-/// How a source keeps the weight of a linear module.
+/// How the weight of a projection is stored.
 public enum WeightStorage: Sendable, Equatable {
   /// Values of a model that is not in NF4; preparing quantises them.
   case plain
-  /// NF4 codes, with a scale for so many elements of the flattened matrix; preparing keeps both.
+  /// NF4 codes, and a scale for each `blockSize` elements of the flattened matrix; preparing keeps both.
   case nf4(blockSize: Int)
   /// Values that a model in NF4 leaves unquantised; preparing keeps them as they are.
   case exact
 }
 
-/// A matrix in NF4, as `NF4.quantize` makes it.
+/// A matrix in NF4 (Dettmers et al., 2023), in the layout of `NF4.quantize`.
 public struct NF4Tensor: Sendable, Equatable {
   /// [rows, columns]
   public var shape: [Int]
@@ -47,6 +51,7 @@ public struct NF4Tensor: Sendable, Equatable {
   /// [⌈rows × columns / blockSize⌉], decoded if the file quantises the scales too.
   public var absmax: [Float]
 
+  /// - Parameters: as the properties
   public init(shape: [Int], blockSize: Int, packed: [UInt8], absmax: [Float]) {
     self.shape = shape
     self.blockSize = blockSize
@@ -69,18 +74,28 @@ public struct GGUFVocabulary: Sendable, Equatable {
   public var model: String
   /// `tokenizer.ggml.pre`: names the split pattern, "smollm", "llama-bpe", "qwen2" and so on.
   public var preTokenizer: String
+  /// The texts, by id.
   public var tokens: [String]
   /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
   public var tokenTypes: [Int32]
+  /// SentencePiece's, by id; empty for byte-level BPE.
   public var scores: [Float]
+  /// Pairs with a space between them, first the one that merges first; empty for SentencePiece.
   public var merges: [String]
+  /// Begins a text.
   public var bosToken: Int32?
+  /// Ends a text.
   public var eosToken: Int32?
+  /// Stands for text that the vocabulary lacks.
   public var unknownToken: Int32?
+  /// Whether `bosToken` is put before a text.
   public var addBOS: Bool
+  /// Whether a space is put before a text.
   public var addSpacePrefix: Bool
+  /// Jinja; `nil` if the file has none.
   public var chatTemplate: String?
 
+  /// - Parameters: as the properties
   public init(
     model: String, preTokenizer: String, tokens: [String], tokenTypes: [Int32], scores: [Float], merges: [String],
     bosToken: Int32?, eosToken: Int32?, unknownToken: Int32?, addBOS: Bool, addSpacePrefix: Bool, chatTemplate: String?

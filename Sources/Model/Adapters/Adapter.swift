@@ -11,6 +11,7 @@ public final class Adapter: Sendable {
     /// α/r, or α/√r for rsLoRA.
     public let scale: Float
 
+    /// - Parameters: as the properties
     public init(factors: LowRankFactors, scale: Float) {
       self.factors = factors
       self.scale = scale

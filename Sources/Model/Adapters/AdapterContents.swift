@@ -7,22 +7,26 @@ public import Foundation
   import Darwin
 #endif
 
-/// The adapters' files in a data folder, `DATA/adapters/HASH/`, each folder named after the SHA-256 of what is in it.
+/// The adapters' files in a data folder: `DATA/adapters/HASH/`, where HASH is the SHA-256 of the files.
 ///
-/// A folder appears under its hash whole and synced, or not at all, and the files that make the adapter are never written
-/// to again; `AdapterPreparer` has its own beside them, which go with them. Unfinished folders have names that begin with
-/// ".new-" and are removed at the next start.
+/// A folder appears under its hash whole and synced, or not at all, and its PEFT files never change. `AdapterPreparer` keeps
+/// prepared files beside them, which are deleted with them. Folders that are not finished have names that begin with ".new-"
+/// and are deleted at the next start.
 public struct AdapterContents: Sendable {
-  /// What makes an adapter, as PEFT calls the files.
+  /// The names of the files that make an adapter.
   public static let fileNames = [PEFTFolder.configurationFile, PEFTFolder.weightsFile]
 
+  /// `DATA/adapters`
   public let folder: URL
-  /// Most bytes that the files of one adapter may have together.
+  /// The maximum size of an adapter's files together, in bytes.
   public let sizeLimit: Int
 
   private static let stagingPrefix = ".new-"
-  private static let pieceSize = 1 << 20
+  private static let bufferSize = 1 << 20
 
+  /// - Parameters:
+  ///   - dataFolder: `DATA`
+  ///   - sizeLimit: of an adapter's files together, in bytes
   /// - Throws: `ModelError` if the folder cannot be made
   public init(dataFolder: URL, sizeLimit: Int) throws {
     folder = dataFolder.appending(path: "adapters")
@@ -30,12 +34,15 @@ public struct AdapterContents: Sendable {
     try FolderAccess.create(folder)
   }
 
+  /// The folder of contents, whether or not they exist.
   public func location(_ hash: String) -> URL { folder.appending(path: hash) }
 
+  /// Whether there is a folder for the hash; `verify` says whether its files are intact.
   public func exists(_ hash: String) -> Bool { FileManager.default.fileExists(atPath: location(hash).path) }
 
-  /// SHA-256 over the files' names, lengths and bytes, and their bytes in all.
-  /// - Throws: `ModelError` naming the file that is missing, no regular file, or with the others over the size limit
+  /// Hashes an adapter's files.
+  /// - Returns: SHA-256 over the files' names, lengths and bytes; and their size together, in bytes
+  /// - Throws: `ModelError` naming the file that is missing, is no regular file, or exceeds the size limit
   public func hash(of folder: URL) throws -> (hash: String, bytes: Int) {
     try Self.hash(of: folder, sizeLimit: sizeLimit)
   }
@@ -51,7 +58,8 @@ public struct AdapterContents: Sendable {
     return (hash.finish(), total)
   }
 
-  /// An empty folder to put an adapter's files into.
+  /// Makes an empty folder for an adapter's files, which `adopt` later gives its hash's name.
+  /// - Throws: `ModelError` naming the folder
   public func makeStaging() throws -> URL {
     let url = folder.appending(path: Self.stagingPrefix + UUID().uuidString)
     guard mkdir(url.path, 0o700) == 0 else {
@@ -60,7 +68,9 @@ public struct AdapterContents: Sendable {
     return url
   }
 
-  /// Copies an adapter's files, synced, and hashes what was copied.
+  /// Copies an adapter's files into a staged folder, synced, and hashes what it copies.
+  /// - Returns: as `hash(of:)`
+  /// - Throws: as `hash(of:)`, and `ModelError` naming a file that cannot be written
   public func copy(from source: URL, to staging: URL) throws -> (hash: String, bytes: Int) {
     var hash = SHA256()
     var total = 0
@@ -77,8 +87,9 @@ public struct AdapterContents: Sendable {
     return (hash.finish(), total)
   }
 
-  /// Gives a staged folder, whose files are synced, the name of its hash. Where contents of that hash are there
-  /// already and intact, the staged ones are dropped.
+  /// Renames a staged folder, whose files are synced, to its hash. If there are intact contents of that hash already, the
+  /// staged folder is deleted.
+  /// - Throws: `ModelError` naming the folder that cannot be renamed or synced
   public func adopt(_ staging: URL, hash: String) throws {
     let target = location(hash)
     if exists(hash) {
@@ -91,7 +102,8 @@ public struct AdapterContents: Sendable {
     try FolderAccess.sync(folder)
   }
 
-  /// - Throws: `ModelError` if the contents are missing or not what their name says
+  /// Hashes contents again.
+  /// - Throws: `ModelError` if the contents are missing, or if their hash is not their name
   public func verify(_ hash: String) throws {
     guard exists(hash) else { throw ModelError(location(hash).path, reason: "missing") }
     let found = try self.hash(of: location(hash)).hash
@@ -100,28 +112,30 @@ public struct AdapterContents: Sendable {
     }
   }
 
+  /// Whether `verify` finds nothing wrong.
   public func isIntact(_ hash: String) -> Bool { (try? verify(hash)) != nil }
 
+  /// Deletes the contents of a hash, with what was prepared from them.
   public func remove(_ hash: String) { discard(location(hash)) }
 
-  /// Removes a folder that was staged, or is to go.
+  /// Deletes a folder.
   public func discard(_ folder: URL) { try? FileManager.default.removeItem(at: folder) }
 
-  /// Removes folders that a process which has ended was still filling. Contents stay, whoever knows of them.
+  /// Deletes staged folders that an earlier process did not finish. Contents stay, whether or not a record names them.
   public func removeUnfinished() {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
     where name.hasPrefix(Self.stagingPrefix) { discard(folder.appending(path: name)) }
   }
 
-  /// Removes what preparing an adapter has left beside its files.
-  /// - Returns: whether the contents are there at all
+  /// Deletes unfinished prepared files, and those of other versions, beside an adapter's files.
+  /// - Returns: whether there are contents of this hash
   public func removeLeftovers(of hash: String) -> Bool {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: location(hash).path) else { return false }
     for name in names where AdapterPreparer.isLeftover(name) { discard(location(hash).appending(path: name)) }
     return true
   }
 
-  /// Whether a name is that of contents.
+  /// Whether a folder's name is a hash.
   public static func isHash(_ name: String) -> Bool {
     name.utf8.count == 64
       && name.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
@@ -138,14 +152,14 @@ public struct AdapterContents: Sendable {
 
   private static func head(of file: MappedFile) -> String { "\(file.name) \(file.count)\n" }
 
-  /// Reads by copying: a file that is cut meanwhile is an error then, and does not kill the process.
+  /// Reads a file by copying, so that making the file shorter meanwhile is an error and does not kill the process.
   private static func read(_ file: MappedFile, _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
-    try withUnsafeTemporaryAllocation(byteCount: min(pieceSize, max(file.count, 1)), alignment: 64) { buffer in
-      for offset in stride(from: 0, to: file.count, by: pieceSize) {
-        let count = min(pieceSize, file.count - offset)
-        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-        try file.read(offset: offset, into: piece)
-        try body(UnsafeRawBufferPointer(piece))
+    try withUnsafeTemporaryAllocation(byteCount: min(bufferSize, max(file.count, 1)), alignment: 64) { buffer in
+      for offset in stride(from: 0, to: file.count, by: bufferSize) {
+        let count = min(bufferSize, file.count - offset)
+        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+        try file.read(offset: offset, into: part)
+        try body(UnsafeRawBufferPointer(part))
       }
     }
   }

@@ -1,20 +1,22 @@
-/// Why an adapter cannot be had, in one line that names it.
+/// Why an adapter cannot be used, in one line that names it.
 public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// What went wrong, for what reports the error.
   public enum Kind: Sendable, Equatable {
-    /// No adapter, or no such version of it, goes by the name.
+    /// There is no adapter of this name, or no such version of it.
     case unknownName
+    /// The name is not allowed (`AdapterName`).
     case badName
-    /// The path leads out of the adapters' folder, or there is no such folder.
+    /// The path leads out of the adapters' folder, or the folder does not exist.
     case badPath
-    /// What is to be loaded is no adapter for this base.
+    /// The files are no adapter for this base.
     case refused
-    /// Registered for another base.
+    /// The adapter was registered for another base.
     case incompatible
-    /// What was stored is missing or no longer what it was.
+    /// The stored files are missing or have changed.
     case damaged
-    /// The memory for adapters is taken by requests that run, and by pinned ones.
+    /// The memory for adapters is full of adapters that running requests use or that are pinned.
     case overBudget
-    /// The request's own time was over.
+    /// The request's own time limit was over.
     case timedOut
     /// The data folder cannot be read or written.
     case storage
@@ -28,10 +30,14 @@ public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible 
     case folder
   }
 
+  /// What went wrong.
   public let kind: Kind
+  /// For a person, in one line.
   public let description: String
+  /// The setting to change, if one would help.
   public let setting: Setting?
 
+  /// - Parameters: as the properties
   public init(_ kind: Kind, _ description: String, setting: Setting? = nil) {
     self.kind = kind
     self.description = description

@@ -1,10 +1,12 @@
 import Formats
 public import Foundation
 
-/// The folder that adapters may be read from, one folder an adapter; paths that lead out of it are refused.
+/// The folder that adapters are read from, with a folder for each adapter. Paths that lead out of it are refused.
 public struct AdapterFolder: Sendable {
+  /// With "." and ".." resolved.
   public let url: URL
 
+  /// - Parameter url: need not exist
   public init(_ url: URL) { self.url = url.standardizedFileURL }
 
   /// The names of the folders inside, sorted; hidden ones are left out.
@@ -24,13 +26,14 @@ public struct AdapterFolder: Sendable {
     }.sorted()
   }
 
-  /// The real path of an adapter's folder, links followed, if it and its files lie inside this folder's real path.
-  /// - Parameter path: relative to this folder, or absolute inside it
+  /// The real path of an adapter's folder, with links followed.
+  /// - Parameter path: relative to this folder, or absolute
+  /// - Throws: `AdapterError` if the folder, or one of the adapter's files, is not inside this folder's real path
   public func confined(_ path: String) throws(AdapterError) -> URL {
     let wanted = path.hasPrefix("/") ? URL(filePath: path) : url.appending(path: path)
     let root = url.resolvingSymlinksInPath().path
     let real = wanted.standardizedFileURL.resolvingSymlinksInPath()
-    // By bytes: a String's prefix also matches paths that only look the same.
+    // Compared by bytes: equality of strings also holds for other bytes that mean the same characters.
     let inside = (root.hasSuffix("/") ? root : root + "/").utf8
     guard !path.utf8.contains(0), real.path.utf8.starts(with: inside) else {
       throw AdapterError(.badPath, "'\(path)' is not inside the adapters' folder")

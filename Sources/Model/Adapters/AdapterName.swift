@@ -1,12 +1,12 @@
-/// What adapters may be called.
+/// The rules for names of adapters.
 public enum AdapterName {
-  /// Most bytes of a name.
+  /// The maximum length of a name in bytes.
   public static let maxLength = 256
 
-  /// Why a name cannot be given to an adapter; `nil` if it can.
+  /// Why an adapter cannot have a name; `nil` if it can.
   ///
-  /// A name has 1 to 256 of `[A-Za-z0-9._/:-]`, begins and ends with a letter or digit, has no empty, "." or ".." part
-  /// between its slashes, is not "base", and has no end that reads as a scale.
+  /// A name has 1 to 256 characters of `[A-Za-z0-9._/:-]`. It begins and ends with a letter or digit, has no empty, "." or
+  /// ".." part between its slashes, is not "base", and does not end in a colon and a number.
   public static func problem(_ name: String) -> String? {
     guard !name.isEmpty else { return "it is empty" }
     guard name.utf8.count <= maxLength else { return "it has more than \(maxLength) characters" }
@@ -21,16 +21,17 @@ public enum AdapterName {
     guard parts.allSatisfy({ !["", ".", ".."].contains($0) }) else {
       return "no part of it between slashes may be empty, '.' or '..'"
     }
-    // It could not be told from a name with a scale.
+    // A request's `NAME:0.5` is a name with a scale.
     if let colon = name.lastIndex(of: ":"), isScale(name[name.index(after: colon)...]) {
       return "it must not end in ':' and a number, which would be read as a scale"
     }
     return nil
   }
 
+  /// Whether `problem` finds nothing.
   public static func isValid(_ name: String) -> Bool { problem(name) == nil }
 
-  /// Whether a request's `:text` at the end of a name is a scale: a finite decimal.
+  /// Whether the text after a colon at the end of a name is a scale: a finite decimal.
   private static func isScale(_ text: Substring) -> Bool {
     text.utf8.allSatisfy { "0123456789+-.eE".utf8.contains($0) } && Double(text)?.isFinite == true
   }

@@ -2,11 +2,13 @@
 public struct AdapterSet: Sendable, Equatable {
   /// One adapter of a request: it adds `weight` times what it adds alone.
   public struct Term: Sendable {
+    /// The adapter, which stays in memory as long as the set does.
     public let adapter: Adapter
     /// The request's factor, beside the adapter's own scale; 1 for an adapter that is named without a factor.
     public let weight: Float
   }
 
+  /// Sorted by content hash, then by weight.
   public let terms: [Term]
 
   /// Terms are sorted by their adapters' content hashes, so that the order in which a request names them changes no bit

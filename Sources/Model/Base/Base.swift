@@ -14,12 +14,17 @@ public final class Base: @unchecked Sendable {
     public let inputNorm: UnsafePointer<Float>
     /// Before the feed-forward, [hiddenSize].
     public let postAttentionNorm: UnsafePointer<Float>
+    /// q, k and v.
     public let queryKeyValue: StackedWeights
+    /// o.
     public let output: StackedWeights
+    /// gate and up.
     public let gateUp: StackedWeights
+    /// down.
     public let down: StackedWeights
   }
 
+  /// The model's sizes and constants.
   public let config: ModelConfig
   /// Names the weights that adapters are trained for: SHA-256 over configuration, codes, scales, norms and head.
   public let fingerprint: String

@@ -1,7 +1,8 @@
 import Formats
 
-/// Names the weights that adapters are trained for: SHA-256 over the sizes that shape the computation and over every
-/// weight as f32 mode reads it, row-major, whatever the layout of the file they are kept in.
+/// Computes a base's fingerprint: SHA-256 over the sizes and constants of the computation, and over every weight as f32 mode
+/// reads it, row-major. It names the weights that an adapter is trained for, and does not depend on how a file lays them
+/// out.
 final class BaseFingerprint {
   private var hash = SHA256()
 
@@ -15,12 +16,13 @@ final class BaseFingerprint {
     hash.update("theta \(config.rope.theta.bitPattern);\(Self.text(config.rope.scaling));")
   }
 
-  /// A piece of a tensor: values, codes or scales, in the order in which they are read.
-  func add<Element: BitwiseCopyable>(_ name: String, _ piece: [Element]) {
+  /// Adds a part of a tensor: values, codes or scales, in the order in which they are read.
+  func add<Element: BitwiseCopyable>(_ name: String, _ part: [Element]) {
     hash.update(name)
-    piece.withUnsafeBytes { hash.update($0) }
+    part.withUnsafeBytes { hash.update($0) }
   }
 
+  /// The fingerprint as 64 hexadecimal digits.
   func finish() -> String { hash.finish() }
 
   private static func text(_ scaling: RoPEParameters.Scaling) -> String {

@@ -10,8 +10,10 @@ public import Kernels
 
 /// The prepared bases of a data folder, `DATA/bases/`, keyed by the source's hash and the format's version.
 public struct BaseStore: Sendable {
+  /// `DATA/bases`
   public let folder: URL
 
+  /// - Parameter dataFolder: `DATA`, which need not exist
   public init(dataFolder: URL) { folder = dataFolder.appending(path: "bases") }
 
   /// Where the base of a source lies, prepared or not.

@@ -8,43 +8,46 @@ struct PreparedBaseHeader: Codable, Equatable {
     var name: String
     var offset: Int
     var length: Int
-    /// XXH3 of the section's bytes; empty while it is being written.
+    /// XXH3 of the section's bytes; zeros while the file is being written.
     var checksum: String
-    /// Of the unit that f16 scales are multiples of.
+    /// The f16 scales of this section are in units of two to this power; `nil` for sections of other contents.
     var exponent: Int?
   }
 
-  /// Raised with every change of layout; part of a prepared file's key, so that old files are made anew.
+  /// Raised with every change of layout; part of the file's name, so that files of an older layout are prepared again.
   static let currentVersion = 6
   static let codec = HeaderCodec(magic: "GRAFTNF4", version: currentVersion, kind: "base")
   static let pageSize = 4096
 
   var config: ModelConfig
-  /// SHA-256 over the source's files.
+  /// SHA-256 over the published model's files.
   var sourceHash: String
   var fingerprint: String
   var sections: [Section]
 }
 
-/// The sections of a base, with what each must measure: the one place that both writing and reading go by.
+/// The sections of a prepared base, with their contents and sizes. Both writing and reading use this list.
 struct PreparedBaseLayout {
   enum Content: Equatable {
-    /// NF4 codes of a stack in tile order, with the columns that share a scale.
-    case codes(stack: [Projection], layer: Int, stretch: Int)
-    /// f32 absmax of a stack, [group][column / stretch][16], and the same in f16.
-    case scales(stack: [Projection], layer: Int, stretch: Int)
-    case halfScales(stack: [Projection], layer: Int, stretch: Int)
-    /// A stack as values, [group][column][16] f32: its columns are no multiple of 8, or the source leaves one of its
-    /// modules unquantised. Modules in NF4 are dequantised for it.
+    /// NF4 codes of a stack in tile order; `block` columns share a scale.
+    case codes(stack: [Projection], layer: Int, block: Int)
+    /// f32 absmax of a stack, [group][column / block][16].
+    case scales(stack: [Projection], layer: Int, block: Int)
+    /// The same in f16.
+    case halfScales(stack: [Projection], layer: Int, block: Int)
+    /// A stack as f32 values, [group][column][16]: its columns are no multiple of 8, or the published model leaves one of its
+    /// projections unquantised. Projections in NF4 are dequantised for it.
     case dense(stack: [Projection], layer: Int)
-    /// A norm's f32 weights.
+    /// The f32 weights of a norm, [hiddenSize].
     case vector(String)
     /// A matrix as published, in f32: [group][column][16].
     case exact(String)
-    /// The output head in signed bytes, [group][column pair][16][2], and its f16 scales, [group][column / block][16].
+    /// The output head in signed bytes, [group][column pair][16][2].
     case headBytes(String, block: Int)
+    /// The head's f16 scales, [group][column / block][16].
     case headScales(String, block: Int)
 
+    /// Whether the contents are f16 scales.
     var isHalf: Bool {
       switch self {
       case .halfScales, .headScales: true
@@ -53,6 +56,7 @@ struct PreparedBaseLayout {
     }
   }
 
+  /// A section: its name, its contents, and its length in bytes.
   struct Entry {
     var name: String
     var content: Content
@@ -61,7 +65,7 @@ struct PreparedBaseLayout {
 
   let entries: [Entry]
 
-  /// - Parameter storage: of a linear module's weight, by its name
+  /// - Parameter storage: how the published model stores a projection's weight, by the weight's name
   init(_ config: ModelConfig, storage: (String) -> WeightStorage) {
     var entries: [Entry] = []
     func vector(_ name: String) {
@@ -80,23 +84,23 @@ struct PreparedBaseLayout {
         let columns = stack[0].shape(config).input
         let name = Self.stackName(stack, layer)
         let kinds = stack.map { storage($0.fullName(layer: layer) + ".weight") }
-        guard let stretch = Self.scaleStretch(kinds, columns: columns) else {
+        guard let block = Self.scaleBlock(kinds, columns: columns) else {
           let length = TileLayout.denseCount(outputs: outputs, columns: columns) * 4
           entries.append(Entry(name: name, content: .dense(stack: stack, layer: layer), length: length))
           continue
         }
         entries.append(
           Entry(
-            name: name + ".codes", content: .codes(stack: stack, layer: layer, stretch: stretch),
+            name: name + ".codes", content: .codes(stack: stack, layer: layer, block: block),
             length: TileLayout.codeBytes(outputs: outputs, columns: columns)))
-        let scaleCount = TileLayout.scaleCount(outputs: outputs, columns: columns, block: stretch)
+        let scaleCount = TileLayout.scaleCount(outputs: outputs, columns: columns, block: block)
         entries.append(
           Entry(
-            name: name + ".absmax", content: .scales(stack: stack, layer: layer, stretch: stretch),
+            name: name + ".absmax", content: .scales(stack: stack, layer: layer, block: block),
             length: scaleCount * 4))
         entries.append(
           Entry(
-            name: name + ".absmax16", content: .halfScales(stack: stack, layer: layer, stretch: stretch),
+            name: name + ".absmax16", content: .halfScales(stack: stack, layer: layer, block: block),
             length: scaleCount * 2))
       }
     }
@@ -117,8 +121,8 @@ struct PreparedBaseLayout {
     self.entries = entries
   }
 
-  /// Columns that share a scale in every module of a stack; `nil` if the stack is kept as values.
-  private static func scaleStretch(_ kinds: [WeightStorage], columns: Int) -> Int? {
+  /// How many columns share a scale in every projection of a stack; `nil` if the stack is kept as values.
+  private static func scaleBlock(_ kinds: [WeightStorage], columns: Int) -> Int? {
     var blockSize = Int.max
     for kind in kinds {
       switch kind {

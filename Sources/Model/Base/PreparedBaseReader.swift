@@ -3,8 +3,8 @@ public import Foundation
 public import Kernels
 
 extension Base {
-  /// Maps a prepared base and checks every section that is read.
-  /// - Parameter mode: sections that it does not read are not touched
+  /// Maps a prepared base and checks the checksum of every section that the mode reads. The pages of other sections are not
+  /// touched.
   /// - Throws: `ModelError` naming the file and the section that is damaged, or the format version
   public convenience init(prepared url: URL, mode: ComputeMode = .f32) throws {
     let file = try MappedFile(url)
@@ -21,7 +21,7 @@ extension Base {
           gateUp: try reader.stack([.gate, .up], index), down: try reader.stack([.down], index)))
     }
     let embedding = try reader.exact(PreparedBaseLayout.embedding)
-    // Its checksum has touched every page; with a head of its own, a token reads but one row.
+    // The checksum has read every page. Without f32 mode's tied head, a token reads only its own row.
     if mode != .f32 || !config.tiedHead { reader.discard(PreparedBaseLayout.embedding) }
     self.init(
       config: config, fingerprint: header.fingerprint, layers: layers,
@@ -37,7 +37,8 @@ extension PreparedBaseHeader {
   init(_ file: MappedFile) throws {
     self = try Self.codec.decode(Self.self, of: file).header
     try config.validate(file.url.path)
-    // Sections that a mode does not read are not checked further, but a file cut short is never taken for whole.
+    // The checksums of sections that a mode does not read are not compared, so their extents are checked here: a file that
+    // was made shorter is always refused.
     for section in sections {
       guard section.offset >= 0, section.length >= 0, section.offset <= file.count,
         section.length <= file.count - section.offset
@@ -47,16 +48,16 @@ extension PreparedBaseHeader {
 }
 
 extension PreparedBaseHeader {
-  /// Checks every section's checksum, holding only a piece of the file in memory at a time.
+  /// Reads a prepared file's header and checks every section's checksum, with only a part of the file in memory at a time.
   /// - Throws: `ModelError` naming the file and the section that is damaged
   static func verifyingAll(of url: URL) throws -> PreparedBaseHeader {
     let file = try MappedFile(url)
     let header = try PreparedBaseHeader(file)
-    let piece = 8 << 20
+    let partSize = 8 << 20
     for section in header.sections {
       var checksum = Checksum()
-      for start in stride(from: 0, to: section.length, by: piece) {
-        let count = min(piece, section.length - start)
+      for start in stride(from: 0, to: section.length, by: partSize) {
+        let count = min(partSize, section.length - start)
         let bytes = try file.bytes(offset: section.offset + start, count: count)
         checksum.update(bytes)
         file.mapping?.discard(bytes)
@@ -69,7 +70,7 @@ extension PreparedBaseHeader {
   }
 }
 
-/// Looks sections up by name and checks their place, size and checksum.
+/// Finds sections by name and checks their offset, size and checksum.
 private struct PreparedBaseReader {
   let file: MappedFile
   let config: ModelConfig
@@ -83,7 +84,10 @@ private struct PreparedBaseReader {
     sections = Dictionary(header.sections.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// - Parameter isVerified: its checksum is compared, which touches every page
+  /// - Parameters:
+  ///   - count: the bytes that the section must have
+  ///   - isVerified: whether its checksum is compared, which reads every page
+  /// - Throws: `ModelError` naming the section
   private func section(_ name: String, count: Int, isVerified: Bool = true) throws -> UnsafeRawPointer {
     guard let section = sections[name] else { throw failure(name, "missing") }
     guard section.length == count, section.offset >= 0, section.offset % 64 == 0, section.offset <= file.count,
@@ -96,6 +100,7 @@ private struct PreparedBaseReader {
     return bytes.baseAddress!
   }
 
+  /// Unmaps a section's pages until they are read again.
   func discard(_ name: String) {
     guard let section = sections[name], let bytes = try? file.bytes(offset: section.offset, count: section.length)
     else { return }
@@ -118,7 +123,7 @@ private struct PreparedBaseReader {
     return HalfScale(values: values, exponent: exponent)
   }
 
-  /// The exact head for `f32`, the rounded one otherwise, where there is one.
+  /// The exact head for f32 mode; for other modes the rounded one, if there is one.
   func head(embedding: Matrix) throws -> Matrix {
     let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
     guard mode != .f32, let block = TileLayout.scaleBlock(columns: columns, blockSize: 64) else {
@@ -150,10 +155,10 @@ private struct PreparedBaseReader {
       return StackedWeights(matrix: matrix, offsets: offsets)
     }
     let codes = try section(name + ".codes", count: TileLayout.codeBytes(outputs: outputs, columns: columns))
-    // The stretch of columns to a scale is what the scales' size says it is.
+    // The size of the scales' section says how many columns share a scale.
     let scaleBytes = sections[name + ".absmax"]?.length ?? 0
     guard
-      let stretch = [64, 32, 16, 8].first(where: {
+      let block = [64, 32, 16, 8].first(where: {
         columns % $0 == 0 && TileLayout.scaleCount(outputs: outputs, columns: columns, block: $0) * 4 == scaleBytes
       })
     else { throw failure(name + ".absmax", "not as large as it should be") }
@@ -161,7 +166,7 @@ private struct PreparedBaseReader {
     let half = mode == .f32 ? nil : try halfScale(name + ".absmax16", count: scaleBytes / 4)
     let matrix = Matrix(
       nf4: codes, scale: scale.assumingMemoryBound(to: Float.self), halfScale: half, outputs: outputs,
-      columns: columns, block: stretch, owner: file)
+      columns: columns, block: block, owner: file)
     return StackedWeights(matrix: matrix, offsets: offsets)
   }
 }

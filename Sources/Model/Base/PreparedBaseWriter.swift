@@ -2,9 +2,9 @@ public import Formats
 public import Foundation
 public import Kernels
 
-/// Streams a published model into a prepared base: rows in, codes and scales in tile order out.
+/// Writes a published model as a prepared base: reads rows, quantises them, and writes codes and scales in tile order.
 ///
-/// At any time a few megabytes of rows and one stack's scales are in memory, whatever the model's size.
+/// At any time a few megabytes of rows and the scales of one stack are in memory, whatever the model's size.
 public struct PreparedBaseWriter {
   private let source: any PublishedModel
   private let layout: PreparedBaseLayout
@@ -12,12 +12,13 @@ public struct PreparedBaseWriter {
   private let progress: (Double) throws -> Void
   private let fingerprint: BaseFingerprint
 
-  /// Rows that are read and quantised by one thread at a time: blocks of 64 values never straddle such strips.
+  /// Rows that a thread quantises at a time. A multiple of 64 values, so blocks of 64 values never cross strips.
   private static let stripRows = 64
 
-  /// Writes the base that `source` holds to `destination`, which appears whole or not at all.
+  /// Writes a published model to `destination`, which appears whole or not at all.
   /// - Parameters:
-  ///   - progress: called with the share done, 0 ... 1; may throw to stop
+  ///   - sourceHash: `BaseStore.sourceHash`
+  ///   - progress: called with the share that is done, 0 ... 1; may throw to stop
   /// - Throws: `ModelError` naming the file and tensor that is wrong or cannot be written
   public static func write(
     _ source: any PublishedModel, sourceHash: String, to destination: URL, pool: ThreadPool,
@@ -34,10 +35,11 @@ public struct PreparedBaseWriter {
     let blank = HeaderCodec.blankChecksum
     var header = PreparedBaseHeader(
       config: source.config, sourceHash: sourceHash, fingerprint: blank + blank, sections: [])
-    // Offsets depend on the header's length, whose digits depend on the offsets: repeated until it settles.
+    // Sections begin after the header, and the header's length depends on the digits of their offsets: repeated until the
+    // length does not change any more.
     var dataStart = 0
     while true {
-      header.sections = place(layout.entries, from: dataStart, checksum: blank)
+      header.sections = sections(layout.entries, from: dataStart, checksum: blank)
       let end = pageAligned(try PreparedBaseHeader.codec.encode(header).count)
       if end == dataStart { break }
       dataStart = end
@@ -60,9 +62,9 @@ public struct PreparedBaseWriter {
       case .vector(let name): try writeRows(name, rows: 1, columns: source.config.hiddenSize) { try put($0) }
       case .exact(let name): try writeExact(name) { try put($0) }
       case .dense(let stack, let layer): try writeDense(stack, layer) { try put($0) }
-      case .codes(let stack, let layer, let stretch):
+      case .codes(let stack, let layer, let block):
         pendingScales = []
-        try writeCodes(stack, layer, stretch, scales: &pendingScales) { try put($0) }
+        try writeCodes(stack, layer, block, scales: &pendingScales) { try put($0) }
       case .headBytes(let name, let block):
         pendingScales = []
         try writeHeadBytes(name, block, scales: &pendingScales) { try put($0) }
@@ -85,13 +87,14 @@ public struct PreparedBaseWriter {
     try file.finish()
   }
 
-  private func place(_ entries: [PreparedBaseLayout.Entry], from start: Int, checksum: String) -> [PreparedBaseHeader
+  /// The sections with their offsets, each on pages of its own.
+  private func sections(_ entries: [PreparedBaseLayout.Entry], from start: Int, checksum: String) -> [PreparedBaseHeader
     .Section]
   {
     var offset = start
     return entries.map { entry in
       defer { offset += pageAligned(entry.length) }
-      // The longest exponent: the header may not grow once it is known.
+      // The exponent with the most digits: the header must not grow when the real one is known.
       return .init(
         name: entry.name, offset: offset, length: entry.length, checksum: checksum,
         exponent: entry.content.isHalf ? HalfScale.exponents.lowerBound : nil)
@@ -110,7 +113,7 @@ public struct PreparedBaseWriter {
     try values.withUnsafeBytes { try put($0) }
   }
 
-  /// A matrix as it is, a group of 16 rows after the other.
+  /// Writes a matrix as f32 values, [group][column][16].
   private func writeExact(_ name: String, _ put: (UnsafeRawBufferPointer) throws -> Void) throws {
     try forEachTile(name, identifies: true) { tile, _ in try tile.withUnsafeBytes { try put($0) } }
   }
@@ -135,8 +138,8 @@ public struct PreparedBaseWriter {
     }
   }
 
-  /// Calls `body` with a matrix as [group][column][16], a few groups at a time, and its columns.
-  /// - Parameter identifies: the values belong to the fingerprint
+  /// Calls `body` with a few groups of a matrix at a time, [group][column][16], and the count of its columns.
+  /// - Parameter identifies: whether the values are added to the fingerprint
   private func forEachTile(_ name: String, identifies: Bool, _ body: ([Float], Int) throws -> Void) throws {
     guard let shape = source.shape(of: name), shape.count == 2 else { throw ModelError(name, reason: "missing") }
     let (rows, columns) = (shape[0], shape[1])
@@ -185,7 +188,7 @@ public struct PreparedBaseWriter {
   }
 
   private func writeCodes(
-    _ stack: [Projection], _ layer: Int, _ stretch: Int, scales: inout [Float],
+    _ stack: [Projection], _ layer: Int, _ block: Int, scales: inout [Float],
     _ put: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
     for module in stack {
@@ -202,9 +205,9 @@ public struct PreparedBaseWriter {
             TileLayout.packGroup(
               codes: codes, rows: rows, columns: strip.columns, tile: buffer.baseAddress! + group * tileBytes)
           }
-          for b in 0..<strip.columns / stretch {
+          for b in 0..<strip.columns / block {
             for lane in 0..<tileLanes {
-              let element = first + lane * strip.columns + b * stretch
+              let element = first + lane * strip.columns + b * block
               scales.append(lane < rows ? strip.scale(element) : 0)
             }
           }
@@ -226,14 +229,14 @@ public struct PreparedBaseWriter {
 
   // MARK: quantising
 
-  /// Some rows of a module as codes and scales, row-major.
+  /// Some rows of a projection as codes and scales, row-major.
   private struct Strip {
     var rows: Int
     var columns: Int
     var blockSize: Int
     var packed: [UInt8]
     var absmax: [Float]
-    /// Elements of the first block that lie before the strip.
+    /// How many elements of the first block are before the strip.
     var phase = 0
 
     func scale(_ element: Int) -> Float { absmax[(phase + element) / blockSize] }
@@ -242,7 +245,7 @@ public struct PreparedBaseWriter {
     }
   }
 
-  /// Calls `body` with all rows of a module in order, 64 at a time.
+  /// Calls `body` with all rows of a projection in order, 64 at a time.
   private func forEachStrip(of module: Projection, _ layer: Int, _ body: (Strip) throws -> Void) throws {
     let name = module.fullName(layer: layer) + ".weight"
     let (rows, columns) = module.shape(source.config)
@@ -288,12 +291,12 @@ public struct PreparedBaseWriter {
       results.withUnsafeMutableBufferPointer { results in
         nonisolated(unsafe) let (values, results) = (values, results)
         pool.run(parts: count) { part in
-          let piece = Array(values[part * size..<min((part + 1) * size, values.count)])
+          let strip = Array(values[part * size..<min((part + 1) * size, values.count)])
           do throws(NF4Error) {
-            let (packed, absmax) = try NF4.quantize(piece)
+            let (packed, absmax) = try NF4.quantize(strip)
             results[part] = .success(
               Strip(
-                rows: piece.count / columns, columns: columns, blockSize: NF4.blockSize, packed: packed, absmax: absmax)
+                rows: strip.count / columns, columns: columns, blockSize: NF4.blockSize, packed: packed, absmax: absmax)
             )
           } catch {
             results[part] = .failure(error)

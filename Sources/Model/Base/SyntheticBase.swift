@@ -22,7 +22,7 @@ extension ModelConfig {
 }
 
 extension Base {
-  /// Random weights of a model's size, in memory. Its embedding has only `syntheticVocabulary` rows.
+  /// Random weights of a model's size, in memory, for benchmarks. The embedding has only `syntheticVocabulary` rows.
   public static func synthetic(_ config: ModelConfig, mode: ComputeMode) -> Base {
     let memory = SyntheticMemory()
     let norm = UnsafePointer(memory.floats(config.hiddenSize, magnitude: 1))
@@ -67,7 +67,7 @@ extension Base {
 }
 
 extension Adapter {
-  /// Random factors on every projection of every layer.
+  /// Random factors for every projection of every layer, for benchmarks.
   public static func synthetic(base: Base, rank: Int, seed: Int, mode: ComputeMode) -> Adapter {
     var state = UInt64(truncatingIfNeeded: seed) &* 0x9E37_79B9_7F4A_7C15 | 1
     func values(_ count: Int) -> [Float] {
@@ -91,9 +91,9 @@ extension Adapter {
   }
 }
 
-/// Buffers of random contents that live as long as their owner.
+/// Buffers with random contents, which live as long as this object.
 ///
-/// `@unchecked Sendable`: filled by one thread before anything reads it.
+/// `@unchecked Sendable`: one thread fills the buffers before others read them.
 private final class SyntheticMemory: @unchecked Sendable {
   private var buffers: [AlignedBuffer<UInt64>] = []
   private var state: UInt64 = 0x9E37_79B9_7F4A_7C15
@@ -105,7 +105,7 @@ private final class SyntheticMemory: @unchecked Sendable {
     return UnsafeRawPointer(buffer.pointer)
   }
 
-  /// Between a half of and the whole magnitude.
+  /// Values between half the magnitude and the magnitude.
   func floats(_ count: Int, magnitude: Float) -> UnsafePointer<Float> {
     let buffer = AlignedBuffer<UInt64>(count: (count + 1) / 2)
     let floats = UnsafeMutableRawPointer(buffer.pointer).assumingMemoryBound(to: Float.self)

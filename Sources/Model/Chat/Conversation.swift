@@ -14,6 +14,7 @@ public struct Conversation: Sendable {
   /// Further variables of the template (`chat_template_kwargs`); they cannot replace those above.
   public var variables: JSONObject
 
+  /// - Parameters: as the properties
   public init(
     messages: [JSONValue], tools: [JSONValue] = [], addsGenerationPrompt: Bool = true,
     continuesFinalMessage: Bool = false, variables: JSONObject = JSONObject(keepingFirst: [])

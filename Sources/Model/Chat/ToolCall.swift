@@ -7,6 +7,7 @@ public struct ToolCall: Sendable, Equatable {
   /// A JSON object, as text.
   public var arguments: String
 
+  /// - Parameters: as the properties
   public init(name: String, arguments: String) {
     self.name = name
     self.arguments = arguments

@@ -13,6 +13,7 @@ public struct TokenLogprob: Sendable, Equatable {
   /// ln p, at most 0.
   public let logprob: Float
 
+  /// - Parameters: as the properties
   public init(token: Int32, logprob: Float) {
     self.token = token
     self.logprob = logprob

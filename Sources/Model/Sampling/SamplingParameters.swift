@@ -25,6 +25,8 @@ public struct SamplingParameters: Sendable, Equatable {
   /// Of the random numbers: equal seeds and logits draw equal tokens.
   public var seed: UInt64
 
+  /// The defaults leave the model's distribution as it is.
+  /// - Parameters: as the properties
   public init(
     temperature: Float = 1, topP: Float = 1, topK: Int = 0, minP: Float = 0, repetitionPenalty: Float = 1,
     presencePenalty: Float = 0, frequencyPenalty: Float = 0, logitBias: [Int32: Float] = [:], seed: UInt64

@@ -7,14 +7,18 @@ public import Kernels
   import Musl
 #endif
 
-/// Cosines and sines of the rotary embedding for positions 0 ..< count, [position][headSize / 2].
+/// Cosines and sines of the rotary position embedding (Su et al., 2021) for positions 0 ..< positionCount.
 ///
-/// Angles are the product of position and inverse frequency in f32, as transformers computes them.
+/// An angle is the product of position and inverse frequency in f32, as in transformers.
 public final class RoPETable: Sendable {
+  /// [positionCount][headSize / 2]
   public let cosine: AlignedBuffer<Float>
+  /// [positionCount][headSize / 2]
   public let sine: AlignedBuffer<Float>
+  /// Positions that the table covers.
   public let positionCount: Int
 
+  /// - Parameter positions: how many the table covers
   public init(_ parameters: RoPEParameters, headSize: Int, positions: Int) {
     positionCount = positions
     let frequencies = Self.inverseFrequencies(parameters, headSize: headSize)
@@ -29,7 +33,7 @@ public final class RoPETable: Sendable {
     }
   }
 
-  /// θ^(−2i/headSize), scaled as the model says.
+  /// The inverse frequencies θ^(−2i / headSize), scaled as the model says, [headSize / 2].
   static func inverseFrequencies(_ parameters: RoPEParameters, headSize: Int) -> [Float] {
     let base = (0..<headSize / 2).map { i in 1 / powf(parameters.theta, Float(2 * i) / Float(headSize)) }
     switch parameters.scaling {

@@ -3,20 +3,24 @@ public import Kernels
 
 /// The Llama decoder (Touvron et al., 2023): embedding, layers of attention and SwiGLU, norm, output head.
 ///
-/// One thread at a time calls `forward`; the pool's threads help it.
-/// `@unchecked Sendable`: the workspace is touched by the calling thread's `forward` alone.
+/// Only one thread at a time may call `forward`, which computes on the pool's threads.
+///
+/// `@unchecked Sendable`: only `forward` uses the workspace, and its callers see to it that one runs at a time.
 public final class Transformer: @unchecked Sendable {
+  /// The weights.
   public let base: Base
+  /// The kernels, their thread pool and the compute mode.
   public let compute: Compute
+  /// Positions that a sequence can have.
   public let contextLength: Int
-  /// Most rows of one forward pass.
+  /// The maximum of rows in a forward pass.
   public let maxRows: Int
   private let rope: RoPETable
   private var workspace: Workspace
 
   /// - Parameters:
-  ///   - contextLength: positions that a sequence may have; `nil` is what the model was trained for
-  ///   - maxRows: most rows of one pass; the workspace is made for so many
+  ///   - contextLength: positions that a sequence can have; `nil` for what the model was trained for
+  ///   - maxRows: the maximum of rows in a pass, for which the workspace is allocated
   public init(base: Base, compute: Compute, contextLength: Int? = nil, maxRows: Int = 256) {
     self.base = base
     self.compute = compute
@@ -26,18 +30,18 @@ public final class Transformer: @unchecked Sendable {
     workspace = Workspace(base.config, rows: maxRows)
   }
 
-  /// Computes a batch and calls `body` with the wanted logits.
-  /// - Parameter body: gets [batch.logitRowCount][ld] f32, segment after segment, and `ld` ≥ vocabulary size;
-  ///   valid only during the call
+  /// Computes a batch, stores its keys and values in the cache, and calls `body` with the wanted logits.
+  /// - Parameter body: is given [batch.logitRowCount][ld] f32 in the order of the segments, and ld ≥ vocabulary size. The
+  ///   logits are valid only during the call.
   public func forward(
     _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int) -> Void
   ) {
     forward(batch, cache: cache) { logits, ld, _ in body(logits, ld) }
   }
 
-  /// As above, for whoever can do without the segments whose numbers have left f32's range, as they do with adapters of
-  /// enormous weights. Other segments are not touched by them.
-  /// - Parameter body: gets besides, for each segment, whether a key, a value or a hidden state of it is not finite
+  /// As above, and tells which segments have numbers beyond f32's range, as an adapter with enormous weights can cause. Their
+  /// results cannot be used; other segments are not affected.
+  /// - Parameter body: is also given, for each segment, whether a key, a value or a hidden state of it is not finite
   public func forward(
     _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int, [Bool]) -> Void
   ) {
@@ -57,8 +61,8 @@ public final class Transformer: @unchecked Sendable {
       }
     }
 
-    // A hidden state that is not finite stays so through all later layers, which only add to it. So it is enough to check
-    // the last layer's.
+    // A hidden state that is not finite stays so in all later layers, which only add to it. So checking the last layer's
+    // hidden states is enough.
     for row in 0..<rows where !compute.hasFiniteSquares(x + row * config.hiddenSize, count: config.hiddenSize) {
       overflowed[row] = true
     }
@@ -193,14 +197,14 @@ public final class Transformer: @unchecked Sendable {
 }
 
 extension ForwardBatch {
-  /// Neighbouring segments with the same adapters, as one.
+  /// Neighbouring segments with the same adapters.
   struct AdapterRun {
     var adapters: AdapterSet
-    /// Of the batch.
+    /// The segments' rows in the batch.
     var rows: Range<Int>
   }
 
-  /// Of each segment, whether one of its rows is marked.
+  /// For each segment, whether one of its rows is marked.
   func segmentsWithAny(of rows: [Bool]) -> [Bool] {
     var row = 0
     return segments.map { segment in
@@ -225,7 +229,7 @@ extension ForwardBatch {
   }
 }
 
-/// Buffers of one forward pass, made once for the largest batch.
+/// The buffers of a forward pass, allocated once for the largest batch.
 private struct Workspace {
   let hidden, normed, gathered, stacked, attended, activated, projected: AlignedBuffer<Float>
   var scratch: LinearScratch

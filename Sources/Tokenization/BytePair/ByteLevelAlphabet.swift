@@ -1,5 +1,5 @@
-/// The printable characters that byte-level vocabularies write bytes as (GPT-2's `bytes_to_unicode`): visible
-/// Latin-1 stands for itself, the other bytes for U+0100 on, in order.
+/// The printable characters that stand for bytes in byte-level vocabularies (GPT-2's `bytes_to_unicode`). Visible Latin-1
+/// characters stand for themselves; the other bytes are U+0100 and following, in order.
 enum ByteLevelAlphabet {
   /// The scalar of each byte.
   static let scalars: [Unicode.Scalar] = {
@@ -14,14 +14,14 @@ enum ByteLevelAlphabet {
     }
   }()
 
-  /// The byte of each scalar up to U+0143, −1 for those that stand for none.
+  /// The byte of each scalar up to U+0143; −1 for a scalar that stands for none.
   private static let bytes: [Int16] = {
     var bytes = [Int16](repeating: -1, count: 0x144)
     for (byte, scalar) in scalars.enumerated() { bytes[Int(scalar.value)] = Int16(byte) }
     return bytes
   }()
 
-  /// The bytes that a token's text stands for; `nil` if a character of it stands for none.
+  /// The bytes that a token's text stands for; `nil` if one of its characters stands for none.
   static func bytes(of text: String) -> [UInt8]? {
     var result: [UInt8] = []
     result.reserveCapacity(text.utf8.count)
@@ -33,7 +33,7 @@ enum ByteLevelAlphabet {
   }
 }
 
-/// The byte that a SentencePiece byte token ("<0x0A>") stands for.
+/// The byte that a SentencePiece byte token ("<0x0A>") stands for; `nil` for other tokens.
 func sentencePieceByte(_ text: String) -> UInt8? {
   let bytes = Array(text.utf8)
   guard bytes.count == 6, text.hasPrefix("<0x"), bytes[5] == UInt8(ascii: ">") else { return nil }

@@ -1,41 +1,41 @@
-/// Byte-pair encoding of one piece of text: the pair that ranks first merges first, of equal pairs the leftmost
-/// (Sennrich et al., 2016; by score: Kudo and Richardson, 2018).
+/// Byte-pair encoding of a piece of text: the pair with the lowest rank merges first, of equal pairs the leftmost (Sennrich
+/// et al., 2016; with scores instead of ranks: Kudo and Richardson, 2018).
 struct BytePairModel: Sendable {
-  /// What a piece starts out as.
+  /// The symbols that a piece consists of before merging.
   enum Alphabet: Sendable {
-    /// Single bytes; an id for each, −1 where the vocabulary has none.
+    /// Bytes. The id of each; −1 if the vocabulary has none.
     case bytes([Int32])
-    /// Unicode scalars; those that are no token become their UTF-8 bytes.
+    /// Unicode scalars. Those that are no token are replaced as the fallback says.
     case scalars(ScalarFallback)
   }
 
-  /// What stands for a scalar that is no token.
+  /// What replaces a scalar that is no token: its UTF-8 bytes, or the unknown token.
   struct ScalarFallback: Sendable {
-    /// Ids of <0x00> to <0xFF>, −1 where the vocabulary has none; empty without byte fallback.
+    /// The ids of <0x00> to <0xFF>, −1 if the vocabulary has none; empty without byte fallback.
     var byteTokens: [Int32]
     var unknown: Int32?
-    /// A run of unknown scalars is one unknown token.
+    /// Whether a run of unknown scalars becomes one unknown token.
     var fusesUnknown: Bool
   }
 
   enum Rule: Sendable {
     case pairs(MergeTable)
-    /// Any two neighbours whose texts make a token of `pieces` merge; ranks by id.
+    /// Two neighbours merge if their texts together are a token of `pieces`. The rank of each id.
     case scores([UInt32])
   }
 
   let alphabet: Alphabet
   let rule: Rule
-  /// Ids by text, for scalars, for `scores` and for `takesWholePieces`.
+  /// Ids by their text: of scalars, for `scores`, and for `takesWholePieces`.
   let pieces: ByteStringTable
-  /// A piece that is a token is that token, whatever the merges say (tokenizer.json's `ignore_merges`).
+  /// Whether a piece that is a token becomes that token without merging (tokenizer.json's `ignore_merges`).
   let takesWholePieces: Bool
-  /// No token has U+2581 behind anything else, so that text may be cut before it without changing a token.
+  /// Whether text can be split before U+2581 without changing a token: no token has U+2581 after something else.
   let cutsAtMetaspace: Bool
 
-  /// Longer pieces are cut here, so that a merge's memory (about 20 bytes for each of text) stays bounded.
+  /// Longer pieces are split here, which bounds the memory of merging: about 20 bytes for each byte of text.
   static let longestPiece = 16 << 20
-  /// Up to here a scan over all pairs is quicker than a heap.
+  /// Up to so many symbols, a scan over all pairs is faster than a heap.
   private static let longestScan = 48
 
   func encode(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch, into ids: inout [Int32]) {
@@ -92,7 +92,7 @@ struct BytePairModel: Sendable {
 
   // MARK: Symbols
 
-  /// Fills `scratch.ids` and `scratch.starts` with the piece's first symbols.
+  /// Fills `scratch.ids` and `scratch.starts` with the piece's symbols before merging.
   private func start(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch) {
     scratch.ids.removeAll(keepingCapacity: true)
     scratch.starts.removeAll(keepingCapacity: true)
@@ -120,7 +120,7 @@ struct BytePairModel: Sendable {
         scratch.append(id, start: start)
         inUnknown = false
       } else if case .scores = rule {
-        // Its text may yet be part of a token; what is left over falls back at the end.
+        // Its text may become part of a token. What remains without a token is replaced at the end.
         scratch.append(-1, start: start)
       } else if fallback.hasTokens(for: scalar) {
         for (offset, byte) in scalar.enumerated() {
@@ -161,7 +161,10 @@ struct BytePairModel: Sendable {
 
   // MARK: Merging
 
-  /// How two neighbouring symbols merge, the former starting and the latter ending at these bytes.
+  /// The rule for two neighbouring symbols; `nil` if they do not merge.
+  /// - Parameters:
+  ///   - start: the byte where the left symbol begins
+  ///   - end: the byte where the right symbol ends
   @inline(__always)
   private func merge(
     _ left: Int32, _ right: Int32, start: Int, end: Int, in piece: UnsafeBufferPointer<UInt8>
@@ -224,7 +227,7 @@ struct BytePairModel: Sendable {
     }
     scratch.heap.order()
     while let (rank, index) = scratch.heap.popFirst() {
-      // A symbol merged away has no successor; a pair that changed since ranks otherwise.
+      // The entry may be out of date: the symbol was merged into another, or its pair has changed and has another rank.
       guard scratch.next[index] >= 0, let merged = rule(at: index), merged.rank == rank else { continue }
       let right = Int(scratch.next[index])
       let after = scratch.next[right]

@@ -1,4 +1,5 @@
-/// Multipliers drawn once a process, so that no vocabulary can be made up to collide.
+/// Hashing with random multipliers that are drawn once in a process, so that nobody can make a vocabulary whose hashes
+/// collide.
 enum TableHash {
   private static let multiplier = UInt64.random(in: .min ... .max) | 1
   private static let seed = UInt64.random(in: .min ... .max)
@@ -31,17 +32,19 @@ enum TableHash {
   }
 }
 
-/// Byte strings by token id, in one block, and ids by byte string (open addressing, half full at most).
+/// Byte strings by token id, in one array, and ids by byte string, in an open-addressing hash table that is at most half
+/// full.
 struct ByteStringTable: Sendable {
   private var storage: [UInt8] = []
   /// String `id` is `storage[starts[id]..<starts[id + 1]]`.
   private var starts: [UInt32] = [0]
-  /// Ids, −1 where free; a power of two of them.
+  /// Ids, or −1 for a free slot. The count is a power of two.
   private var slots: [Int32] = []
   private(set) var longest = 0
 
-  /// One string for each id from 0; `nil` leaves an id without one.
-  /// - Parameter isKey: whether `id(of:)` finds this id's string. Of equal strings it finds the last.
+  /// - Parameters:
+  ///   - strings: of each id from 0; `nil` for an id without one
+  ///   - isKey: whether `id(of:)` finds an id. Of ids with equal strings it finds the last.
   init(_ strings: [[UInt8]?], isKey: (Int) -> Bool) {
     starts.reserveCapacity(strings.count + 1)
     storage.reserveCapacity(strings.count * 8)
@@ -68,7 +71,7 @@ struct ByteStringTable: Sendable {
 
   private func range(of id: Int32) -> Range<Int> { Int(starts[Int(id)])..<Int(starts[Int(id) + 1]) }
 
-  /// The slot that holds `bytes`, or the free one where it would go.
+  /// The slot that holds a string, or the free one for it.
   private func slot(of bytes: UnsafeBufferPointer<UInt8>, in storage: UnsafeBufferPointer<UInt8>) -> Int {
     let mask = slots.count - 1
     var slot = Int(truncatingIfNeeded: TableHash.bytes(bytes)) & mask
@@ -88,6 +91,6 @@ struct ByteStringTable: Sendable {
 
   func id(of bytes: [UInt8]) -> Int32? { bytes.withUnsafeBufferPointer { id(of: $0) } }
 
-  /// The string of an id below the count given to `init`, empty if it has none.
+  /// The string of an id, empty if it has none. The id must be below the count given to `init`.
   subscript(id: Int32) -> ArraySlice<UInt8> { storage[range(of: id)] }
 }

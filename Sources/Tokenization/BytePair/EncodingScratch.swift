@@ -1,14 +1,15 @@
-/// Memory that encoding one text needs, kept for the next one.
+/// The memory that encoding a text needs, reused for later texts.
+///
+/// `@unchecked Sendable`: the tokenizer's locked pool gives it to one call at a time.
 final class EncodingScratch: @unchecked Sendable {
-  // Unchecked: one call at a time owns it, having taken it out of the tokenizer's locked pool.
   let workspace = SplitRegex.Workspace()
   let cache = PieceCache()
-  /// The symbols of the piece in hand, and where in it each starts.
+  /// The symbols of the current piece, and the byte where each begins.
   var ids: [Int32] = []
   var starts: [Int32] = []
-  /// The merges of neighbours, for short pieces.
+  /// The rules of neighbouring symbols, for short pieces.
   var rules: [MergeTable.Rule] = []
-  /// A linked list of symbols and a queue of merges, for long ones. A `next` of −1: merged away.
+  /// For long pieces, a linked list of symbols; a `next` of −1 marks a symbol that was merged into another.
   var previous: [Int32] = []
   var next: [Int32] = []
   var heap = MergeHeap()
@@ -18,13 +19,13 @@ final class EncodingScratch: @unchecked Sendable {
     starts.append(Int32(truncatingIfNeeded: start))
   }
 
-  /// Whether it has grown by a long text beyond what is worth keeping.
+  /// Whether a long text has made it too large to be kept.
   var isLarge: Bool { max(ids.capacity, heap.capacity) > 1 << 18 }
 }
 
-/// Merges waiting, the lowest rank first, then the leftmost (a binary heap).
+/// A priority queue of merges: the lowest rank first, then the leftmost (a binary heap).
 struct MergeHeap {
-  /// Rank in the upper half, position in the lower.
+  /// The rank is the upper half, the position the lower.
   private var entries: [UInt64] = []
 
   var capacity: Int { entries.capacity }
@@ -35,7 +36,7 @@ struct MergeHeap {
 
   mutating func removeAll() { entries.removeAll(keepingCapacity: true) }
 
-  /// Adds without ordering; `order()` makes a heap of all that was added.
+  /// Adds a merge without ordering; `order()` makes a heap of all that were added.
   mutating func append(rank: UInt32, position: Int) { entries.append(Self.entry(rank, position)) }
 
   mutating func order() {
@@ -81,13 +82,14 @@ struct MergeHeap {
   }
 }
 
-/// The ids of pieces met lately: a fixed number of places, the later piece displacing the earlier.
+/// A cache of the ids of recent pieces, with a fixed number of slots; a later piece replaces an earlier one in its slot.
 final class PieceCache {
   private static let places = 1 << 14
   private static let longestPiece = 30
-  private static let mostIDs = 8
-  /// A place: length, count, the piece's bytes; the ids from byte 32 on. A length of 0: vacant.
-  private static let stride = 32 + mostIDs * MemoryLayout<Int32>.size
+  private static let maximumIDs = 8
+  /// Bytes of a slot: the piece's length, the count of ids, the piece's bytes; from byte 32 on the ids. A length of 0 marks
+  /// a free slot.
+  private static let stride = 32 + maximumIDs * MemoryLayout<Int32>.size
 
   private let memory: UnsafeMutableRawPointer
 
@@ -98,13 +100,13 @@ final class PieceCache {
 
   deinit { memory.deallocate() }
 
-  /// A place in the cache, which this piece holds or may take.
+  /// The slot of a piece, which holds the piece or another one.
   struct Entry {
     fileprivate let place: UnsafeMutableRawPointer
     fileprivate let isHit: Bool
   }
 
-  /// `nil` for a piece too long to be kept.
+  /// The slot of a piece; `nil` for a piece that is too long to be cached.
   func entry(for piece: UnsafeBufferPointer<UInt8>) -> Entry? {
     guard piece.count <= Self.longestPiece, piece.count > 0 else { return nil }
     let index = Int(truncatingIfNeeded: TableHash.bytes(piece)) & (Self.places - 1)
@@ -114,7 +116,8 @@ final class PieceCache {
     return Entry(place: place, isHit: kept.elementsEqual(piece))
   }
 
-  /// Appends what is kept at `entry`; false if it is not this piece's.
+  /// Appends the ids in a slot.
+  /// - Returns: false if the slot holds another piece
   func append(_ entry: Entry, to ids: inout [Int32]) -> Bool {
     guard entry.isHit else { return false }
     let count = Int(entry.place.load(fromByteOffset: 1, as: UInt8.self))
@@ -123,7 +126,7 @@ final class PieceCache {
   }
 
   func store(_ piece: UnsafeBufferPointer<UInt8>, _ ids: ArraySlice<Int32>, in entry: Entry) {
-    guard ids.count <= Self.mostIDs, let bytes = piece.baseAddress else { return }
+    guard ids.count <= Self.maximumIDs, let bytes = piece.baseAddress else { return }
     entry.place.storeBytes(of: UInt8(piece.count), as: UInt8.self)
     entry.place.storeBytes(of: UInt8(ids.count), toByteOffset: 1, as: UInt8.self)
     (entry.place + 2).copyMemory(from: bytes, byteCount: piece.count)

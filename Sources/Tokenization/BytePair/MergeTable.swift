@@ -1,11 +1,11 @@
-/// Merge rules: a pair of adjacent token ids, its rank (lower merges first) and the id that replaces it.
+/// The merge rules: for a pair of adjacent token ids its rank, where lower ranks merge first, and the id that replaces it.
 struct MergeTable: Sendable {
   struct Rule: Sendable {
     let rank: UInt32
     let id: Int32
   }
 
-  /// Open addressing, half full at most; `vacant` marks a free slot (no pair of ids is negative).
+  /// An open-addressing hash table, at most half full; `vacant` marks a free slot, since ids are not negative.
   private var keys: [UInt64]
   private var rules: [Rule]
   private static let vacant = UInt64.max
@@ -28,7 +28,7 @@ struct MergeTable: Sendable {
     return slot
   }
 
-  /// Adds a rule, in the place of one for the same pair; no more than `capacity` of them.
+  /// Adds a rule, or replaces the one of the same pair. There may be at most `capacity` rules.
   mutating func insert(left: Int32, right: Int32, rule: Rule) {
     let key = Self.key(left, right)
     let slot = slot(of: key)

@@ -1,7 +1,8 @@
 import Formats
 import Foundation
 
-/// Reads tokenizer.json (Hugging Face's `tokenizers`) and the files around it.
+/// Reads a Hugging Face folder's tokenizer: tokenizer.json (`tokenizers`), tokenizer_config.json, the chat template's files
+/// and generation_config.json.
 struct HuggingFaceTokenizerReader {
   private static let largestFile = 256 << 20
 
@@ -58,7 +59,7 @@ struct HuggingFaceTokenizerReader {
     }
   }
 
-  /// Chat templates, the beginning of sequence and whether it is added.
+  /// Reads chat templates, the beginning-of-sequence token, and whether that is added.
   private func readTokenizerConfig(into definition: inout TokenizerDefinition) throws(ModelError) {
     guard let config = try json("tokenizer_config.json") else { return }
     if let template = config["chat_template"]?.string {
@@ -76,14 +77,14 @@ struct HuggingFaceTokenizerReader {
       definition.eosToken = end
       definition.eosTokens = [end]
     }
-    // The tokenizer classes of these names put their own post-processor in the place of tokenizer.json's.
+    // The tokenizer classes of these names replace tokenizer.json's post-processor by their own.
     let llamaClasses = ["LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast"]
     if llamaClasses.contains(config["tokenizer_class"]?.string ?? ""), let adds = config["add_bos_token"]?.bool {
       definition.prefixTokens = adds ? [definition.bosToken].compactMap(\.self) : []
     }
   }
 
-  /// Hugging Face writes a token as its text or as an object that has the text in `content`; null is none.
+  /// The id of a token, which is written as its text or as an object with the text in `content`; `nil` for null.
   private func tokenID(
     _ field: StaticString, _ config: JSONTree, in definition: TokenizerDefinition
   ) throws(ModelError) -> Int32? {
@@ -94,7 +95,7 @@ struct HuggingFaceTokenizerReader {
     return id
   }
 
-  /// generation_config.json says best what ends a generation, then config.json, then the tokenizer's own.
+  /// Reads the tokens that end a generation: from generation_config.json, else from config.json, else the tokenizer's own.
   private func readEndTokens(into definition: inout TokenizerDefinition) throws(ModelError) {
     let fromTokenizer = definition.eosTokens
     for file in ["generation_config.json", "config.json"] {
@@ -117,7 +118,7 @@ struct HuggingFaceTokenizerReader {
       guard let id = element.tokenID else {
         throw ModelError(name, file, "bos_token_id or eos_token_id", reason: "no token id")
       }
-      // Configurations name ids beyond the tokenizer's for tokens that are never produced.
+      // Some configurations name ids beyond the vocabulary, for tokens that are never generated.
       if id < definition.texts.count { ids.append(id) }
     }
     return ids

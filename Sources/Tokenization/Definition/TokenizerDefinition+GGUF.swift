@@ -1,6 +1,6 @@
 import Formats
 
-/// Tokenizers out of a GGUF file's metadata (the GGUF specification's `tokenizer.ggml.*`).
+/// Builds the definition from a GGUF file's metadata (`tokenizer.ggml.*` of the GGUF specification).
 extension TokenizerDefinition {
   /// `tokenizer.ggml.token_type`
   private enum TokenType: Int32 {
@@ -8,8 +8,8 @@ extension TokenizerDefinition {
     case unknown, control, userDefined, unused, byte
   }
 
-  /// Tokens that end a turn of a chat, by the names that model families give them. GGUF has room for one end of
-  /// sequence, so that these would go unnoticed.
+  /// The names that model families give tokens which end a turn of a chat. GGUF has only one end-of-sequence token, so these
+  /// are found by name.
   private static let turnEnds = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>"]
 
   init(_ vocabulary: GGUFVocabulary, name: String) throws(ModelError) {
@@ -29,7 +29,7 @@ extension TokenizerDefinition {
     }
     var types = [TokenType](repeating: .normal, count: count)
     for (id, value) in vocabulary.tokenTypes.enumerated() {
-      // 0, "undefined", is what some writers give plain tokens.
+      // Some writers give normal tokens the type 0, "undefined".
       guard let type = value == 0 ? .normal : TokenType(rawValue: value) else {
         throw failure("token_type", "token \(id) has the unknown type \(value)")
       }
@@ -40,8 +40,8 @@ extension TokenizerDefinition {
     for (id, type) in types.enumerated() where type == .control || type == .userDefined || type == .unknown {
       let content = vocabulary.tokens[id]
       byteCount += content.utf8.count
-      if byteCount > AddedTokenMatcher.mostBytes {
-        throw failure("tokens", "the added ones have more than \(AddedTokenMatcher.mostBytes) bytes together")
+      if byteCount > AddedTokenMatcher.maximumBytes {
+        throw failure("tokens", "the added ones have more than \(AddedTokenMatcher.maximumBytes) bytes together")
       }
       if content.utf8.count > AddedTokenMatcher.maximumLength {
         throw failure("tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
@@ -120,7 +120,7 @@ extension TokenizerDefinition {
     return merges
   }
 
-  /// SentencePiece's BPE: of two neighbours whose texts make a token, the one of the highest score merges first.
+  /// SentencePiece's BPE: two neighbours merge if their texts together are a token, the token of the highest score first.
   private static func scoredModel(
     _ vocabulary: GGUFVocabulary, _ texts: ByteStringTable, _ types: [TokenType],
     _ failure: (String, String) -> ModelError

@@ -1,10 +1,10 @@
-/// What a `Tokenizer` is made of, whichever file says so.
+/// What a `Tokenizer` is built from, whichever file it was read from.
 struct TokenizerDefinition {
   static let largestVocabulary = 1 << 22
 
-  /// Tokens as the vocabulary writes them, by id; `nil` where no token has the id.
+  /// The tokens' texts in the vocabulary, by id; `nil` if no token has the id.
   var texts: [String?]
-  /// Finds ids by those texts.
+  /// The ids by those texts.
   var textTable: ByteStringTable
   var addedTokens: [AddedToken]
   var normalizer: Normalizer
@@ -12,27 +12,27 @@ struct TokenizerDefinition {
   var model: BytePairModel
   var decoding: TokenDecoding
   var spacesDroppedAtStart = 0
-  /// What the model wants before a text: the beginning of sequence, or nothing.
+  /// The tokens that the model expects before a text, such as the beginning of sequence.
   var prefixTokens: [Int32] = []
   var bosToken: Int32?
-  /// The tokenizer's own end of sequence; a model may end its texts with others too.
+  /// The tokenizer's own end-of-sequence token. A model may end its texts with other tokens too.
   var eosToken: Int32?
   var eosTokens: [Int32] = []
   var chatTemplates: [String: String] = [:]
 
-  /// How a token's text stands for bytes.
+  /// How a token's text in the vocabulary stands for bytes.
   enum TokenDecoding {
-    /// In GPT-2's alphabet.
+    /// In GPT-2's alphabet (`ByteLevelAlphabet`).
     case byteLevel
-    /// As it is, but for these replacements and, if so, <0xNN> for single bytes.
+    /// As UTF-8, after these replacements; with `byteTokens`, <0xNN> stands for a byte.
     case text(replacements: [(old: [UInt8], new: [UInt8])], byteTokens: Bool)
   }
 
-  /// The bytes of each id's token in a text.
+  /// The bytes that each token stands for in a text, by id.
   func decodedBytes() -> [[UInt8]?] {
     var isVerbatim = [Bool](repeating: false, count: texts.count)
     for token in addedTokens {
-      // Byte-level vocabularies hold added tokens as they are; the others write spaces in them too.
+      // In byte-level vocabularies the texts of added tokens are plain UTF-8; in others they are replaced like all texts.
       if case .byteLevel = decoding { isVerbatim[Int(token.id)] = true }
       if token.isSpecial { isVerbatim[Int(token.id)] = true }
     }
@@ -50,10 +50,10 @@ struct TokenizerDefinition {
   }
 }
 
-/// Merges of a vocabulary, resolved to ids.
+/// The merges of a vocabulary, with ids instead of texts.
 struct MergeList {
   private(set) var table: MergeTable
-  /// Whether a merge's result has U+2581 behind anything else than itself.
+  /// Whether the result of a merge has U+2581 after something else.
   private(set) var crossesMetaspace = false
   private let texts: ByteStringTable
   private let isSpecial: (Int32) -> Bool
@@ -65,7 +65,8 @@ struct MergeList {
     self.isSpecial = isSpecial
   }
 
-  /// Adds the merge of that rank. Returns what is not in the vocabulary, `nil` if all is well.
+  /// Adds the merge of a rank.
+  /// - Returns: the text that is not in the vocabulary; `nil` if both and their result are
   mutating func append(left: Substring, right: Substring, rank: Int) -> String? {
     joined.removeAll(keepingCapacity: true)
     joined.append(contentsOf: left.utf8)
@@ -80,7 +81,7 @@ struct MergeList {
     guard let leftID = ids.0 else { return String(left) }
     guard let rightID = ids.1 else { return String(right) }
     guard let id = ids.2 else { return String(left) + String(right) }
-    // Text can never become a special token piece by piece.
+    // Merging never makes a special token.
     if isSpecial(id) { return nil }
     if hasInnerMetaspace(joined) { crossesMetaspace = true }
     table.insert(left: leftID, right: rightID, rule: MergeTable.Rule(rank: UInt32(clamping: rank), id: id))
@@ -88,7 +89,7 @@ struct MergeList {
   }
 }
 
-/// Whether U+2581 stands in UTF-8 text behind anything else than itself.
+/// Whether UTF-8 text has U+2581 after something else.
 func hasInnerMetaspace(_ text: [UInt8]) -> Bool {
   var sawOther = false
   var index = 0

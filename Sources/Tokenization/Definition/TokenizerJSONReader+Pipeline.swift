@@ -1,6 +1,6 @@
 import Formats
 
-/// What stands before and behind the model in tokenizer.json.
+/// Reads the parts of tokenizer.json around the model: normalizer, pre-tokenizer, post-processor and decoder.
 extension TokenizerJSONReader {
   // MARK: Normalizer
 
@@ -11,21 +11,21 @@ extension TokenizerJSONReader {
     return Normalizer(steps: steps)
   }
 
-  /// Steps of a normalizer, a pre-tokenizer or a decoder, one behind the other; published ones have up to nine.
-  private static let mostSteps = 32
-  /// How many times as long a text may become. Published files have 3 (a space becomes U+2581), NFKC has up to 11.
-  private static let largestGrowth = 64
-  /// Bytes that may be put before a text; U+2581 has three.
-  private static let longestPrefix = 64
-  /// Tokens that may stand before a text; published files have one or two.
-  private static let mostPrefixTokens = 16
+  /// The maximum of steps of a normalizer, a pre-tokenizer or a decoder; published ones have up to nine.
+  private static let maximumSteps = 32
+  /// The maximum factor by which a text can grow. In published files it is 3 (a space becomes U+2581); NFKC has up to 11.
+  private static let maximumGrowth = 64
+  /// The maximum of bytes that are added before a text; U+2581 has three.
+  private static let maximumPrefix = 64
+  /// The maximum of tokens before a text; published files have one or two.
+  private static let maximumPrefixTokens = 16
 
-  /// Refuses steps that would make very much text of little, whose memory the process could not have.
+  /// Refuses steps that could make a short text so long that memory does not suffice.
   private func checkGrowth(of steps: [NormalizerStep], _ field: String) throws(ModelError) {
     try checkCount(steps.count, field)
     var prefix = 0
     var growth = 1
-    // The forms are forms of one another, so two of them in a row make a text no longer than one.
+    // Applying two normalization forms makes a text no longer than applying one.
     var form = 1
     for step in steps {
       switch step {
@@ -35,17 +35,17 @@ extension TokenizerJSONReader {
       case .replace(let old, let new):
         growth *= max(1, (new.count + old.count - 1) / old.count)
       }
-      guard growth <= Self.largestGrowth, growth * form <= Self.largestGrowth else {
-        throw failure(field, "its steps can make a text more than \(Self.largestGrowth) times as long")
+      guard growth <= Self.maximumGrowth, growth * form <= Self.maximumGrowth else {
+        throw failure(field, "its steps can make a text more than \(Self.maximumGrowth) times as long")
       }
     }
-    guard prefix * growth <= Self.longestPrefix else {
-      throw failure(field, "puts up to \(prefix * growth) bytes before a text, more than \(Self.longestPrefix)")
+    guard prefix * growth <= Self.maximumPrefix else {
+      throw failure(field, "puts up to \(prefix * growth) bytes before a text, more than \(Self.maximumPrefix)")
     }
   }
 
   private func checkCount(_ count: Int, _ field: String) throws(ModelError) {
-    if count > Self.mostSteps { throw failure(field, "\(count) steps, more than \(Self.mostSteps)") }
+    if count > Self.maximumSteps { throw failure(field, "\(count) steps, more than \(Self.maximumSteps)") }
   }
 
   private func appendNormalizer(
@@ -71,7 +71,7 @@ extension TokenizerJSONReader {
     }
   }
 
-  /// The bytes to find and those to put there, of a Replace.
+  /// The bytes that a Replace looks for, and those that replace them.
   private func replacement(_ tree: JSONTree, _ field: String) throws(ModelError) -> (old: [UInt8], new: [UInt8]) {
     guard let old = tree["pattern"]?["String"]?.string, !old.isEmpty, let new = tree["content"]?.string else {
       throw failure("\(field).pattern", "only a String is supported")
@@ -93,7 +93,7 @@ extension TokenizerJSONReader {
     _ tree: JSONTree, _ field: String, _ steps: inout [PreTokenizerStep], _ isByteLevel: inout Bool
   ) throws(ModelError) {
     let type = tree["type"]?.string ?? ""
-    // What comes after would see GPT-2's alphabet in the place of the text.
+    // Later steps would see GPT-2's alphabet instead of the text.
     if isByteLevel { throw failure(field, "the pre-tokenizer '\(type)' behind ByteLevel is not supported") }
     switch type {
     case "Sequence":
@@ -144,7 +144,7 @@ extension TokenizerJSONReader {
     return behavior
   }
 
-  /// Metaspace's options, in the older spelling (`add_prefix_space`) too.
+  /// Metaspace's options, also in their older form (`add_prefix_space`).
   private func metaspace(
     _ tree: JSONTree, _ field: String
   ) throws(ModelError) -> (prefix: MetaspacePrefix, splits: Bool) {
@@ -164,12 +164,12 @@ extension TokenizerJSONReader {
 
   // MARK: Post-processor
 
-  /// The tokens that stand before a text.
+  /// The tokens that are put before a text.
   func prefixTokens() throws(ModelError) -> [Int32] {
     guard let tree = document["post_processor"] else { return [] }
     let tokens = try prefixTokens(tree, "post_processor")
-    guard tokens.count <= Self.mostPrefixTokens else {
-      throw failure("post_processor", "\(tokens.count) tokens before a text, more than \(Self.mostPrefixTokens)")
+    guard tokens.count <= Self.maximumPrefixTokens else {
+      throw failure("post_processor", "\(tokens.count) tokens before a text, more than \(Self.maximumPrefixTokens)")
     }
     return tokens
   }
@@ -181,7 +181,7 @@ extension TokenizerJSONReader {
     case "Sequence":
       var tokens: [Int32] = []
       for (index, child) in (tree["processors"]?.array ?? []).enumerated() {
-        // A later processor works on what an earlier one made.
+        // A later processor is applied to the result of an earlier one.
         tokens = try prefixTokens(child, "\(field).processors[\(index)]") + tokens
       }
       return tokens
@@ -216,7 +216,7 @@ extension TokenizerJSONReader {
 
   // MARK: Decoder
 
-  /// How tokens become text, and how many spaces a text's beginning loses.
+  /// How tokens become text, and how many spaces are removed at a text's beginning.
   func decoder(
     isByteLevel: Bool
   ) throws(ModelError) -> (decoding: TokenizerDefinition.TokenDecoding, spacesDropped: Int) {

@@ -1,7 +1,7 @@
 import Formats
 
-/// Reads tokenizer.json: vocabulary, merges and added tokens. The pipeline around them is in
-/// `TokenizerJSONReader+Pipeline.swift`.
+/// Reads vocabulary, merges and added tokens from tokenizer.json. The parts around them are read in
+/// TokenizerJSONReader+Pipeline.swift.
 struct TokenizerJSONReader {
   let document: JSONTree
   /// The model's name, for errors.
@@ -18,7 +18,7 @@ struct TokenizerJSONReader {
 
   func definition() throws(ModelError) -> TokenizerDefinition {
     guard let model = document["model"] else { throw failure("model", "missing") }
-    // Files older than the field leave the type out.
+    // Older files do not have the field.
     if let type = model["type"]?.string, type != "BPE" { throw failure("model.type", "'\(type)' is not supported") }
     for option in ["continuing_subword_prefix", "end_of_word_suffix"] {
       if let text = member(option, of: model)?.string, !text.isEmpty {
@@ -52,7 +52,7 @@ struct TokenizerJSONReader {
     return definition
   }
 
-  /// `JSONTree`'s subscript for names that are no literals.
+  /// The value of a key that is no literal; of equal keys the last.
   func member(_ name: String, of tree: JSONTree) -> JSONTree? {
     tree.members?.last { $0.key.utf8.elementsEqual(name.utf8) }?.value
   }
@@ -62,12 +62,12 @@ struct TokenizerJSONReader {
     var texts: [String?] = Array(repeating: nil, count: members.count)
     for member in members {
       guard let id = member.value.tokenID else { throw failure("model.vocab", "'\(member.key)' has no token id") }
-      try place(member.key, id, "model.vocab", &texts)
+      try setText(member.key, id, "model.vocab", &texts)
     }
     return texts
   }
 
-  private func place(_ text: String, _ id: Int32, _ field: String, _ texts: inout [String?]) throws(ModelError) {
+  private func setText(_ text: String, _ id: Int32, _ field: String, _ texts: inout [String?]) throws(ModelError) {
     let index = Int(id)
     guard index < TokenizerDefinition.largestVocabulary else {
       throw failure(field, "'\(text)' has id \(id), beyond \(TokenizerDefinition.largestVocabulary)")
@@ -91,13 +91,13 @@ struct TokenizerJSONReader {
         throw failure("added_tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
       }
       byteCount += content.utf8.count
-      if byteCount > AddedTokenMatcher.mostBytes {
-        throw failure("added_tokens", "have more than \(AddedTokenMatcher.mostBytes) bytes together")
+      if byteCount > AddedTokenMatcher.maximumBytes {
+        throw failure("added_tokens", "have more than \(AddedTokenMatcher.maximumBytes) bytes together")
       }
       if let other = vocabulary.id(of: Array(content.utf8)), other != id {
         throw failure("added_tokens", "'\(content)' has id \(id), in the vocabulary \(other)")
       }
-      try place(content, id, "added_tokens", &texts)
+      try setText(content, id, "added_tokens", &texts)
       let isSpecial = entry["special"]?.bool ?? false
       tokens.append(
         AddedToken(
@@ -108,7 +108,7 @@ struct TokenizerJSONReader {
     return tokens
   }
 
-  /// Merges as "a b" or as ["a", "b"].
+  /// Reads merges, which are written "a b" or ["a", "b"].
   private func merges(
     _ model: JSONTree, _ texts: ByteStringTable, _ isSpecial: [Bool]
   ) throws(ModelError) -> MergeList {
@@ -163,14 +163,14 @@ struct TokenizerJSONReader {
   }
 }
 
-/// "<0x0A>"
+/// The text of a SentencePiece byte token, "<0x0A>".
 func sentencePieceText(of byte: UInt8) -> [UInt8] {
   Array("<0x\(hexadecimal([byte]).uppercased())>".utf8)
 }
 
 extension BytePairModel {
-  /// Byte-level BPE, whose vocabulary is in GPT-2's alphabet.
-  /// - Parameter missingByte: stands for bytes that the vocabulary lacks; −1 leaves them out.
+  /// Byte-level BPE, whose vocabulary is written in GPT-2's alphabet.
+  /// - Parameter missingByte: the id that replaces bytes which the vocabulary lacks; −1 leaves them out
   init(
     byteLevel texts: [String?], _ textTable: ByteStringTable, _ merges: MergeList, takesWholePieces: Bool,
     missingByte: Int32, isSpecial: (Int) -> Bool

@@ -1,30 +1,30 @@
-/// A token that is found in the text as a whole, before any splitting (tokenizer.json's `added_tokens`).
+/// A token that is found in the text as a whole, before the text is split (tokenizer.json's `added_tokens`).
 struct AddedToken: Sendable {
   var id: Int32
   var content: String
-  /// Not part of what a user writes: skipped in decoding, and taken as plain text where the caller says so.
+  /// Not part of what a user writes: decoding can skip it, and encoding can treat it as text.
   var isSpecial: Bool
-  /// Looked for in the normalized text, else in the text as it came.
+  /// Whether it is looked for in the normalized text; else in the text before that.
   var isNormalized = false
   var stripsLeft = false
   var stripsRight = false
   var isSingleWord = false
 }
 
-/// Finds added tokens: leftmost first, and of those the longest.
+/// Finds added tokens in a text: the leftmost, and of those the longest.
 struct AddedTokenMatcher: Sendable {
   static let maximumLength = 4096
-  /// Of all tokens together: each byte takes a node of the trie.
-  static let mostBytes = 8 << 20
+  /// The maximum of all tokens together, in bytes: each byte can take a node of the trie.
+  static let maximumBytes = 8 << 20
 
   private let tokens: [AddedToken]
   /// A trie over bytes. Node 0 is the root; children by (node, byte).
   private var children: [UInt64: Int32] = [:]
-  /// The index in `tokens` of what ends at a node, or −1.
+  /// The index in `tokens` of the token that ends at a node; −1 for none.
   private var ends: [Int32] = [-1]
   private var isFirstByte = [Bool](repeating: false, count: 256)
 
-  /// - Parameter content: the bytes to look for, for a token.
+  /// - Parameter content: the bytes that are looked for, of a token
   init(_ tokens: [AddedToken], content: (AddedToken) -> [UInt8]) {
     self.tokens = tokens
     for (index, token) in tokens.enumerated() {
@@ -53,7 +53,7 @@ struct AddedTokenMatcher: Sendable {
   /// Whether a special token is among those looked for.
   var hasSpecial: Bool { tokens.contains(where: \.isSpecial) }
 
-  /// - Parameter specialEnd: special tokens match only where they end here or before
+  /// - Parameter specialEnd: special tokens match only if they end here or before
   private func longestMatch(
     at start: Int, in text: UnsafeBufferPointer<UInt8>, specialEnd: Int
   ) -> (token: AddedToken, end: Int)? {
@@ -70,10 +70,10 @@ struct AddedTokenMatcher: Sendable {
     return found
   }
 
-  /// Calls `body` with each part of the text in order: the added token it is, or `nil` for what lies between.
+  /// Calls `body` with each part of the text in order: the id of an added token, or `nil` for the text between them.
   /// - Parameters:
-  ///   - includingSpecial: else special tokens are text like any other
-  ///   - data: bytes that no special token matches any of; ascending, apart from each other
+  ///   - includingSpecial: whether special tokens are found; else they are text
+  ///   - data: byte ranges that no special token overlaps; ascending, not overlapping
   func split(
     _ text: UnsafeBufferPointer<UInt8>, includingSpecial: Bool, except data: [Range<Int>] = [],
     _ body: (Range<Int>, Int32?) -> Void
@@ -147,7 +147,7 @@ struct AddedTokenMatcher: Sendable {
     return (scalar, start)
   }
 
-  /// A word's character as Unicode's regular expressions have it (UTS 18, annex C).
+  /// Whether a scalar is a word character of Unicode's regular expressions (UTS 18, annex C).
   private static func isWord(_ scalar: Unicode.Scalar) -> Bool {
     let properties = scalar.properties
     if properties.isAlphabetic || properties.isJoinControl { return true }

@@ -1,18 +1,18 @@
 import Foundation
 
-/// Rewrites text before it is cut into pieces.
+/// A step that rewrites text before it is split.
 enum NormalizerStep: Sendable {
   case nfc, nfd, nfkc, nfkd
-  /// Put before any text that is not empty.
+  /// Adds bytes before a text that is not empty.
   case prepend([UInt8])
-  /// Every occurrence of the first becomes the second.
+  /// Replaces every occurrence of the first by the second.
   case replace([UInt8], with: [UInt8])
 }
 
 struct Normalizer: Sendable {
   let steps: [NormalizerStep]
 
-  /// `nil` when the text stays as it is.
+  /// The rewritten text; `nil` if the text stays as it is.
   func normalize(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     var result: [UInt8]?
     for step in steps {
@@ -27,28 +27,28 @@ struct Normalizer: Sendable {
 
   func normalize(_ text: [UInt8]) -> [UInt8] { text.withUnsafeBufferPointer { normalize($0) } ?? text }
 
-  /// As `normalize`, and puts places of the text where they are in what comes out.
-  /// - Parameter places: byte offsets, ascending. One within a character, or within what a step replaces as one, moves
-  ///   behind it.
-  func normalize(_ text: UnsafeBufferPointer<UInt8>, moving places: inout [Int]) -> [UInt8] {
+  /// As `normalize`, and moves offsets in the text to where they are in the result.
+  /// - Parameter offsets: in bytes, ascending. An offset within a character, or within something that is replaced as a whole,
+  ///   moves to its end.
+  func normalize(_ text: UnsafeBufferPointer<UInt8>, moving offsets: inout [Int]) -> [UInt8] {
     var result = Array(text)
     for step in steps {
       result = result.withUnsafeBufferPointer { text in
         switch step {
-        case .nfc, .nfd, .nfkc, .nfkd: normalizeParts(step, text, &places)
+        case .nfc, .nfd, .nfkc, .nfkd: normalizeParts(step, text, &offsets)
         case .prepend(let prefix):
-          prepend(prefix, to: text, &places)
-        case .replace(let old, let new): replace(old, with: new, in: text, &places)
+          prepend(prefix, to: text, &offsets)
+        case .replace(let old, let new): replace(old, with: new, in: text, &offsets)
         }
       }
     }
     return result
   }
 
-  /// Normalizes the parts between the places one by one. An ASCII character never combines with what stands before it, so
-  /// each part is made to begin with one.
+  /// Normalizes the parts between the offsets one by one. An ASCII character never combines with a character before it, so
+  /// every part is made to begin with one.
   private func normalizeParts(
-    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ places: inout [Int]
+    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ offsets: inout [Int]
   ) -> [UInt8] {
     var result: [UInt8] = []
     var start = 0
@@ -57,28 +57,28 @@ struct Normalizer: Sendable {
       result += apply(step, to: part) ?? Array(part)
       start = end
     }
-    for index in places.indices {
-      var place = max(places[index], start)
-      while place < text.count, text[place] >= 0x80 { place += 1 }
-      append(to: place)
-      places[index] = result.count
+    for index in offsets.indices {
+      var offset = max(offsets[index], start)
+      while offset < text.count, text[offset] >= 0x80 { offset += 1 }
+      append(to: offset)
+      offsets[index] = result.count
     }
     append(to: text.count)
     return result
   }
 
   private func prepend(
-    _ prefix: [UInt8], to text: UnsafeBufferPointer<UInt8>, _ places: inout [Int]
+    _ prefix: [UInt8], to text: UnsafeBufferPointer<UInt8>, _ offsets: inout [Int]
   ) -> [UInt8] {
     if text.isEmpty { return [] }
-    places = places.map { $0 + prefix.count }
+    offsets = offsets.map { $0 + prefix.count }
     return prefix + text
   }
 
   private func apply(_ step: NormalizerStep, to text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     switch step {
     case .nfc:
-      // Up to U+02FF every scalar is its own composed form and combines with nothing before it.
+      // Up to U+02FF every scalar is its own composed form and never combines with a scalar before it.
       if text.allSatisfy({ $0 < 0xCC }) { return nil }
       return composingHangul(utf8(text).precomposedStringWithCanonicalMapping)
     case .nfkc:
@@ -97,8 +97,8 @@ struct Normalizer: Sendable {
 
   private func utf8(_ text: UnsafeBufferPointer<UInt8>) -> String { String(decoding: text, as: UTF8.self) }
 
-  /// Foundation on Linux leaves a Hangul syllable without final consonant and the final behind it apart; this
-  /// composes them (Unicode 15, section 3.12).
+  /// Composes a Hangul syllable that has no final consonant with a final consonant after it (Unicode 15, section 3.12),
+  /// which Foundation on Linux does not do.
   private func composingHangul(_ text: String) -> [UInt8] {
     let finals: ClosedRange<UInt32> = 0x11A8...0x11C2
     guard text.unicodeScalars.contains(where: { finals.contains($0.value) }) else { return Array(text.utf8) }
@@ -117,20 +117,20 @@ struct Normalizer: Sendable {
 
   private func replace(_ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     guard let first = old.first, text.contains(first) else { return nil }
-    var places: [Int] = []
-    return replace(old, with: new, in: text, &places)
+    var offsets: [Int] = []
+    return replace(old, with: new, in: text, &offsets)
   }
 
   private func replace(
-    _ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>, _ places: inout [Int]
+    _ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>, _ offsets: inout [Int]
   ) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(text.count + text.count / 2)
     var position = 0
     var next = 0
     func move() {
-      while next < places.count, places[next] <= position {
-        places[next] = result.count
+      while next < offsets.count, offsets[next] <= position {
+        offsets[next] = result.count
         next += 1
       }
     }

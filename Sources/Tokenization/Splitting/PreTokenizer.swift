@@ -1,13 +1,13 @@
-/// Cuts text into the pieces within which tokens may form.
+/// A step that splits text into pieces. Tokens never reach across pieces.
 enum PreTokenizerStep: Sendable {
   case split(SplitRegex, SplitBehavior, inverted: Bool)
-  /// Puts a space before each piece that does not begin with one (ByteLevel's `add_prefix_space`).
+  /// Adds a space before each piece that does not begin with one (ByteLevel's `add_prefix_space`).
   case spacePrefix
-  /// Spaces become U+2581, and the text gets one in front.
+  /// Replaces spaces by U+2581, adds one at the beginning, and may split before each.
   case metaspace(prefix: MetaspacePrefix, splits: Bool)
 }
 
-/// What becomes of the matches of a split pattern and the text between them.
+/// Which pieces the matches of a split pattern and the text between them make.
 enum SplitBehavior: String, Sendable {
   case isolated = "Isolated"
   case removed = "Removed"
@@ -16,7 +16,7 @@ enum SplitBehavior: String, Sendable {
   case contiguous = "Contiguous"
 }
 
-/// Which pieces Metaspace puts a U+2581 before.
+/// Which pieces Metaspace adds a U+2581 to.
 enum MetaspacePrefix: String, Sendable {
   case always
   /// Only the piece that the text begins with.
@@ -27,17 +27,17 @@ enum MetaspacePrefix: String, Sendable {
 /// U+2581, SentencePiece's space, in UTF-8.
 let metaspaceBytes: [UInt8] = [0xE2, 0x96, 0x81]
 
-/// Takes pieces out of a `PreTokenizer`, in order.
+/// Receives the pieces of a `PreTokenizer`, in order.
 protocol PieceSink {
   mutating func take(_ piece: UnsafeBufferPointer<UInt8>)
 }
 
-/// The steps in order, each cutting the pieces of the one before. Pieces go on depth first, so that no list of
-/// them is ever held.
+/// Applies steps in order; each splits the pieces of the one before. A piece goes through all steps before the next piece
+/// is made, so there is never a list of all pieces.
 struct PreTokenizer: Sendable {
   let steps: [PreTokenizerStep]
 
-  /// - Parameter startsText: nothing of the text stands before this segment.
+  /// - Parameter startsText: this segment is at the beginning of the text
   func split<Sink: PieceSink>(
     _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, using workspace: SplitRegex.Workspace,
     into sink: inout Sink
@@ -53,7 +53,7 @@ struct PreTokenizer: Sendable {
     guard step < steps.count else { return sink.take(piece) }
     switch steps[step] {
     case .split(let regex, .isolated, _):
-      // Inverting swaps matches and gaps, which does not matter when each is a piece.
+      // Inverting swaps matches and the text between them, which is the same if each is a piece.
       var start = 0
       forEachMatch(of: regex, in: piece, workspace) { match in
         advance(piece[start..<match.lowerBound], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
@@ -112,7 +112,7 @@ struct PreTokenizer: Sendable {
     return text
   }
 
-  /// Successive matches; after an empty one the search goes on a scalar further.
+  /// Calls `body` with each match. After an empty match the search continues one scalar later.
   private func forEachMatch(
     of regex: SplitRegex, in text: UnsafeBufferPointer<UInt8>, _ workspace: SplitRegex.Workspace,
     _ body: (Range<Int>) -> Void
@@ -152,7 +152,7 @@ struct PreTokenizer: Sendable {
     }
   }
 
-  /// Neighbours of which `joins(former, latter)` holds become one.
+  /// Joins neighbours for which `joins(former, latter)` is true.
   private func joined(
     _ parts: [(range: Range<Int>, isMatch: Bool)],
     where joins: ((range: Range<Int>, isMatch: Bool), (range: Range<Int>, isMatch: Bool)) -> Bool

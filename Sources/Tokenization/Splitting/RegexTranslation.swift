@@ -1,9 +1,9 @@
-/// Rewrites a pattern from Oniguruma's Ruby syntax, which tokenizer.json is written in, to PCRE2's.
+/// Translates a pattern from Oniguruma's Ruby syntax, in which tokenizer.json is written, to PCRE2's.
 ///
-/// The two agree on what split patterns use but for a few escapes; whatever is not known to mean the same in
-/// both is refused by its name.
+/// The two agree on what split patterns use, but for a few escapes. Syntax that is not known to mean the same in both is
+/// refused by name.
 struct RegexTranslation {
-  /// Unicode's White_Space, Oniguruma's `\s`. PCRE2's has U+180E besides.
+  /// Unicode's White_Space, which is Oniguruma's `\s`. PCRE2's `\s` has U+180E too.
   private static let whitespace =
     #"\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"#
   private static let maximumLength = 65_536
@@ -16,8 +16,8 @@ struct RegexTranslation {
 
   static func pcre2(_ pattern: String) throws(SplitRegexError) -> String {
     if pattern.utf8.count > maximumLength { throw SplitRegexError(reason: "longer than \(maximumLength) bytes") }
-    // The search would look on from every blank of a run for its end. Only the first can be a match's start:
-    // the same matches, in linear time.
+    // From every space of a run, the search would go to the run's end. Only the first space can begin a match, so the
+    // look-behind gives the same matches in linear time.
     if pattern.utf8.elementsEqual(#"\s+$"#.utf8) { return "(?<![\(whitespace)])[\(whitespace)]+$" }
     var translation = RegexTranslation(pattern)
     try translation.run()
@@ -49,7 +49,8 @@ struct RegexTranslation {
 
   private mutating func append(_ text: String) { output.append(contentsOf: text.unicodeScalars) }
 
-  /// Takes over what `text` says when the pattern goes on with it.
+  /// Copies `text` if the pattern continues with it.
+  /// - Returns: whether it does
   private mutating func copy(ifAt text: StaticString) -> Bool {
     guard isAt(text) else { return false }
     append(text.description)
@@ -70,7 +71,7 @@ struct RegexTranslation {
         try interval()
         afterInterval = true
       case "+", "?":
-        // Ruby reads these after an interval as a second quantifier.
+        // After an interval these are a second quantifier in Ruby.
         if followsInterval { throw SplitRegexError(reason: "'\(scalar)' after an interval is not supported") }
         output.append(scalar)
         position += 1
@@ -83,7 +84,7 @@ struct RegexTranslation {
 
   private mutating func group() throws(SplitRegexError) {
     guard isAt("(?") else {
-      // Ruby keeps captures; nothing here asks for them.
+      // A group's capture is not used.
       append("(?:")
       position += 1
       return
@@ -157,7 +158,7 @@ struct RegexTranslation {
     }
   }
 
-  /// `\p{L}`, `\p{^Han}`: the names that both know for general categories and scripts.
+  /// `\p{L}`, `\p{^Han}`: names of general categories and scripts that both know.
   private mutating func property(_ letter: Unicode.Scalar) throws(SplitRegexError) {
     let end = scalars[position...].firstIndex(of: "}") ?? scalars.endIndex
     guard current == "{", end < scalars.endIndex else {
@@ -190,7 +191,7 @@ struct RegexTranslation {
       next = end + 1
     }
     let text = String(String.UnicodeScalarView(digits))
-    // A lone \x80 or above is half of a UTF-8 sequence in Oniguruma.
+    // In Oniguruma \x80 and above is a byte of a UTF-8 sequence.
     guard next <= scalars.count, let value = UInt32(text, radix: 16), Unicode.Scalar(value) != nil,
       letter == "u" ? digits.count == 4 : (value < 0x80 || isBraced)
     else { throw SplitRegexError(reason: "the escape '\\\(letter)\(text)' is not supported") }

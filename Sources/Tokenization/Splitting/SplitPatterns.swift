@@ -1,6 +1,6 @@
-/// The split patterns that GGUF files go by name (`tokenizer.ggml.pre`), as the models' own tokenizer.json has them.
+/// The split patterns that GGUF files name (`tokenizer.ggml.pre`), as the models' own tokenizer.json files have them.
 struct SplitPatterns {
-  /// Applied one after the other; matches and the text between them are pieces.
+  /// Applied one after the other; a match is a piece, and so is the text between two matches.
   var patterns: [String]
   var takesWholePieces = false
   var composes = false
@@ -18,7 +18,10 @@ struct SplitPatterns {
     + #"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
   private static let punctuation = #"[\p{P}\$\+<=>\^~\|`]+"#
 
-  /// Words that begin or end in a capital, as Tekken and GPT-4o cut them, with what may follow each.
+  /// The pattern of Tekken and GPT-4o, which splits words at changes of case.
+  /// - Parameters:
+  ///   - suffix: what can follow a word
+  ///   - digits: the pattern of numbers
   private static func cased(suffix: String, digits: String) -> String {
     let start = #"[^\r\n\p{L}\p{N}]?"#
     let upper = #"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#
@@ -27,7 +30,7 @@ struct SplitPatterns {
       + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
   }
 
-  /// `nil` for a name that is not known.
+  /// - Parameter name: `tokenizer.ggml.pre`; the result is `nil` for an unknown one
   init?(named name: String) {
     switch name {
     case "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b":
@@ -36,7 +39,7 @@ struct SplitPatterns {
       "gigachat":
       patterns = [Self.gpt2]
     case "", "default":
-      // What readers of GGUF take for files that name nothing.
+      // The default of llama.cpp for files that name nothing.
       patterns = [#"[\p{P}\$\+<=>\^~\|]+"#, Self.gpt2, #"\p{N}+"#, "[0-9][0-9][0-9]"]
     case "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2":
       patterns = [Self.llama3]
@@ -83,7 +86,7 @@ struct SplitPatterns {
 
   private static let deepSeekIdeographs = #"[\x{800}-\x{9fa5}\x{ac00}-\x{d7ff}]+"#
 
-  /// DeepSeek's cased letters: an older Unicode's, without Georgian and the mathematical alphabets.
+  /// DeepSeek's cased letters: those of an older Unicode, without Georgian and the mathematical alphabets.
   private static let deepSeekLetters =
     #"\s?[A-Za-z"#
     + #"\x{b5}\x{c0}-\x{d6}\x{d8}-\x{f6}\x{f8}-\x{1ba}\x{1bc}-\x{1bf}\x{1c4}-\x{293}\x{295}-\x{2af}"#

@@ -1,15 +1,17 @@
 import CPCRE2
 
-/// A compiled split pattern: UTF-8, Unicode properties, just-in-time compiled where the library can.
+/// A compiled split pattern for UTF-8 text, with Unicode properties; compiled to machine code where PCRE2 can.
+///
+/// `@unchecked Sendable`: the compiled code does not change after `init`, and PCRE2 lets threads share it.
 final class SplitRegex: @unchecked Sendable {
-  // Unchecked: the compiled code is never written after `init`, and PCRE2 lets threads share it.
   private let code: OpaquePointer
 
-  /// Bounds the backtracking of one attempt at one position.
+  /// The maximum of backtracking steps of a match.
   private static let matchLimit: UInt32 = 10_000_000
   private static let heapLimitKiB: UInt32 = 64 * 1024
 
-  /// Compiles a pattern in the syntax of Hugging Face's tokenizers (Oniguruma's Ruby syntax).
+  /// - Parameter pattern: in the syntax of Hugging Face's tokenizers (Oniguruma's Ruby syntax)
+  /// - Throws: `SplitRegexError` for syntax that is wrong or not supported
   init(_ pattern: String) throws(SplitRegexError) {
     let translated = Array(try RegexTranslation.pcre2(pattern).utf8)
     guard let context = pcre2_compile_context_create_8(nil) else { throw SplitRegexError(reason: "out of memory") }
@@ -28,13 +30,13 @@ final class SplitRegex: @unchecked Sendable {
       throw SplitRegexError(reason: String(decoding: message.prefix(max(0, Int(length))), as: UTF8.self))
     }
     code = compiled
-    // Without a compiler for this machine, matching is interpreted: slower, with the same results.
+    // If PCRE2 has no compiler for this machine, matching is interpreted: slower, with the same results.
     _ = pcre2_jit_compile_8(compiled, PCRE2_JIT_COMPLETE)
   }
 
   deinit { pcre2_code_free_8(code) }
 
-  /// What one thread needs for matching; any number of patterns may take turns with it.
+  /// The memory that a thread needs for matching. It can be used for any number of patterns, one after the other.
   final class Workspace {
     fileprivate let matchData: OpaquePointer
     fileprivate let context: OpaquePointer
@@ -42,7 +44,7 @@ final class SplitRegex: @unchecked Sendable {
 
     init() {
       guard let matchData = pcre2_match_data_create_8(1, nil), let context = pcre2_match_context_create_8(nil) else {
-        // A few hundred bytes: Swift's own allocations end the process just so.
+        // A few hundred bytes. A failed allocation of Swift ends the process too.
         preconditionFailure("out of memory")
       }
       self.matchData = matchData
@@ -60,16 +62,18 @@ final class SplitRegex: @unchecked Sendable {
     }
   }
 
-  /// The first match at or after `start`, `nil` if there is none, or none within the limits: the text beyond
-  /// is then left in one piece, so that no text can hold a thread up.
-  /// - Parameter text: valid UTF-8; `start` on a scalar's boundary.
+  /// The first match at or after `start`; `nil` if there is none, or if it takes too many steps. Then the rest of the text
+  /// is one piece, so no text keeps a thread busy for long.
+  /// - Parameters:
+  ///   - text: valid UTF-8
+  ///   - start: on a scalar's boundary
   func firstMatch(
     in text: UnsafeBufferPointer<UInt8>, from start: Int, using workspace: Workspace
   ) -> Range<Int>? {
     let result = pcre2_match_8(
       code, text.baseAddress, text.count, start, PCRE2_NO_UTF_CHECK, workspace.matchData, workspace.context)
     guard result >= 0, let bounds = pcre2_get_ovector_pointer_8(workspace.matchData) else { return nil }
-    // \K, the one way to a match that ends before it starts, is not let through by the translation.
+    // Only \K makes a match that ends before it starts, and the translation refuses \K.
     guard bounds[0] <= bounds[1], bounds[1] <= text.count else { return nil }
     return bounds[0]..<bounds[1]
   }

@@ -5,8 +5,11 @@ public import Foundation
 public struct PEFTAdapter: Sendable {
   /// The update of one projection: y += scale · B(Ax).
   public struct Update: Sendable, Equatable {
+    /// The decoder layer, from 0.
     public let layer: Int
+    /// Which projection of the layer.
     public let projection: Projection
+    /// The rows of `a`.
     public let rank: Int
     /// α / rank, or α / √rank where the configuration says rsLoRA.
     public let scale: Float
@@ -22,6 +25,7 @@ public struct PEFTAdapter: Sendable {
   public let updates: [Update]
   /// Every update has magnitudes.
   public let usesDoRA: Bool
+  /// Scales are α / √rank (`use_rslora`).
   public let usesRSLoRA: Bool
   /// The configuration's `r`, which `rank_pattern` may override for some projections.
   public let rank: Int

@@ -1,13 +1,16 @@
 import Formats
 
-/// What an adapter_config.json says, as far as it is supported (PEFT 0.21, `LoraConfig`).
+/// An adapter_config.json (PEFT 0.21, `LoraConfig`).
 ///
-/// Every field of the file is either honoured, without effect on what the adapter computes, or refused by name.
+/// Every field of the file is either honoured, or has no effect on what the adapter computes, or is refused by name.
 struct PEFTConfig {
+  /// The value of `target_modules` or `exclude_modules`.
   enum Targets: Equatable {
+    /// Full names, or ends of names after a dot.
     case names([String])
-    /// A regular expression for the whole module name.
+    /// A regular expression for the whole name.
     case pattern(String)
+    /// "all-linear": every projection.
     case allLinear
   }
 
@@ -18,15 +21,15 @@ struct PEFTConfig {
   let usesDoRA: Bool
   let targets: Targets
   let excluded: Targets
-  /// `nil` for all layers.
+  /// `layers_to_transform`; `nil` for all layers.
   let layers: Set<Int>?
   let layerPatterns: [String]
-  /// In the file's order: the first key that matches a module decides.
+  /// In the file's order: the first key that matches a module's name decides.
   let rankPattern: [(key: String, value: Int)]
   let alphaPattern: [(key: String, value: Double)]
   let baseModel: String?
 
-  /// A module of the base that an adapter may have a copy of, and `modules_to_save` may name, as long as it is unchanged.
+  /// A module of the base that an adapter can have an unchanged copy of, and that `modules_to_save` can name.
   enum BaseCopy: String, CaseIterable {
     case embedding = "model.embed_tokens"
     case head = "lm_head"
@@ -35,13 +38,13 @@ struct PEFTConfig {
   static let maximumRank = 512
   private static let patternLimit = 1024
 
-  /// Fields that do not change what a finished adapter computes, or only together with one that is refused.
+  /// Fields that do not change what a trained adapter computes, or only together with a field that is refused.
   private static let ignoredFields: Set<String> = [
     "auto_mapping", "inference_mode", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision",
     "runtime_config", "task_type",
-    // How training begins; `init_lora_weights` says whether the base is changed by it.
+    // How training begins. `init_lora_weights` says whether that changes the base.
     "corda_config", "eva_config", "loftq_config", "lora_ga_config",
-    // Of saved and trained embeddings, which are refused where they change anything.
+    // About saved and trained embeddings, which are refused if they change anything.
     "ensure_weight_tying",
   ]
 
@@ -52,10 +55,10 @@ struct PEFTConfig {
     "use_dora", "use_rslora",
   ]
 
-  /// Initialisations that leave the base as it is, so that a trained adapter is like any other.
+  /// Initialisations that leave the base as it is.
   private static let initializations: Set<String> = ["eva", "gaussian", "orthogonal"]
 
-  /// Throws `ModelError` naming the field.
+  /// - Throws: `ModelError` naming the field that is wrong or not supported
   init(_ text: [UInt8], file: String) throws {
     let fields = try HuggingFaceFields(text, file: file)
     if fields.object["peft_type"] == nil, fields.isFromMLX {
@@ -80,7 +83,7 @@ struct PEFTConfig {
     usesRSLoRA = try fields.bool("use_rslora") ?? false
     usesDoRA = try fields.bool("use_dora") ?? false
     baseModel = try fields.string("base_model_name_or_path")
-    // Without target_modules PEFT takes its default for Llama.
+    // PEFT's default for Llama.
     targets = try fields.targets("target_modules") ?? .names(["q_proj", "v_proj"])
     excluded = try fields.targets("exclude_modules") ?? .names([])
     layers = try fields.layers("layers_to_transform")
@@ -92,7 +95,7 @@ struct PEFTConfig {
 
   private static func checkFixedFields(_ fields: HuggingFaceFields) throws {
     let file = fields.file
-    // Which biases are trained: none, whatever it says, since the base has none.
+    // Which biases are trained. The base has none.
     if let bias = try fields.string("bias"), !["none", "lora_only", "all"].contains(bias) {
       throw ModelError(file, "bias", reason: "\(bias) is not none, lora_only or all")
     }
@@ -117,7 +120,7 @@ struct PEFTConfig {
     if case .names(let names) = targets {
       guard !names.isEmpty else { throw ModelError(file, "target_modules", reason: "is empty") }
     } else {
-      // PEFT refuses both too.
+      // PEFT refuses these too.
       if layers != nil, targets != .allLinear {
         throw ModelError(file, "layers_to_transform", reason: "cannot go with a pattern in target_modules")
       }
@@ -136,9 +139,9 @@ struct PEFTConfig {
   }
 }
 
-/// The kinds of fields that only an adapter_config.json has.
+/// Reads the kinds of fields that only an adapter_config.json has.
 extension HuggingFaceFields {
-  /// Fields that MLX-LM writes.
+  /// Whether there is a field that MLX-LM writes.
   fileprivate var isFromMLX: Bool {
     ["fine_tune_type", "lora_parameters", "lora_layers", "adapter_path"].contains { object[$0] != nil }
   }
@@ -149,7 +152,7 @@ extension HuggingFaceFields {
     return strings.count == array.count ? strings : nil
   }
 
-  /// A list of strings, or one string as a list of itself; an empty string counts as none.
+  /// A list of strings, or one string; an empty string counts as none.
   fileprivate func strings(_ key: String) throws -> [String] {
     let strings = try value(key, "a string or a list of strings") { $0.string.map { [$0] } ?? list($0) } ?? []
     guard strings.count <= 16 else { throw ModelError(file, key, reason: "has \(strings.count) patterns") }

@@ -2,10 +2,13 @@ public import Formats
 
 /// A projection that a PEFT configuration targets, with the rank and the scale of its update.
 public struct TargetedProjection: Sendable, Equatable {
+  /// The decoder layer, from 0.
   public let layer: Int
+  /// Which projection of the layer.
   public let projection: Projection
   /// r: the rows of A and the columns of B.
   public let rank: Int
+  /// α, from `lora_alpha` or `alpha_pattern`.
   public let alpha: Double
   /// `LoRAScale` of alpha and rank.
   public let scale: Float

@@ -37,6 +37,9 @@ public struct AdapterPreparer: AdapterPreparing {
   private let base: Base
   private let mode: ComputeMode
 
+  /// - Parameters:
+  ///   - base: that the adapters were trained for
+  ///   - mode: which decides the number format of the factors
   public init(base: Base, mode: ComputeMode) {
     self.base = base
     self.mode = mode
@@ -56,10 +59,12 @@ public struct AdapterPreparer: AdapterPreparing {
     name.hasPrefix("." + prefix) || (name.hasPrefix(prefix) && !name.hasSuffix(suffix))
   }
 
+  /// As `AdapterPreparing` says.
   public func check(_ folder: URL) throws {
     _ = try AdapterConverter(peft: folder, base: base, element: mode.adapterElement)
   }
 
+  /// As `AdapterPreparing` says.
   public func map(_ folder: URL, hash: String) throws -> Adapter? {
     let url = location(in: folder)
     guard FileManager.default.fileExists(atPath: url.path) else { return nil }
@@ -82,6 +87,7 @@ public struct AdapterPreparer: AdapterPreparing {
       updates: layout.stacks.flatMap { $0.updates(at: first + $0.offset, owner: mapping) })
   }
 
+  /// As `AdapterPreparing` says.
   public func prepare(_ folder: URL, hash: String) throws -> (adapter: Adapter, failure: (any Error)?) {
     do {
       try write(folder, hash: hash)
