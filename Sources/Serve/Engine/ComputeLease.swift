@@ -34,14 +34,20 @@ final class ComputeLease: Sendable {
   }
 
   private let state: Mutex<State>
+  private let now: @Sendable () -> ContinuousClock.Instant
   private let passCanBegin = DispatchSemaphore(value: 0)
   private let trainingCanContinue = DispatchSemaphore(value: 0)
 
   /// Time to wake the training thread, added to what training is owed.
   private static let allowance = Duration.milliseconds(1)
 
-  /// - Parameter share: training's of the time while requests leave none over, 0...0.9
-  init(trainingShare share: Double) { state = Mutex(State(pacer: TrainingPacer(share: share))) }
+  /// - Parameters:
+  ///   - share: training's of the time while requests leave none over, 0...0.9
+  ///   - now: reads the clock
+  init(trainingShare share: Double, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
+    state = Mutex(State(pacer: TrainingPacer(share: share)))
+    self.now = now
+  }
 
   // MARK: serving
 
@@ -58,7 +64,7 @@ final class ComputeLease: Sendable {
       state.pacer.requestsRun = true
       // A training thread that is busy with something else, with a checkpoint for one, is not waited for.
       guard state.trainingWaits, state.pacer.mayTrain else { return }
-      state.handedOverUntil = .now + state.pacer.owed + Self.allowance
+      state.handedOverUntil = now() + state.pacer.owed + Self.allowance
       wakeTraining(&state)
     }
     while let deadline = state.withLock({ beginPass(&$0) }) { _ = passCanBegin.wait(timeout: deadline) }
@@ -67,7 +73,7 @@ final class ComputeLease: Sendable {
   /// Takes the pool if it is free.
   /// - Returns: `nil` if the pass may begin; otherwise when to ask again, if nobody wakes the engine before
   private func beginPass(_ state: inout State) -> DispatchTime? {
-    let now = ContinuousClock.now
+    let now = now()
     state.passWaits = state.holder != .nobody || state.isHandedOver(now)
     guard state.passWaits else {
       state.holder = .serving
@@ -112,14 +118,22 @@ final class ComputeLease: Sendable {
     }
   }
 
+  /// Makes a pass that waits look again. At most one signal is sent for each time that it begins to wait.
+  private func wakePass(_ state: inout State) {
+    state.passWaits = false
+    passCanBegin.signal()
+  }
+
   private enum Decision { case proceed, wait, stop }
 
   /// Takes the pool for training if it may have it.
   private func decide(_ state: inout State, unless isStopped: () -> Bool) -> Decision {
     // Under the lock: a stop after this finds the training thread waiting, and wakes it.
     if isStopped() { return .stop }
-    guard state.mayTrain(.now) else {
+    guard state.mayTrain(now()) else {
       state.trainingWaits = true
+      // The hand-over may have ended since the last call.
+      if state.passWaits, state.holder == .nobody { wakePass(&state) }
       return .wait
     }
     state.holder = .training
@@ -127,14 +141,14 @@ final class ComputeLease: Sendable {
   }
 
   private func run(_ work: () -> Void) -> Duration {
-    let started = ContinuousClock.now
+    let started = now()
     work()
-    let ended = ContinuousClock.now
-    let time = started.duration(to: ended)
+    let time = started.duration(to: now())
     state.withLock { state in
       state.pacer.trained(for: time)
       state.holder = .nobody
-      if state.passWaits, !state.isHandedOver(ended) { passCanBegin.signal() }
+      // The time is taken under the lock: if a pass has found before that the hand-over is past, so does this.
+      if state.passWaits, !state.isHandedOver(now()) { wakePass(&state) }
     }
     return time
   }

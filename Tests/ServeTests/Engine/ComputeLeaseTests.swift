@@ -112,4 +112,26 @@ import Testing
     go.set()
     #expect(done.wait())
   }
+
+  /// Nobody is left asleep, wherever the system sets a thread aside: here after each look at the clock.
+  @Test func handOversThatEndDuringACallWakeThePass() {
+    let lease = ComputeLease(trainingShare: 0.3) {
+      let time = ContinuousClock.now
+      usleep(200)
+      return time
+    }
+    let (log, stop, ended) = (Log(), Flag(), Flag())
+    Thread.detachNewThread {
+      // About as long as a hand-over, so that many end with a call.
+      while lease.train(unless: { stop.timesSet > 0 }, { usleep(UInt32.random(in: 500...3000)) }) != nil {}
+      ended.set()
+    }
+    Thread.detachNewThread {
+      for _ in 0..<300 { pass(lease, log) }
+      stop.set()
+      lease.servingPauses()
+      lease.wakeTraining()
+    }
+    #expect(ended.wait(), "\(log.passes.load(ordering: .relaxed)) passes were made")
+  }
 }
