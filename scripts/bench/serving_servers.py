@@ -87,6 +87,7 @@ class Graft(Server):
     def __init__(self, threads, adapters, names, *flags, name="graft"):
         self.names = names
         # A data folder of its own: a server holds its folder alone. The prepared base is shared by all.
+        PEERS.mkdir(exist_ok=True)
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="serving-", dir=PEERS))
         bases = PEERS / "bases"
         bases.mkdir(exist_ok=True)

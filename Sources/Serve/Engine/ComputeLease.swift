@@ -24,7 +24,8 @@ final class ComputeLease: Sendable {
     /// Whether training may take the pool.
     func mayTrain(_ now: ContinuousClock.Instant) -> Bool {
       guard holder == .nobody else { return false }
-      return passWaits ? isHandedOver(now) : !pacer.requestsRun
+      // A hand-over begins before the pass waits.
+      return isHandedOver(now) || (!passWaits && !pacer.requestsRun)
     }
 
     func isHandedOver(_ now: ContinuousClock.Instant) -> Bool {
@@ -129,7 +130,12 @@ final class ComputeLease: Sendable {
   /// Takes the pool for training if it may have it.
   private func decide(_ state: inout State, unless isStopped: () -> Bool) -> Decision {
     // Under the lock: a stop after this finds the training thread waiting, and wakes it.
-    if isStopped() { return .stop }
+    if isStopped() {
+      // A pass that handed the pool over does not wait for a training thread that leaves.
+      state.handedOverUntil = nil
+      if state.passWaits, state.holder == .nobody { wakePass(&state) }
+      return .stop
+    }
     guard state.mayTrain(now()) else {
       state.trainingWaits = true
       // The hand-over may have ended since the last call.
