@@ -115,7 +115,8 @@ import Testing
     gate.signal()
     if stopsProcess { try setting.start() } else { try setting.server.resume(job.id) }
     try setting.server.awaitEvents(steps + 2, of: job.id)
-    let messages = try setting.server.database.events(of: job.id, newestFirst: false, after: nil, limit: 10_000).elements
+    let messages = try setting.server.database.events(of: job.id, newestFirst: false, after: nil, limit: 10_000)
+      .elements
       .compactMap { $0.object?["message"]?.string }
     #expect(messages.contains("Fine-tuning job goes on from step \(steps)"))
     #expect(try setting.server.cancel(job.id)?.status == .cancelled)
