@@ -1,7 +1,7 @@
 /// Decodes token ids one by one into text of whole characters.
 ///
-/// The texts that `push` and `finish` return are together `Tokenizer.decode` of the same ids. Bytes that cannot become a
-/// character any more become U+FFFD, one for each maximal subpart of a sequence (Unicode 15, table 3-8).
+/// The texts that `push` and `finish` return, joined, equal `Tokenizer.decode` of the same ids. Bytes that can no
+/// longer become a character become U+FFFD, one for each maximal subpart of a sequence (Unicode 15, table 3-8).
 public struct StreamDecoder: Sendable {
   private let tokenizer: Tokenizer
   private let skippingSpecialTokens: Bool

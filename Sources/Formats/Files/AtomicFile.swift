@@ -40,7 +40,7 @@ public final class AtomicFile {
   package static func temporaryPrefix(of url: URL) -> String { ".\(url.lastPathComponent)." }
 
   /// Appends bytes.
-  /// - Throws: `ModelError` naming the path, for a full disk say
+  /// - Throws: `ModelError` naming the path, for example if the disk is full
   public func write(_ bytes: UnsafeRawBufferPointer) throws {
     var done = 0
     while done < bytes.count, let start = bytes.baseAddress {

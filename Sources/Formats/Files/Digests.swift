@@ -2,7 +2,7 @@ import COpenSSL
 import CXXHash
 public import Foundation
 
-/// SHA-256 (FIPS 180-4), computed by OpenSSL. Names contents, also those that a stranger may have made.
+/// SHA-256 (FIPS 180-4), computed by OpenSSL. Files are named by it, even files that a stranger may have made.
 public struct SHA256: ~Copyable {
   private let context = EVP_MD_CTX_new()
 
@@ -40,7 +40,7 @@ public struct SHA256: ~Copyable {
   }
 }
 
-/// XXH3 with 128 bits (xxHash). Detects damage, at memory speed; does not protect against intent.
+/// XXH3 with 128 bits (xxHash), as fast as memory is read. It detects accidental damage, but not deliberate changes.
 package struct Checksum: ~Copyable {
   private let state = XXH3_createState()
 

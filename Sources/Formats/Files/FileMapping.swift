@@ -37,8 +37,8 @@ package final class FileMapping: @unchecked Sendable {
     munmap(UnsafeMutableRawPointer(mutating: start), count)
   }
 
-  /// Reads every page from the disk, so that later reads do not wait for it. Linux before 5.14 cannot; there later reads
-  /// bring in the pages one by one.
+  /// Reads every page from the disk, so that later reads do not wait for it. On Linux before 5.14 this does nothing,
+  /// and each page is read from the disk when it is first used.
   /// - Returns: false if the disk fails; reading the bytes would then kill the process
   package func populate() -> Bool {
     while madvise(UnsafeMutableRawPointer(mutating: start), count, Self.populateRead) != 0 {

@@ -47,7 +47,7 @@ public enum FolderAccess {
     return chmod(folder.path, 0o700) == 0 ? nil : MappedFile.describe(errno)
   }
 
-  /// Makes the names in a folder durable (fsync): files that were made or renamed in it are there after a power loss.
+  /// Syncs a folder (fsync): files that were created or renamed in it still have their names after a power loss.
   /// - Throws: `ModelError` naming the folder
   public static func sync(_ folder: URL) throws {
     let descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)

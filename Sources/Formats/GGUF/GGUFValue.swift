@@ -1,10 +1,16 @@
 /// A metadata value of a GGUF file. Integers of all widths are an `Int`, except unsigned ones beyond its range.
 public enum GGUFValue: Sendable, Equatable {
+  /// An integer within the range of `Int`.
   case integer(Int)
+  /// An unsigned integer beyond the range of `Int`.
   case large(UInt64)
+  /// A 32-bit or 64-bit float.
   case float(Double)
+  /// A boolean.
   case bool(Bool)
+  /// A string.
   case string(String)
+  /// An array, whose elements are read on demand.
   case array(GGUFArray)
 }
 

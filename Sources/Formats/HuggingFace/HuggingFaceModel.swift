@@ -5,7 +5,7 @@ public import Foundation
 public struct HuggingFaceModel: PublishedModel {
   /// From config.json; the head is tied if the weights say so.
   public let config: ModelConfig
-  /// The folder's.
+  /// The folder, whose tokenizer.json the tokenizer is built from.
   public let tokenizer: TokenizerSource
   /// config.json, the weights and the tokenizer's files.
   public let files: [URL]

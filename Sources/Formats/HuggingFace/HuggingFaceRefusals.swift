@@ -1,7 +1,7 @@
-/// Refuses fields of a config.json that stand for computations which a Llama layer does not have.
+/// Refuses a config.json with fields for computations that a Llama layer does not have.
 ///
-/// The Llama and Mistral classes of transformers ignore most of these fields. A file that has one describes a model of
-/// another kind, whose results would be wrong without a notice.
+/// The Llama and Mistral classes of transformers ignore most of these fields. But a file that has one describes a model
+/// of another kind, whose results would be wrong without any notice.
 enum HuggingFaceRefusals {
   private static let fields = [
     // Attention scores and logits.

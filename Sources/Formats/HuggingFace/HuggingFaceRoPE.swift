@@ -8,7 +8,7 @@ enum HuggingFaceRoPE {
     if let factor = try fields.number("partial_rotary_factor"), factor != 1 {
       throw fields.failure("partial_rotary_factor", "\(factor) is not supported")
     }
-    // If both are there rope_scaling counts, as in transformers.
+    // If the file has both, rope_scaling is used, as in transformers.
     let key = ["rope_scaling", "rope_parameters"].first { fields.object[$0]?.isNull == false }
     guard let key else { return RoPEParameters(theta: Float(outerTheta ?? defaultTheta)) }
     guard let object = fields.object[key]?.object else { throw fields.failure(key, "is not an object") }
@@ -34,7 +34,7 @@ enum HuggingFaceRoPE {
     }
     for (key, value) in object.pairs where !known.contains(key) && !value.isNull {
       if key == "partial_rotary_factor", value.double == 1 { continue }
-      // The default type does not read what a scaled one needs.
+      // The default type does not use these fields of the scaled types.
       if type == "default", ["factor", "original_max_position_embeddings"].contains(key) { continue }
       throw rope.failure(key, "is not supported")
     }

@@ -2,20 +2,35 @@ public import Foundation
 
 /// The number formats of safetensors, by their names in the file.
 public enum SafetensorsType: String, Sendable, CaseIterable {
+  /// 64-bit float.
   case f64 = "F64"
+  /// 32-bit float.
   case f32 = "F32"
+  /// IEEE 754 binary16.
   case f16 = "F16"
+  /// bfloat16.
   case bf16 = "BF16"
+  /// 8-bit float with 4 exponent bits.
   case f8E4M3 = "F8_E4M3"
+  /// 8-bit float with 5 exponent bits.
   case f8E5M2 = "F8_E5M2"
+  /// Signed 64-bit integer.
   case i64 = "I64"
+  /// Unsigned 64-bit integer.
   case u64 = "U64"
+  /// Signed 32-bit integer.
   case i32 = "I32"
+  /// Unsigned 32-bit integer.
   case u32 = "U32"
+  /// Signed 16-bit integer.
   case i16 = "I16"
+  /// Unsigned 16-bit integer.
   case u16 = "U16"
+  /// Signed 8-bit integer.
   case i8 = "I8"
+  /// Unsigned 8-bit integer.
   case u8 = "U8"
+  /// Boolean, one byte.
   case bool = "BOOL"
 
   /// Size of an element in bytes.

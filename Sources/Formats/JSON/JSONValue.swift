@@ -1,12 +1,18 @@
 /// A JSON document (RFC 8259). Its objects keep the order of their keys, which PEFT's pattern matching depends on.
 public enum JSONValue: Sendable, Equatable {
+  /// `null`
   case null
+  /// `true` or `false`
   case bool(Bool)
   /// A number without fraction or exponent that fits 64 bits.
   case integer(Int)
+  /// A number with a fraction or an exponent, or an integer beyond 64 bits.
   case number(Double)
+  /// A string, with its escapes decoded.
   case string(String)
+  /// An array.
   case array([JSONValue])
+  /// An object.
   case object(JSONObject)
 
   /// The string; `nil` for another kind.

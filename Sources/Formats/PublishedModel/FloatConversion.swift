@@ -1,4 +1,5 @@
-/// Exact conversions from number formats of files to f32. They use integer operations, which the compiler vectorises.
+/// Exact conversions from number formats of files to f32, without branches or tables, so that the compiler vectorises
+/// them.
 package enum FloatConversion {
   /// IEEE 754 binary16.
   @inline(__always)

@@ -22,7 +22,7 @@ public struct ModelConfig: Sendable, Equatable, Codable {
   public var slidingWindow: Int?
   /// Added to the mean square in RMS norm (Zhang and Sennrich, 2019).
   public var rmsNormEpsilon: Float
-  /// Of the rotary position embedding.
+  /// The parameters of the rotary position embedding.
   public var rope: RoPEParameters
   /// The output head is the embedding matrix.
   public var tiedHead: Bool
@@ -63,6 +63,7 @@ public struct ModelConfig: Sendable, Equatable, Codable {
 public struct RoPEParameters: Sendable, Equatable, Codable {
   /// How the frequencies are scaled for a longer context.
   public enum Scaling: Sendable, Equatable, Codable {
+    /// No scaling.
     case none
     /// Positions divided by `factor`.
     case linear(factor: Float)
@@ -74,7 +75,7 @@ public struct RoPEParameters: Sendable, Equatable, Codable {
 
   /// The base of the frequencies: frequency i is θ^(−2i / headSize).
   public var theta: Float
-  /// Applied to the frequencies.
+  /// How the frequencies are scaled.
   public var scaling: Scaling
 
   /// - Parameters: as the properties

@@ -1,12 +1,19 @@
 /// The seven projections of a Llama decoder layer: its matrices, which LoRA adapts. Hugging Face calls them linear modules;
 /// the raw values are its names.
 public enum Projection: String, CaseIterable, Sendable, Codable {
+  /// Queries.
   case q = "self_attn.q_proj"
+  /// Keys.
   case k = "self_attn.k_proj"
+  /// Values.
   case v = "self_attn.v_proj"
+  /// The output of attention.
   case o = "self_attn.o_proj"
+  /// The feed-forward's gate, the input of SiLU.
   case gate = "mlp.gate_proj"
+  /// The feed-forward's values, multiplied with the gate.
   case up = "mlp.up_proj"
+  /// The output of the feed-forward.
   case down = "mlp.down_proj"
 
   /// The index among `allCases`.

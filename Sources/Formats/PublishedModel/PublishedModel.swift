@@ -5,6 +5,7 @@ public import Foundation
 /// Tensors have their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and Hugging Face's row order, whatever
 /// the file calls them and however it orders them. (GGUF permutes the rows of q and k.)
 public protocol PublishedModel: Sendable {
+  /// The model's sizes and constants.
   var config: ModelConfig { get }
   /// What the tokenizer is built from.
   var tokenizer: TokenizerSource { get }
@@ -86,7 +87,7 @@ public struct GGUFVocabulary: Sendable, Equatable {
   public var bosToken: Int32?
   /// Ends a text.
   public var eosToken: Int32?
-  /// Stands for text that the vocabulary lacks.
+  /// Replaces text that the vocabulary lacks.
   public var unknownToken: Int32?
   /// Whether `bosToken` is put before a text.
   public var addBOS: Bool

@@ -1,6 +1,6 @@
 /// Why an adapter cannot be used, in one line that names it.
 public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// What went wrong, for what reports the error.
+  /// The kind of failure, by which a caller decides what to do; the HTTP API chooses the status by it.
   public enum Kind: Sendable, Equatable {
     /// There is no adapter of this name, or no such version of it.
     case unknownName
@@ -22,7 +22,7 @@ public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible 
     case storage
   }
 
-  /// A setting of the server that the error depends on. What reports the error knows what the setting is called.
+  /// A setting of the server that the error depends on. The code that reports the error adds the name of its flag.
   public enum Setting: Sendable, Equatable {
     /// The memory for adapters.
     case memory

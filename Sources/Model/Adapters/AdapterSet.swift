@@ -1,6 +1,6 @@
 /// The adapters of one request with their weights, in the order in which they are summed.
 public struct AdapterSet: Sendable, Equatable {
-  /// One adapter of a request: it adds `weight` times what it adds alone.
+  /// One adapter of a request. What it adds to the base's outputs is multiplied by `weight`.
   public struct Term: Sendable {
     /// The adapter, which stays in memory as long as the set does.
     public let adapter: Adapter
@@ -11,8 +11,8 @@ public struct AdapterSet: Sendable, Equatable {
   /// Sorted by content hash, then by weight.
   public let terms: [Term]
 
-  /// Terms are sorted by their adapters' content hashes, so that the order in which a request names them changes no bit
-  /// of the result.
+  /// Sorts the adapters by content hash, so that the order in which a request names them changes no bit of the result.
+  /// - Parameter terms: the request's adapters with their weights, in any order
   public init(_ terms: [(adapter: Adapter, weight: Float)] = []) {
     self.terms = terms.map { Term(adapter: $0.adapter, weight: $0.weight) }
       .sorted { ($0.adapter.contentHash, $0.weight) < ($1.adapter.contentHash, $1.weight) }

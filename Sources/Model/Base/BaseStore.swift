@@ -79,16 +79,16 @@ public struct BaseStore: Sendable {
 
   // MARK: the source's hash
 
-  /// What is remembered of a source's file.
+  /// What the store remembers of one file of a published model.
   private struct KnownFile: Codable, Equatable {
-    /// How the file looked when it was read.
+    /// The file's `FileIdentity` when it was hashed.
     var identity: String
     var hash: String
-    /// The prepared file that its source is kept in.
+    /// The name of the prepared file that was made from the file's model.
     var prepared: String
   }
 
-  /// By path.
+  /// The file with a `KnownFile` for each path.
   private var index: URL { folder.appending(path: "sources.json") }
 
   /// SHA-256 over the hashes of the source's files, each remembered for as long as the file looks unchanged.
@@ -113,9 +113,9 @@ public struct BaseStore: Sendable {
     return sourceHash
   }
 
-  /// Writes what is known, without files that are gone and sources whose prepared file is gone. Losing it costs only
-  /// time.
-  /// - Parameter prepared: may not be there yet
+  /// Writes the remembered hashes, without those of files that are gone and of models whose prepared file is gone. If
+  /// this file is lost, the hashes are only computed again.
+  /// - Parameter prepared: the prepared file that is about to be made, which need not exist yet
   private func remember(_ files: [String: KnownFile], preparing prepared: String) {
     let kept = files.filter { path, file in
       file.prepared == prepared

@@ -12,7 +12,8 @@ struct HeaderCodec {
 
   /// Digits of a checksum.
   static let checksumLength = 32
-  /// As many zeros: stands for a checksum that is not known yet, so that the header's length does not change later.
+  /// A placeholder for a checksum that is not known yet. It has the same length, so that the header's length does not
+  /// change later.
   static let blankChecksum = String(repeating: "0", count: checksumLength)
   private static let maxLength = 16 << 20
 

@@ -94,7 +94,8 @@ public struct PreparedBaseWriter {
     var offset = start
     return entries.map { entry in
       defer { offset += pageAligned(entry.length) }
-      // The exponent with the most digits: the header must not grow when the real one is known.
+      // A placeholder with as many digits as an exponent can have: the header must not grow when the real one is
+      // written.
       return .init(
         name: entry.name, offset: offset, length: entry.length, checksum: checksum,
         exponent: entry.content.isHalf ? HalfScale.exponents.lowerBound : nil)

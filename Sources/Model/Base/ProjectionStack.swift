@@ -3,6 +3,7 @@ public import Formats
 /// The weight matrices of a decoder layer, in the order of a forward pass. Projections that read the same input are
 /// stacked in one matrix, so that one product computes them all.
 public enum ProjectionStack: CaseIterable, Sendable {
+  /// q, k and v; o; gate and up; down.
   case queryKeyValue, output, gateUp, down
 
   /// The projections of the stack, in the order of the matrix's outputs.

@@ -69,7 +69,7 @@ extension KeyValueCache {
   /// - Parameters:
   ///   - tokens: of the sequence
   ///   - length: the positions that are computed
-  ///   - partial: whether to publish the last block too if it is not full; the sequence may go on writing behind its end
+  ///   - partial: whether to publish the last block too if it is not full; the sequence may still write after its end
   ///   - key: the weights that the sequence was computed with
   public func publish(_ table: inout BlockTable, tokens: [Int32], length: Int, partial: Bool, key: PrefixKey) {
     while (table.published + 1) * keyValueBlockLength <= length {

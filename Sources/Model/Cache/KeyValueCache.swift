@@ -11,10 +11,9 @@ public import Kernels
 /// all layers.
 ///
 /// The address space of all blocks is reserved at once; the system gives memory when a block is first written to. A
-/// block is referenced by any number of sequences, and by the tree that finds it again (KeyValueCache+Prefixes.swift).
-/// Positions that several references share are never written to. What may still be written is behind them: the last
-/// block of a sequence can be published before it is full, and the sequence goes on writing behind the published
-/// positions.
+/// block can be referenced by several sequences, and by the prefix tree, which finds it for later sequences
+/// (KeyValueCache+Prefixes.swift). A position that several of them share is never written to again. The last block of a
+/// sequence can be published before it is full; the sequence then writes only after the published positions.
 ///
 /// `@unchecked Sendable`: only the engine's thread calls it. During a pass the thread pool reads and writes the blocks'
 /// memory, and the engine's thread waits for it.

@@ -12,7 +12,8 @@ public struct PrefixKey: Sendable, Hashable {
 
   /// - Parameters:
   ///   - adapters: of the request
-  ///   - group: only sequences of the same group share; `nil` is a group of its own, for everybody
+  ///   - group: restricts sharing to the sequences of this group; `nil` for sequences that share with all others
+  ///     without a group
   public init(_ adapters: AdapterSet, group: UInt64? = nil) {
     terms = adapters.terms.map { Term(contentHash: $0.adapter.contentHash, weightBits: $0.weight.bitPattern) }
     self.group = group

@@ -4,7 +4,7 @@ internal import Template
 
 /// A rendered chat as tokens, with the assistant message that each token belongs to.
 public struct LabelledChat: Sendable, Equatable {
-  /// Of the whole chat.
+  /// The tokens of the whole chat.
   public var tokens: [Int32]
   /// [tokens]: the index of the assistant message in whose turn the token is. A turn begins after the generation prompt and
   /// includes the token that ends it. `nil` for all other tokens.

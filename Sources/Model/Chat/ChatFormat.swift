@@ -64,7 +64,7 @@ public struct ChatFormat: Sendable {
 
   /// A chat as tokens, and what the template left out of it.
   public struct Prompt: Sendable {
-    /// Of the prompt.
+    /// The prompt's tokens.
     public var tokens: [Int32]
     /// One sentence for each thing that was given and that the template does not show.
     public var warnings: [String] = []

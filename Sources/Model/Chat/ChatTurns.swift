@@ -9,7 +9,7 @@ struct ChatTurns {
   struct Turn {
     /// The assistant message's index.
     var message: Int
-    /// Of the text's UTF-8.
+    /// The turn's range in the text's UTF-8.
     var bytes: Range<Int>
   }
 
@@ -87,7 +87,7 @@ struct ChatTurns {
     var before = chat
     before.messages = Array(chat.messages[..<message])
     before.addsGenerationPrompt = true
-    // Before a first message there is none; not every template can render an empty chat.
+    // Before the first message there is no prompt to compare with; not every template can render an empty chat.
     guard let prompt = try? format.rendering(before) else {
       return startByGenerationPrompt(of: minimalChat, message, extents) ?? extents[message]?.lowerBound ?? 0
     }

@@ -12,7 +12,7 @@ public struct Sampler: Sendable {
     adjustments = LogitAdjustments(parameters, prompt: prompt)
   }
 
-  /// Draws the next token, on any thread. `accept` tells the sampler of it.
+  /// Draws the next token, on any thread. The caller gives the token to `accept` before the next draw.
   /// - Parameters:
   ///   - row: finite logits
   ///   - index: of the token among those generated, from 0

@@ -22,7 +22,7 @@ public struct SamplingParameters: Sendable, Equatable {
   public var frequencyPenalty: Float
   /// Added to the logits of these tokens. Ids beyond the vocabulary are ignored.
   public var logitBias: [Int32: Float]
-  /// Of the random numbers: equal seeds and logits draw equal tokens.
+  /// The seed of the random numbers: equal seeds and logits draw equal tokens.
   public var seed: UInt64
 
   /// The defaults leave the model's distribution as it is.

@@ -2,7 +2,7 @@
 public struct ForwardBatch: Sendable {
   /// Consecutive tokens of one sequence: a chunk of its prompt, or the token that is decoded.
   public struct Segment: Sendable {
-    /// At least one.
+    /// Token ids; at least one.
     public var tokens: [Int32]
     /// The position of the first token in its sequence.
     public var position: Int

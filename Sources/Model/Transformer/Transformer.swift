@@ -39,8 +39,8 @@ public final class Transformer: @unchecked Sendable {
     forward(batch, cache: cache) { logits, ld, _ in body(logits, ld) }
   }
 
-  /// As above, and tells which segments have numbers beyond f32's range, as an adapter with enormous weights can cause. Their
-  /// results cannot be used; other segments are not affected.
+  /// Like the function above, but also reports which segments have numbers beyond f32's range, which an adapter with
+  /// enormous weights can cause. The results of such a segment cannot be used; other segments are not affected.
   /// - Parameter body: is also given, for each segment, whether a key, a value or a hidden state of it is not finite
   public func forward(
     _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int, [Bool]) -> Void

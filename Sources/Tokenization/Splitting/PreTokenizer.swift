@@ -1,4 +1,5 @@
-/// A step that splits text into pieces. Tokens never reach across pieces.
+/// A step that splits text into pieces, which Hugging Face's `tokenizers` calls pre-tokenization. No token crosses the
+/// boundary of a piece.
 enum PreTokenizerStep: Sendable {
   case split(SplitRegex, SplitBehavior, inverted: Bool)
   /// Adds a space before each piece that does not begin with one (ByteLevel's `add_prefix_space`).

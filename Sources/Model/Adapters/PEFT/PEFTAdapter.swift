@@ -1,7 +1,7 @@
 public import Formats
 public import Foundation
 
-/// A LoRA adapter out of a PEFT folder, in f32: what training goes on from.
+/// A LoRA adapter read from a PEFT folder, in f32. Training continues from it.
 public struct PEFTAdapter: Sendable {
   /// The update of one projection: y += scale · B(Ax).
   public struct Update: Sendable, Equatable {

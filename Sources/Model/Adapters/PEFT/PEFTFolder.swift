@@ -1,14 +1,14 @@
 import Formats
 import Foundation
 
-/// A folder with an adapter as PEFT saves it, and what is said of a path that is none.
+/// The files of an adapter as PEFT saves it, and the errors for a path that has other files.
 public enum PEFTFolder {
   /// Rank, alpha and targets of the adapter, as JSON.
   public static let configurationFile = "adapter_config.json"
   /// The adapter's tensors.
   public static let weightsFile = "adapter_model.safetensors"
 
-  /// Checks that a path may be a PEFT folder. A path that does not exist passes: opening its files says that.
+  /// Checks that a path may be a PEFT folder. A path that does not exist passes, since opening its files then throws.
   /// - Throws: `ModelError` for a file, and for a folder with an adapter in GGUF
   static func check(_ url: URL) throws {
     var isFolder: ObjCBool = false
@@ -24,7 +24,8 @@ public enum PEFTFolder {
     }
   }
 
-  /// Checks that a folder's weights are in safetensors. A folder without any weights passes: opening them says that.
+  /// Checks that a folder's weights are in safetensors. A folder without any weights passes, since opening them then
+  /// throws.
   /// - Throws: `ModelError` for a folder that has weights in another form instead
   static func checkWeights(_ folder: URL) throws {
     let names = try self.names(in: folder)

@@ -57,7 +57,8 @@ struct PEFTWeights {
       for part in parts { wanted.insert(Self.name(target, part)) }
     }
     let copies = Set(PEFTConfig.BaseCopy.allCases.map(Self.name))
-    // A missing tensor usually has an unknown one for its cause, which says more.
+    // A tensor under a wrong name is both unexpected and missing. Its own name is the better error, so it is checked
+    // first.
     for name in names.keys.sorted() where !wanted.contains(name) && !copies.contains(name) {
       throw ModelError(subject, names[name] ?? name, reason: "unexpected: the configuration does not target it")
     }

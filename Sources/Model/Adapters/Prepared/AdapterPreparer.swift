@@ -94,7 +94,7 @@ public struct AdapterPreparer: AdapterPreparing {
       if let adapter = try map(folder, hash: hash) { return (adapter, nil) }
       throw ModelError(location(in: folder).path, reason: "gone as soon as it was written")
     } catch {
-      // If it is the adapter that is wrong, this says so again.
+      // If the PEFT files themselves are wrong, converting them in memory throws the same error.
       return (try Adapter(peft: folder, hash: hash, base: base, mode: mode), error)
     }
   }
