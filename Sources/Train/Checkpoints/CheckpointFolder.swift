@@ -9,8 +9,8 @@ import Model
   import Darwin
 #endif
 
-/// Checkpoints of a run: folders `checkpoint-N`, each a PEFT adapter with the optimiser's state beside it. A folder
-/// appears whole, synced, or not at all.
+/// The checkpoints of a run: folders `checkpoint-N`, where N is the step. Each is a PEFT adapter with the optimiser's
+/// moments and the trainer's state beside it. A folder appears under its name complete and synced, or not at all.
 struct CheckpointFolder {
   let root: URL
 
@@ -34,12 +34,14 @@ struct CheckpointFolder {
     steps.filter { FileManager.default.fileExists(atPath: location($0).appending(path: Self.stateFile).path) }
   }
 
-  /// Writes a checkpoint, and forgets older ones or their optimiser's state.
+  /// Writes a checkpoint, then deletes what older checkpoints no longer need: their state and moments, or the whole
+  /// folder.
   /// - Parameters:
-  ///   - identity: what the run is; must be the same when it is resumed
-  ///   - keeping: how many of the newest can be resumed from
-  ///   - stays: returns, of all steps with a checkpoint, those whose adapter is kept
-  /// - Throws: `ModelError` naming the file, for a full disk say; what was there before stays
+  ///   - identity: the settings, data and base of the run, which must be equal when it is resumed
+  ///   - keeping: how many of the newest checkpoints can be resumed from
+  ///   - stays: is given all steps that have a checkpoint, and returns those whose adapter is kept
+  /// - Throws: `ModelError` naming the file, for example if the disk is full; earlier checkpoints then stay as they
+  ///   were
   func write(
     _ adapter: TrainableAdapter, _ progress: TrainerProgress, identity: JSONValue, keeping: Int,
     stays: ([Int]) -> Set<Int>
@@ -65,7 +67,7 @@ struct CheckpointFolder {
     let all = steps
     let (resumable, staying) = (Set(resumableSteps.suffix(max(keeping, 1))), stays(all))
     for step in all where step != progress.step && !resumable.contains(step) {
-      // The state goes first: without it the moments are not looked at.
+      // The state is deleted first: a checkpoint without it is never resumed from, so half-deleted moments do no harm.
       try? files.removeItem(at: location(step).appending(path: Self.stateFile))
       try? files.removeItem(at: location(step).appending(path: Self.momentsFile))
       if !staying.contains(step) { try? files.removeItem(at: location(step)) }
@@ -78,8 +80,9 @@ struct CheckpointFolder {
     return state.encoded
   }
 
-  /// Replaces the state of a checkpoint that is there: the adapter is the same, but more is done of what was due.
-  /// - Throws: `ModelError` naming the file; what was there before stays
+  /// Replaces the state of an existing checkpoint, after more of the work that is due at its step was done. The adapter
+  /// and the moments are the same.
+  /// - Throws: `ModelError` naming the file; the earlier state then stays
   func writeState(_ progress: TrainerProgress, identity: JSONValue) throws -> URL {
     let folder = location(progress.step)
     try AtomicFile.write(Self.state(progress, identity), to: folder.appending(path: Self.stateFile))

@@ -12,26 +12,26 @@ public struct LossHistory: Sendable, Equatable {
     public let loss: Double
   }
 
-  /// Entries that are kept of each kind.
+  /// The maximum number of `means`, and of `validations`.
   public static let capacity = 4096
 
-  /// Steps that one of `means` stands for.
+  /// How many steps each of `means` averages.
   public private(set) var group = 1
-  /// The mean training losses of group after group of steps; the newest steps lie in the group that is not yet full.
+  /// The mean training loss of each group of steps, in order. The newest steps are not in it until their group is full.
   public private(set) var means: [Double] = []
-  /// Validation losses, ascending by step: all, or an even choice of them.
+  /// Validation losses, ascending by step: all of them, or every second, fourth and so on once there are too many.
   public private(set) var validations: [Validation] = []
-  /// Steps whose losses were taken.
+  /// How many steps' losses were added.
   public private(set) var count = 0
   private var openSum = 0.0
-  /// A validation in so many is kept.
+  /// Every how many validations one is kept.
   private var validationStride = 1
   private var validationCount = 0
 
-  /// The history of a run without steps.
+  /// The history of a run before its first step.
   public init() {}
 
-  /// Takes the next step's loss.
+  /// Adds the next step's loss.
   mutating func append(_ loss: Double) {
     count += 1
     openSum += loss

@@ -1,21 +1,21 @@
 import Formats
 import Model
 
-/// What a checkpoint holds beside tensors: everything that the rest of the run depends on. The data's position, the
-/// learning rate and every random draw follow from the step.
+/// What a checkpoint holds besides tensors. Together with the tensors it is everything that the rest of the run depends
+/// on: the order of the data, the learning rate and every random number are computed from the seed and the step.
 struct TrainerProgress: Equatable {
   /// Optimiser steps made.
   var step = 0
-  /// The last step whose conclusion is done: validation, and the decision to stop early. Where a checkpoint is due after
-  /// `step` and this is less, training continues with the conclusion.
+  /// The last step after which everything that was due is done: validation, and the decision to stop early. If a
+  /// checkpoint is due after `step` and this is less, the run continues with that work.
   var concludedStep = 0
   /// Tokens of rows that were trained on.
   var tokens = 0
   var bestLoss: Double?
   var bestStep = 0
-  /// Validations since the best.
+  /// How many validations followed the best one.
   var stalled = 0
-  /// For the plot.
+  /// The losses for the run's plot.
   var history = LossHistory()
 
   var json: JSONValue {

@@ -3,7 +3,7 @@ import Model
 
 /// Chats as other programs write them.
 extension ChatLine {
-  /// TRL's conversational prompt and completion.
+  /// TRL's `prompt` and `completion`, both lists of messages.
   static func readPromptCompletion(_ line: JSONObject) throws(LineErrors) -> ChatLine {
     var reading = Reading()
     var chat = ChatLine()
@@ -14,7 +14,8 @@ extension ChatLine {
     return answered
   }
 
-  /// TRL's preferences with messages: `prompt` as a list or a text, or without one in answers that are whole chats.
+  /// TRL's preferences with messages. `prompt` is a list of messages or a text; without it, both answers are whole
+  /// chats.
   static func readMessagePreference(
     _ line: JSONObject
   ) throws(LineErrors) -> (chosen: ChatLine, rejected: ChatLine, mapping: RowMapping) {

@@ -6,7 +6,7 @@ import Model
 /// "non_preferred_output": […]}`.
 struct ChatLine {
   private(set) var messages: [JSONValue] = []
-  /// Messages that are learnt.
+  /// Indices of the messages that are learnt.
   private(set) var trained: Set<Int> = []
   var tools: [JSONValue] = []
 
@@ -58,7 +58,7 @@ struct ChatLine {
     }
   }
 
-  /// The chat with an answer behind it, which is learnt.
+  /// The chat with an answer appended, which is learnt.
   /// - Parameter path: what errors call the answer
   func answered(_ answer: JSONValue?, _ path: String, _ reading: inout Reading) -> ChatLine {
     var answered = self
@@ -81,10 +81,10 @@ struct ChatLine {
     }
   }
 
-  /// Reads a list of messages behind those that are there.
+  /// Reads a list of messages and appends them to those already read.
   /// - Parameters:
   ///   - path: what errors call it
-  ///   - isTrained: whether the assistant's messages are learnt, where their weight says nothing else
+  ///   - isTrained: whether the assistant's messages are learnt, unless their `weight` says otherwise
   mutating func take(_ value: JSONValue?, _ path: String, isTrained: Bool, _ reading: inout Reading) {
     guard let list = value?.array, !list.isEmpty else {
       return reading.refuse("missing_messages_list", "'\(path)' is no list with messages")
@@ -104,7 +104,7 @@ struct ChatLine {
     }
   }
 
-  /// Whether the message is learnt.
+  /// Whether a message is learnt: all are, except those with the `weight` 0.
   private static func weight(_ object: JSONObject, _ path: String, _ reading: inout Reading) -> Bool {
     guard let value = object["weight"], !value.isNull else { return true }
     if object["role"]?.string != "assistant" {
@@ -117,9 +117,9 @@ struct ChatLine {
 
   // MARK: a message
 
-  /// As templates read it.
+  /// The message in the form that templates read.
   private static func message(_ object: JSONObject, _ path: String, _ reading: inout Reading) -> JSONValue {
-    // Sets that were made from tables have every field in every row.
+    // A data set that was made from a table has every field in every row, most of them null.
     for key in object.keys where !keys.contains(key) && object[key]?.isNull == false {
       let known = key == "function_call" ? " is not supported; use 'tool_calls'" : " is not known"
       reading.refuse("message_unrecognized_key", "\(path).\(key)\(known)")
@@ -159,7 +159,7 @@ struct ChatLine {
     part.object?["type"]?.string == "text" && part.object?["text"]?.string != nil
   }
 
-  /// Calls with arguments that are an object or a string of one.
+  /// Tool calls, whose arguments are an object or a string with one.
   private static func toolCalls(_ value: JSONValue?, _ path: String, _ reading: inout Reading) -> [JSONValue] {
     guard let value, !value.isNull else { return [] }
     var calls: [JSONValue] = []
@@ -177,7 +177,7 @@ struct ChatLine {
 
   // MARK: tokens
 
-  /// The chat as the base's template writes it, with loss on what is learnt.
+  /// The chat as tokens in the base's template, with loss on the messages that are learnt.
   func row(_ format: ChatFormat) throws(LineErrors) -> TrainingRow {
     let chat = Conversation(messages: messages, tools: tools, addsGenerationPrompt: false)
     let labelled: LabelledChat

@@ -1,11 +1,11 @@
 /// What is wrong with a line of training data.
 public struct DataProblem: Sendable, Equatable, CustomStringConvertible {
-  /// From 1.
+  /// The line's number, from 1.
   public var line: Int
-  /// As OpenAI's data validator names it where it knows the like: `missing_messages_list`, `message_missing_key`,
-  /// `message_unrecognized_key`, `unrecognized_role`, `missing_content`, `example_missing_assistant_message`,
-  /// `data_type`; beyond these `invalid_json`, `invalid_weight`, `invalid_value`, `wrong_method`, `template_error`,
-  /// `unsupported_field`.
+  /// The kind of problem. Those that OpenAI's data validator knows have its names: `missing_messages_list`,
+  /// `message_missing_key`, `message_unrecognized_key`, `unrecognized_role`, `missing_content`,
+  /// `example_missing_assistant_message`, `data_type`. The others are `invalid_json`, `invalid_weight`,
+  /// `invalid_value`, `wrong_method`, `template_error`, `unsupported_field`.
   public var name: String
   /// What is wrong, in words.
   public var detail: String
@@ -25,14 +25,14 @@ public struct DataProblem: Sendable, Equatable, CustomStringConvertible {
 public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible {
   /// The name that the file is reported by.
   public var file: String
-  /// Those that come first, at most `limit`.
+  /// The first problems, at most `limit`.
   public private(set) var problems: [DataProblem] = []
-  /// How many there are.
+  /// The number of all problems.
   public private(set) var count = 0
-  /// How many there are of each name.
+  /// The number of problems by name.
   private var counts: [String: Int] = [:]
 
-  /// Problems that are listed: a file may have millions.
+  /// The maximum number of problems that are listed; a file may have millions.
   public static let limit = 20
 
   /// No problems yet.
@@ -45,7 +45,7 @@ public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible 
     if problems.count < Self.limit { problems.append(problem) }
   }
 
-  /// How often each name comes, in the order of the names.
+  /// The number of problems of each name, in the order of the names.
   public var byName: [(name: String, count: Int)] {
     counts.map { (name: $0.key, count: $0.value) }.sorted { $0.name < $1.name }
   }
@@ -58,25 +58,25 @@ public struct DataProblems: Error, Sendable, Equatable, CustomStringConvertible 
   }
 }
 
-/// A file that is no JSONL at all: what it is, and what makes JSONL of it.
+/// A file that is not JSONL at all. The error says what the file is, and how to convert it.
 public struct DataFileError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The name that the file is reported by.
   public var file: String
-  /// What the file is, in words, and what to do.
+  /// What the file is, in words, and how to convert it.
   public var reason: String
 
   /// "training_file: …"
   public var description: String { "\(file): \(reason)" }
 }
 
-/// Rows that would take more memory than there is.
+/// Rows that would take more memory than the job may use.
 public struct DataSizeError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The name that the file is reported by.
   public var file: String
   /// Bytes that all rows may take.
   public var limit: Int
 
-  /// How much memory there is, and what takes less.
+  /// The limit, and the settings that reduce the memory.
   public var description: String {
     "\(file): the rows take more than the \(limit >> 20) MiB of memory that there are for a job; use fewer rows"
   }

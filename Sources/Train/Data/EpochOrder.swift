@@ -1,31 +1,31 @@
 import Kernels
 
-/// Which examples an optimiser step takes: epoch after epoch without a gap, each in an order of its own.
+/// Which examples an optimiser step takes. Epochs follow each other without a gap, and each has its own order.
 ///
 /// An order is made once for each epoch, in chunks of bounded work (`prepare`), however many examples there are.
 final class EpochOrder {
-  /// What random draws are for: each purpose has draws of its own.
+  /// The purposes of random numbers. Each purpose has its own sequence.
   enum Stream: UInt64 { case shuffle = 1, split = 2, initialization = 3, dropout = 4 }
 
   let count: Int
   let seed: Int
   let shuffle: Bool
-  /// The orders of the two epochs that were asked for last: a step may lie across the end of one.
+  /// The orders of the last two epochs that were used: a step may lie across the end of an epoch.
   private var known: [(epoch: Int, order: [Int32])] = []
 
-  /// Examples that one turn deals with.
+  /// The maximum number of examples that one turn sorts.
   static let chunkSize = 1 << 14
 
   /// - Parameters:
   ///   - count: examples in an epoch
-  ///   - shuffle: false takes them as they come
+  ///   - shuffle: whether each epoch has a random order; false keeps the order of the data
   init(count: Int, seed: Int, shuffle: Bool) {
     self.count = count
     self.seed = seed
     self.shuffle = shuffle
   }
 
-  /// Bytes that the orders of so many examples take, the making of one included.
+  /// The maximum memory that the orders of `count` examples take in bytes, including the sorting of one.
   static func bytes(count: Int, shuffle: Bool) -> Int { shuffle ? count * (3 * 4 + 16) : 0 }
 
   /// - Parameter position: examples taken since the beginning of training
@@ -37,8 +37,8 @@ final class EpochOrder {
     return known.first { $0.epoch == epoch }.map { Int($0.order[position % count]) } ?? 0
   }
 
-  /// Makes the orders that looking up these positions takes, if there are many examples; those of few are made as they
-  /// are needed.
+  /// Makes the orders that looking up these positions needs, if there are many examples. With few examples, orders are
+  /// made when they are first used.
   func prepare(_ positions: Range<Int>, _ turns: any TrainingTurns) throws(TrainingInterruption) {
     guard count > Self.chunkSize else { return }
     for epoch in Set([positions.lowerBound / count, (positions.upperBound - 1) / count]).sorted() {
@@ -47,7 +47,7 @@ final class EpochOrder {
   }
 
   /// Makes an epoch's order unless it is known.
-  /// - Parameter turn: is called with work of bounded size, and calls it once
+  /// - Parameter turn: is given a piece of work of bounded size, and calls it once
   func prepare<Failure: Error>(epoch: Int, turn: (() -> Void) throws(Failure) -> Void) throws(Failure) {
     guard shuffle, !known.contains(where: { $0.epoch == epoch }) else { return }
     var sorting = DrawSorting(count: count, seed: seed, stream: .shuffle, epoch: epoch)
@@ -56,7 +56,7 @@ final class EpochOrder {
     known.append((epoch, sorting.order))
   }
 
-  /// Indices in the order of a draw for each.
+  /// The indices 0 ..< count, sorted by one random number for each.
   static func permutation(count: Int, seed: Int, stream: Stream, epoch: Int = 0) -> [Int] {
     var sorting = DrawSorting(count: count, seed: seed, stream: stream, epoch: epoch)
     sorting.sort { $0() }
@@ -64,16 +64,16 @@ final class EpochOrder {
   }
 }
 
-/// Sorts indices by their draws, which are spread evenly: each goes into the bucket of its draw's highest bits, and the
-/// buckets, all of about the same size, are sorted one by one.
+/// Sorts indices by their random numbers. These are spread evenly, so the highest bits choose a bucket for each index,
+/// and the buckets, all of about the same size, are sorted one by one.
 private struct DrawSorting {
-  /// The indices, sorted after `sort`.
+  /// The indices, which are sorted once `sort` has returned.
   private(set) var order: [Int32]
   private let count: Int
   private let keys: [CounterKey]
   private let bucketBits: Int
   private var draws: [UInt64]
-  /// Of each bucket: at first how many indices it gets, then where its next one goes.
+  /// For each bucket: first the number of its indices, then the place of its next one, and finally its end.
   private var cursors: [Int]
 
   init(count: Int, seed: Int, stream: EpochOrder.Stream, epoch: Int) {
@@ -81,9 +81,10 @@ private struct DrawSorting {
     keys = [0, 1].map { part in
       CounterKey(UInt64(bitPattern: Int64(seed)), stream.rawValue, UInt64(epoch), UInt64(part))
     }
-    // About 64 indices to a bucket.
+    // A bucket has about 64 indices.
     bucketBits = max(0, Int.bitWidth - (count >> 6).leadingZeroBitCount)
-    // Not touched before `sort` writes to it: clearing so much at once could take too long.
+    // Not initialised, because `sort` writes every element, and clearing so much memory in one turn could take too
+    // long.
     order = Array(unsafeUninitializedCapacity: count) { $1 = count }
     draws = Array(unsafeUninitializedCapacity: count) { $1 = count }
     cursors = Array(repeating: 0, count: 1 << bucketBits)
@@ -123,7 +124,7 @@ private struct DrawSorting {
     }
   }
 
-  /// Each bucket's cursor is now where the next bucket begins.
+  /// By now each cursor is the end of its bucket, where the next bucket begins.
   private mutating func sortBuckets(_ buckets: Range<Int>) {
     for bucket in buckets {
       let first = bucket == 0 ? 0 : cursors[bucket - 1]

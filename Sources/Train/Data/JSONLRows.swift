@@ -3,8 +3,8 @@ public import Formats
 public import Foundation
 public import Model
 
-/// Rows out of a JSONL file: chats and preferences as OpenAI writes them, token ids with labels, plain text, or a
-/// prompt with its completion (or, for preferences, a chosen and a rejected one).
+/// Reads the rows of a JSONL file: chats and preferences as OpenAI writes them, token ids with labels, plain text, or a
+/// prompt with its completion (for preferences: with a chosen and a rejected one).
 ///
 /// - `{"messages": […]}`: loss on what the assistant says and on the end of its turn
 /// - `{"tokens": […], "labels": […]}`: labels of −100 carry no loss; without labels every token does
@@ -13,13 +13,13 @@ public import Model
 /// - `{"input": {"messages": …}, "preferred_output": […], "non_preferred_output": […]}`
 /// - `{"prompt": "…", "chosen": "…", "rejected": "…"}`
 ///
-/// Other programs' forms are read as chats; which were is told by `Reading.mappings`.
+/// Rows in the formats of other programs are read as chats; `Reading.mappings` says which formats a file had.
 public struct JSONLRows: RowSource {
-  /// What a file holds.
+  /// The contents of a file.
   public struct Reading: Sendable, Equatable {
-    /// In the file's order.
+    /// In the order of the file.
     public var examples: [TrainingExample] = []
-    /// Forms of other programs that were read as chats.
+    /// The formats of other programs that rows were converted from.
     public var mappings: Set<RowMapping> = []
   }
 
@@ -33,10 +33,10 @@ public struct JSONLRows: RowSource {
 
   /// - Parameters:
   ///   - name: what errors call the file; `nil` for its own name
-  ///   - endToken: what ends a text; none is put where it is missing
-  ///   - chat: how chats become tokens; lines that are chats are refused without it
-  ///   - method: lines that it has no use for are refused
-  ///   - memoryLimit: bytes that all rows may take; `nil` for any number
+  ///   - endToken: is appended to texts and completions; `nil` appends nothing
+  ///   - chat: how chats become tokens; without it, rows that are chats are refused
+  ///   - method: rows that this method cannot learn from are refused; `nil` accepts all
+  ///   - memoryLimit: the maximum bytes of all rows; `nil` for no limit
   public init(
     file: URL, name: String? = nil, tokenizer: Tokenizer, endToken: Int32?,
     chat: Result<ChatFormat, ModelError>? = nil, method: Hyperparameters.Method? = nil, memoryLimit: Int? = nil
@@ -53,10 +53,11 @@ public struct JSONLRows: RowSource {
   /// The examples alone; see `read`.
   public func examples() throws -> [TrainingExample] { try read().examples }
 
+  /// Reads the whole file.
   /// - Parameter shouldStop: asked before each line
-  /// - Throws: `DataFileError` for a file that is no JSONL; `DataProblems` with what is wrong with the lines;
-  ///   `DataSizeError` where they take too much memory; `ModelError` where the file cannot be read; `CancellationError`
-  ///   where `shouldStop` says so
+  /// - Throws: `DataFileError` for a file that is not JSONL; `DataProblems` with what is wrong with the lines;
+  ///   `DataSizeError` if they take too much memory; `ModelError` if the file cannot be read; `CancellationError` if
+  ///   `shouldStop` returned true
   public func read(shouldStop: () -> Bool = { false }) throws -> Reading {
     let mapped = try MappedFile(file)
     var lines = LineReader(mapped, from: try TrainingFileKind.firstLine(mapped, name: name), name: name)
@@ -69,7 +70,7 @@ public struct JSONLRows: RowSource {
       do throws(LineErrors) {
         let (example, mapping) = try example(line)
         if let mapping { reading.mappings.insert(mapping) }
-        // Of a file with errors, nothing is kept.
+        // A file with errors is only checked to its end; its rows are not needed.
         if problems.count > 0 { continue }
         bytes += example.bytes
         reading.examples.append(example)
@@ -110,12 +111,12 @@ public struct JSONLRows: RowSource {
     LineErrors(errors: [LineError(name, detail)])
   }
 
-  /// Finds a row's form by its fields, the more telling first.
+  /// Finds a row's format by its fields. The fields that identify a format most clearly are tried first.
   private func example(
     _ object: JSONObject
   ) throws(LineErrors) -> (example: TrainingExample, mapping: RowMapping?) {
     func has(_ keys: String...) -> Bool { keys.allSatisfy { object[$0].map { !$0.isNull } ?? false } }
-    /// Refuses what would vanish: fields of chats beside those that the form has.
+    /// Refuses a row that has fields of a chat which this format does not read, since they would be lost.
     func reads(_ fields: String...) throws(LineErrors) {
       if let lost = RefusedFields.lost(in: object, read: Set(fields)) { throw LineErrors(errors: [lost]) }
     }
@@ -125,7 +126,7 @@ public struct JSONLRows: RowSource {
       let labels = has("labels") ? try integers(object, "labels") : tokens
       return (.row(TrainingRow(tokens: tokens, labels: labels)), nil)
     }
-    // A set of preferences may have the preferred chat once more.
+    // A preference data set may also have the chosen chat under `messages`.
     let isPreference = method == .dpo && has("chosen", "rejected")
     if object["messages"] != nil, !isPreference {
       try reads("tools", "functions")
@@ -213,7 +214,7 @@ public struct JSONLRows: RowSource {
     return values
   }
 
-  /// Prompt and completion are encoded apart, so that the boundary is where the loss begins.
+  /// Prompt and completion are encoded separately, so that a token boundary lies where the loss begins.
   private func row(prompt: String, completion: String) -> TrainingRow {
     var tokens = tokenizer.encode(prompt, parsingSpecialTokens: true)
     let count = tokens.count

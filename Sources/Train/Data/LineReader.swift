@@ -2,7 +2,7 @@ import Formats
 import Foundation
 import Model
 
-/// The lines of a file of any size, read a chunk at a time, without their line feeds.
+/// Reads the lines of a file of any size, without their line feeds, in chunks.
 struct LineReader {
   /// The number of the line that `next` returned last, from 1.
   private(set) var number = 0
@@ -10,12 +10,12 @@ struct LineReader {
   private let name: String
   private var offset: Int
   private var buffer: [UInt8] = []
-  /// Where the next line begins in the buffer, and up to where there is no line feed.
+  /// Where the next line begins in the buffer, and the end of the bytes that were already searched for a line feed.
   private var start = 0
   private var searched = 0
 
   private static let chunkSize = 1 << 20
-  /// The longest line, far above what any context takes.
+  /// The maximum length of a line in bytes, far more than any context needs.
   static let longestLine = 64 << 20
 
   /// - Parameters:

@@ -1,14 +1,14 @@
 import Kernels
 
-/// Rows that go through the model together: side by side without padding, each attending to itself alone, with
-/// positions from zero.
+/// Rows that go through the model together: side by side without padding. Each row attends to itself alone, and its
+/// positions begin at 0.
 struct Microbatch {
   private(set) var tokens: [Int32] = []
   /// [tokens], from 0 in each row.
   private(set) var positions: [Int32] = []
-  /// Where each row lies among the tokens.
+  /// The range of each row among the tokens.
   private(set) var rows: [Range<Int>] = []
-  /// Each row's number in its optimiser step, by which its dropout is drawn: the same however rows are packed.
+  /// Each row's number within its optimiser step. Its dropout is drawn by this number, so packing does not change it.
   private(set) var ordinals: [Int] = []
   /// The example of each row: an index of `TrainingData`.
   private(set) var examples: [Int] = []
@@ -33,11 +33,12 @@ struct Microbatch {
     examples.append(example)
   }
 
-  /// Packs the examples that come next, in their order: never more than the limits allow, but always one. An example (a
-  /// pair's two rows) stays whole.
+  /// Packs the next examples, in order, as long as they fit into the limits, but at least one. An example is never
+  /// divided: the two rows of a pair stay together.
   /// - Parameters:
-  ///   - next: the number of the first example; that of the next microbatch's first afterwards
-  ///   - count: how many examples there are; more than `next`
+  ///   - next: the number of the first example; afterwards the number of the next microbatch's first
+  ///   - count: the number of examples; more than `next`
+  ///   - example: the example of a number
   ///   - example: looks an example up by its number
   static func pack(
     _ next: inout Int, of count: Int, limits: MicrobatchLimits, _ example: (Int) -> (index: Int, value: TrainingExample)
@@ -55,8 +56,8 @@ struct Microbatch {
     return microbatch
   }
 
-  /// The key of each token's row.
-  /// - Parameter key: makes a row's key of its ordinal
+  /// The key of the random numbers for each token; all tokens of a row have the same.
+  /// - Parameter key: makes a row's key from its ordinal
   func keys(_ key: (Int) -> CounterKey) -> [CounterKey] {
     var keys: [CounterKey] = []
     keys.reserveCapacity(tokens.count)
@@ -65,14 +66,14 @@ struct Microbatch {
   }
 }
 
-/// How much goes into a microbatch.
+/// The limits of a microbatch's size.
 struct MicrobatchLimits: Equatable {
   /// Maximum tokens; a longer example is a microbatch of its own.
   let tokens: Int
   /// Maximum examples.
   let examples: Int
 
-  /// Tokens that go through the model together where rows are packed: enough for the products to be efficient.
+  /// The maximum tokens of a microbatch of several rows, enough for the products to be efficient.
   private static let packedTokens = 256
 
   /// - Parameter longestExample: tokens of the data's longest example
@@ -87,11 +88,11 @@ struct MicrobatchLimits: Equatable {
   }
 }
 
-/// The microbatches of a range of examples. Each is packed when it is asked for, so that neither memory nor any turn
-/// grows with the number of examples.
+/// The microbatches of a range of examples. Each is packed only when it is needed, so neither the memory nor the work
+/// of a turn grows with the number of examples.
 struct Microbatches {
   private enum Source {
-    /// Positions since the beginning of training.
+    /// Examples for a training step, as positions counted from the beginning of training.
     case training(Range<Int>, EpochOrder)
     case validation
   }

@@ -3,13 +3,21 @@ import Model
 
 /// How rows in another program's format are read as chats or pairs. The descriptions are shown to the user.
 public enum RowMapping: String, Sendable, Hashable, CaseIterable {
+  /// `instruction`, `input`, `output`
   case alpaca
+  /// `instruction`, `input`, `chosen`, `rejected`
   case alpacaPair
+  /// `conversations` with `from` and `value`
   case shareGPT
+  /// `conversations` with `from` and `value`, `chosen`, `rejected`
   case shareGPTPair
+  /// `conversations` in the form of OpenAI's `messages`
   case conversations
+  /// TRL's `prompt` and `completion` as messages
   case promptCompletion
+  /// TRL's `prompt`, `chosen` and `rejected` as messages
   case explicitPair
+  /// TRL's `chosen` and `rejected` as whole chats
   case implicitPair
 
   /// "Alpaca rows: 'instruction' and …"
@@ -34,7 +42,7 @@ public enum RowMapping: String, Sendable, Hashable, CaseIterable {
   }
 }
 
-/// Fields of a row that would change what is learnt, and are not honoured.
+/// Fields that would change what is learnt, but are not supported. A row that has one is refused.
 enum RefusedFields {
   private static let reasons: [String: String] = [
     "label": "KTO's label, or a class, cannot be learnt from; keep the rows that are wanted, and remove the field",
@@ -51,10 +59,10 @@ enum RefusedFields {
     "video": "models of text see no videos", "videos": "models of text see no videos",
   ]
 
-  /// Fields that belong to a chat, and are read in some forms alone.
+  /// Fields of a chat, which not all formats read.
   private static let ofChats: Set<String> = ["system", "history", "tools", "functions"]
 
-  /// The first field of a row that would be passed over although it means something.
+  /// The first field of a row that would be ignored although it changes what should be learnt.
   static func first(in row: JSONObject) -> LineError? {
     for (key, value) in row.pairs where !saysNothing(key, value) {
       if let reason = reasons[key] { return LineError("unsupported_field", "'\(key)' is not supported: \(reason)") }
@@ -62,8 +70,8 @@ enum RefusedFields {
     return nil
   }
 
-  /// The first field of a chat that a row of this form would lose.
-  /// - Parameter read: those that the form has
+  /// The first field of a chat that a row has and its format does not read.
+  /// - Parameter read: the fields that the format reads
   static func lost(in row: JSONObject, read: Set<String>) -> LineError? {
     for (key, value) in row.pairs where ofChats.contains(key) && !read.contains(key) && !saysNothing(key, value) {
       let advice =

@@ -1,14 +1,14 @@
 public import Formats
 import Model
 
-/// One sequence of tokens and what is to be learnt of it.
+/// One sequence of tokens, and the labels to be learnt.
 public struct TrainingRow: Sendable, Equatable {
   /// A label that carries no loss.
   public static let ignored: Int32 = -100
 
   /// Token ids, below the size of the vocabulary.
   public var tokens: [Int32]
-  /// One label for each token: `labels[i]` is predicted from the tokens before i. As long as `tokens`.
+  /// One label for each token, [tokens.count]: `labels[i]` is to be predicted from the tokens before i.
   public var labels: [Int32]
 
   /// - Parameter labels: one for each token
@@ -20,7 +20,7 @@ public struct TrainingRow: Sendable, Equatable {
   /// Tokens that carry loss; the first never does.
   public var lossCount: Int { labels.dropFirst().count { $0 != Self.ignored } }
 
-  /// Shares the memory of a row that is short enough.
+  /// The row's first `length` tokens. A row that is short enough is returned as it is, without a copy.
   fileprivate func cut(to length: Int) -> TrainingRow {
     if tokens.count <= length { return self }
     return TrainingRow(tokens: Array(tokens.prefix(length)), labels: Array(labels.prefix(length)))
@@ -38,11 +38,12 @@ public struct TrainingRow: Sendable, Equatable {
 
 /// One line of training data.
 public enum TrainingExample: Sendable, Equatable {
+  /// One text or chat.
   case row(TrainingRow)
   /// Two answers to one prompt, whose tokens carry the loss.
   case pair(chosen: TrainingRow, rejected: TrainingRow)
 
-  /// One, or a pair's two.
+  /// The example's row, or the two rows of a pair.
   public var rows: [TrainingRow] {
     switch self {
     case .row(let row): [row]
@@ -50,7 +51,7 @@ public enum TrainingExample: Sendable, Equatable {
     }
   }
 
-  /// Bytes that it takes: token ids and labels, and what each array has besides.
+  /// The bytes that the example takes: token ids and labels, and the overhead of each array.
   var bytes: Int {
     rows.reduce(MemoryLayout<TrainingExample>.stride) { $0 + 2 * (4 * $1.tokens.count + Self.arrayOverhead) }
   }
@@ -58,13 +59,15 @@ public enum TrainingExample: Sendable, Equatable {
   private static let arrayOverhead = 48
 }
 
-/// Where rows come from: a file's lines through a chat template, say.
+/// A source of rows, such as the lines of a file.
 public protocol RowSource {
-  /// All examples, in their order. Throws naming the line that is at fault.
+  /// All examples in order.
+  /// - Throws: an error that names the line that is wrong
   func examples() throws -> [TrainingExample]
 }
 
-/// The examples of a run, cut to length, without those that teach nothing, and split.
+/// The examples of a run: cut to the maximum length, without those that carry no loss, and split into training and
+/// validation.
 public struct TrainingData: Sendable {
   /// Examples that steps take.
   public let training: [TrainingExample]
@@ -74,7 +77,7 @@ public struct TrainingData: Sendable {
   public let cutCount: Int
   /// Rows left out because nothing of them carries loss.
   public let lossless: Int
-  /// Forms of other programs in which rows were, and what became of them.
+  /// The formats of other programs that rows were converted from.
   public let mappings: [RowMapping]
   /// Tokens of the longest row.
   let longestRow: Int
@@ -84,12 +87,12 @@ public struct TrainingData: Sendable {
   let lossCounts: [Int32]
   /// The sum of `lossCounts`.
   let lossTotal: Int
-  /// Bytes that all of this takes.
+  /// The bytes of all examples.
   let bytes: Int
 
   /// - Parameters:
   ///   - validation: `nil` holds out `validation_split` of the examples, drawn by the seed
-  ///   - mappings: forms that the examples were read from
+  ///   - mappings: the formats that the examples were converted from
   /// - Throws: `ModelError` naming the example whose tokens are wrong, or if nothing is left
   public init(
     _ examples: [TrainingExample], validation: [TrainingExample]? = nil, mappings: Set<RowMapping> = [],
@@ -152,7 +155,7 @@ public struct TrainingData: Sendable {
     bytes = all.reduce(training.count * 4) { $0 + $1.bytes }
   }
 
-  /// Tells other data from these, for resuming: FNV-1a over tokens and labels.
+  /// A hash that identifies the data when a run is resumed: FNV-1a over tokens and labels.
   var digest: UInt64 {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     func mix(_ value: Int) { hash = (hash ^ UInt64(bitPattern: Int64(value))) &* 0x100_0000_01B3 }

@@ -2,14 +2,14 @@ import Formats
 import Foundation
 import Model
 
-/// What a file of training data is, found out from its beginning. Whatever is no JSONL gets one error that says what it
-/// is and how to convert it, where reading it line by line would give one for each line.
+/// Finds out from a file's beginning whether it is JSONL. A file that is not gets one error, which says what it is and
+/// how to convert it, instead of one error for each line.
 enum TrainingFileKind {
   /// Bytes that are looked at.
   private static let headSize = 1 << 20
   private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
 
-  /// What other files begin with.
+  /// What files of other formats begin with.
   private static let signatures: [(bytes: [UInt8], reason: String)] = [
     ([0xFF, 0xFE, 0, 0], utf("UTF-32")), ([0, 0, 0xFE, 0xFF], utf("UTF-32")), ([0xFF, 0xFE], utf("UTF-16")),
     ([0xFE, 0xFF], utf("UTF-16")),
@@ -31,7 +31,7 @@ enum TrainingFileKind {
     "is \(name) text; convert it to UTF-8: iconv -f \(name) -t UTF-8 FILE > NEW.jsonl"
   }
 
-  /// By which a row is known.
+  /// The fields by which an object is recognised as a row.
   private static let fieldsOfRows: Set<String> = [
     "messages", "conversations", "prompt", "completion", "chosen", "rejected", "input", "preferred_output",
     "non_preferred_output", "instruction", "output", "text", "tokens",
@@ -40,7 +40,7 @@ enum TrainingFileKind {
   private static let rows = "JSONL has one JSON object on each line"
 
   /// - Parameter name: what errors call the file
-  /// - Returns: where the first line begins: after a byte order mark
+  /// - Returns: where the first line begins: after a byte order mark, if the file has one
   /// - Throws: `DataFileError` for a file that is no JSONL, `ModelError` if it cannot be read
   static func firstLine(_ file: MappedFile, name: String) throws -> Int {
     let head = try file.read(offset: 0, count: min(headSize, file.count))
@@ -48,14 +48,14 @@ enum TrainingFileKind {
     return head.starts(with: byteOrderMark) ? byteOrderMark.count : 0
   }
 
-  /// Why a file with this beginning is no JSONL; `nil` where it may be.
+  /// Why a file with this beginning is not JSONL; `nil` if it may be.
   private static func reason(_ head: [UInt8], isWhole: Bool) -> String? {
     if let known = signatures.first(where: { head.starts(with: $0.bytes) }) { return known.reason }
     let text = head.starts(with: byteOrderMark) ? head.dropFirst(byteOrderMark.count) : head[...]
     guard let first = text.firstIndex(where: { !isSpace($0) }) else {
       return isWhole ? "is empty; \(rows)" : nil
     }
-    // UTF-16 without a mark: every other byte of its ASCII characters is zero.
+    // In UTF-16 without a byte order mark, every other byte of an ASCII character is zero.
     if text.prefix(64).contains(0) {
       return text.prefix(64).count { $0 == 0 } >= text.prefix(64).count / 4 ? utf("UTF-16") : "is no text; \(rows)"
     }
@@ -77,7 +77,8 @@ enum TrainingFileKind {
     }
   }
 
-  /// Of the whole lines; the last may be cut in the middle of a character.
+  /// The number of the first line that is not UTF-8. Only complete lines are checked, since the last may be cut within
+  /// a character.
   private static func firstLineNotUTF8(_ text: ArraySlice<UInt8>) -> Int? {
     guard String(validating: text, as: UTF8.self) == nil else { return nil }
     let lines = text.split(separator: 0x0A, omittingEmptySubsequences: false).dropLast()
@@ -86,7 +87,7 @@ enum TrainingFileKind {
 
   private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 
-  /// The field of the file's first object that holds rows; `nil` where it is a row itself.
+  /// The field of the file's first object that holds a list of rows; `nil` if the object is itself a row.
   private static func rowsInside(_ text: ArraySlice<UInt8>) -> String? {
     guard let end = objectEnd(text), let object = (try? JSONValue.parse(text[..<end], subject: "file"))?.object else {
       return nil
@@ -102,7 +103,7 @@ enum TrainingFileKind {
     return key
   }
 
-  /// Whether an object that begins here is not over at its line's end, but is at a later one's.
+  /// Whether the object that begins here extends over several lines.
   private static func isPrettyPrinted(_ text: ArraySlice<UInt8>) -> Bool {
     let line = text.prefix { $0 != 0x0A }
     if (try? JSONValue.parse(line, subject: "line")) != nil { return false }
@@ -134,7 +135,8 @@ enum TrainingFileKind {
     return nil
   }
 
-  /// Text that begins with no bracket. A damaged first line is no reason to refuse all others.
+  /// Why text that does not begin with a bracket is not JSONL. A damaged first line alone is not a reason: later lines
+  /// may be right.
   private static func reason(noObject text: ArraySlice<UInt8>) -> String? {
     let lines = text.split(separator: 0x0A, maxSplits: 20).prefix(20)
     guard let line = lines.first, !lines.contains(where: { $0.first { !isSpace($0) } == UInt8(ascii: "{") }) else {

@@ -4,10 +4,10 @@
   import Musl
 #endif
 
-/// Direct preference optimisation (Rafailov et al., 2023): −log σ(β·(log-ratio of the chosen answer − that of the
-/// rejected)), each ratio against the bare base.
+/// Direct preference optimisation (Rafailov et al., 2023): −log σ(β · (r(chosen) − r(rejected))), where r is an
+/// answer's log-probability with the adapter, less that of the base alone.
 struct PreferenceLoss: TrainingLoss {
-  /// The temperature.
+  /// β, by which the difference of the log-ratios is multiplied.
   let beta: Double
   private(set) var references: References
 
@@ -26,7 +26,7 @@ struct PreferenceLoss: TrainingLoss {
     of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ turns: any TrainingTurns
   ) -> Int { positions.count }
 
-  /// Finds the base's log-likelihoods of the microbatch's rows, unless they are known.
+  /// Computes the base's log-likelihoods of the microbatch's rows, unless they are known.
   mutating func prepare(
     _ microbatch: Microbatch, _ model: TrainingModel, _ turns: any TrainingTurns
   ) throws(TrainingInterruption) {
@@ -49,7 +49,7 @@ struct PreferenceLoss: TrainingLoss {
     return found.losses
   }
 
-  /// Losses of pairs, and the factors on each row's −log-likelihood that their gradient is.
+  /// The losses of pairs, and the gradient of the sum by each row's −log-likelihood.
   /// - Parameters:
   ///   - examples: each row's; a pair's two rows lie side by side, the chosen one first
   ///   - rows: each row's −log-likelihood
@@ -70,7 +70,7 @@ struct PreferenceLoss: TrainingLoss {
   }
 }
 
-/// The bare base's −log-likelihoods of the chosen and the rejected answer of pairs, as they become known.
+/// The −log-likelihoods of each pair's two answers under the base alone, filled in when they are first computed.
 struct References {
   private var values: [Double]
 

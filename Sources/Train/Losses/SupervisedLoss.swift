@@ -5,7 +5,7 @@ struct SupervisedLoss: TrainingLoss {
   ) throws(TrainingInterruption) -> Int {
     let size = data.training.count
     let (first, last) = (positions.lowerBound / size, (positions.upperBound - 1) / size)
-    // Between the first epoch and the last there are only whole ones.
+    // All epochs between the first and the last are complete.
     var total = max(last - first - 1, 0) * data.lossTotal
     for epoch in Set([first, last]).sorted() {
       let part = positions.clamped(to: epoch * size..<(epoch + 1) * size)

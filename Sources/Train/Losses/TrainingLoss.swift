@@ -1,24 +1,26 @@
-/// What a run minimises: a mean of losses, of labelled tokens or of pairs, computed a microbatch at a time.
+/// The loss that a run minimises: a mean over labelled tokens or over pairs, computed one microbatch at a time.
 protocol TrainingLoss {
-  /// How many losses the mean of a step is over: known before its first backward pass, which divides by it.
+  /// The number of losses that a step's mean is taken over. It is known before the first backward pass, which divides
+  /// by it.
   /// - Parameter positions: the step's examples, counted since the beginning of training
   func divisor(
     of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ turns: any TrainingTurns
   ) throws(TrainingInterruption) -> Int
 
-  /// Computes what the loss needs to know of a microbatch before the pass that it scores. Uses the model's memory.
+  /// Computes what `score` and `gradient` need besides the microbatch's own forward pass, before that pass. Overwrites
+  /// the model's activations.
   mutating func prepare(
     _ microbatch: Microbatch, _ model: TrainingModel, _ turns: any TrainingTurns
   ) throws(TrainingInterruption)
 
-  /// The losses of a microbatch whose forward pass is done.
+  /// The losses of a microbatch, whose forward pass is complete.
   func score(_ pass: TrainingPass) throws(TrainingInterruption) -> LossSum
 
-  /// The same, and leaves the gradient of sum / divisor by the last hidden states in `scratch.gradient`.
+  /// As `score`; also writes the gradient of sum / divisor by the last hidden states to `scratch.gradient`.
   func gradient(_ pass: TrainingPass, divisor: Int) throws(TrainingInterruption) -> LossSum
 }
 
-/// Losses, added up.
+/// A sum of losses.
 struct LossSum: Equatable {
   var sum = 0.0
   /// Predictions that were right.

@@ -6,9 +6,9 @@ import Kernels
   import Musl
 #endif
 
-/// What is done to all of the adapter's values, in turns of bounded size.
+/// Operations on all of the adapter's values, in turns of bounded size.
 extension TrainableAdapter {
-  /// Values that are read in one turn.
+  /// The maximum values that one turn reads.
   private static let valuesPerTurn = 1 << 20
 
   func clearGradients(_ turns: any TrainingTurns) throws(TrainingInterruption) {
@@ -22,7 +22,8 @@ extension TrainableAdapter {
     try sumOfSquares(gradients, compute, interruptible: true, turns).squareRoot()
   }
 
-  /// Whether the sum of the parameters' squares is a number. Belongs to an update, so the run is not stopped meanwhile.
+  /// Whether the sum of the parameters' squares is finite. It is a part of the update, so the run cannot be stopped
+  /// during it.
   func isFinite(_ compute: Compute, _ turns: any TrainingTurns) throws(TrainingInterruption) -> Bool {
     try sumOfSquares(parameters, compute, interruptible: false, turns).isFinite
   }
@@ -39,10 +40,10 @@ extension TrainableAdapter {
     return total
   }
 
-  /// One step of AdamW. The run is not stopped meanwhile.
+  /// One step of AdamW, during which the run cannot be stopped.
   /// - Parameters:
   ///   - step: for A and DoRA's magnitudes
-  ///   - stepOfB: for B, which LoRA+ gives a rate of its own
+  ///   - stepOfB: for B, which has its own learning rate with LoRA+
   func update(
     _ step: AdamWStep, stepOfB: AdamWStep, _ compute: Compute, _ turns: any TrainingTurns
   ) throws(TrainingInterruption) {
@@ -59,7 +60,7 @@ extension TrainableAdapter {
     }
   }
 
-  /// Ranges of the buffers, and whether they are of B, so many values to a turn.
+  /// Ranges of the buffers for each turn, and whether a range belongs to B.
   private func updateRanges(valuesPerTurn: Int) -> [[(range: Range<Int>, isB: Bool)]] {
     var turns: [[(range: Range<Int>, isB: Bool)]] = [[]]
     var size = 0

@@ -5,16 +5,17 @@ import Model
 
 /// A LoRA adapter that is being trained: f32 parameters, their gradients and AdamW's moments, each in one buffer.
 ///
-/// The A matrices of modules with a common input lie one after the other, so that one product serves them all.
+/// The A matrices of the projections that read the same input follow one another, so that one product computes them
+/// all.
 public final class TrainableAdapter {
-  /// One linear module's part of the buffers.
+  /// The part of the buffers that belongs to one projection.
   struct Module {
     let layer: Int
     let projection: Projection
     let rank: Int
     /// α/r, or α/√r.
     let scale: Float
-    /// [outputs, inputs] of the linear.
+    /// The projection's [outputs, inputs].
     let outputs: Int
     let inputs: Int
     /// Where A, [rank, inputs], begins in the buffers.
@@ -23,9 +24,9 @@ public final class TrainableAdapter {
     let b: Int
     /// Where DoRA's magnitudes, [outputs], begin.
     let magnitude: Int?
-    /// Its first column among its stack's inner activations.
+    /// The first column of this module in its stack's inner activations.
     let column: Int
-    /// Its number among all modules: keys its random draws.
+    /// The module's number among all modules, which is a part of the key of its random numbers.
     let index: Int
   }
 
@@ -38,7 +39,7 @@ public final class TrainableAdapter {
     let inputs: Int
   }
 
-  /// Of each layer, the stacks' adapted modules; `nil` where there are none.
+  /// [layerCount]: the adapted modules of each stack; `nil` for a stack without any.
   let layers: [PerStack<Stack?>]
   let modules: [Module]
   let targets: [TargetedProjection]
@@ -56,7 +57,7 @@ public final class TrainableAdapter {
 
   /// The first layer that has a trained module.
   var lowestLayer: Int { modules.first?.layer ?? 0 }
-  /// Trained values.
+  /// The number of trained values.
   public var parameterCount: Int { count }
 
   private init(targets: [TargetedProjection], configuration: JSONValue, usesDoRA: Bool, model: ModelConfig) {
@@ -115,7 +116,7 @@ public final class TrainableAdapter {
     draw(seed: hyperparameters.seed)
   }
 
-  /// An adapter that training continues from: its tensors, with fresh moments.
+  /// An adapter that training continues from: its tensors are read, and the moments begin at zero.
   /// - Throws: `ModelError` naming what is wrong with it, `HyperparameterError` where a `lora_…` contradicts it
   convenience init(peft folder: URL, _ hyperparameters: Hyperparameters, model: ModelConfig) throws {
     let configuration = try Self.configuration(of: folder)
@@ -169,7 +170,7 @@ public final class TrainableAdapter {
     }
   }
 
-  /// Draws A; everything else is clear.
+  /// Draws the random values of A, and sets everything else to zero.
   private func draw(seed: Int) {
     for module in modules {
       let key = CounterKey(
@@ -182,13 +183,13 @@ public final class TrainableAdapter {
     }
   }
 
-  /// Begins again as a new adapter, in the same memory.
+  /// Starts again as a new adapter, in the same memory.
   func restart(seed: Int) {
     clear()
     draw(seed: seed)
   }
 
-  /// Begins again with the values of the adapter that it was made from.
+  /// Starts again with the values of the PEFT folder that it was made from.
   /// - Throws: `ModelError` naming the file that cannot be read
   func restart(peft folder: URL, model: ModelConfig) throws {
     let adapter = try PEFTAdapter.read(folder: folder, config: model)

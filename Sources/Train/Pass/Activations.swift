@@ -2,7 +2,8 @@ import Formats
 import Kernels
 import Model
 
-/// The sizes of all memory of the forward and backward pass: what `Activations` allocates, and what is forecast before.
+/// The sizes of all buffers of the forward and backward pass. `Activations` allocates them, and `MemoryForecast` adds
+/// them up before.
 struct ActivationLayout {
   let shapes: TrainingShapes
   /// Tokens of the largest microbatch.
@@ -11,7 +12,7 @@ struct ActivationLayout {
   let scratch: ScratchLayout
   /// Floats of all layers' inputs and the last hidden state.
   let inputFloats: Int
-  /// Floats for what layers keep besides.
+  /// Floats for what the layers keep in addition to their inputs.
   let arenaFloats: Int
 
   /// - Parameters:
@@ -30,7 +31,7 @@ struct ActivationLayout {
   var bytes: Int { (arenaFloats + inputFloats) * MemoryLayout<Float>.size + scratch.bytes }
 }
 
-/// All memory of the forward and backward pass, made once for the largest microbatch.
+/// The buffers of the forward and backward pass, allocated once for the largest microbatch.
 ///
 /// Every layer's input is kept. As many layers as the budget allows keep the rest too; the others share one part of the
 /// arena and compute it again in the backward pass (activation checkpointing), which changes no bit.
@@ -54,16 +55,17 @@ final class Activations {
     Rows(inputs.pointer + layer * tokens * config.hiddenSize, stride: config.hiddenSize)
   }
 
-  /// Layers from this one on have a part of the arena of their own for a microbatch of so many tokens.
+  /// The first layer that has its own part of the arena, for a microbatch of this many tokens. Earlier layers share one
+  /// part.
   func firstKept(tokens: Int) -> Int {
     let parts = layout.arenaFloats / max(tokens * layout.layer.floats, 1)
     return parts >= config.layerCount ? 0 : config.layerCount - (parts - 1)
   }
 
-  /// What a layer keeps.
+  /// The buffers for what a layer keeps.
   func layer(_ layer: Int, tokens: Int) -> LayerActivations {
     let first = firstKept(tokens: tokens)
-    // The first part is the one that layers share, if any do.
+    // If some layers share a part, it is the first.
     let part = max(layer - first + (first == 0 ? 0 : 1), 0)
     return LayerActivations(layout.layer, at: arena.pointer + part * tokens * layout.layer.floats, tokens: tokens)
   }

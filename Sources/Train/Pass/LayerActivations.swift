@@ -2,7 +2,7 @@ import Formats
 import Kernels
 import Model
 
-/// What one layer keeps of a microbatch for the backward pass.
+/// What one layer keeps of a microbatch in the forward pass, because the backward pass reads it.
 struct LayerActivations {
   /// [tokens][padded outputs]: queries and keys are rotated.
   let queryKeyValue: Rows
@@ -32,19 +32,19 @@ struct LayerActivations {
   }
 }
 
-/// How many floats a layer keeps for each token, and of what.
+/// The fields that a layer keeps, and how many floats each has for a token.
 struct LayerLayout {
   struct Field {
-    /// Floats of a token before this field.
+    /// Floats of a token that come before this field.
     let offset: Int
-    /// Floats of a token.
+    /// Floats that this field has for a token.
     let columns: Int
   }
 
   let queryKeyValue, attended, logSumExp, middle, gateUp: Field
   let inner: PerStack<Field>
   let outputs: (output: Field, down: Field)?
-  /// Floats for each token, the layer's input aside.
+  /// Floats of all fields for a token, without the layer's input.
   let floats: Int
 
   init(_ shapes: TrainingShapes) {
@@ -65,10 +65,10 @@ struct LayerLayout {
   }
 }
 
-/// The widths that the sizes of all buffers follow from.
+/// The widths from which the sizes of all buffers are computed.
 struct TrainingShapes {
   let config: ModelConfig
-  /// Columns of each stack's outputs, every module padded to whole tiles.
+  /// The columns of each stack's outputs, each projection padded to whole groups of 16.
   let paddedOutputs: PerStack<Int>
   /// The largest sum of ranks of each stack over all layers.
   let rankSums: PerStack<Int>

@@ -1,6 +1,6 @@
 import Model
 
-/// A value for each stack of a layer.
+/// A value for each `ProjectionStack` of a layer.
 struct PerStack<Value> {
   let queryKeyValue: Value
   let output: Value

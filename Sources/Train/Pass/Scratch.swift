@@ -2,25 +2,25 @@ import Formats
 import Kernels
 import Model
 
-/// Where each scratch buffer lies in one allocation, and so how large that is.
+/// The offset of each scratch buffer in one allocation, and the size of that allocation.
 struct ScratchLayout {
   struct Field {
-    /// Floats before it.
+    /// Floats that come before the buffer.
     let offset: Int
-    /// Floats.
+    /// Floats of the buffer.
     let count: Int
   }
 
-  /// Rows of logits at a time.
+  /// Rows of logits that are computed at a time.
   let logitRows: Int
-  /// Rows that are quantized at a time.
+  /// The maximum rows that are quantised at a time.
   let quantizedRows: Int
   let widestInput: Int
   let normed, projected, activated: Field
   let gradient, dNormed, dActivated, dGateUp, dAttended, dQueryKeyValue: Field
   let dInner, perHead, scaled, dropped, dDropped: Field
   let logits, gathered, headNormed, dHeadNormed, dGathered: Field
-  /// Of all fields.
+  /// Floats of all buffers.
   let floats: Int
 
   private static let logitBytes = 24 << 20
@@ -70,9 +70,10 @@ struct ScratchLayout {
   }
 }
 
-/// Buffers that hold nothing from one layer to the next. d… is the gradient of the loss by ….
+/// Buffers whose contents are not needed after a layer. A name that begins with d is the gradient of the loss by the
+/// value of that name.
 final class Scratch {
-  /// Some floats that are used as rows of whatever length the stack at hand has.
+  /// Floats that are divided into rows when they are used. The length of a row depends on the stack.
   struct Area {
     private let pointer: UnsafeMutablePointer<Float>
     private let count: Int
@@ -92,21 +93,21 @@ final class Scratch {
   let layout: ScratchLayout
   /// A normalised hidden state, and the feed-forward's activations: the inputs of projections.
   let normed, activated: Area
-  /// What the projections o and down write.
+  /// The outputs of the projections o and down.
   let projected: Area
-  /// By the residual stream.
+  /// The gradient by the residual stream.
   let gradient: Area
   let dNormed, dActivated, dGateUp, dAttended, dQueryKeyValue, dInner: Area
-  /// Each query head's shares of the gradients of keys and values.
+  /// The contribution of each query head to the gradients of keys and values.
   let perHead: Area
   /// A projection's gradient scaled by DoRA's factors.
   let scaled: Area
-  /// What dropout leaves of a projection's input, and its gradient.
+  /// The input of a projection after dropout, and its gradient.
   let dropped, dDropped: Area
-  /// Of the output head: its input before and after the norm, and what it writes.
+  /// The output head's input before and after the norm, and its logits.
   let gathered, headNormed, logits: Area
   let dGathered, dHeadNormed: Area
-  /// Rows as integer products take them.
+  /// Quantised rows for integer products.
   let quantized: QuantizedRows
   private let buffer: AlignedBuffer<Float>
 

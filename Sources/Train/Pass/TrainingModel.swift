@@ -18,7 +18,7 @@ final class TrainingModel {
   /// - Parameters:
   ///   - tokenLimit: tokens of the largest microbatch
   ///   - positionLimit: tokens of the longest row
-  ///   - activationBytes: for what layers keep for the backward pass
+  ///   - activationBytes: the maximum for what layers keep for the backward pass
   init(
     base: Base, compute: Compute, adapter: TrainableAdapter, dropout: Double, seed: Int, tokenLimit: Int,
     positionLimit: Int, activationBytes: Int

@@ -3,13 +3,13 @@ import Kernels
 import Model
 
 extension TrainingPass {
-  /// Takes the gradient by the last hidden states, in `scratch.gradient`, back to the lowest trained layer, and adds the
-  /// adapter's gradients. Nothing below that layer needs one.
+  /// Computes the gradients of the adapter, from the gradient by the last hidden states in `scratch.gradient` back to
+  /// the lowest trained layer. The layers below that one need no gradient.
   func backward() throws(TrainingInterruption) {
     for layer in (adapter.lowestLayer..<config.layerCount).reversed() { try backward(layer) }
   }
 
-  /// `scratch.gradient`, by the layer's output, becomes that by its input.
+  /// Turns the gradient by the layer's output, in `scratch.gradient`, into the gradient by its input.
   private func backward(_ layer: Int) throws(TrainingInterruption) {
     let again = layer < activations.firstKept(tokens: tokens)
     if again { try forward(layer, again: true) }
@@ -29,7 +29,7 @@ extension TrainingPass {
     let dActivated = scratch.dActivated.rows(tokens, of: size)
     let dGateUp = scratch.dGateUp.rows(tokens, of: weights.gateUp.matrix.paddedOutputs)
 
-    // A layer that was computed again has left its activations there.
+    // If the layer was computed again, its SwiGLU activations are still in this buffer.
     if !again { try activate(kept.gateUp, weights.gateUp, into: activated) }
     try linearBackward(
       layer, .down, dy: gradient, x: activated, inner: kept.inner.down, output: kept.outputs?.down, dx: dActivated)
@@ -77,7 +77,7 @@ extension TrainingPass {
   ) throws(TrainingInterruption) {
     let (q, k, v) = (stack.offset(.q), stack.offset(.k), stack.offset(.v))
     let perHead = scratch.perHead.rows(2 * tokens, of: config.querySize).pointer
-    // Five products to the forward pass's two.
+    // The backward pass has five products for the forward pass's two.
     for part in model.attention.parts(rows: microbatch.rows, operations: Self.turnOperations / 5) {
       try turns.turn {
         model.attention.backward(

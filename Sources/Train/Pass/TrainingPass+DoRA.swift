@@ -2,13 +2,14 @@ import Formats
 import Kernels
 import Model
 
-/// DoRA (Liu et al., 2024) as PEFT has it: y = m / ‖W + s·B·A‖ · (W·x + s·B·A·D(x)), norms by rows and outside the
-/// gradient. (PEFT drops the base's input here as well where there is dropout; Graft drops LoRA's alone.)
+/// DoRA (Liu et al., 2024) as in PEFT: y = m / ‖W + s·B·A‖ · (W·x + s·B·A·D(x)). The norms are those of rows, and no
+/// gradient flows through them. One difference: with dropout, PEFT also drops the base's input here, and Graft only
+/// LoRA's.
 extension TrainingModel {
   /// Computes the factors m / ‖W + s·B·A‖ from the parameters.
   /// - Parameters:
-  ///   - settingMagnitudes: m becomes the norm, as for a new adapter
-  ///   - interruptible: false where the refresh belongs to an update
+  ///   - settingMagnitudes: sets m to the norm, as for a new adapter
+  ///   - interruptible: false if this is a part of an update
   func refreshFactors(
     settingMagnitudes: Bool, interruptible: Bool, _ turns: any TrainingTurns
   ) throws(TrainingInterruption) {
@@ -54,7 +55,7 @@ extension TrainingModel {
 }
 
 extension TrainingPass {
-  /// Adds the magnitudes' gradients, Σ dy·y / m, of some tokens, and writes dy times the factors.
+  /// Adds the gradients of the magnitudes, Σ dy·y / m, over some tokens, and writes dy multiplied by the factors.
   func scaleByDoRA(
     _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ outputs: Int, _ rows: Range<Int>, dy: Rows,
     output: Rows, into out: Rows

@@ -12,8 +12,8 @@ extension TrainingPass {
     for layer in 0..<config.layerCount { try forward(layer) }
   }
 
-  /// A layer, from its input to the next one's.
-  /// - Parameter again: in the backward pass: only what the layer keeps is computed
+  /// Computes a layer, from its input to the next layer's input.
+  /// - Parameter again: whether the backward pass computes the layer again; then only what the layer keeps is computed
   func forward(_ layer: Int, again: Bool = false) throws(TrainingInterruption) {
     let weights = base.layers[layer]
     let kept = activations.layer(layer, tokens: tokens)
@@ -40,7 +40,7 @@ extension TrainingPass {
     try linear(layer, .gateUp, normed, into: kept.gateUp, inner: kept.inner.gateUp)
     try activate(kept.gateUp, weights.gateUp, into: activated)
     if again, !adapter.usesDoRA {
-      // Of down, the backward pass needs the inner activations alone.
+      // Of the projection down, the backward pass only needs the inner activations.
       return try shrink(layer, .down, activated, into: kept.inner.down)
     }
     let down = scratch.projected.rows(tokens, of: weights.down.matrix.paddedOutputs)
@@ -57,7 +57,7 @@ extension TrainingPass {
       size: config.hiddenSize, into: out.from(row: rows.lowerBound).pointer)
   }
 
-  /// Turns queries and keys by their positions, or back.
+  /// Rotates queries and keys by their positions (RoPE), or by the negative angles if `backward` is true.
   func rotate(_ queryKeyValue: Rows, _ stack: StackedWeights, _ rows: Range<Int>, backward: Bool = false) {
     for (module, heads) in [(Projection.q, config.headCount), (.k, config.keyValueHeadCount)] {
       compute.rotate(

@@ -4,7 +4,7 @@ import Model
 
 /// −log p of a microbatch's labels.
 struct LabelLosses: Equatable {
-  /// The sum of each row.
+  /// [rows]: the sum of the losses of each row's labels.
   var rows: [Double]
   /// Labels that were the most probable token.
   var correct = 0
@@ -12,12 +12,13 @@ struct LabelLosses: Equatable {
   var total: Double { rows.reduce(0, +) }
 }
 
-/// The output head, at positions that carry loss alone, so many rows of logits at a time.
+/// The output head, computed only at positions that carry loss, a limited number of rows of logits at a time.
 extension TrainingPass {
-  /// Scores the microbatch's labels, and, given weights, leaves the gradient of Σ weight · loss in `scratch.gradient`.
+  /// Computes the losses of the microbatch's labels and, if weights are given, writes the gradient of Σ weight · loss
+  /// to `scratch.gradient`.
   ///
-  /// Every chunk of logits goes forward and back before the next, so that no more than one is in memory.
-  /// - Parameter weights: a factor on each row's loss; `nil` only scores
+  /// The backward pass of a chunk of logits follows its forward pass at once, so that only one chunk is in memory.
+  /// - Parameter weights: [rows], the factor on each row's loss; `nil` computes no gradient
   func head(weights: [Float]? = nil) throws(TrainingInterruption) -> LabelLosses {
     var losses = LabelLosses(rows: Array(repeating: 0, count: microbatch.rows.count))
     if weights != nil {
@@ -38,7 +39,7 @@ extension TrainingPass {
     return losses
   }
 
-  /// Scores some of a chunk's rows of logits, which become their gradient where there are weights.
+  /// Computes the losses of some of a chunk's rows. If there are weights, the logits are replaced by their gradient.
   private func score(
     _ chunk: Range<Int>, _ rows: Range<Int>, _ logits: Rows, weights: [Float]?, adding losses: inout LabelLosses
   ) {

@@ -27,7 +27,7 @@ extension TrainingPass {
     try byRows(lora.operations) { rows in addLoRA(lora, stacked, rows, x, y, inner) }
   }
 
-  /// A stack's inner activations D(x)·Aᵀ alone.
+  /// Computes only the inner activations of a stack, D(x)·Aᵀ.
   func shrink(
     _ layer: Int, _ stack: ProjectionStack, _ x: Rows, into inner: Rows
   ) throws(TrainingInterruption) {
@@ -67,18 +67,19 @@ extension TrainingPass {
     }
   }
 
-  /// The backward pass through a stack: the gradients of its adapters, and dx = dy·W + D(s·dy·B·A) if it is wanted.
+  /// The backward pass of a stack: adds the gradients of its adapters and, if `dx` is given, computes dx = dy·W +
+  /// D(s·dy·B·A).
   /// - Parameters:
   ///   - dy: [tokens][≥ outputs]
   ///   - x: [tokens][columns]: the input of the forward pass
   ///   - output: what the forward pass computed, for DoRA's magnitudes
-  ///   - dx: [tokens][columns], written; `nil` where nothing below is trained
+  ///   - dx: [tokens][columns], written; `nil` if no lower layer is trained
   func linearBackward(
     _ layer: Int, _ stack: ProjectionStack, dy: Rows, x: Rows, inner: Rows, output: Rows?, dx: Rows?
   ) throws(TrainingInterruption) {
     let weights = base.layers[layer][stack]
     let lora = lora(layer, stack)
-    // A stack of one has no padding to read past.
+    // The outputs of a stack with one projection have no padding between projections.
     let single = stack.projections.count == 1 ? stack.projections.first : nil
     let outputs = single.map { $0.shape(config).output } ?? weights.matrix.outputs
     var dy = dy
@@ -153,7 +154,7 @@ extension TrainingPass {
 
   // MARK: dropout
 
-  /// D(x) of some tokens, from the first row of a buffer on.
+  /// D(x) of some tokens, written from the first row of a buffer on.
   private func drop(_ x: Rows, _ rows: Range<Int>, _ module: TrainableAdapter.Module, _ step: Int) -> Rows {
     let out = scratch.dropped.rows(rows.count, of: module.inputs)
     compute.dropout(
@@ -172,6 +173,6 @@ extension TrainingPass {
 }
 
 extension TrainableAdapter.Stack {
-  /// Multiplications and additions of one token's way through the stack's adapters.
+  /// Multiplications and additions that the stack's adapters take for one token.
   fileprivate var operations: Int { modules.reduce(0) { $0 + 2 * $1.rank * ($1.inputs + $1.outputs) } }
 }

@@ -1,29 +1,29 @@
 import Kernels
 import Model
 
-/// How a pass is divided into turns: about a millisecond each on the machines that the constants below were measured on,
-/// whatever the base's size and the rows' lengths. The division changes no bit of the results.
+/// How a pass is divided into turns. A turn takes about a millisecond on the machines that the constants below were
+/// measured on, whatever the base's size and the rows' lengths. The division changes no bit of the results.
 extension TrainingPass {
   /// Multiplications and additions in a turn.
   static let turnOperations = 160_000_000
   /// Maximum tokens of one product with the base's weights.
   private static let productTokens = 256
 
-  /// What the work on a value takes, in the products' operations.
+  /// What an elementwise operation on one value costs, compared with one operation of a product.
   enum Cost {
     /// Loading, a few operations, storing.
     static let simple = 32
     /// An exponential.
     static let exponential = 96
-    /// A logit: its share of the softmax, and finding the largest.
+    /// A logit: its part of the softmax and of the search for the largest.
     static let logit = 192
   }
 
-  /// The microbatch's tokens in even ranges, each for one product.
+  /// The microbatch's tokens in ranges of almost equal length, one for each product.
   var productRanges: [Range<Int>] { Self.even(tokens, maximum: Self.productTokens) }
 
-  /// Calls `body` with all tokens in even ranges, a turn for each.
-  /// - Parameter operations: what `body` does for a token, about
+  /// Calls `body` with all tokens in ranges of almost equal length, one turn for each.
+  /// - Parameter operations: about how many operations `body` takes for a token
   func byRows(_ operations: Int, _ body: (Range<Int>) -> Void) throws(TrainingInterruption) {
     for rows in Self.even(tokens, maximum: Self.turnOperations / max(operations, 1)) {
       try turns.turn { body(rows) }

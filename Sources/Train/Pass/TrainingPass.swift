@@ -2,11 +2,11 @@ import Formats
 import Kernels
 import Model
 
-/// One microbatch's forward and backward pass: the same layers as `Transformer`, on whole rows, keeping what the
-/// backward pass needs.
+/// The forward and backward pass of one microbatch. It has the same layers as `Transformer`, works on whole rows, and
+/// keeps what the backward pass needs.
 ///
 /// The parts are in extensions: `+Forward`, `+Head` (loss), `+Backward`, `+Linear` (projections and LoRA), `+DoRA`.
-/// Every call of a kernel is bounded in size and has a turn of its own (`+Turns`).
+/// Every kernel call is bounded in size and is a turn of its own (`+Turns`).
 struct TrainingPass {
   /// What the pass is for.
   enum Mode: Equatable {
@@ -23,7 +23,7 @@ struct TrainingPass {
   let mode: Mode
   let turns: any TrainingTurns
 
-  /// - Parameter microbatch: not larger than the model's memory is made for
+  /// - Parameter microbatch: within the `tokenLimit` that the model's buffers were allocated for
   init(_ model: TrainingModel, _ microbatch: Microbatch, _ mode: Mode, _ turns: any TrainingTurns) {
     precondition(microbatch.tokens.count <= model.activations.layout.tokenLimit, "the microbatch is too large")
     self.model = model
@@ -45,7 +45,7 @@ struct TrainingPass {
     if case .training(let step) = mode, model.dropout > 0 { step } else { nil }
   }
 
-  /// A stack's trained modules, if it has any and they are applied.
+  /// The trained modules of a stack; `nil` if it has none, or if the mode does not apply the adapter.
   func lora(_ layer: Int, _ stack: ProjectionStack) -> TrainableAdapter.Stack? {
     mode == .reference ? nil : adapter.layers[layer][stack]
   }

@@ -3,7 +3,7 @@ public import Foundation
 import Model
 
 extension Trainer {
-  /// Steps whose checkpoint was due and is there, ascending, with its folder.
+  /// The checkpoints that were due at their step and are complete, ascending by step.
   public var checkpointFolders: [(step: Int, folder: URL)] {
     guard let checkpoints else { return [] }
     let last = isConclusionDue ? progress.step - 1 : progress.step
@@ -13,8 +13,8 @@ extension Trainer {
 
   func isCheckpointDue(_ step: Int) -> Bool { step % checkpointInterval == 0 || step == totalSteps }
 
-  /// Makes the last finished step durable; a step or a validation that was not finished will be done again.
-  /// - Parameter onEvent: called with what the trainer reports meanwhile
+  /// Writes a checkpoint of the last complete step. A step or a validation that was interrupted will be done again.
+  /// - Parameter onEvent: called with the events of this
   /// - Returns: the checkpoint's folder; `nil` before the first step or without a folder
   /// - Throws: `ModelError` naming the file that cannot be written, or saying why the run failed
   @discardableResult
@@ -23,14 +23,14 @@ extension Trainer {
     guard let checkpoints, progress.step > 0 else { return nil }
     guard saved != progress else { return checkpoints.location(progress.step) }
     let folder = try write(to: checkpoints)
-    // That it is there is told once, when all that was due before it is done.
+    // A checkpoint is reported only once, after everything that was due before it is done.
     if isCheckpointDue(progress.step), !isConclusionDue {
       onEvent(.checkpoint(step: progress.step, folder: folder))
     }
     return folder
   }
 
-  /// Writes the checkpoint that is due after a step, unless it is there.
+  /// Writes the checkpoint that is due after a step, unless it was written already.
   func writeDueCheckpoint(_ onEvent: (TrainerEvent) -> Void) throws(CheckpointWritingError) {
     guard let checkpoints, saved != progress else { return }
     configuration.willWrite?()
@@ -41,7 +41,7 @@ extension Trainer {
     }
   }
 
-  /// Of a checkpoint at the same step only the state is written again.
+  /// Writes a checkpoint. If there is already one of the same step, only its state is replaced.
   private func write(to checkpoints: CheckpointFolder) throws -> URL {
     let folder: URL
     if saved?.step == progress.step {
@@ -51,7 +51,7 @@ extension Trainer {
       folder = try checkpoints.write(
         adapter, progress, identity: identity, keeping: configuration.resumableCheckpoints
       ) { steps in
-        // Others were only made to be resumed from.
+        // Checkpoints at other steps were only written so that the run could be resumed.
         let due = steps.filter(isCheckpointDue)
         return Set(due.suffix(configuration.checkpointsKept ?? due.count)).union([best])
       }
@@ -61,7 +61,7 @@ extension Trainer {
   }
 }
 
-/// A checkpoint that could not be written, on a full disk say.
+/// A checkpoint that could not be written, for example because the disk is full.
 struct CheckpointWritingError: Error, CustomStringConvertible {
   let cause: any Error
 

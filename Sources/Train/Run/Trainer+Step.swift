@@ -10,9 +10,9 @@ struct StepAccount: Equatable {
   var scored = 0
   /// Tokens of the step's rows.
   var tokens = 0
-  /// Those that carry loss.
+  /// Tokens of the step's rows that carry loss.
   var lossTokens = 0
-  /// Before clipping.
+  /// The norm of the gradients before clipping.
   var gradientNorm = 0.0
 
   mutating func add(_ losses: LossSum, of microbatch: Microbatch) {
@@ -25,10 +25,10 @@ struct StepAccount: Equatable {
 }
 
 extension Trainer {
-  /// One optimiser step.
+  /// Makes one optimiser step.
   ///
-  /// Rows are looked up when it is their microbatch's turn, so a step of any number of rows takes no more memory than a
-  /// microbatch.
+  /// Rows are looked up only when their microbatch is packed, so a step of any number of rows takes no more memory than
+  /// a microbatch.
   /// - Throws: `TrainingInterruption`, before the update or after it; `NotFiniteError`
   func makeStep(_ turns: any TrainingTurns, _ onEvent: (TrainerEvent) -> Void) throws {
     let examples = examples(of: progress.step)
@@ -67,8 +67,8 @@ extension Trainer {
     }
   }
 
-  /// Clips the gradients and takes AdamW's step. The run is not stopped meanwhile: parameters, moments and DoRA's factors
-  /// belong together.
+  /// Clips the gradients and makes AdamW's step. The run cannot be stopped during this, because parameters, moments and
+  /// DoRA's factors must change together.
   private func update(_ turns: any TrainingTurns) throws {
     let rate = schedule.rate(step: progress.step)
     let (count, norm) = (progress.step + 1, account.gradientNorm)
@@ -82,7 +82,7 @@ extension Trainer {
     }
   }
 
-  /// What is reported of the step just made.
+  /// The figures that are reported of a step.
   private func metrics(_ account: StepAccount) -> StepMetrics {
     StepMetrics(
       step: progress.step,

@@ -1,11 +1,13 @@
 extension Trainer {
-  /// Whether something is still to be done after the last step.
+  /// Whether work that is due after the last step is still to be done: validation, the decision to stop early, a
+  /// checkpoint.
   public var isConclusionDue: Bool { isCheckpointDue(progress.step) && progress.concludedStep < progress.step }
 
-  /// Does all that is due after a step: validation, the decision to stop early, and the checkpoint.
+  /// Does all work that is due after a step: validation, the decision to stop early, and the checkpoint.
   ///
-  /// A run that is stopped before the decision does all of it again; see `TrainerProgress.concludedStep`. No checkpoint
-  /// has the validation's result without the decision, since no turn lies between them.
+  /// If the run is stopped before the decision, all of this is done again when it continues; see
+  /// `TrainerProgress.concludedStep`. No checkpoint has the validation's result without the decision, because the run
+  /// cannot be stopped between the two.
   /// - Throws: `TrainingInterruption` during validation, `NotFiniteError`, `CheckpointWritingError`
   func conclude(_ turns: any TrainingTurns, _ onEvent: (TrainerEvent) -> Void) throws {
     let losses = try validate(turns)
@@ -17,7 +19,7 @@ extension Trainer {
     try writeDueCheckpoint(onEvent)
   }
 
-  /// Scores the validation examples with the adapter as it is.
+  /// Computes the losses of the validation examples with the present adapter.
   private func validate(_ turns: any TrainingTurns) throws(TrainingInterruption) -> LossSum {
     var total = LossSum()
     var microbatches = Microbatches(validationOf: data, limits: limits)
@@ -51,7 +53,7 @@ extension Trainer {
           step: progress.step, loss: loss, accuracy: Double(losses.correct) / Double(losses.count), isBest: isBest)))
   }
 
-  /// Validation says that more steps are of no use.
+  /// Whether training should stop early: the last `early_stopping_patience` validations brought no improvement.
   var hasStalled: Bool {
     let patience = hyperparameters.earlyStoppingPatience
     return patience > 0 && progress.stalled >= patience

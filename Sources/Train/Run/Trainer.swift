@@ -8,10 +8,13 @@ public import Model
 /// The result follows from data, hyperparameters and base: a run that was stopped and resumed ends in the
 /// same bytes as one that was not (same machine, compute mode and build).
 public final class Trainer {
-  /// How far a run has come.
+  /// The state of a run.
   public enum State: Sendable, Equatable {
+    /// The run can make further steps.
     case running
+    /// The final adapter is complete.
     case finished
+    /// The run cannot continue, for the reason given.
     case failed(String)
   }
 
@@ -19,9 +22,9 @@ public final class Trainer {
   public private(set) var state = State.running
   /// Optimiser steps of the whole run.
   public let totalSteps: Int
-  /// What the run was given.
+  /// The settings of the run.
   public let hyperparameters: Hyperparameters
-  /// Where the run writes to.
+  /// Where the run writes to, and how much memory it may use.
   public let configuration: TrainerConfiguration
   /// The adapter that is trained; its values change during `run`.
   public let adapter: TrainableAdapter
@@ -31,29 +34,29 @@ public final class Trainer {
   public var tokens: Int { progress.tokens }
   /// The losses of the steps made; each step's own, unless there are thousands.
   public var losses: [Double] { progress.history.means }
-  /// The same with those of validations, for a plot.
+  /// The training and validation losses, for a plot.
   public var history: LossHistory { progress.history }
 
   let data: TrainingData
   let model: TrainingModel
   let schedule: LearningRateSchedule
   let checkpoints: CheckpointFolder?
-  /// What must be equal in a run and in the checkpoint that it continues from.
+  /// Settings, data and base. A checkpoint can only be resumed if its identity is equal.
   let identity: JSONValue
   let checkpointInterval: Int
   let order: EpochOrder
   let limits: MicrobatchLimits
   var loss: any TrainingLoss
   var progress = TrainerProgress()
-  /// What the newest checkpoint that this run wrote or began with holds.
+  /// The progress in the newest checkpoint that this run has written or was resumed from.
   var saved: TrainerProgress?
-  /// Sums of the step under way, or of the last one.
+  /// The sums of the present step, or of the last one.
   var account = StepAccount()
-  /// DoRA's factors have to be computed from the parameters before the next pass.
+  /// DoRA's factors must be computed from the parameters before the next pass.
   private var factorsAreStale: Bool
-  /// DoRA's magnitudes are set to the base's norms with that: the adapter is new.
+  /// The next computation of the factors sets DoRA's magnitudes to the base's norms, because the adapter is new.
   private var setsMagnitudes: Bool
-  /// The step at which something was not finite.
+  /// The last step at which a loss, gradient or parameter was not finite.
   private var failedStep: Int?
 
   /// - Parameters:
@@ -114,7 +117,7 @@ public final class Trainer {
   /// step or a validation that was not finished is done again.
   /// - Parameters:
   ///   - turns: decides when each kernel call begins, and stops the run
-  ///   - onEvent: called on this thread with what there is to report
+  ///   - onEvent: called on this thread with every event
   /// - Throws: `TrainingInterruption` if `turns` stopped the run. No update of the parameters is under way then, so that
   ///   `saveCheckpoint` can be called.
   public func run(
@@ -176,7 +179,8 @@ public final class Trainer {
     setsMagnitudes = false
   }
 
-  /// Goes back to this run's newest checkpoint, or to the beginning; fails if that has not helped before.
+  /// Goes back to this run's newest checkpoint, or to the beginning if there is none. Fails the run if the same step
+  /// was not finite before.
   private func rollBack(_ failure: NotFiniteError, _ onEvent: (TrainerEvent) -> Void) {
     let step = failure.step
     guard failedStep != step else { return fail("\(failure) in step \(step), again after going back", onEvent) }
@@ -193,7 +197,7 @@ public final class Trainer {
     }
   }
 
-  /// Gives the adapter the values that it began with.
+  /// Sets the adapter back to its initial values.
   private func restart() throws {
     if let folder = configuration.initialAdapter {
       try adapter.restart(peft: folder, model: model.config)
@@ -206,11 +210,11 @@ public final class Trainer {
   }
 }
 
-/// A loss, gradient or parameter that is no number.
+/// A loss, gradient or parameter that is infinite or not a number.
 struct NotFiniteError: Error, CustomStringConvertible {
   /// "the loss is not finite"
   let description: String
-  /// The step, from 1, that it came up in.
+  /// The number of the step in which it happened, from 1.
   let step: Int
 
   init(_ description: String, step: Int) {

@@ -1,7 +1,7 @@
-/// Thrown before a kernel call of a run that is to stop: it was paused or cancelled, gives way to another run, or the
-/// process ends.
+/// Thrown by a turn before its kernel call if the run is to stop: it was paused or cancelled, another run is to
+/// continue, or the process ends.
 public struct TrainingInterruption: Error, Equatable, Sendable {
-  /// Carries nothing: the caller that stops a run knows why.
+  /// An interruption without a reason, since the caller that stops a run knows why.
   public init() {}
 }
 
@@ -27,7 +27,7 @@ extension TrainingTurns {
   }
 }
 
-/// Turns that never wait: nothing else uses the machine.
+/// Turns that never wait, for a process that only trains.
 public struct UnpacedTurns: TrainingTurns {
   private let shouldStop: () -> Bool
 

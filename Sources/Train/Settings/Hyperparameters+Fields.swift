@@ -2,7 +2,7 @@ import Formats
 import Model
 
 extension Hyperparameters {
-  /// One name of the wire: how it is read, checked and written.
+  /// One field of the wire format: how it is read, checked and written.
   struct Field: Sendable {
     let name: String
     let read: @Sendable (JSONValue, inout Hyperparameters) throws(HyperparameterError) -> Void
@@ -94,14 +94,14 @@ extension Hyperparameters {
     }
   }
 
-  /// A string or a list of strings, whose meaning is PEFT's.
+  /// A string or a list of strings, with the same meaning as in PEFT.
   private static func modules(_ name: String, _ key: Key<JSONValue>) -> Field {
     Field(name: name) { (value, target) throws(HyperparameterError) in
       let isList = value.array?.allSatisfy { $0.string != nil } == true && value.array?.isEmpty == false
       guard isList || value.string?.isEmpty == false else {
         throw HyperparameterError(name, "is neither a string nor a list of strings")
       }
-      // As a pattern, a module's name alone would match no whole name.
+      // PEFT reads a string as a pattern for the whole name, which a short name such as "q_proj" would never match.
       let isName = value.string.map { name in Projection.allCases.contains { $0.shortName == name } } ?? false
       target[keyPath: key] = isName ? [value] : value
     } write: {
@@ -160,7 +160,7 @@ extension Hyperparameters {
   }
 }
 
-/// A number as the wire has it.
+/// A number type of the wire format.
 private protocol WireNumber: Comparable, Sendable {
   static var described: String { get }
   static func read(_ value: JSONValue) -> Self?

@@ -1,7 +1,7 @@
 public import Formats
 public import Model
 
-/// What hyperparameters mean for a model: the modules that are adapted, and whether they say the same as an adapter.
+/// The modules that a model's adapter gets by these hyperparameters, and whether they agree with an existing adapter.
 extension Hyperparameters {
   /// adapter_config.json as PEFT 0.21 reads it.
   func adapterConfiguration(baseName: String) -> JSONValue {
@@ -18,7 +18,7 @@ extension Hyperparameters {
   }
 
   /// The modules of a new adapter, with their ranks and scales.
-  /// - Throws: `HyperparameterError` naming what matches no module or layer of the model, and what there is
+  /// - Throws: `HyperparameterError` naming what matches no module or layer of the model, and the names that would
   public func targets(_ model: ModelConfig) throws(HyperparameterError) -> [TargetedProjection] {
     let modules = Projection.allCases.map(\.shortName).joined(separator: ", ")
     for (field, value) in [("target_modules", targetModules), ("exclude_modules", excludeModules)] {
@@ -60,7 +60,7 @@ extension Hyperparameters {
     return (try? TargetedProjection.all(in: configuration, model: model)) != nil
   }
 
-  /// The error of an adapter's configuration as one of the hyperparameter that it comes from.
+  /// Turns an error of an adapter's configuration into an error of the hyperparameter that the field comes from.
   private func translated(_ error: any Error, _ modules: String) -> HyperparameterError {
     guard let error = error as? ModelError, let field = error.subject.last else {
       return HyperparameterError("target_modules", "\(error)")
@@ -78,9 +78,10 @@ extension Hyperparameters {
 
   // MARK: agreement with an adapter
 
-  /// What was set explicitly must say the same as the adapter that training continues from, however it is expressed.
+  /// Checks that the explicitly given settings agree with the adapter that training continues from. Settings that
+  /// target the same modules agree, however they are written.
   /// - Parameter configuration: the adapter's adapter_config.json
-  /// - Throws: `HyperparameterError` naming what contradicts it, and what it has
+  /// - Throws: `HyperparameterError` naming the setting that contradicts the adapter, and the adapter's value
   func checkAgreement(
     with adapter: PEFTAdapter, _ configuration: JSONValue, model: ModelConfig
   ) throws(HyperparameterError) {
@@ -96,14 +97,14 @@ extension Hyperparameters {
 
     let own = try? TargetedProjection.all(in: configuration, model: model)
     let asked = adapterConfiguration(baseName: "base").object
-    /// The modules where these fields are as they were asked for, and everything else is the adapter's.
+    /// The modules that are targeted if these fields have the given values, and all other fields the adapter's.
     func targets(_ fields: [String]) -> [TargetedProjection]? {
       let changed = fields.reduce(configuration) { $0.replacing($1, asked?[$1] ?? .null) }
       return try? TargetedProjection.all(in: changed, model: model)
     }
     let fields = ["target_modules", "exclude_modules", "layers_to_transform", "rank_pattern", "alpha_pattern"]
       .filter(explicit.contains)
-    // Settings that only together come to the same do not contradict it either.
+    // The given settings may be equivalent to the adapter's only in combination; that is no contradiction either.
     if fields.isEmpty || targets(fields) == own { return }
     let culprit = fields.first { targets([$0]) != own } ?? fields[0]
     let value = configuration.object?[culprit] ?? .null

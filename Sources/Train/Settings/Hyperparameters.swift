@@ -1,10 +1,11 @@
 public import Formats
 import Model
 
-/// What a training run is told beside its data, by the names of the wire and the command line.
+/// The settings of a training run besides its data, under the names of the wire format and the command line.
 ///
-/// The defaults are QLoRA's findings (Dettmers et al., 2023) for a newcomer: every linear module, r 16, alpha 32,
-/// 2e-4, cosine with 3 % warmup; gradients are clipped at 1, as transformers' trainer does.
+/// The defaults adapt every linear module with a learning rate of 2e-4, as QLoRA does (Dettmers et al., 2023). Rank 16,
+/// alpha 32 and a cosine schedule with 3 % warmup are common choices. Gradients are clipped at 1, as by transformers'
+/// trainer.
 public struct Hyperparameters: Sendable, Equatable {
   /// What is minimised.
   public enum Method: String, Sendable {
@@ -14,29 +15,30 @@ public struct Hyperparameters: Sendable, Equatable {
     case dpo
   }
 
-  /// How the learning rate falls after the warmup.
+  /// How the learning rate changes after the warmup.
   public enum Scheduler: String, CaseIterable, Sendable {
+    /// It stays, falls linearly to 0, or falls along half a cosine to 0.
     case constant, linear, cosine
   }
 
-  /// `method.type` of the wire.
+  /// The training method; `method.type` on the wire.
   public var method = Method.supervised
-  /// Draws order, dropout and initial values.
+  /// The seed of the data's order, of dropout and of the initial values.
   public var seed = 42
   /// How often each example is trained on; at least 1.
   public var nEpochs = 3
-  /// Optimiser steps; overrides `nEpochs`.
+  /// The number of optimiser steps; if given, `nEpochs` has no effect.
   public var maxSteps: Int?
-  /// Rows whose gradients count together; times `gradientAccumulationSteps`, they are a step's rows. Neither says how many
-  /// rows go through the model at once.
+  /// The rows of a batch. A step has `batchSize` × `gradientAccumulationSteps` rows. Neither setting decides how many
+  /// rows go through the model at once, and so neither changes the memory.
   public var batchSize = 4
   /// Batches of a step; at least 1.
   public var gradientAccumulationSteps = 1
   /// The highest rate, after the warmup.
   public var learningRate = Hyperparameters.defaultLearningRate
-  /// Applies after the warmup.
+  /// The schedule after the warmup.
   public var scheduler = Scheduler.cosine
-  /// `nil`: 0.03, and 0 for a constant rate.
+  /// The share of all steps that the warmup takes; `nil`: 0.03, or 0 for a constant rate.
   public var warmupRatio: Double?
   /// Decoupled, as AdamW has it.
   public var weightDecay = 0.0
@@ -46,7 +48,7 @@ public struct Hyperparameters: Sendable, Equatable {
   public var adamBeta2 = 0.999
   /// Added to the root of the second moment.
   public var adamEpsilon = 1e-8
-  /// 0 does not clip.
+  /// The maximum norm of the gradients; 0 for no limit.
   public var maxGradNorm = 1.0
   /// The rank of A and B, unless `rankPattern` gives another.
   public var loraR = 16
@@ -54,13 +56,13 @@ public struct Hyperparameters: Sendable, Equatable {
   public var loraAlpha = 32.0
   /// The probability that an input of A is dropped, 0...0.99.
   public var loraDropout = 0.0
-  /// The scale is α/√r (Kalajdzievski, 2023).
+  /// Whether the scale is α/√r instead of α/r (Kalajdzievski, 2023).
   public var useRSLoRA = false
-  /// Magnitudes are trained apart from directions (Liu et al., 2024).
+  /// Whether magnitudes are trained separately from directions (DoRA; Liu et al., 2024).
   public var useDoRA = false
-  /// How much faster B learns than A (Hayou et al., 2024); 1 is plain LoRA.
+  /// The learning rate of B divided by that of A (LoRA+; Hayou et al., 2024); 1 for plain LoRA.
   public var loraPlusRatio = 1.0
-  /// As PEFT's configuration has them: a list of names, a pattern, or "all-linear".
+  /// The modules to adapt, in the form of PEFT's configuration: a list of names, a pattern, or "all-linear".
   public var targetModules: JSONValue = "all-linear"
   /// Modules that are left out, as PEFT's `exclude_modules`.
   public var excludeModules: JSONValue = .null
@@ -70,26 +72,27 @@ public struct Hyperparameters: Sendable, Equatable {
   public var rankPattern: JSONValue = [:]
   /// Alphas of modules by pattern, as PEFT's `alpha_pattern`.
   public var alphaPattern: JSONValue = [:]
-  /// `nil`: 2,048, or the model's context where that is shorter. Longer rows are cut.
+  /// The maximum length of a row in tokens; longer rows are cut. `nil`: 2,048, or the model's context if that is
+  /// shorter.
   public var maxSeqLength: Int?
-  /// Several rows share one pass, each seeing only itself.
+  /// Whether several rows share one pass, each attending only to itself.
   public var packing = true
-  /// Every epoch has a random order of its own; false keeps the data's.
+  /// Whether every epoch has its own random order; false keeps the order of the data.
   public var shuffle = true
-  /// The share of the rows that is held out, if there is no validation data.
+  /// The share of the examples that is held out for validation, if there is no validation data.
   public var validationSplit = 0.0
   /// Validations without improvement after which training ends; 0 never.
   public var earlyStoppingPatience = 0
   /// Optimiser steps between checkpoints; `nil`: a tenth of the run, at most 100.
   public var checkpointSteps: Int?
-  /// An adapter's name (on the command line a folder) to go on from.
+  /// The adapter that training continues from: its name, or on the command line its folder.
   public var initAdapter: String?
-  /// DPO's temperature.
+  /// DPO's β.
   public var beta = 0.1
-  /// The names that were set, "auto" aside.
+  /// The names of the fields that were given, except those with the value "auto".
   public private(set) var explicit: Set<String> = []
 
-  /// What `learning_rate_multiplier` multiplies.
+  /// The learning rate that `learning_rate_multiplier` is relative to.
   public static let defaultLearningRate = 2e-4
   private static let defaultSequenceLength = 2048
 
@@ -110,14 +113,14 @@ public struct Hyperparameters: Sendable, Equatable {
   public func checkpointInterval(totalSteps: Int) -> Int { checkpointSteps ?? min(max(totalSteps / 10, 1), 100) }
 }
 
-/// A hyperparameter that cannot be honoured.
+/// A hyperparameter with a value that cannot be used.
 public struct HyperparameterError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// As the wire spells it.
+  /// The field's name on the wire.
   public let field: String
-  /// Why it cannot be, in words.
+  /// Why the value cannot be used, in words.
   public let reason: String
 
-  /// - Parameter field: as the wire spells it
+  /// - Parameter field: the field's name on the wire
   public init(_ field: String, _ reason: String) {
     self.field = field
     self.reason = reason
@@ -128,7 +131,7 @@ public struct HyperparameterError: Error, Equatable, Sendable, CustomStringConve
 }
 
 extension Hyperparameters {
-  /// Reads the wire's object. `"auto"` and null stand for the default.
+  /// Reads the wire's object. `"auto"` and null mean the default.
   /// - Throws: `HyperparameterError` naming the field that is unknown, of a wrong type or out of range
   public init(json: JSONObject, method: Method = .supervised, seed: Int? = nil) throws(HyperparameterError) {
     self.init()
@@ -146,7 +149,7 @@ extension Hyperparameters {
       throw HyperparameterError("learning_rate_multiplier", "cannot go with learning_rate")
     }
     if explicit.contains("beta"), method != .dpo { throw HyperparameterError("beta", "belongs to the method dpo") }
-    // rank × alpha and the like are checked with the model at hand, where targets are looked up.
+    // Whether rank and alpha are in range is checked with the model, where the targets are looked up.
     let (_, overflow) = batchSize.multipliedReportingOverflow(by: gradientAccumulationSteps)
     if overflow { throw HyperparameterError("gradient_accumulation_steps", "is too large") }
   }

@@ -4,8 +4,8 @@
   import Musl
 #endif
 
-/// The learning rate of each optimiser step, by transformers' definitions (`get_cosine_schedule_with_warmup` and its
-/// siblings): it rises from 0 over the warmup, then stays, or falls to 0.
+/// The learning rate of each optimiser step, as transformers defines it (`get_cosine_schedule_with_warmup` and the
+/// like): it rises from 0 during the warmup, then stays, or falls to 0.
 public struct LearningRateSchedule: Sendable, Equatable {
   /// What follows the warmup.
   public let scheduler: Hyperparameters.Scheduler
@@ -13,7 +13,7 @@ public struct LearningRateSchedule: Sendable, Equatable {
   public let learningRate: Double
   /// Optimiser steps of the run.
   public let totalSteps: Int
-  /// Steps over which the rate rises; rounded up.
+  /// The number of steps in which the rate rises; rounded up.
   public let warmupSteps: Int
 
   /// - Parameter totalSteps: optimiser steps of the run

@@ -2,30 +2,31 @@ import Formats
 public import Foundation
 public import Model
 
-/// Bytes that a run will hold, known before it starts. What it allocates depends on the data, the model and the
-/// adapter; neither on `batch_size` nor on `gradient_accumulation_steps`, since rows are packed when it is their turn.
+/// The bytes that a run will hold, computed before it starts. They depend on the data, the model and the adapter. They
+/// depend neither on `batch_size` nor on `gradient_accumulation_steps`, because rows are packed only when they are
+/// needed.
 public struct MemoryForecast: Sendable, Equatable {
   /// The program with its libraries, and the tokenizer.
   public let program: Int
-  /// The base's weights, mapped, as every step reads them.
+  /// The base's mapped weights, which every step reads.
   public let base: Int
-  /// Token ids and labels, the epochs' orders, and what is remembered of pairs.
+  /// Token ids and labels, the epochs' orders, and the base's log-likelihoods of pairs.
   public let data: Int
-  /// The adapter's parameters, their gradients and both moments, DoRA's norms and factors; with an adapter to go on
-  /// from, that one while it is read.
+  /// The adapter's parameters, their gradients and both moments, DoRA's norms and factors. If training continues from
+  /// an adapter, also that adapter while it is read.
   public let adapter: Int
-  /// What layers keep for the way back, scratch, and tables of positions.
+  /// What layers keep for the backward pass, scratch buffers, and the tables of positions.
   public let activations: Int
 
   /// Bytes of the whole process.
   public var total: Int { program + base + extra }
-  /// What comes on top of the base and the program.
+  /// The bytes in addition to the program and the base.
   public var extra: Int { data + adapter + activations }
 
-  /// As measured: what a run has resident beside the rest, writing its checkpoint included.
+  /// Measured: the resident memory of a run besides the other parts, including the writing of its checkpoints.
   private static let program = 64 << 20
   private static let bytesOfToken = 512
-  /// What a microbatch knows of each token, the one before it still included.
+  /// The bytes of a microbatch for each token; doubled, because the microbatch before it is not freed yet.
   private static let bytesOfMicrobatchToken = 2 * 40
 
   /// - Parameter initialAdapter: a PEFT folder that training continues from
@@ -54,7 +55,7 @@ public struct MemoryForecast: Sendable, Equatable {
     self.data =
       data.bytes + References.bytes(count: pairs)
       + EpochOrder.bytes(count: data.training.count, shuffle: hyperparameters.shuffle)
-    // Norms of the base's rows are doubles, and there for whole projections; factors are floats.
+    // The norms of the base's rows are doubles, for whole projections; the factors are floats.
     let doRA = usesDoRA ? shapes.paddedOutputs.all.reduce(0, +) * base.config.layerCount * (8 + 4) : 0
     adapter = parameters * 4 * (4 + (initialAdapter == nil ? 0 : 1)) + doRA
     activations =

@@ -1,6 +1,6 @@
 public import Foundation
 
-/// Where a run writes to and how much it may take.
+/// Where a run writes to, and how much memory it may use.
 public struct TrainerConfiguration: Sendable {
   /// Where the final adapter is when a run has finished.
   public enum FinalAdapter: Sendable, Equatable {
@@ -10,29 +10,29 @@ public struct TrainerConfiguration: Sendable {
     case checkpoint
   }
 
-  /// 256 MiB.
+  /// The default of `activationMemory`: 256 MiB.
   public static let defaultActivationMemory = 256 << 20
 
-  /// Takes checkpoints and the final adapter; `nil` keeps everything in memory.
+  /// The folder for checkpoints and the final adapter; `nil` keeps everything in memory.
   public var folder: URL?
-  /// What the adapter's configuration names as its base.
+  /// The base's name for adapter_config.json (`base_model_name_or_path`).
   public var baseName: String
-  /// A PEFT folder to begin with.
+  /// A PEFT folder that training continues from; `nil` for a new adapter.
   public var initialAdapter: URL?
-  /// Bytes for activations that are kept rather than computed again.
+  /// The maximum bytes for activations that are kept for the backward pass; what does not fit is computed again.
   public var activationMemory: Int
   /// How many of the newest checkpoints can be resumed from; older ones keep only their adapter.
   public var resumableCheckpoints: Int
-  /// How many of the newest checkpoints that were due stay, beside the best and those that can be resumed from; `nil`:
-  /// all.
+  /// How many of the newest checkpoints that were due are kept, in addition to the best one and those that can be
+  /// resumed from; `nil`: all.
   public var checkpointsKept: Int?
-  /// Where the result is.
+  /// Where the final adapter is when the run has finished.
   public var finalAdapter: FinalAdapter
-  /// Called on the run's thread before a checkpoint that is due is written: what was reported before can be made durable
-  /// first.
+  /// Called on the run's thread before a checkpoint that is due is written. The caller can save what was reported
+  /// earlier, so that it is never older than the checkpoint.
   public var willWrite: (@Sendable () -> Void)?
 
-  /// As the properties of the same names.
+  /// - Parameters: as the properties of the same names
   public init(
     folder: URL? = nil, baseName: String, initialAdapter: URL? = nil,
     activationMemory: Int = TrainerConfiguration.defaultActivationMemory, resumableCheckpoints: Int = 2,
