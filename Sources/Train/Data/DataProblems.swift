@@ -76,7 +76,7 @@ public struct DataSizeError: Error, Sendable, Equatable, CustomStringConvertible
   /// Bytes that all rows may take.
   public var limit: Int
 
-  /// The limit, and the settings that reduce the memory.
+  /// The limit, and that fewer rows would fit.
   public var description: String {
     "\(file): the rows take more than the \(limit >> 20) MiB of memory that there are for a job; use fewer rows"
   }

@@ -12,7 +12,7 @@ struct AdaptersCommand: ParsableCommand {
     subcommands: [ListAdapters.self, LoadAdapter.self, RemoveAdapter.self, PruneAdapters.self])
 }
 
-/// The data folder of commands that need no model.
+/// The option `--data-dir`, for commands that need no model.
 private struct DataOptions: ParsableArguments {
   @Option(help: "Where prepared bases and the server's state are kept.")
   var dataDir: String = ModelOptions.defaultDataFolder
@@ -80,7 +80,7 @@ private struct LoadAdapter: ParsableCommand {
   func run() throws {
     let folder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(folder)
-    // Before the base is prepared, which may take minutes.
+    // Checked before the base is prepared, which may take minutes.
     let baseName = servedModelName.isEmpty ? options.modelStem : servedModelName
     try AdapterStore(
       dataFolder: folder, database: database, binding: .none, settings: .init(reservedNames: [baseName])

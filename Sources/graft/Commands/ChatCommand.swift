@@ -90,7 +90,7 @@ struct ChatCommand: ParsableCommand {
     return readLine()
   }
 
-  /// Streams the answer to the terminal and returns it, as far as it came.
+  /// Streams the answer to the terminal, and returns it, complete or not.
   private func answer(_ request: GenerationRequest, _ engine: Engine, _ running: RunningAnswer) -> String {
     let outcome = Outcome()
     let text = Mutex("")
@@ -114,11 +114,11 @@ struct ChatCommand: ParsableCommand {
   }
 }
 
-/// The answer that is being made, if there is one: what Ctrl-C stops.
+/// The answer that is being generated, if any: Ctrl-C stops it.
 private final class RunningAnswer: Sendable {
   let outcome = Mutex<Outcome?>(nil)
 
-  /// Ends the answer, or the program where there is none.
+  /// Ends the answer, or the program if no answer is being generated.
   func interrupt() {
     guard let outcome = outcome.withLock({ $0 }) else {
       print()

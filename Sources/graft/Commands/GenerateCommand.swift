@@ -77,7 +77,7 @@ struct GenerateCommand: ParsableCommand {
   }
 }
 
-/// How a generation ended; waited for by the main thread.
+/// How a generation ended. The main thread waits for it.
 final class Outcome: Sendable {
   enum End: Sendable {
     case done(GenerationUsage)

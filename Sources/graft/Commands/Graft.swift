@@ -22,7 +22,7 @@ struct Graft: ParsableCommand {
       BenchCommand.self, AdaptersCommand.self,
     ])
 
-  /// The command line, with what the environment gives.
+  /// The command line, with the options that environment variables give.
   static let commandLine = Result {
     try EnvironmentArguments(
       Array(CommandLine.arguments.dropFirst()), environment: ProcessInfo.processInfo.environment, root: Graft.self)
@@ -36,7 +36,7 @@ struct Graft: ParsableCommand {
       parsed = command
       try command.run()
     } catch {
-      // An error that comes while a command runs does not know the command.
+      // An error that is thrown while a command runs does not name the command.
       if let command = parsed, let usage = error as? ValidationError {
         fail("Error: \(usage.message)\n\(usageString(for: type(of: command)))", code: 2)
       }
@@ -54,7 +54,7 @@ struct Graft: ParsableCommand {
     }
   }
 
-  /// Stands under the help of every command.
+  /// The end of every command's help.
   private static let environmentHelp = """
     ENVIRONMENT:
       Every option and flag can also be given as a variable: GRAFT_ and its name in
@@ -63,7 +63,7 @@ struct Graft: ParsableCommand {
 
     """
 
-  /// Ends the program with an error, which names the variables that gave the options in it.
+  /// Ends the program with an error. If the error names options that environment variables gave, these are named too.
   static func fail(_ text: String, code: Int32) -> Never {
     writeError((try? commandLine.get().explaining(text)) ?? text)
     Foundation.exit(code)
@@ -71,7 +71,7 @@ struct Graft: ParsableCommand {
 }
 
 extension ExitCode {
-  /// The command was stopped with Ctrl-C.
+  /// The exit code of a command that Ctrl-C has stopped.
   static let interrupted = ExitCode(130)
 }
 

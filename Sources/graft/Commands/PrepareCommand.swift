@@ -20,7 +20,7 @@ struct PrepareCommand: ParsableCommand {
 
   func run() throws {
     let source = try openPublishedModel(at: options.modelURL)
-    // What could not be served is not worth the time.
+    // A model whose tokenizer cannot be read could not be served, so it is not prepared.
     _ = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
     var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")

@@ -124,7 +124,7 @@ struct ServeCommand: ParsableCommand {
   func run() throws {
     var logger = Logger(label: "graft") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = .info
-    // Before anything is prepared: another server's folder is left alone.
+    // Before anything is prepared, so that the folder of another running server is left alone.
     let dataFolder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(dataFolder)
     try lookOver(dataFolder, database, logger)
@@ -147,7 +147,7 @@ struct ServeCommand: ParsableCommand {
     thread.start()
     var isStopping = false
     loop.onSignals([SIGINT, SIGTERM]) { number in
-      // Whoever asks twice does not want to wait.
+      // A second signal ends the process at once.
       if isStopping { _exit(128 + number) }
       isStopping = true
       logger.info("stopping")
@@ -166,7 +166,7 @@ struct ServeCommand: ParsableCommand {
     }
   }
 
-  /// Tells what is odd in the data folder, and was left as it is.
+  /// Logs what is unusual in the data folder. Nothing there is changed.
   private func lookOver(_ folder: DataFolder, _ database: MetadataDatabase, _ logger: Logger) throws {
     if let exposure = folder.exposure {
       logger.warning(
@@ -180,7 +180,7 @@ struct ServeCommand: ParsableCommand {
     }
   }
 
-  /// Loads the model and the adapters, and lets requests in.
+  /// Loads the model and the adapters, then gives requests to the routes.
   private func start(
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
     _ readiness: Readiness, _ logger: Logger
@@ -249,14 +249,14 @@ struct ServeCommand: ParsableCommand {
     return Serving(engine: engine, fineTuning: fineTuning)
   }
 
-  /// Without a template there are no chats, which is said once.
+  /// The model's chat format. If it has none, that is logged once.
   private func chatFormat(_ tokenizer: Tokenizer, _ logger: Logger) throws -> Result<ChatFormat, ModelError> {
     let format = try template.format(tokenizer, name: options.modelStem)
     if case .failure(let error) = format { logger.warning("no chats", metadata: ["reason": "\(error)"]) }
     return format
   }
 
-  /// A list may come as one value with commas.
+  /// `--allowed-origins` may be given several times, or as one value with commas.
   private var origins: [String] { allowedOrigins.flatMap { $0.split(separator: ",").map(String.init) } }
 
   private var accessPolicy: AccessPolicy {
@@ -287,12 +287,12 @@ struct ServeCommand: ParsableCommand {
   }
 }
 
-/// What has to be stopped in order.
+/// The parts of the server that are stopped in order.
 private struct Serving: Sendable {
   let engine: Engine
   let fineTuning: FineTuningService
 
-  /// Ends every generation, and saves the state of the job that runs.
+  /// Ends every generation, and saves the state of the running job.
   func stop() {
     fineTuning.prepareToStop()
     engine.stop()
@@ -300,7 +300,7 @@ private struct Serving: Sendable {
   }
 }
 
-/// How far the start has come: told by its thread, asked by the loop's.
+/// How far the server has started: set by the starting thread, read by the loop's thread.
 private final class Startup: Sendable {
   enum State {
     case running

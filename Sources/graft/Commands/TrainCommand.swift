@@ -60,7 +60,7 @@ struct TrainCommand: ParsableCommand {
     if !resume {
       try options.requireModel()
       guard data != nil else { throw ValidationError("--data is missing: a JSONL file") }
-      // On its own: what a run to be resumed was told comes to it later.
+      // Checks the given settings alone; the settings of a resumed run are added later.
       do { _ = try settings(JSONObject(keepingFirst: [])) } catch let error as HyperparameterError {
         throw ValidationError(error.asFlag)
       }
@@ -85,7 +85,7 @@ struct TrainCommand: ParsableCommand {
     }
 
     let source = try openPublishedModel(at: options.modelURL)
-    // What is wrong with the data is told before a base is quantised.
+    // The data is read first, so that its errors are reported before the base is quantised, which may take minutes.
     let training = try read(source, settings)
     guard !preview, let destination else { return }
     if initial == nil { _ = try settings.targets(source.config) }
@@ -94,7 +94,7 @@ struct TrainCommand: ParsableCommand {
     let forecast = try MemoryForecast(
       base: base, hyperparameters: settings, data: training, initialAdapter: initial)
     if let initial { try TrainableAdapter.check(peft: initial, settings, model: base.config) }
-    // All that was given is right.
+    // Everything that was given has been checked by now.
     if overwrite { try destination.clear() }
     let trainer = try Trainer(
       base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.compute), data: training,
@@ -112,7 +112,7 @@ struct TrainCommand: ParsableCommand {
     try train(trainer, destination.folder)
   }
 
-  /// Takes over what a run to be resumed was told and this command was not.
+  /// Sets every option that was not given to the value that the resumed run recorded.
   private mutating func takeMissing(from recorded: TrainOutput.Record?, _ destination: TrainOutput?) throws {
     if let recorded {
       if options.model.isEmpty { options.model = recorded.model }
@@ -131,11 +131,11 @@ struct TrainCommand: ParsableCommand {
     }
   }
 
-  /// - Parameter recorded: those of the run to be resumed; what is given goes before them
+  /// - Parameter recorded: the hyperparameters of the run to be resumed; those given on the command line replace them
   private func settings(_ recorded: JSONObject) throws -> Hyperparameters {
     let given = hyperparameters.given
     let rates: Set<String> = ["learning_rate", "learning_rate_multiplier"]
-    // The two are one setting.
+    // The two names are one setting: if one is given, neither is taken from the record.
     let givesRate = given.contains { rates.contains($0.key) }
     let taken = recorded.pairs.filter { !givesRate || !rates.contains($0.key) }
     return try Hyperparameters(
@@ -152,7 +152,7 @@ struct TrainCommand: ParsableCommand {
       dataDir: absolute(options.dataDir), hyperparameters: JSONObject(keepingFirst: hyperparameters.given))
   }
 
-  /// Reads the data; tells how rows of other programs' forms are read, and shows the rows if that is all that is wanted.
+  /// Reads the data, and reports how rows of other programs' formats were converted. With `--preview`, shows the rows.
   private func read(_ source: any PublishedModel, _ settings: Hyperparameters) throws -> TrainingData {
     let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let chat = try template.format(tokenizer, name: options.modelStem)
@@ -216,7 +216,7 @@ extension CommandLine {
   }
 }
 
-/// Raised by Ctrl-C, read between turns.
+/// Set by Ctrl-C, and read before each turn.
 private final class InterruptFlag: Sendable {
   private let raised = Atomic<Bool>(false)
   var isRaised: Bool { raised.load(ordering: .relaxed) }

@@ -4,7 +4,7 @@ import ArgumentParser
 import Foundation
 import Model
 
-/// The flag of every command that renders chats.
+/// The option of every command that renders chats.
 struct ChatTemplateOptions: ParsableArguments {
   @Option(help: "A file with a chat template (Jinja), in the place of the model's own.")
   var chatTemplate: String = ""

@@ -3,10 +3,10 @@ import Foundation
 
 /// A command line with the options that the environment gives.
 ///
-/// Every option and flag of every command has a variable: GRAFT_ and its name in capitals, with _ for -. A variable is put
-/// into the command line as the option that it stands for, where that option is not given, so the argument parser reads
-/// both alike and the order of precedence is: command line, variable, default. Positional arguments have no variable:
-/// what `remove` deletes must stand on its command line.
+/// Every option and flag of every command has a variable: GRAFT_ and its name in capitals, with _ for -. If the option
+/// is not given, the variable's value is put into the command line as that option. So the argument parser reads both in
+/// the same way, and the order of precedence is: command line, variable, default. Positional arguments have no
+/// variable: what `remove` deletes must be on its command line.
 struct EnvironmentArguments {
   /// An option that a variable gave.
   struct Given: Equatable {
@@ -23,14 +23,14 @@ struct EnvironmentArguments {
 
   /// - Parameters:
   ///   - arguments: without the program's name
-  ///   - environment: of which variables that begin with GRAFT_ are read
+  ///   - environment: the variables, of which those that begin with GRAFT_ are read
   ///   - root: the command whose subcommands the arguments name
   /// - Throws: `ValidationError` naming a flag's variable that is neither "on" nor "off"
   init(_ arguments: [String], environment: [String: String], root: any ParsableCommand.Type) throws {
     self.arguments = arguments
-    // An empty variable is as one that is not set.
+    // An empty variable counts as not set.
     let variables = environment.filter { $0.key.hasPrefix(Self.prefix) && !$0.value.isEmpty }
-    // Describing a command takes a few milliseconds, which a command line alone need not wait for.
+    // Describing a command takes a few milliseconds, which is only necessary if there are variables.
     guard !variables.isEmpty, !arguments.contains(where: { $0 == "-h" || $0 == "--help" }) else { return }
     var command = root
     var position = 0
@@ -74,14 +74,15 @@ struct EnvironmentArguments {
     let culprits = given.filter { words.contains($0.option) }
     guard !culprits.isEmpty else { return text }
     let sources = culprits.map { "\($0.option) is given by \($0.variable)" }.joined(separator: ", ")
-    // Of an error and the usage that follows it, the variable belongs to the error.
+    // The variables belong to the error, not to the usage text after it.
     var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     lines[0] += " (\(sources))"
     return lines.joined(separator: "\n")
   }
 }
 
-/// What the argument parser says of a command's arguments, as JSON for programs (`ToolInfoV0`, serialization version 0).
+/// The argument parser's description of a command's arguments, as JSON for programs (`ToolInfoV0`, serialization
+/// version 0).
 struct CommandDescription: Decodable {
   /// An option, a flag or a positional argument.
   struct Argument: Decodable {

@@ -4,7 +4,8 @@ import Foundation
 import Model
 import Train
 
-/// The hyperparameters as flags, by the wire's names with dashes; values are the wire's too ("auto" for the default).
+/// The hyperparameters as options. Their names are the wire's with dashes, and their values the wire's ("auto" for the
+/// default).
 struct HyperparameterOptions: ParsableArguments {
   @Option(help: "Times that the data is gone through (default: 3).") var nEpochs: String?
   @Option(help: "Optimiser steps, instead of epochs.") var maxSteps: String?
@@ -42,7 +43,7 @@ struct HyperparameterOptions: ParsableArguments {
   @Option(help: "A PEFT folder to go on from.") var initAdapter: String?
   @Option(help: "DPO's temperature (default: 0.1).") var beta: String?
 
-  /// What was given, by the wire's names, as the wire has it.
+  /// The hyperparameters that were given, with the wire's names and values.
   var given: [(key: String, value: JSONValue)] {
     texts.compactMap { name, text in text.map { (key: name, value: Self.value(name, $0)) } }
   }
@@ -66,7 +67,7 @@ struct HyperparameterOptions: ParsableArguments {
   private static let lists: Set<String> = ["target_modules", "exclude_modules", "layers_to_transform"]
 
   private static func value(_ name: String, _ text: String) -> JSONValue {
-    // Found again wherever the run is resumed from.
+    // An absolute path, so that the run can be resumed from any folder.
     if name == "init_adapter", text != "auto" { return .string(URL(filePath: text).standardizedFileURL.path) }
     if name == "scheduler" { return .string(text) }
     if lists.contains(name), text.contains(","), !text.hasPrefix("["), !text.contains("(") {

@@ -9,7 +9,7 @@ import Serve
 extension ComputeMode: ExpressibleByArgument {}
 extension KeyValueLayout.Element: ExpressibleByArgument {}
 
-/// How keys and values are kept, for every command that makes a cache.
+/// How keys and values are stored, for every command that makes a cache.
 struct KeyValueOptions: ParsableArguments {
   @Option(
     help: """
@@ -23,7 +23,7 @@ struct KeyValueOptions: ParsableArguments {
   }
 }
 
-/// Which kernels compute, for every command that computes.
+/// Which instruction set's kernels are used, for every command that computes.
 struct KernelOptions: ParsableArguments {
   @Option(
     help: """
@@ -44,7 +44,7 @@ struct KernelOptions: ParsableArguments {
 
 extension InstructionSet: ExpressibleByArgument {}
 
-/// The flags of every command that needs the model.
+/// The options of every command that needs the model.
 struct ModelOptions: ParsableArguments {
   @Option(help: "The base: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json.")
   var model: String = ""
@@ -70,7 +70,7 @@ struct ModelOptions: ParsableArguments {
 
   @OptionGroup var kernel: KernelOptions
 
-  /// Called by every command that cannot do without `--model`.
+  /// Called by every command that needs `--model`.
   func requireModel() throws {
     guard !model.isEmpty else { throw ValidationError("--model is missing: give a GGUF file or a model folder") }
   }
@@ -94,11 +94,11 @@ struct ModelOptions: ParsableArguments {
 
   var modelURL: URL { URL(filePath: model).standardizedFileURL }
 
-  /// The file's or folder's stem: what the base is called unless told otherwise.
+  /// The stem of the model's file or folder, which is the base's name by default.
   var modelStem: String { Formats.modelStem(of: modelURL) }
 }
 
-/// A model whose files were read and checked, before its weights are prepared, which may take minutes.
+/// A model whose files were read and checked, but whose weights are not prepared yet, which may take minutes.
 struct OpenedModel {
   let source: any PublishedModel
   let tokenizer: Tokenizer
@@ -115,7 +115,7 @@ struct OpenedModel {
 }
 
 extension ModelOptions {
-  /// `--context`, or what it stands for.
+  /// `--context`, or its default.
   /// - Throws: `ModelError` if the model cannot have so many positions
   func contextLength(_ config: ModelConfig) throws -> Int {
     let longest = config.contextLength

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// What an option takes that can be on or off; the variables of flags take it too.
+/// The value of an option that is on or off, and of a flag's environment variable.
 enum Switch: String, CaseIterable, ExpressibleByArgument { case on, off }
 
 /// A number of bytes: digits and KiB, MiB or GiB.

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Model
 
-/// The flags of every command that generates: how tokens are drawn.
+/// How tokens are drawn: the options of every command that generates.
 struct SamplingOptions: ParsableArguments {
   @Option(help: "0 takes the most probable token each time.")
   var temperature: Double = 0.7
@@ -17,7 +17,7 @@ struct SamplingOptions: ParsableArguments {
     guard (0...1).contains(topP) else { throw ValidationError("--top-p must be between 0 and 1") }
   }
 
-  /// Without `--seed`, another seed each time.
+  /// The parameters. Without `--seed`, the seed is random.
   var parameters: SamplingParameters {
     SamplingParameters(
       temperature: Float(temperature), topP: Float(topP), seed: seed ?? .random(in: .min ... .max))

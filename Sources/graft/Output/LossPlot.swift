@@ -10,9 +10,9 @@ struct LossPlot {
 
   private static let size = (width: 640.0, height: 320.0)
   private static let margin = 48.0
-  /// Points drawn at most.
+  /// The maximum number of points that are drawn.
   private static let resolution = 1200
-  /// The share of what came before that a step of the mean keeps.
+  /// The factor on the earlier part of the running mean at each step.
   private static let decay = 0.9
 
   private enum Series: String, CaseIterable {
@@ -45,7 +45,7 @@ struct LossPlot {
     func line(_ series: Series, _ points: [Point]) -> String {
       let places = points.map(place).map { String(format: "%.1f,%.1f", $0.x, $0.y) }
       var text = "<polyline fill=\"none\" \(series.style) points=\"\(places.joined(separator: " "))\"/>"
-      // Few values are told apart, and a single one is seen.
+      // A few values are marked by circles, so that each, even a single one, can be seen.
       if series == .validation, places.count <= 50 {
         text += points.map(place).map {
           String(format: "\n<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"#c2571a\"/>", $0.x, $0.y)
@@ -81,8 +81,8 @@ struct LossPlot {
       """
   }
 
-  /// An exponential mean, divided by the weights that it has so far: the first steps would otherwise weigh more than
-  /// all others (or, begun at zero, pull it down).
+  /// An exponential mean, divided by the sum of its weights so far. Without that division the first steps would count
+  /// more than all others, or, if the mean began at zero, pull it down.
   static func mean(_ points: [Point]) -> [Point] {
     var (sum, weight) = (0.0, 0.0)
     return points.map { point in
@@ -92,7 +92,7 @@ struct LossPlot {
     }
   }
 
-  /// Neighbouring entries are averaged where there are more than can be seen.
+  /// The history as points. If there are more than `resolution`, neighbouring ones are averaged.
   private static func thinned(_ history: LossHistory) -> [Point] {
     let losses = history.means
     let group = max((losses.count + resolution - 1) / resolution, 1)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A bar on standard error, redrawn in place on a terminal; elsewhere a line each ten per cent.
+/// A progress bar on standard error: redrawn in place on a terminal, otherwise a line every ten per cent.
 struct ProgressBar {
   private let title: String
   private let isTerminal = isatty(2) == 1
@@ -25,7 +25,7 @@ struct ProgressBar {
     }
   }
 
-  /// Clears the line, if anything was shown on one.
+  /// Clears the line, if a bar was drawn on it.
   mutating func finish() {
     if shown >= 0, isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
   }

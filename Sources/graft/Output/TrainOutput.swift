@@ -2,7 +2,7 @@ import Formats
 import Foundation
 import Model
 
-/// The folder that `graft train` writes: the adapter, its checkpoints, the plot, and what the run was told.
+/// The folder that `graft train` writes: the adapter, its checkpoints, the plot, and a record of the run's settings.
 struct TrainOutput {
   let folder: URL
 
@@ -10,7 +10,7 @@ struct TrainOutput {
   private static let recordLimit = 4 << 20
   private static let adapterNames = ["adapter_model.safetensors", "adapter_config.json", "loss.svg", recordName]
 
-  /// Whether a run may begin in the folder, or go on there.
+  /// Checks that a run may begin in the folder, or be resumed in it.
   /// - Throws: `ModelError` that says what to do instead
   func check(resume: Bool, overwrite: Bool) throws {
     var isFolder: ObjCBool = false
@@ -26,7 +26,7 @@ struct TrainOutput {
       guard names.contains(Self.recordName) || names.contains(where: Self.isCheckpoint) else {
         throw ModelError(folder.path, reason: "has no run to resume: neither \(Self.recordName) nor a checkpoint")
       }
-      // To begin anew would replace it.
+      // A resumed run without checkpoints would begin at the first step and replace the adapter.
       guard names.contains(where: Self.isCheckpoint) || !names.contains(Self.adapterNames[0]) else {
         throw ModelError(
           folder.path, reason: "has an adapter but no checkpoint to go on from; --overwrite trains another in its place"
@@ -50,8 +50,8 @@ struct TrainOutput {
     name.wholeMatch(of: /checkpoint-[0-9]+/) != nil || name.wholeMatch(of: /\.checkpoint-[0-9]+\.partial/) != nil
   }
 
-  /// Removes what an earlier run wrote, and nothing else. Its checkpoints go first: without them nothing can be taken
-  /// for a part of the new run.
+  /// Removes what an earlier run wrote, and nothing else. Its checkpoints are removed first, so that if this is
+  /// interrupted, none of them can be taken for a part of the new run.
   /// - Throws: `ModelError` naming what cannot be removed
   func clear() throws {
     let names = try names()
@@ -63,15 +63,15 @@ struct TrainOutput {
     }
   }
 
-  /// Whether a path lies in the folder, or is it.
+  /// Whether a path is the folder or inside it.
   func contains(_ url: URL) -> Bool {
     let (inner, outer) = (url.resolvingSymlinksInPath().path, folder.resolvingSymlinksInPath().path)
     return inner == outer || inner.hasPrefix(outer + "/")
   }
 
-  // MARK: what the run was told
+  // MARK: the run's record
 
-  /// What a run was told, so that `--resume` needs none of it again.
+  /// The settings of a run, so that `--resume` needs none of them again.
   struct Record: Equatable {
     var model: String
     var data: String
@@ -80,13 +80,13 @@ struct TrainOutput {
     var method: String
     var seed: Int
     var compute: String
-    /// Where the prepared base lies.
+    /// The data folder, where the prepared base is.
     var dataDir: String?
-    /// Those that were given.
+    /// The hyperparameters that were given.
     var hyperparameters: JSONObject
   }
 
-  /// Keeps what a run is told in the folder, which is made.
+  /// Writes the record into the folder, which is created if it is missing.
   /// - Throws: `ModelError` naming what cannot be written
   func write(_ record: Record) throws {
     do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
@@ -102,7 +102,7 @@ struct TrainOutput {
     try AtomicFile.write(json.encoded, to: folder.appending(path: Self.recordName))
   }
 
-  /// - Returns: `nil` where an earlier build kept none
+  /// - Returns: `nil` if the run was started by a version that wrote no record
   /// - Throws: `ModelError` if it cannot be read
   func record() throws -> Record? {
     let url = folder.appending(path: Self.recordName)

@@ -2,7 +2,7 @@ import Tokenization
 import Model
 import Train
 
-/// Rows as they are trained on: the tokens that carry loss in colour, or in brackets where there is none.
+/// Rows as they are trained on. Tokens that carry loss are in colour, or in brackets if colour is not available.
 struct TrainingPreview {
   let tokenizer: Tokenizer
   let usesColour: Bool
@@ -35,7 +35,7 @@ struct TrainingPreview {
       run = []
     }
     for (index, token) in row.tokens.enumerated() {
-      // The first token is predicted from nothing.
+      // The first token is not predicted, since no token comes before it.
       let learnt = index > 0 && row.labels[index] != TrainingRow.ignored
       if learnt != isLearnt { flush() }
       isLearnt = learnt

@@ -1,7 +1,7 @@
 import Foundation
 import Train
 
-/// The run's state on standard error: one line that is redrawn on a terminal, else a line for every event.
+/// The run's progress on standard error: one line that is redrawn on a terminal, otherwise a line for every event.
 struct TrainingLine {
   let steps: Int
   private let first: Int
