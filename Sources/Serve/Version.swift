@@ -1,2 +1,2 @@
-/// The version of this build, as `graft --version` and `GET /version` tell it.
+/// The version of this build, which `graft --version` and `GET /version` report.
 public let graftVersion = "0.2.0"

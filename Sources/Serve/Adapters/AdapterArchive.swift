@@ -2,8 +2,8 @@ import Formats
 import Foundation
 import Model
 
-/// A version's PEFT files as a tar archive, made chunk by chunk. The files are open from the beginning, so that removing the
-/// adapter meanwhile does not disturb.
+/// A version's PEFT files as a tar archive, made chunk by chunk. All files are opened at the beginning, so the adapter
+/// may be removed meanwhile.
 struct AdapterArchive: BodySource {
   private struct Entry: Sendable {
     var header: [UInt8]
@@ -12,7 +12,7 @@ struct AdapterArchive: BodySource {
 
   private let entries: [Entry]
   private var index = 0
-  /// How many bytes of the file at `index` were returned; `nil` before its header was.
+  /// How many bytes of the file at `index` were returned; `nil` if its header was not returned yet.
   private var offset: Int?
   private var isOver = false
   private static let chunkSize = 256 << 10

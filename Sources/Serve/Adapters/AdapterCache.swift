@@ -2,8 +2,9 @@ internal import Model
 
 /// The adapters in memory, within a budget of bytes. A value without threads or files.
 ///
-/// An adapter counts as long as anything holds it. Evicting one that a running request holds would free nothing, so those
-/// are not evicted. The time of an operation grows with the adapters in use, not with all in memory.
+/// An adapter counts as long as anything holds it. Evicting one that a running request holds would free nothing, so
+/// such adapters are not evicted. The time of an operation grows with the number of adapters in use, not with the
+/// number in memory.
 struct AdapterCache {
   /// An adapter that the cache does not keep.
   private struct Loose {

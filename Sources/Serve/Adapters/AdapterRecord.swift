@@ -18,7 +18,7 @@ public struct AdapterVersion: Sendable, Equatable {
   public var fileBytes: Int
   /// Seconds since 1970.
   public var createdAt: Int
-  /// The folder it came from; `nil` for an upload.
+  /// The folder that it was loaded from; `nil` for an uploaded or a trained adapter.
   public var source: String?
 }
 
@@ -28,16 +28,16 @@ public struct AdapterRecord: Sendable, Equatable {
   public var name: String
   /// In the order of their numbers. The oldest are removed when there are too many.
   public var versions: [AdapterVersion]
-  /// The version that requests get which name none; `nil` once all versions were removed.
+  /// The version for requests that name none; `nil` after all versions were removed.
   public var currentNumber: Int?
   /// The highest number that any version has had.
   public var lastNumber: Int
-  /// Whether requests find it: false after it was unloaded.
+  /// Whether requests can use the name: false after it was unloaded.
   public var isLoaded: Bool
   /// Whether it is never evicted from memory.
   public var isPinned: Bool
 
-  /// The version that requests get which name none.
+  /// The version for requests that name none.
   public var current: AdapterVersion? { currentNumber.flatMap(version) }
 
   /// Whether the database should have a current version and has none. A name whose versions were deleted has no current

@@ -87,12 +87,12 @@ extension AdapterStore {
   // MARK: waiting
 
   fileprivate func cancel(_ id: UInt64) {
-    // What the waiter holds is released outside the lock.
+    // The removed waiter, and the adapters that it holds, are freed outside the lock.
     let (_, step) = state.withLock { state in (state.remove(waiter: id), state.advance(now: .now)) }
     perform(step)
   }
 
-  /// Lets waiting requests have what a change of the state has made possible.
+  /// Looks at the waiting requests after a change of the state, and answers those that need not wait any longer.
   func advance() { perform(state.withLock { $0.advance(now: .now) }) }
 
   private func perform(_ step: AdapterWaitingStep) {
@@ -103,7 +103,8 @@ extension AdapterStore {
     if step.needsTick { tick() }
   }
 
-  /// Looks again after some milliseconds: a request that releases an adapter does not tell the store.
+  /// Looks at the waiting requests again after some milliseconds, because the store is not notified when a request
+  /// releases an adapter.
   private func tick() {
     let isFirst = state.withLock { state in
       defer { state.isTicking = true }
@@ -117,7 +118,7 @@ extension AdapterStore {
     }
   }
 
-  /// Reads contents that requests wait for into memory. On the loader's thread.
+  /// Reads contents into memory, for the requests that wait for them. On the loader's thread.
   private func read(_ version: AdapterVersion) {
     let hash = version.contentHash
     guard state.withLock({ $0.isReadingWanted(hash) }) else { return advance() }
@@ -132,9 +133,10 @@ extension AdapterStore {
 
   // MARK: registering
 
-  /// Evicts adapters until so many bytes fit, and reserves them. Waits for requests to end where evicting is not enough.
-  /// Not for the event loop.
-  /// - Parameter patience: how long to wait; with zero, requests that wait already come first
+  /// Evicts adapters until this many more bytes fit, and reserves the bytes. If evicting is not enough, waits for
+  /// requests to end. Not for the event loop.
+  /// - Parameter patience: how long to wait; with zero, this fails at once if requests wait for memory, because they
+  ///   come first
   func makeRoom(for bytes: Int, of hash: String, patience: Duration) throws(AdapterError) {
     let deadline = ContinuousClock.now + patience
     while true {

@@ -19,7 +19,8 @@ extension AdapterStore {
         .badPath, "the server has no folder of adapters, so no adapter can be loaded from a path", setting: .folder)
     }
     let source = try folder.confined(path)
-    // The next scan need not read a folder again that is loaded under its own name.
+    // For a folder that is loaded under its own name, the identity is recorded, so that the next scan need not read it
+    // again.
     let isOwnFolder = (try? folder.confined(name)) == source
     return try exclusively { () throws(AdapterError) in
       let identity = isOwnFolder ? AdapterFolder.identity(of: source) : nil
@@ -100,7 +101,7 @@ extension AdapterStore {
     }
   }
 
-  /// Checks a name against the rules for names.
+  /// Checks that an adapter may have a name.
   /// - Throws: `AdapterError` for a name that no adapter can have
   public func check(name: String) throws(AdapterError) {
     if let problem = AdapterName.problem(name) {
@@ -175,7 +176,8 @@ extension AdapterStore {
     let adapter: Adapter
     do { adapter = try open(staging, hash: hash) } catch { throw refused(error) }
     if state.withLock({ $0.registry.isEmpty }) {
-      // From the first contents on the database has a name, so that one without names is known to have lost them.
+      // The name is recorded before the first contents are stored. So contents in a database without names show that it
+      // has lost them.
       try commit(
         AdapterRecord(name: name, versions: [], currentNumber: nil, lastNumber: 0, isLoaded: false, isPinned: false))
     }
@@ -211,7 +213,8 @@ extension AdapterStore {
     }
   }
 
-  /// Replaces a name's record, on the disk and then for requests, and removes contents that are no longer referred to.
+  /// Saves a name's record, first on the disk and then for requests, and deletes contents that no record refers to any
+  /// more.
   /// - Parameters:
   ///   - mark: what the next scan should know of the name's folder
   ///   - change: further changes of the state, under the same lock
@@ -240,7 +243,7 @@ extension AdapterStore {
 
   private static func prune(_ record: inout AdapterRecord, keeping count: Int) {
     let kept = Set(record.versions.suffix(max(count, 1)).map(\.number) + (record.current.map { [$0.number] } ?? []))
-    // The current version is kept instead of the oldest of the others.
+    // If the current version is an old one, it takes the place of the oldest of the others.
     var surplus = kept.count - max(count, 1)
     record.versions.removeAll { version in
       guard kept.contains(version.number) else { return true }

@@ -7,9 +7,9 @@ internal import Synchronization
 /// The adapters that requests can name: names and versions in the database, contents in the data folder, and as many of
 /// them in memory as the budget allows.
 ///
-/// A request that got an adapter from `acquire` keeps it until it ends, though the name may be loaded anew, unloaded or
-/// removed meanwhile. Registering and removing wait for the disk and are not for the event loop; `acquire` and the lookups
-/// are for any thread.
+/// A request keeps the adapters that it got from `acquire` until it ends, even if a name is loaded again, unloaded or
+/// removed meanwhile. Registering and removing wait for the disk, so they must not be called on the event loop;
+/// `acquire` and the lookups may be called on any thread.
 public final class AdapterStore: Sendable {
   /// The store's limits.
   public struct Settings: Sendable {
@@ -76,23 +76,23 @@ public final class AdapterStore: Sendable {
     /// Bytes in memory of contents that were read. They differ from the recorded ones if those are of another compute
     /// mode.
     var sizes: [String: Int] = [:]
-    /// Adapters in use that take the memory which the first waiting request needs. Other requests for them wait behind
-    /// it.
+    /// Adapters in use whose memory the first waiting request needs. Later requests for these adapters wait until that
+    /// request has its memory.
     var obstacles: Set<String> = []
-    /// Whether the store looks at the waiting requests again soon.
+    /// Whether a later look at the waiting requests is scheduled.
     var isTicking = false
   }
 
-  /// Adapters that are loaded by path come from this folder; `nil`: none can be.
+  /// The folder that adapters are loaded from by path; `nil` if that is not allowed.
   public let folder: AdapterFolder?
   /// The adapters' files in the data folder.
   public let contents: AdapterContents
-  /// As given.
+  /// The settings that `init` was given.
   public let settings: Settings
   let binding: Binding
   let database: MetadataDatabase
   let state: Mutex<State>
-  /// Held during changes of database and contents.
+  /// Held while the database and the contents are changed.
   let writing = Mutex(())
   /// Reads contents that requests wait for, one after the other.
   let loader = WorkerPool(label: "adapter loader", threads: 1, niceness: 4)
@@ -129,8 +129,9 @@ public final class AdapterStore: Sendable {
     state = Mutex(known)
   }
 
-  /// Maps an adapter's prepared file. Where there is none, or it is damaged, it is made anew from the adapter's files.
-  /// - Parameter verify: throws if these files are damaged
+  /// Maps an adapter's prepared file. If the file is missing or damaged, it is made again from the adapter's PEFT
+  /// files.
+  /// - Parameter verify: called before that; throws if the PEFT files are damaged
   func open(_ folder: URL, hash: String, verify: () throws -> Void = {}) throws -> Adapter {
     guard let preparer = binding.preparer else {
       throw ModelError(folder.path, reason: "cannot be read without a base")

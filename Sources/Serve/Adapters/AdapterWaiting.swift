@@ -6,18 +6,18 @@ struct AdapterWaiter: Sendable {
   /// One for each reference, in the order of the references.
   let versions: [AdapterVersion]
   let hashes: Set<String>
-  /// Until when it waits for memory.
+  /// When it stops waiting for memory.
   let patience: ContinuousClock.Instant
-  /// Until when it waits at all; `nil`: no limit.
+  /// When it stops waiting for anything; `nil`: never.
   let deadline: ContinuousClock.Instant?
   let completion: @Sendable (Result<[Adapter], AdapterError>) -> Void
   /// Whether memory is reserved for all of its adapters that are not in memory yet.
   var hasMemory = false
-  /// The adapters that it has got, in the order of `versions`; none before `hasMemory`.
+  /// The adapters that it holds already, in the order of `versions`; all `nil` before `hasMemory`.
   var held: [Adapter?]
 }
 
-/// What a change of the state requires to be done after the lock was released.
+/// What must be done after a change of the state, once the lock is released.
 struct AdapterWaitingStep {
   /// Freed together with this value, outside the lock.
   var evicted: [Adapter] = []
@@ -25,7 +25,7 @@ struct AdapterWaitingStep {
   var reads: [AdapterVersion] = []
   /// Completions to be called.
   var answers: [(waiter: AdapterWaiter, result: Result<[Adapter], AdapterError>)] = []
-  /// Whether the passing of time may change something.
+  /// Whether the store must look again later, because a request's time may run out or memory may be released.
   var needsTick = false
 
   /// Calls the completions.
@@ -36,8 +36,8 @@ struct AdapterWaitingStep {
 
 /// The requests that wait for adapters: pure changes of the state.
 extension AdapterStore.State {
-  /// Gives memory to the requests that wait for it, in the order of their arrival, and ends the wait of those whose time
-  /// is over. A request's time counts from its arrival, whatever waits before it.
+  /// Gives memory to the requests that wait for it, in the order of their arrival, and ends the wait of those whose
+  /// time has passed. A request's time counts from its own arrival.
   mutating func advance(now: ContinuousClock.Instant) -> AdapterWaitingStep {
     var step = AdapterWaitingStep()
     end(&step) { waiter in
@@ -77,8 +77,9 @@ extension AdapterStore.State {
     }
   }
 
-  /// Where memory is short for a request, later requests overtake it only if they need no memory and use none of the
-  /// adapters whose memory it waits for. So the memory that others release is for that request, and its turn comes.
+  /// If there is too little memory for a request, later requests overtake it only if they need no memory and use none
+  /// of the adapters whose memory it waits for. So memory that others release goes to that request, and it does not
+  /// wait for ever.
   private mutating func giveMemory(_ step: inout AdapterWaitingStep) {
     obstacles = []
     var isBlocked = false
@@ -143,7 +144,7 @@ extension AdapterStore.State {
     cache.giveUpReservation(of: hash)
     damages[hash] = nil
     sizes[hash] = adapter.bytes
-    // Registering reads, too, and may have been quicker.
+    // An adapter that is registered is also read, and may be in the cache by now.
     var usable = cache.use(hash)
     if usable == nil {
       let (evicted, fits) = cache.makeRoom(for: adapter.bytes)
@@ -157,7 +158,7 @@ extension AdapterStore.State {
       for (term, version) in waiters[index].versions.enumerated() where version.contentHash == hash {
         waiters[index].held[term] = usable
       }
-      // The adapter takes more memory than was recorded: they wait for that much from now on.
+      // The adapter takes more memory than its record says, so its requests wait again, for the larger amount.
       if usable == nil { waiters[index].hasMemory = false }
       if !waiters[index].hasMemory { waiters[index].held = waiters[index].held.map { _ in nil } }
     }

@@ -9,7 +9,7 @@ struct RecencyList {
   private var oldest: String?
   private var newest: String?
 
-  /// Makes a key the most recently used, and adds it if it is not there.
+  /// Makes a key the most recently used. Adds it if it is new.
   mutating func touch(_ key: String) {
     if newest == key { return }
     remove(key)
@@ -18,14 +18,14 @@ struct RecencyList {
     newest = key
   }
 
-  /// Removes a key if it is there.
+  /// Removes a key, if the list has it.
   mutating func remove(_ key: String) {
     guard let own = links.removeValue(forKey: key) else { return }
     if let older = own.older { links[older]?.newer = own.newer } else { oldest = own.newer }
     if let newer = own.newer { links[newer]?.older = own.older } else { newest = own.older }
   }
 
-  /// The key that was used next after `key`; for `nil`, the least recently used of all.
+  /// The key that was used next after `key`; if `key` is `nil`, the least recently used key.
   func next(after key: String?) -> String? {
     if let key { links[key]?.newer } else { oldest }
   }

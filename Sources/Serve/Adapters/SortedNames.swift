@@ -1,12 +1,12 @@
-/// A sorted set of names. Names lie in sorted runs of limited length, so that neither a change nor finding the beginning of
-/// a page takes long where there are many.
+/// A sorted set of names. It consists of sorted arrays of limited length, called runs, so that changes and finding the
+/// beginning of a page are quick even with many names.
 struct SortedNames {
-  /// None is empty; each is sorted; all names of one come before all names of the next.
+  /// No run is empty; each is sorted; all its names come before those of the next run.
   private var runs: [[String]] = []
   private(set) var count = 0
   private static let maximumRun = 512
 
-  /// Adds a name unless it is there.
+  /// Adds a name, unless the set has it.
   mutating func insert(_ name: String) {
     guard !runs.isEmpty else {
       runs = [[name]]
@@ -25,7 +25,7 @@ struct SortedNames {
     runs.insert(upper, at: run + 1)
   }
 
-  /// Removes a name if it is there.
+  /// Removes a name, if the set has it.
   mutating func remove(_ name: String) {
     guard !runs.isEmpty else { return }
     let run = self.run(of: name)
@@ -37,7 +37,7 @@ struct SortedNames {
   }
 
   /// Up to `limit` names in order.
-  /// - Parameter after: the page begins with the first name after this one, which need not be there
+  /// - Parameter after: the page begins with the first name after this one, which need not be in the set
   func page(after: String?, limit: Int) -> [String] {
     guard !runs.isEmpty else { return [] }
     var run = after.map { self.run(of: $0) } ?? 0

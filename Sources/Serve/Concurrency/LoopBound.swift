@@ -10,7 +10,7 @@ struct LoopBound<Value>: @unchecked Sendable {
     self.loop = loop
   }
 
-  /// The same for a closure.
+  /// The same for a closure, in trailing position.
   init(on loop: EventLoop, _ value: Value) { self.init(value, on: loop) }
 
   var value: Value {

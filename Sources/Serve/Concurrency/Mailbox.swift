@@ -2,8 +2,8 @@ import Synchronization
 
 /// Messages from any thread to the mailbox's readers, in the order in which they were posted.
 ///
-/// A reader that finds nothing sleeps, in its own way: on a semaphore, in the kernel's epoll, or by not being scheduled.
-/// The mailbox counts the sleeping readers, and `post` calls `wake` for one of them if there are any.
+/// A reader that finds no message sleeps. How it sleeps is its own matter: on a semaphore, in epoll, or by not being
+/// scheduled. The mailbox counts the sleeping readers, and `post` calls `wake` for one of them.
 final class Mailbox<Message: Sendable>: Sendable {
   /// Whether a reader sleeps after it has looked for messages.
   enum Sleep {
@@ -15,9 +15,9 @@ final class Mailbox<Message: Sendable>: Sendable {
   private struct State {
     var messages: [Message] = []
     var isClosed = false
-    /// Readers that sleep and were not woken since.
+    /// Sleeping readers for which `wake` was not called yet.
     var sleepers: Int
-    /// Since when the reader of `takeAll` has had something to do without coming back for more; `nil` while it sleeps.
+    /// When the reader of `takeAll` last took messages or had a message posted while it slept; `nil` while it sleeps.
     var busySince: ContinuousClock.Instant?
   }
 
@@ -75,7 +75,7 @@ final class Mailbox<Message: Sendable>: Sendable {
 
   // MARK: reading
 
-  /// The first message; `nil` where there is none, and then the reader sleeps.
+  /// Takes the first message. Returns `nil` if there is none; the reader then counts as sleeping.
   func takeFirst() -> Message? {
     state.withLock { state in
       guard state.messages.isEmpty else { return state.messages.removeFirst() }
@@ -84,7 +84,7 @@ final class Mailbox<Message: Sendable>: Sendable {
     }
   }
 
-  /// The first message, waiting for it where there is none.
+  /// Takes the first message, and waits for one if there is none.
   /// - Parameter sleep: returns when the reader is woken
   /// - Returns: `nil` when the mailbox is closed and empty
   func waitForFirst(sleep: () -> Void) -> Message? {
@@ -102,7 +102,7 @@ final class Mailbox<Message: Sendable>: Sendable {
   }
 
   /// Takes all messages.
-  /// - Parameter messages: empty memory to exchange for the mailbox's, so that none is allocated
+  /// - Parameter messages: an empty array, whose memory the mailbox uses from now on, so that none is allocated
   func takeAll(into messages: inout [Message], then sleep: Sleep) {
     state.withLock { state in
       swap(&state.messages, &messages)
@@ -112,6 +112,6 @@ final class Mailbox<Message: Sendable>: Sendable {
     }
   }
 
-  /// How long the reader of `takeAll` has had something to do without coming back for more; zero while it sleeps.
+  /// How long the reader of `takeAll` has been busy since it last took messages; zero while it sleeps.
   var readerAge: Duration { state.withLock { $0.busySince.map { $0.duration(to: .now) } ?? .zero } }
 }

@@ -1,13 +1,14 @@
-/// Runs work one item after the other, in order, on a pool that others use too.
+/// Runs pieces of work one after the other, in order, on a worker pool that others use too.
 final class SerialLane: Sendable {
   private let pool: WorkerPool
-  /// Its reader is the lane on the pool. It sleeps while the lane is not scheduled.
+  /// The mailbox's only reader is the work that `schedule` gives to the pool. It counts as sleeping while none is
+  /// scheduled.
   private let mailbox = Mailbox<WorkerPool.Work>(sleepers: 1)
 
-  /// - Parameter pool: has to take any amount of work
+  /// - Parameter pool: must have no limit on waiting work
   init(_ pool: WorkerPool) { self.pool = pool }
 
-  /// Runs `work` after the work that was handed in before.
+  /// Runs `work` after all work that was given to the lane earlier.
   func async(_ work: @escaping WorkerPool.Work) {
     mailbox.post(work) { schedule() }
   }
@@ -16,7 +17,7 @@ final class SerialLane: Sendable {
     pool.async { [self] in
       guard let work = mailbox.takeFirst() else { return }
       work()
-      // Behind the other lanes' work.
+      // Scheduled again, behind the work of other lanes, so that lanes take turns.
       schedule()
     }
   }

@@ -8,9 +8,9 @@ import Dispatch
 
 /// A fixed number of threads for work that waits for a disk or takes long.
 ///
-/// However many clients cause such work, there are no more threads, and the work that waits can be bounded. With a
-/// niceness the threads yield to those that compute: reading an adapter then lengthens a token's time a little, where it
-/// would double it otherwise.
+/// The number of threads does not grow with the number of clients, and the work that waits can be limited. With a
+/// niceness, the threads yield to those that compute: reading an adapter then delays a token a little, instead of
+/// doubling its time.
 final class WorkerPool: Sendable {
   typealias Work = @Sendable () -> Void
 
@@ -30,11 +30,11 @@ final class WorkerPool: Sendable {
     }
   }
 
-  /// The threads end after the work that was handed in.
+  /// The threads end after all work that was given to the pool.
   deinit { mailbox.close { arrived.signal() } }
 
-  /// Runs `work` on the first free thread, after the work that was handed in before.
-  /// - Returns: false, with nothing done, where `capacity` of work waits already
+  /// Runs `work` on the first free thread, after all work that was given to the pool earlier.
+  /// - Returns: false, with nothing done, if `capacity` pieces of work wait already
   @discardableResult
   func async(_ work: @escaping Work) -> Bool { mailbox.post(work) { arrived.signal() } }
 }

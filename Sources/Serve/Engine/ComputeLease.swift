@@ -1,11 +1,12 @@
 import Dispatch
 import Synchronization
 
-/// Shares the thread pool between the engine's passes and training's kernel calls: one at a time, passes first.
+/// Shares the thread pool between the engine's passes and training's kernel calls: only one of them uses it at a time,
+/// and passes come first.
 ///
-/// A pass waits for the training call in progress, at most. Only if training is owed time, the pass hands the pool over
-/// first: training continues until it has its share, then wakes the engine. No training call begins while a pass waits or
-/// runs, nor between two passes while requests run.
+/// A pass waits at most for the training call in progress, unless training is owed time. Then the pass first hands the
+/// pool over: training continues until it has its share, then wakes the engine. At all other times no training call
+/// begins while a pass waits or runs, nor between two passes while requests run.
 ///
 /// One thread calls `serve`, one thread calls `train`. The other methods can be called from any thread.
 final class ComputeLease: Sendable {
@@ -14,17 +15,17 @@ final class ComputeLease: Sendable {
   private struct State {
     var pacer: TrainingPacer
     var holder = Holder.nobody
-    /// The engine sleeps until the pool is its own.
+    /// The engine sleeps until it can have the pool.
     var passWaits = false
-    /// The training thread sleeps until it may go on.
+    /// The training thread sleeps until it may continue.
     var trainingWaits = false
-    /// Until when training may continue although a pass waits.
+    /// The time until which training may continue although a pass waits.
     var handedOverUntil: ContinuousClock.Instant?
 
     /// Whether training may take the pool.
     func mayTrain(_ now: ContinuousClock.Instant) -> Bool {
       guard holder == .nobody else { return false }
-      // A hand-over begins before the pass waits.
+      // Checked first, because a pass hands the pool over before it begins to wait.
       return isHandedOver(now) || (!passWaits && !pacer.requestsRun)
     }
 
@@ -39,11 +40,11 @@ final class ComputeLease: Sendable {
   private let passCanBegin = DispatchSemaphore(value: 0)
   private let trainingCanContinue = DispatchSemaphore(value: 0)
 
-  /// Time to wake the training thread, added to what training is owed.
+  /// The time that waking the training thread takes, which is added to a hand-over.
   private static let allowance = Duration.milliseconds(1)
 
   /// - Parameters:
-  ///   - share: training's of the time while requests leave none over, 0...0.9
+  ///   - share: training's share of the time, 0...0.9, if requests leave no time free
   ///   - now: reads the clock
   init(trainingShare share: Double, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
     state = Mutex(State(pacer: TrainingPacer(share: share)))
@@ -52,8 +53,8 @@ final class ComputeLease: Sendable {
 
   // MARK: serving
 
-  /// Runs a pass while nothing else uses the pool, after training got what it is owed. Requests run until
-  /// `servingPauses`.
+  /// Runs a pass while nothing else uses the pool, after training got the time that it is owed. From then on, requests
+  /// count as running until `servingPauses` is called.
   func serve<Value>(_ pass: () throws -> Value) rethrows -> Value {
     takeForPass()
     defer { state.withLock { $0.holder = .nobody } }
@@ -63,7 +64,7 @@ final class ComputeLease: Sendable {
   private func takeForPass() {
     state.withLock { state in
       state.pacer.requestsRun = true
-      // A training thread that is busy with something else, with a checkpoint for one, is not waited for.
+      // The pass does not wait for a training thread that is busy with something else, such as a checkpoint.
       guard state.trainingWaits, state.pacer.mayTrain else { return }
       state.handedOverUntil = now() + state.pacer.owed + Self.allowance
       wakeTraining(&state)
@@ -71,8 +72,8 @@ final class ComputeLease: Sendable {
     while let deadline = state.withLock({ beginPass(&$0) }) { _ = passCanBegin.wait(timeout: deadline) }
   }
 
-  /// Takes the pool if it is free.
-  /// - Returns: `nil` if the pass may begin; otherwise when to ask again, if nobody wakes the engine before
+  /// Takes the pool for a pass if it is free.
+  /// - Returns: `nil` if the pass may begin; otherwise when to try again, unless the engine is woken earlier
   private func beginPass(_ state: inout State) -> DispatchTime? {
     let now = now()
     state.passWaits = state.holder != .nobody || state.isHandedOver(now)
@@ -85,14 +86,14 @@ final class ComputeLease: Sendable {
     return .now() + .nanoseconds(Int(now.duration(to: end) / .nanoseconds(1)))
   }
 
-  /// Adds a pass to what training is owed.
-  /// - Parameter time: of the pass, with the engine's work before and after it
+  /// Adds training's share of a pass's time to what training is owed.
+  /// - Parameter time: of the pass, including the engine's work before and after it
   func completedPass(in time: Duration) {
     // A training thread that does not wait for the pool is owed nothing.
     state.withLock { if $0.trainingWaits { $0.pacer.served(for: time) } }
   }
 
-  /// No request runs: training may use the pool until the next pass.
+  /// Called when no request runs. Training may use the pool until the next pass.
   func servingPauses() {
     state.withLock { state in
       state.pacer.requestsRun = false
@@ -100,7 +101,7 @@ final class ComputeLease: Sendable {
     }
   }
 
-  /// The share of the time between passes that goes to training: 0 if there is none.
+  /// Training's share of the time while a training thread waits for the pool; 0 if none waits.
   var trainingShare: Double { state.withLock { $0.trainingWaits ? $0.pacer.share : 0 } }
 
   // MARK: training
@@ -119,7 +120,8 @@ final class ComputeLease: Sendable {
     }
   }
 
-  /// Makes a pass that waits look again. At most one signal is sent for each time that it begins to wait.
+  /// Wakes a waiting pass, so that it tries again. At most one signal is sent for each time that the pass begins to
+  /// wait.
   private func wakePass(_ state: inout State) {
     state.passWaits = false
     passCanBegin.signal()
@@ -129,16 +131,16 @@ final class ComputeLease: Sendable {
 
   /// Takes the pool for training if it may have it.
   private func decide(_ state: inout State, unless isStopped: () -> Bool) -> Decision {
-    // Under the lock: a stop after this finds the training thread waiting, and wakes it.
+    // Asked under the lock: a stop that comes later finds `trainingWaits` set, and wakes the thread.
     if isStopped() {
-      // A pass that handed the pool over does not wait for a training thread that leaves.
+      // Ends the hand-over, so that the pass does not wait for a training thread that stops.
       state.handedOverUntil = nil
       if state.passWaits, state.holder == .nobody { wakePass(&state) }
       return .stop
     }
     guard state.mayTrain(now()) else {
       state.trainingWaits = true
-      // The hand-over may have ended since the last call.
+      // The time of the hand-over may have passed since the last call.
       if state.passWaits, state.holder == .nobody { wakePass(&state) }
       return .wait
     }
@@ -153,13 +155,13 @@ final class ComputeLease: Sendable {
     state.withLock { state in
       state.pacer.trained(for: time)
       state.holder = .nobody
-      // The time is taken under the lock: if a pass has found before that the hand-over is past, so does this.
+      // The clock is read under the lock. So if a pass has seen earlier that the hand-over is over, this sees it too.
       if state.passWaits, !state.isHandedOver(now()) { wakePass(&state) }
     }
     return time
   }
 
-  /// Makes a waiting training thread ask again whether it is stopped.
+  /// Wakes a waiting training thread, so that it asks again whether it is stopped.
   func wakeTraining() { state.withLock { wakeTraining(&$0) } }
 
   private func wakeTraining(_ state: inout State) {

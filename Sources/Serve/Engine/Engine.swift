@@ -3,10 +3,10 @@ import Kernels
 public import Model
 public import Tokenization
 
-/// Generates text for requests from any thread, on a thread of its own.
+/// Generates text for requests, which may come from any thread, on a thread of its own.
 ///
-/// `EngineLoop` is what that thread does. It is made on the thread and never leaves it; this type has what other threads
-/// use.
+/// `EngineLoop` is the work of that thread. It is created on the thread and used there alone; this type is the
+/// interface for other threads.
 public final class Engine: Sendable {
   /// The engine's limits.
   public struct Settings: Sendable {
@@ -18,9 +18,9 @@ public final class Engine: Sendable {
     public var maxQueue: Int
     /// Whether requests that begin with the same tokens share the keys and values of these.
     public var cachesPrefixes: Bool
-    /// How long a pass may take while requests decode; chunks of prompts are cut to fit. `nil`: any time.
+    /// The maximum time of a pass while requests decode; chunks of prompts are cut to fit. `nil` for no limit.
     public var stepTarget: Duration?
-    /// Training's share of the time while requests leave none over, 0...0.9.
+    /// Training's share of the time, 0...0.9, if requests leave no time free.
     public var trainingShare: Double
 
     /// - Parameters: as the properties of the same names
@@ -49,7 +49,7 @@ public final class Engine: Sendable {
   private let hasEnded = DispatchSemaphore(value: 0)
 
   /// - Parameters:
-  ///   - transformer: used by the engine alone, but for its thread pool
+  ///   - transformer: used by the engine alone, except for its thread pool
   ///   - cache: used by the engine alone
   public init(transformer: Transformer, cache: KeyValueCache, tokenizer: Tokenizer, settings: Settings = Settings()) {
     self.transformer = transformer
@@ -92,8 +92,8 @@ public final class Engine: Sendable {
 
   // MARK: requests
 
-  /// Admits requests of a client, all or none: from now on they count among those that wait, and their time runs.
-  /// - Parameter label: what the metrics call their adapters
+  /// Admits all of `count` requests of a client, or none. From now on they count as waiting, and their timeouts run.
+  /// - Parameter label: the metrics' label of their adapters
   /// - Throws: `EngineError.overloaded` or `.shuttingDown`
   func admit(_ client: ClientIdentity, label: String, count: Int) throws(EngineError) -> [Admission] {
     do { return try admissions.admit(client, count: count) } catch {
@@ -102,12 +102,12 @@ public final class Engine: Sendable {
     }
   }
 
-  /// Hands admitted requests to the engine's thread, which gets them between the same two passes, so that requests with
-  /// the same prompt find each other.
+  /// Gives admitted requests to the engine's thread. It receives them all between the same two passes, so that requests
+  /// with the same prompt form a group.
   /// - Parameters:
   ///   - admissions: one for each request
-  ///   - sink: gets the request's index and what happens to it, on the engine's thread, or on the caller's if the engine
-  ///     was stopped; must not wait for anything
+  ///   - sink: called with a request's index and each of its events, on the engine's thread, or on the caller's if the
+  ///     engine has stopped; must not block
   func submit(
     _ requests: [GenerationRequest], admissions: [Admission], sink: @escaping @Sendable (Int, GenerationEvent) -> Void
   ) {
@@ -122,8 +122,8 @@ public final class Engine: Sendable {
   }
 
   /// Admits one request and hands it to the engine's thread.
-  /// - Parameter sink: gets what happens to it, on the engine's thread, or on the caller's if it is refused; must not wait
-  ///   for anything
+  /// - Parameter sink: called with each event, on the engine's thread, or on the caller's if the request is refused;
+  ///   must not block
   public func submit(
     _ request: GenerationRequest, client: ClientIdentity = ClientIdentity(),
     sink: @escaping @Sendable (GenerationEvent) -> Void
@@ -145,10 +145,10 @@ public final class Engine: Sendable {
     }
   }
 
-  /// Ends a generation without another event, at the next pass at the latest.
+  /// Ends a generation before the next pass, without another event.
   public func cancel(_ id: GenerationID) { inbox.post(.cancel(id)) }
 
-  /// How long the engine's thread has had something to do without coming back for more; zero while it waits. Beyond a few
-  /// seconds it hangs.
+  /// How long the engine's thread has been busy since it last read its inbox; zero while it waits. If this is more than
+  /// a few seconds, the thread hangs.
   public var turnAge: Duration { inbox.turnAge }
 }

@@ -24,8 +24,8 @@ final class EngineInbox: Sendable {
   /// Posts `stop` as the last message. May be called again.
   func close() { mailbox.close(last: .stop) { arrived.signal() } }
 
-  /// Everything that has been posted since the last call.
-  /// - Parameter waiting: waits until there is something
+  /// Takes all messages that were posted since the last call.
+  /// - Parameter waiting: whether to wait for a message if there is none
   func drain(waiting: Bool) -> [Message] {
     var messages: [Message] = []
     while true {
@@ -35,7 +35,7 @@ final class EngineInbox: Sendable {
     }
   }
 
-  /// How long the engine's thread has had something to do without coming back to `drain`; zero while it waits there. It
-  /// grows beyond a pass's time only if the thread hangs.
+  /// How long the engine's thread has been busy since the last `drain`; zero while it waits there. It exceeds the time
+  /// of a pass only if the thread hangs.
   var turnAge: Duration { mailbox.readerAge }
 }

@@ -5,7 +5,7 @@ import Tokenization
 
 /// One forward pass over chunks of many requests.
 extension EngineLoop {
-  /// A chunk of a pass, and what became of it.
+  /// A chunk of a pass, and its result.
   private struct Work {
     let generation: Generation
     let positions: Range<Int>
@@ -16,7 +16,7 @@ extension EngineLoop {
     var madeToken = false
   }
 
-  /// Computes a pass, tells the generations their progress and removes those that ended.
+  /// Computes a pass, gives each generation its results, and removes those that ended.
   func step(_ chunks: [Scheduler<Generation>.Chunk]) {
     var work = work(chunks)
     let batch = ForwardBatch(
@@ -26,10 +26,10 @@ extension EngineLoop {
           tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
           table: generation.table, adapters: generation.request.adapters, logits: item.needed)
       })
-    // Of each of the pass's segments; nil where the numbers are not finite.
+    // For each segment of the pass, the records of its rows; `nil` if they are not finite.
     var records: [[TokenRecord]?] = []
     let started = lease.serve {
-      // Training that the pass waited for is not counted with it.
+      // The time that the pass waited for training does not count as its own.
       let started = ContinuousClock.now
       transformer.forward(batch, cache: cache) { logits, ld, overflowed in
         records = read(work, logits: logits, stride: ld, skipping: overflowed)
@@ -47,7 +47,7 @@ extension EngineLoop {
       work[index].hasEnded = generation.advance(over: work[index].positions, records: records)
       work[index].madeToken = generation.usage.completionTokens > before
     }
-    // What a failed one has computed in this pass must not be shared.
+    // The blocks of a failed generation must not be shared.
     for item in work where !item.hasFailed { publish(item) }
     let ended = ContinuousClock.now
     for item in work where item.hasEnded {
@@ -56,22 +56,23 @@ extension EngineLoop {
     for item in work where item.hasFailed { remove(item.generation.id, as: .failed) }
     for generation in scheduler.prompts { shareBlocks(generation) }
     recordPass(work, rows: batch.rowCount, from: started, to: ended)
-    // All at once, so that the loop's thread is woken once.
+    // All events are sent together, so that the event loop's thread is woken once.
     for item in work { item.generation.sendEvents() }
-    // With all that goes with a pass: training's share is one of the whole time.
+    // Including the work before and after the pass, because training's share is a share of the whole time.
     let time = started.duration(to: .now)
     scheduler.completed(rows: batch.rowCount, in: time)
     lease.completedPass(in: time)
   }
 
-  /// What a pass computes, chunks with the same adapters side by side.
+  /// The pass's chunks with the ranges of their needed logits, sorted so that chunks with the same adapters follow one
+  /// another.
   private func work(_ chunks: [Scheduler<Generation>.Chunk]) -> [Work] {
     var work: [Work] = []
     work.reserveCapacity(chunks.count)
     for chunk in chunks {
       let generation = chunk.sequence
       guard generation.allocateBlocks(covering: chunk.positions.upperBound, in: cache) else {
-        // Its progress stays as it is, so it is only late.
+        // The chunk is left out. Its progress stays as it is, so a later pass computes it.
         assertionFailure("the scheduler plans within the free blocks")
         continue
       }
@@ -83,7 +84,7 @@ extension EngineLoop {
     return work
   }
 
-  /// Lets others share what was computed. A prompt that is complete gets no further followers.
+  /// Lets others share what was computed. When a prompt is complete, its group takes no further members.
   private func publish(_ item: Work) {
     let generation = item.generation
     let completesPrompt =
@@ -92,11 +93,11 @@ extension EngineLoop {
     generation.publishBlocks(in: cache, partial: completesPrompt)
   }
 
-  /// What the needed rows say, read by all the pool's threads: for each item of work a record for each of its rows, `nil`
-  /// for one whose logits are not all finite.
+  /// Reads the needed rows of logits on all threads of the pool. Returns, for each item of work, a record for each of
+  /// its rows, or `nil` if not all of its logits are finite.
   /// - Parameters:
   ///   - logits: [needed rows][stride]
-  ///   - skipped: the items that are not read either, and get `nil`
+  ///   - skipped: for each item, whether it is not read; its result is then `nil`
   private func read(
     _ work: [Work], logits: UnsafeMutablePointer<Float>, stride: Int, skipping skipped: [Bool]
   ) -> [[TokenRecord]?] {

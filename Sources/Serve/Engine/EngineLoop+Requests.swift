@@ -4,7 +4,7 @@ import Model
 
 /// What happens to a request between its submission and its end.
 extension EngineLoop {
-  /// Takes in a new request, or refuses it.
+  /// Queues a new request, or refuses it.
   func enqueue(
     _ request: GenerationRequest, _ admission: Admission, sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
@@ -78,7 +78,7 @@ extension EngineLoop {
     shareBlocks(generation)
   }
 
-  /// Gives a request what the cache holds of its tokens.
+  /// Lets a request share the blocks that the cache has of its tokens.
   func shareBlocks(_ generation: Generation) {
     let isFirst = generation.usage.cachedTokens == 0
     let gained = generation.shareBlocks(of: cache)
@@ -89,7 +89,7 @@ extension EngineLoop {
     }
   }
 
-  /// Takes a running request's blocks back.
+  /// Releases a running request's blocks.
   func preempt(_ generation: Generation) {
     generation.releaseBlocks(to: cache)
     generation.preempted()
@@ -106,7 +106,7 @@ extension EngineLoop {
     generation.sendEvents()
   }
 
-  /// Forgets a request and frees its blocks, whatever it does.
+  /// Removes a request from the engine and releases its blocks, whether it waits or runs.
   func remove(_ id: GenerationID, as outcome: EngineMetrics.Outcome) {
     guard let (generation, phase) = scheduler.remove(id, now: now) else { return }
     generation.admission.release()

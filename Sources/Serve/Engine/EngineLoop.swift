@@ -3,7 +3,7 @@ import Kernels
 import Model
 import Tokenization
 
-/// What the engine's thread does: reads the inbox, asks the scheduler, computes, samples, and tells the clients.
+/// The work of the engine's thread: it reads the inbox, asks the scheduler, computes, samples, and sends events.
 ///
 /// One turn is `run` → `act` → `step`. EngineLoop+Requests.swift has what happens to a request, EngineLoop+Pass.swift a
 /// forward pass.
@@ -15,18 +15,18 @@ final class EngineLoop {
   let transformer: Transformer
   let cache: KeyValueCache
   let tokenizer: Tokenizer
-  /// The model's own.
+  /// The end tokens of the model and its tokenizer.
   let endTokens: Set<Int32>
   let samplingWorkspaces: SamplingWorkspaces
   /// Whether requests of all clients share cache blocks, or only those of one group.
   let cachesPrefixes: Bool
   var scheduler: Scheduler<Generation>
-  /// Groups whose prompt is not computed yet.
+  /// Groups whose prompt is not complete yet.
   var groups: [PromptGroup.Key: PromptGroup] = [:]
   var groupCount: UInt64 = 0
-  /// Zero on the scheduler's clock.
+  /// Time zero of the scheduler's clock.
   let epoch = ContinuousClock.now
-  /// The scheduler's clock.
+  /// The time on the scheduler's clock.
   var now: Duration { epoch.duration(to: .now) }
 
   init(
@@ -71,7 +71,7 @@ final class EngineLoop {
     }
   }
 
-  /// Does what the scheduler says, up to and with the next pass.
+  /// Does what the scheduler decides, until a pass was computed or nothing is to be done.
   private func act() {
     scheduler.trainingShare = lease.trainingShare
     while true {
@@ -89,7 +89,7 @@ final class EngineLoop {
     }
   }
 
-  /// Shows the state between two passes in the metrics.
+  /// Copies the state between two passes to the metrics.
   func recordState(in state: inout EngineMetrics.State) {
     state.running = scheduler.runningCount
     state.record(cache)

@@ -56,7 +56,7 @@ final class EngineMetrics: Sendable {
       if let index = Outcome.allCases.firstIndex(of: outcome) { counts[label].requests[index] += 1 }
     }
 
-    /// Takes over the cache's figures.
+    /// Copies the cache's figures.
     mutating func record(_ cache: KeyValueCache) {
       blocksTotal = cache.blockCount
       blocksCached = cache.cachedBlockCount
@@ -66,7 +66,7 @@ final class EngineMetrics: Sendable {
     }
   }
 
-  /// Maximum labels with counters of their own, `otherLabel` included.
+  /// The maximum number of labels with their own counters, including `otherLabel`.
   static let maxLabels = 100
   static let otherLabel = "(other)"
 

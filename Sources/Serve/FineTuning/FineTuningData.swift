@@ -4,7 +4,7 @@ import Foundation
 import Model
 import Train
 
-/// What a job is made of, before it is one: the wire's fields, checked.
+/// A request for a fine-tuning job, with the wire's fields checked.
 struct FineTuningRequest: Sendable, Equatable {
   /// The adapter that training continues from; `nil` for a new one on the base.
   struct Initial: Sendable, Equatable {
@@ -23,8 +23,8 @@ struct FineTuningRequest: Sendable, Equatable {
   var metadata: JSONObject?
 }
 
-/// A job's own folder, `DATA/jobs/ID/`: its data, the adapter it continues from, and its checkpoints, so that nothing it
-/// needs can be taken away meanwhile.
+/// A job's own folder, `DATA/jobs/ID/`: its data, the adapter that it continues from, and its checkpoints. The job
+/// needs nothing outside of it, so files and adapters may be deleted while it waits or runs.
 struct FineTuningFolder: Sendable {
   let url: URL
 
@@ -39,7 +39,7 @@ struct FineTuningFolder: Sendable {
   var hasValidation: Bool { FileManager.default.fileExists(atPath: validation.path) }
   var hasInitial: Bool { FileManager.default.fileExists(atPath: initial.path) }
 
-  /// Makes the folder with links to the files, which never change.
+  /// Creates the folder, with hard links to the files, which never change.
   /// - Throws: `ModelError` naming what cannot be made
   func create(training: URL, validation: URL?, initial: URL?) throws {
     do {
@@ -68,15 +68,15 @@ struct FineTuningFolder: Sendable {
   }
 }
 
-/// Reads and checks what a job trains on.
+/// Reads and checks a job's training data.
 struct FineTuningData: Sendable {
   let base: Base
   let tokenizer: Tokenizer
   let chat: Result<ChatFormat, ModelError>
 
   /// - Parameters:
-  ///   - room: bytes that rows may take; `nil` for any number
-  ///   - stop: raised when the data is not wanted any more
+  ///   - room: the maximum bytes of all rows; `nil` for no limit
+  ///   - stop: raised when the data is not needed any more
   /// - Throws: `FineTuningError` with what is wrong with the lines
   func read(
     training: URL, validation: URL?, _ settings: Hyperparameters, room: Int? = nil, stop: StopFlag
@@ -114,18 +114,19 @@ struct FineTuningData: Sendable {
     }
   }
 
-  /// Bytes that a job may take beside the base; `nil` where nothing tells.
+  /// The bytes that a job may take in addition to the base; `nil` if neither the settings nor the system limit them.
   /// - Parameters:
-  ///   - limit: the maximum that is allowed
-  ///   - freed: what will be there besides when the job starts
+  ///   - limit: the maximum by the settings
+  ///   - freed: bytes that the running job will have freed when this job starts
   static func room(limit: Int?, freed: Int) -> Int? {
     [limit, MemoryBudget.available.map { $0 + freed }].compactMap(\.self).min()
   }
 
+  /// Checks that a job fits into memory.
   /// - Parameters:
   ///   - initial: the adapter that training continues from
-  ///   - limit: the maximum that is allowed
-  ///   - freed: bytes that will be there when the job starts
+  ///   - limit: the maximum by the settings
+  ///   - freed: bytes that the running job will have freed when this job starts
   /// - Throws: `FineTuningError` with the numbers if the job cannot fit
   func checkMemory(
     _ data: TrainingData, _ settings: Hyperparameters, initial: URL?, limit: Int?, freed: Int

@@ -1,4 +1,4 @@
-/// Why a fine-tuning job cannot be made or changed.
+/// Why a fine-tuning job cannot be created or changed.
 struct FineTuningError: Error, Equatable, CustomStringConvertible {
   enum Kind: Equatable {
     /// The request cannot be honoured.

@@ -3,7 +3,7 @@ import Foundation
 import Model
 import Train
 
-/// A fine-tuning job as it is kept and shown.
+/// A fine-tuning job, as it is stored and as clients see it.
 struct FineTuningJob: Sendable, Equatable {
   enum Status: String, Sendable {
     case validatingFiles = "validating_files"
@@ -19,20 +19,20 @@ struct FineTuningJob: Sendable, Equatable {
   }
 
   var id: String
-  /// What names the result: `ft:BASE:ORG:SUFFIX:…`.
+  /// The name of the resulting adapter: `ft:BASE:ORG:SUFFIX:ID`.
   var resultName: String
   var status = Status.queued
   /// Seconds since 1970.
   var createdAt: Int
   var finishedAt: Int?
   var estimatedFinish: Int?
-  /// As it was asked for.
+  /// The model's name in the request.
   var model: String
-  /// The base's fingerprint: the job continues under no other.
+  /// The base's fingerprint. The job runs only with this base.
   var base: String
   var method: Hyperparameters.Method
   var seed: Int
-  /// As they were asked for.
+  /// The hyperparameters of the request, unchanged.
   var requested: JSONObject
   var trainingFile: String
   var validationFile: String?
@@ -41,11 +41,11 @@ struct FineTuningJob: Sendable, Equatable {
   var failure: Failure?
   var resultFiles: [String] = []
   var metadata: JSONObject?
-  /// Optimiser steps in all, once the data is known.
+  /// The number of optimiser steps, once the data was read.
   var totalSteps: Int?
-  /// Seconds of training, as they count for whose turn it is.
+  /// Seconds of training, by which jobs take turns. A new job does not start at 0; see `FineTuningTurns.start`.
   var usedSeconds = 0.0
-  /// Rows that were cut, and those without loss.
+  /// Rows that were cut to the length limit.
   var cutRows = 0
   var losslessRows = 0
 
@@ -55,7 +55,7 @@ struct FineTuningJob: Sendable, Equatable {
 
   static let objectName = "fine_tuning.job"
 
-  /// OpenAI's object.
+  /// The job as OpenAI's API shows it.
   var json: JSONValue {
     let settings = (try? hyperparameters()) ?? Hyperparameters()
     let multiplier = settings.learningRate / Hyperparameters.defaultLearningRate
@@ -108,7 +108,7 @@ struct FineTuningJob: Sendable, Equatable {
     ]
   }
 
-  /// `nil` for what is no job's record.
+  /// `nil` if the value is not a job's record.
   init?(record: JSONValue) {
     guard let object = record.object, let id = object["id"]?.string, let resultName = object["resultName"]?.string,
       let status = object["status"]?.string.flatMap(Status.init), let createdAt = object["createdAt"]?.integer,
@@ -161,11 +161,11 @@ struct FineTuningJob: Sendable, Equatable {
   private static func optional(_ value: String?) -> JSONValue { value.map { .string($0) } ?? .null }
 }
 
-/// Names of what training makes.
+/// The names of the adapters that training makes.
 enum FineTuningNames {
   static let organization = "graft"
 
-  /// `ft:BASE:ORG:SUFFIX:ID`, each part fit for an adapter's name and none to be read as a number.
+  /// `ft:BASE:ORG:SUFFIX:ID`. Each part is changed so that it is allowed in an adapter's name and is not a number.
   static func result(base: String, suffix: String?, id: String) -> String {
     "ft:\(part(base, limit: 100)):\(organization):\(part(suffix ?? "", limit: 64)):\(id)"
   }
@@ -188,13 +188,13 @@ enum FineTuningNames {
       return isPlain || "._-/".unicodeScalars.contains(scalar) ? Character(scalar) : "-"
     }
     var name = String(characters)
-    // Slashes stay where they make the parts of a name.
+    // Slashes are kept if the parts between them make a valid name.
     if AdapterName.problem("x/\(name)/x") != nil { name = String(name.map { $0 == "/" ? "-" : $0 }) }
     return Double(name) == nil ? name : "n" + name
   }
 }
 
-/// What a job tells of itself.
+/// An event of a job.
 struct FineTuningEvent: Sendable, Equatable {
   enum Level: String, Sendable { case info, warn, error }
 
@@ -202,13 +202,13 @@ struct FineTuningEvent: Sendable, Equatable {
   var createdAt: Int
   var level = Level.info
   var message: String
-  /// The optimiser step it is about, if it is made again when that step is.
+  /// The optimiser step that the event belongs to, if it is reported again when the step is repeated.
   var step: Int?
-  /// Figures of a step; `nil` for a message.
+  /// The figures of a step; `nil` for an event that is only a message.
   var metrics: JSONValue?
   var data: JSONValue?
 
-  /// OpenAI's object.
+  /// The event as OpenAI's API shows it.
   var record: JSONValue {
     [
       "id": .string(id), "object": "fine_tuning.job.event", "created_at": .integer(createdAt),
@@ -227,7 +227,7 @@ struct FineTuningCheckpoint: Sendable, Equatable {
   var model: String
   var metrics: JSONValue
 
-  /// OpenAI's object.
+  /// The checkpoint as OpenAI's API shows it.
   var record: JSONValue {
     [
       "id": .string(id), "object": "fine_tuning.job.checkpoint", "created_at": .integer(createdAt),

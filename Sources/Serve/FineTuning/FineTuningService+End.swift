@@ -4,9 +4,9 @@ import Logging
 import Model
 import Train
 
-/// The end of the running job, or of its turn. On the queue.
+/// What happens when the running job's thread has ended. On the queue.
 extension FineTuningService {
-  /// The job's thread has ended, and its trainer is freed.
+  /// Called when the job's thread has ended and its trainer is freed.
   func ended(_ how: RunEnd) {
     switch how {
     case .notPrepared(let error):
@@ -19,7 +19,7 @@ extension FineTuningService {
     }
   }
 
-  /// The trained adapter gets its name, and the job its end.
+  /// Registers the trained adapter under its name, and ends the job.
   private func finish(_ adapter: URL, tokens: Int) {
     guard let job = current?.job else { return }
     publishing.async { [self] in
@@ -43,7 +43,7 @@ extension FineTuningService {
     }
   }
 
-  /// Makes a file of the job's figures, which were all written down by now.
+  /// Makes the result file from the events of the job's steps, which are all in the database by now.
   private func writeResults(of job: FineTuningJob) throws -> StoredFile {
     var table = ResultTable()
     try database.forEachStepEvent(of: job.id) { table.add($0) }
@@ -67,14 +67,14 @@ extension FineTuningService {
     leave()
   }
 
-  /// Writes down how a job ended, or keeps it in mind until that can be written.
+  /// Saves how a job ended. If that fails, keeps the job in `unsaved` to try again.
   private func recordEnd(_ events: [FineTuningEvent]) {
     guard let job = current?.job else { return }
     if !record(events) { state.unsaved[job.id] = job }
     if job.status.isOver { folder(job.id).remove() }
   }
 
-  /// The job no longer runs, for this reason.
+  /// Ends the run of the job, for this reason.
   /// - Parameter saved: the result of writing its checkpoint
   private func end(_ reason: StopReason, saved: Result<Void, any Error>? = nil) {
     guard var job = current?.job else { return }

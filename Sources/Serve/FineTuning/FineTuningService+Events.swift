@@ -31,7 +31,7 @@ extension FineTuningService {
       record([
         event("Stopped after step \(step), since validation no longer improves; step \(best) was the best", step: step)
       ])
-    // `ended` handles both.
+    // `ended` handles these two.
     case .finished, .failed: break
     }
   }
@@ -62,15 +62,15 @@ extension FineTuningService {
 
   private static func rounded(_ loss: Double) -> String { String(format: "%.2f", loss) }
 
-  /// What was told of a step.
+  /// The figures of a step, from its recorded events.
   func metrics(of job: String, step: Int) -> JSONObject? {
     let told = (try? database.stepEvents(of: job, step: step)) ?? []
     let pairs = told.compactMap { $0.object?["data"]?.object?.pairs }
     return pairs.isEmpty ? nil : JSONObject(keepingFirst: Array(pairs.reversed().joined()))
   }
 
-  /// Makes a checkpoint an adapter that requests can name, and lists it.
-  /// - Parameter known: figures of its step
+  /// Registers a checkpoint as an adapter that requests can name, and lists it.
+  /// - Parameter known: the figures of its step
   func publish(_ step: Int, _ folder: URL, _ known: JSONObject?) {
     guard let job = current?.job else { return }
     let name = FineTuningNames.checkpoint(job.resultName, step: step)
@@ -99,7 +99,7 @@ extension FineTuningService {
     }
   }
 
-  /// Takes the oldest checkpoints' names away, and what they hold with them.
+  /// Deletes the oldest checkpoints' adapters, so that only as many remain as the limit allows.
   private func dropCheckpoints(of job: String) {
     let names: [String]
     do { names = try database.dropCheckpoints(of: job, keeping: environment.limits.checkpointsKept) } catch {

@@ -3,12 +3,12 @@ import Foundation
 import Model
 import Train
 
-/// What clients ask for. All on the queue but `create`.
+/// The operations that clients ask for. All run on the queue, except `create`.
 extension FineTuningService {
   // MARK: making a job
 
-  /// Checks everything about a job, and queues it. On `validation`, since it reads the data.
-  /// - Throws: `FineTuningError`: all errors of the data at once
+  /// Checks everything about a job, and queues it. Runs on `validation`, because it reads the data.
+  /// - Throws: `FineTuningError`, with all errors of the data at once
   func create(_ request: FineTuningRequest) throws(FineTuningError) -> FineTuningJob {
     let settings: Hyperparameters
     do throws(HyperparameterError) {
@@ -53,13 +53,13 @@ extension FineTuningService {
     } catch {
       folder(id).remove()
       if let stored = try? queue.sync(execute: { try database.job(id) }), stored.status == .cancelled { return stored }
-      // A job that was not accepted leaves nothing.
+      // A job that was not accepted leaves no record.
       try? queue.sync { try database.deleteJob(id) }
       throw error as? FineTuningError ?? FineTuningError(.storage, "\(error)", code: "storage_failed")
     }
   }
 
-  /// Queues a job whose data is right, unless it was cancelled meanwhile. On the queue.
+  /// Queues a job whose data was found valid, unless it was cancelled meanwhile. On the queue.
   private func accept(_ job: FineTuningJob, _ told: [FineTuningEvent]) throws -> FineTuningJob {
     if let stored = try database.job(job.id), stored.status == .cancelled {
       folder(job.id).remove()
@@ -74,7 +74,7 @@ extension FineTuningService {
     return job
   }
 
-  /// What there is to tell of data that is right.
+  /// The events that describe valid data.
   private func accepted(
     _ job: FineTuningJob, _ rows: TrainingData, _ forecast: MemoryForecast
   ) -> [FineTuningEvent] {
@@ -126,7 +126,8 @@ extension FineTuningService {
     return store.contents.location(version.contentHash)
   }
 
-  /// What contradicts the adapter to go on from, or does not fit the model, is found out before the data is read.
+  /// Checks the settings against the model, or against the adapter that training continues from, before the data is
+  /// read.
   private func checkTargets(_ settings: Hyperparameters, initial folder: URL?) throws(FineTuningError) {
     do {
       if let folder {
@@ -142,7 +143,7 @@ extension FineTuningService {
     }
   }
 
-  // MARK: looking
+  // MARK: looking up
 
   func job(_ id: String) throws(FineTuningError) -> FineTuningJob {
     if let current, current.job.id == id { return current.job }
@@ -153,9 +154,9 @@ extension FineTuningService {
     return found
   }
 
-  // MARK: stopping and going on
+  // MARK: cancelling, pausing and resuming
 
-  /// Calls `then` when the job has stopped.
+  /// Cancels a job, and calls `then` when it has stopped.
   func cancel(_ id: String, then: @escaping (Result<FineTuningJob, FineTuningError>) -> Void) {
     change(id, .cancel, from: [.validatingFiles, .queued, .running, .paused], then) { job in
       job.status = .cancelled
@@ -204,7 +205,7 @@ extension FineTuningService {
         throw Self.wrongState(job, reason == .cancel ? "cancelled" : "paused")
       }
       if current?.job.id == id {
-        // A cancellation is final.
+        // A later pause does not replace a cancellation.
         if [nil, .pause, .giveWay].contains(current?.stopReason) { current?.stopReason = reason }
         current?.whenStopped.append { then(.success($0)) }
         return stopRun()

@@ -4,7 +4,7 @@ import Logging
 import Model
 import Train
 
-/// The running job's thread, from reading the data to the trained adapter.
+/// The thread of the running job, which reads the data and trains the adapter.
 extension FineTuningService {
   /// How the thread ended.
   enum RunEnd: Sendable {
@@ -13,28 +13,28 @@ extension FineTuningService {
     /// The job was stopped. `saved` is the result of writing its checkpoint; `nil` if none was wanted.
     case stopped(saved: Result<Void, any Error>?)
     case failed(reason: String)
-    /// `adapter` is the folder of the final one; `tokens` counts the rows of every step.
+    /// `adapter` is the folder of the final adapter; `tokens` counts the rows of every step.
     case finished(adapter: URL?, tokens: Int)
   }
 
-  /// What the queue has to know of a job whose trainer was created.
+  /// What the thread reports to the queue when it has created the trainer.
   struct RunStart: Sendable {
-    /// Steps made before.
+    /// Steps made in earlier runs of the job.
     var step: Int
     var totalSteps: Int
-    /// Tokens of these steps.
+    /// Tokens of the rows of these steps.
     var tokens: Int
     var isConclusionDue: Bool
-    /// Bytes that are freed when the job ends.
+    /// Bytes that will be freed when the job ends.
     var memory: Int
     /// Checkpoints that are on the disk.
     var checkpoints: [(step: Int, folder: URL)]
   }
 
-  /// Starts the job's thread. It owns the trainer, and reports to the queue.
+  /// Starts the job's thread. The thread owns the trainer, and reports to the queue.
   func startThread(_ job: FineTuningJob, _ run: TrainingRun) {
     let thread = Thread { [self] in
-      // The trainer is freed when this returns.
+      // The trainer is freed when `train` returns.
       let end = train(job, run)
       queue.async { [self] in ended(end) }
     }
@@ -57,14 +57,15 @@ extension FineTuningService {
         queue.async { [self] in handle(event) }
       }
     } catch {
-      // The checkpoint's event is reported again when the job continues.
+      // The checkpoint's event is not recorded now; it is reported when the job continues.
       return .stopped(saved: run.savesCheckpoint ? Result { _ = try trainer.saveCheckpoint() } : nil)
     }
     if case .failed(let reason) = trainer.state { return .failed(reason: reason) }
     return .finished(adapter: adapter, tokens: trainer.tokens)
   }
 
-  /// Reads the data and creates the trainer, at the newest checkpoint if there is one. On the job's thread.
+  /// Reads the data, and creates the trainer, which continues from the newest checkpoint if there is one. On the job's
+  /// thread.
   private func prepare(
     _ job: FineTuningJob, _ run: TrainingRun
   ) throws(FineTuningError) -> (trainer: Trainer, memory: Int) {
@@ -79,9 +80,9 @@ extension FineTuningService {
         rows, settings, initial: initial, limit: environment.limits.memory, freed: 0)
       let configuration = TrainerConfiguration(
         folder: folder.run, baseName: environment.baseName, initialAdapter: initial,
-        // The newest may still have to be published.
+        // Two more than can be named, because the newest may not be registered yet.
         checkpointsKept: environment.limits.checkpointsKept + 2, finalAdapter: .checkpoint,
-        // Events of steps are in the database before the checkpoint that makes the steps permanent.
+        // Waits until the events of the steps are in the database, because the checkpoint makes those steps permanent.
         willWrite: { [queue] in queue.sync {} })
       let trainer = try Trainer(
         base: environment.base, compute: environment.compute, data: rows, hyperparameters: settings,
@@ -94,7 +95,7 @@ extension FineTuningService {
     }
   }
 
-  /// Records that the job trains from now on. On the queue.
+  /// Records that the job is running. On the queue.
   /// - Returns: false if the job was stopped meanwhile or cannot be recorded
   private func begin(_ start: RunStart) -> Bool {
     guard let running = current, running.stopReason == nil else { return false }

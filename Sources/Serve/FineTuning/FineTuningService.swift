@@ -9,13 +9,14 @@ public import Model
 internal import Synchronization
 internal import Train
 
-/// Fine-tuning jobs: creates and queues them, runs one at a time on a thread beside the engine's requests, alternates
-/// between them, and resumes them after a restart. The database is the truth about a job; a job continues from the
-/// checkpoints in its folder.
+/// Fine-tuning jobs: creates and queues them, runs one at a time on a thread of its own beside the engine's requests,
+/// alternates between them, and continues them after a restart. The database holds the jobs' state; a job continues
+/// from the checkpoints in its folder.
 ///
-/// `@unchecked Sendable`: all that changes is in `State`, which is only reached on `queue`: the accessor traps elsewhere.
+/// `@unchecked Sendable`: everything that changes is in `State`, which only `queue` may access; elsewhere the accessor
+/// traps.
 public final class FineTuningService: @unchecked Sendable {
-  /// What jobs need of the rest of the server.
+  /// The parts of the server that jobs use.
   public struct Environment: Sendable {
     /// Serves requests, and shares its thread pool with the job that runs.
     public var engine: Engine
@@ -25,7 +26,7 @@ public final class FineTuningService: @unchecked Sendable {
     public var base: Base
     /// The name that results are derived from.
     public var baseName: String
-    /// Of the base.
+    /// The base's tokenizer.
     public var tokenizer: Tokenizer
     /// The base's chat template, or why there is none.
     public var chat: Result<ChatFormat, ModelError>
@@ -35,7 +36,7 @@ public final class FineTuningService: @unchecked Sendable {
     public var files: FileStore
     /// Records of jobs and their events.
     public var database: MetadataDatabase
-    /// What jobs may use.
+    /// The limits of jobs.
     public var limits: Limits
     /// Logs starts, ends and failures.
     public var logger: Logger
@@ -60,14 +61,14 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  /// What jobs may use.
+  /// The limits of jobs.
   public struct Limits: Sendable {
-    /// Maximum bytes that a job may take beside the base; `nil`: what the system has.
+    /// The maximum bytes that a job may take in addition to the base; `nil`: what the system has free.
     public var memory: Int?
-    /// How many of a job's checkpoints can be named; older ones go.
+    /// How many of a job's checkpoints requests can name; older ones are deleted.
     public var checkpointsKept: Int
-    /// Training that a job may be ahead of one that waits, before it gives way. Changing jobs takes a checkpoint and
-    /// reading the data anew, a second or two.
+    /// How much more training than a waiting job a running one may have had before it gives way. Changing jobs takes a
+    /// second or two, for a checkpoint and for reading the data again.
     public var turn: Duration
 
     /// As the properties of the same names.
@@ -78,12 +79,12 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  /// Why a job that runs is to stop.
+  /// Why the running job is to stop.
   enum StopReason: Equatable {
     case pause, cancel, giveWay, shutDown
     case fail(FineTuningJob.Failure)
 
-    /// The job continues later from its last step.
+    /// Whether a checkpoint of the last step is written, because the job will continue.
     var savesCheckpoint: Bool { self == .pause || self == .giveWay || self == .shutDown }
   }
 
@@ -92,7 +93,7 @@ public final class FineTuningService: @unchecked Sendable {
     var job: FineTuningJob
     /// Controls its thread.
     let run: TrainingRun
-    /// Bytes that will come back.
+    /// Bytes that will be freed when the job ends.
     var memory = 0
     var stopReason: StopReason?
     var began = ContinuousClock.now
@@ -100,9 +101,9 @@ public final class FineTuningService: @unchecked Sendable {
     /// The job's `usedSeconds` when it began to run.
     var usedBefore = 0.0
     var step = 0
-    /// When it was last asked whose turn it is.
+    /// When `countTurn` last looked for a job to give way to.
     var askedForTurn = ContinuousClock.now
-    /// What is known of the newest step.
+    /// The figures of the newest step.
     var lastMetrics: JSONObject?
     /// Called when the job no longer runs.
     var whenStopped: [(FineTuningJob) -> Void] = []
@@ -110,18 +111,18 @@ public final class FineTuningService: @unchecked Sendable {
 
   let environment: Environment
   let root: URL
-  /// Owns the state, and writes what is told of jobs.
+  /// Owns the state, and records events.
   let queue = DispatchQueue(label: "fine-tuning")
-  /// Reads and checks the data of jobs that are being made.
+  /// Reads and checks the data of new jobs.
   let validation = DispatchQueue(label: "fine-tuning validation")
-  /// Registers adapters.
+  /// Registers and removes the jobs' adapters.
   let publishing = DispatchQueue(label: "fine-tuning publishing")
   private let stopped = DispatchSemaphore(value: 0)
 
-  /// All that changes.
+  /// Everything that changes.
   struct State {
     var current: Current?
-    /// Jobs whose record could not be written, on a full disk for one: it is tried again.
+    /// Jobs whose record could not be written, for example because the disk was full. Writing is tried again.
     var unsaved: [String: FineTuningJob] = [:]
     /// Jobs whose data is being checked, by id.
     var checking: [String: StopFlag] = [:]
@@ -132,7 +133,7 @@ public final class FineTuningService: @unchecked Sendable {
 
   private var uncheckedState = State()
 
-  /// On the queue alone.
+  /// Only for code on the queue.
   var state: State {
     _read {
       dispatchPrecondition(condition: .onQueue(queue))
@@ -167,7 +168,7 @@ public final class FineTuningService: @unchecked Sendable {
 
   static var now: Int { Int(Date().timeIntervalSince1970) }
 
-  // MARK: life
+  // MARK: start and end
 
   /// Continues the jobs that ran or waited when the last process ended. The engine must have been started.
   public func start() {
@@ -178,7 +179,7 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  /// Jobs that nobody was told of: their data was being checked when the process ended.
+  /// Removes jobs whose data was still being checked when the process ended. Their clients never got an answer.
   private func removeUnaccepted() {
     for job in (try? database.jobs(in: [.validatingFiles])) ?? [] {
       folder(job.id).remove()
@@ -186,14 +187,14 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  /// Folders of jobs of which a record says that they are over. One that no record names stays.
+  /// Removes the folders of jobs whose records say that they are over. A folder without a record stays.
   private func removeFinished() {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
     let jobs = names.filter { $0.hasPrefix(FineTuningFolder.prefix) }
     for id in (try? database.finishedJobs(among: jobs)) ?? [] { folder(id).remove() }
   }
 
-  /// No further job begins, and the one that runs stops.
+  /// Starts no further job, and stops the running one.
   public func prepareToStop() {
     queue.sync {
       state.isStopping = true
@@ -204,7 +205,8 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  /// Waits until the job that ran has saved its state; what is not saved by then is computed again.
+  /// Waits until the running job has saved its state, for at most `patience`. Steps that are not saved are computed
+  /// again.
   public func waitUntilStopped(_ patience: Duration) {
     _ = stopped.wait(timeout: .now() + .milliseconds(Int(patience / .milliseconds(1))))
   }
@@ -228,20 +230,20 @@ public final class FineTuningService: @unchecked Sendable {
     startThread(job, run)
   }
 
-  /// Forgets the job that ran, and starts the next one. On the queue.
+  /// Clears the running job, and starts the next one. On the queue.
   func leave() {
     guard let ended = current else { return }
     current = nil
-    // The trainer's memory goes back to the system.
+    // Returns the trainer's memory to the system.
     queue.async { malloc_trim(0) }
     for callback in ended.whenStopped { callback(ended.job) }
     queue.async { [self] in pump() }
   }
 
-  // MARK: what is told
+  // MARK: recording
 
-  /// Writes down the running job, with what there is to tell of it. On the queue.
-  /// - Returns: whether that succeeded; if not, the job is made to fail
+  /// Saves the running job with its new events. On the queue.
+  /// - Returns: whether that succeeded; if not, the job fails
   @discardableResult
   func record(
     _ events: [FineTuningEvent] = [], checkpoint: FineTuningCheckpoint? = nil, forgetting: RepeatedEvents? = nil
@@ -261,7 +263,7 @@ public final class FineTuningService: @unchecked Sendable {
     }
   }
 
-  /// Stops the job that runs, for the reason that is set. `ended` is called when its thread is over.
+  /// Stops the running job, for the reason in `stopReason`. When its thread has ended, `ended` is called.
   func stopRun() {
     guard let current, let reason = current.stopReason else { return }
     current.run.stop(saving: reason.savesCheckpoint)
@@ -273,7 +275,7 @@ public final class FineTuningService: @unchecked Sendable {
     FineTuningEvent(createdAt: Self.now, level: level, message: message, step: step, data: data)
   }
 
-  /// Calls `callback` on the queue whenever something of a job was written down. On the queue.
+  /// Calls `callback` on the queue whenever a job or its events were saved. On the queue.
   func observe(_ job: String, _ callback: @escaping @Sendable () -> Void) -> UInt64 {
     state.observerCount += 1
     let id = state.observerCount

@@ -1,15 +1,15 @@
 import Foundation
 
-/// Memory that the system would give this process.
+/// The memory that the system allows this process.
 public enum MemoryBudget {
-  /// Bytes of memory in all: the machine's, or the control group's where that is less; `nil` where the system does not
-  /// tell.
+  /// All memory in bytes: the machine's, or the control group's limit if that is less; `nil` if the system does not
+  /// report it.
   public static var total: Int? {
     [machine("MemTotal:"), number("/sys/fs/cgroup/memory.max")].compactMap(\.self).min()
   }
 
-  /// Bytes that are free or can be freed: the machine's, and what the control group leaves where that is less; `nil`
-  /// where the system does not tell.
+  /// The memory in bytes that is free or can be freed: the machine's, or what the control group allows if that is less;
+  /// `nil` if the system does not report it.
   static var available: Int? {
     let group = number("/sys/fs/cgroup/memory.max").flatMap { limit in
       number("/sys/fs/cgroup/memory.current").map { max(limit - $0, 0) }

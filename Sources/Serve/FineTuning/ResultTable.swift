@@ -1,8 +1,8 @@
 import Formats
 import Model
 
-/// A job's figures as OpenAI's result file has them: `step,train_loss,train_accuracy,valid_loss,
-/// valid_mean_token_accuracy`, what was not computed left empty.
+/// A job's figures in the form of OpenAI's result file: `step,train_loss,train_accuracy,valid_loss,
+/// valid_mean_token_accuracy`. Fields that were not computed are empty.
 struct ResultTable {
   private static let columns = ["train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean_token_accuracy"]
 
@@ -11,7 +11,7 @@ struct ResultTable {
   private var step: Int?
   private var values: [String: JSONValue] = [:]
 
-  /// Adds an event. Those of one step come together, steps in their order.
+  /// Adds an event. Events of one step must follow one another, in the order of the steps.
   mutating func add(_ event: JSONValue) {
     guard let data = event.object?["data"]?.object, let step = data["step"]?.integer else { return }
     if step != self.step { endStep() }

@@ -2,7 +2,7 @@ import Dispatch
 import Synchronization
 import Train
 
-/// Raised once to stop work that is no longer wanted, such as reading a job's data.
+/// A flag that is raised once to stop work that is no longer needed, such as reading a job's data.
 final class StopFlag: Sendable {
   private let isRaisedNow = Atomic<Bool>(false)
 
@@ -10,8 +10,8 @@ final class StopFlag: Sendable {
   func raise() { isRaisedNow.store(true, ordering: .relaxed) }
 }
 
-/// Controls the thread of the running job from other threads: it makes the job's kernel calls between the engine's
-/// passes, and stops the job.
+/// Lets other threads control the running job's thread. It makes the job's kernel calls when the engine's passes leave
+/// the thread pool free, and stops the job.
 final class TrainingRun: TrainingTurns, Sendable {
   /// Also stops the reading of the job's data.
   let stopFlag = StopFlag()
@@ -26,7 +26,7 @@ final class TrainingRun: TrainingTurns, Sendable {
   }
 
   /// Stops the run before its next kernel call that is not part of an update. From any thread.
-  /// - Parameter saving: whether a checkpoint of the last step is wanted; the last call decides
+  /// - Parameter saving: whether to write a checkpoint of the last step; the last call decides
   func stop(saving: Bool) {
     saves.store(saving, ordering: .relaxed)
     stopFlag.raise()
@@ -36,7 +36,7 @@ final class TrainingRun: TrainingTurns, Sendable {
   /// Whether a checkpoint is to be written after a stop.
   var savesCheckpoint: Bool { saves.load(ordering: .relaxed) }
 
-  /// Seconds of training, without waiting.
+  /// Seconds of training, without the time that it waited.
   var seconds: Double { Double(nanoseconds.load(ordering: .relaxed)) * 1e-9 }
 
   func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {

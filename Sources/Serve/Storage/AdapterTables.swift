@@ -63,7 +63,8 @@ extension MetadataDatabase {
           name: name, versions: versions.removeValue(forKey: name) ?? [], currentNumber: row["currentVersion"],
           lastNumber: row["lastVersion"], isLoaded: row["isLoaded"], isPinned: row["isPinned"])
       }
-      // Versions whose name's row was lost are kept, but none is current, so no request gets one by the bare name.
+      // Versions whose name's row was lost are kept, but none of them is current, so requests that name no version do
+      // not get one.
       return records
         + versions.map { name, versions in
           AdapterRecord(

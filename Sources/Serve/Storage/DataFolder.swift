@@ -3,8 +3,8 @@ public import Foundation
 internal import Glibc
 internal import Model
 
-/// The folder with everything that outlives the process. Only its owner can read it, and one process at a time uses it: a
-/// file lock, which the system releases when the process ends, however it ends.
+/// The folder for everything that outlives the process. Only its owner can read it. Only one process at a time can use
+/// it, by a file lock that the system releases in any case when the process ends.
 public final class DataFolder: Sendable {
   /// Where the folder is.
   public let url: URL
@@ -18,7 +18,7 @@ public final class DataFolder: Sendable {
     self.url = url.standardizedFileURL
     exposure = try FolderAccess.createPrivate(self.url)
     descriptor = try Self.lock(self.url)
-    // A folder whose identity only its owner can read was made by a version that creates everything so.
+    // A version that makes the identity private makes everything else private too, so there is nothing to change.
     if !Self.isPrivate(identityURL) { tighten() }
   }
 

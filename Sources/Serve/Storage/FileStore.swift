@@ -25,12 +25,12 @@ enum FileStoreError: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// Uploaded files: contents in DATA/files under their ids, the rest in the database. What `add` returned from survives
-/// a power loss. All of it may wait for a disk.
+/// Uploaded files: the contents are in DATA/files under their ids, the records in the database. A file survives a power
+/// loss once `add` has returned. All methods may wait for the disk.
 public final class FileStore: Sendable {
   /// Maximum bytes of one file.
   public let sizeLimit: Int
-  /// Days after which files go; `nil` keeps them.
+  /// Days after which files are deleted; `nil` keeps them.
   private let daysKept: Int?
   let folder: URL
   let database: MetadataDatabase
@@ -51,8 +51,9 @@ public final class FileStore: Sendable {
     removeOld()
   }
 
-  /// Removes what was made more than so many days ago. Jobs that need it have links of their own.
-  /// - Returns: what went
+  /// Deletes files that were created more than this many days ago. Jobs have their own hard links, so they are not
+  /// affected.
+  /// - Returns: the files that were deleted
   /// - Throws: `ModelError` if the database cannot be read
   @discardableResult
   func prune(days: Int) throws -> [StoredFile] {
@@ -63,7 +64,7 @@ public final class FileStore: Sendable {
     }
   }
 
-  /// As the setting says; what cannot be removed now can be later.
+  /// Deletes old files as the setting says. A file that cannot be deleted now is tried again later.
   private func removeOld() {
     if let daysKept { _ = try? prune(days: daysKept) }
   }
@@ -72,7 +73,7 @@ public final class FileStore: Sendable {
 
   static func makeID() -> String { RandomName.make(prefix, length: 24) }
 
-  /// Makes a file known whose contents are at `location(id)`, synced.
+  /// Records a file whose contents were written to `location(id)` and synced.
   func add(_ file: StoredFile) throws(FileStoreError) {
     removeOld()
     do { try database.insert(file) } catch {
@@ -81,7 +82,7 @@ public final class FileStore: Sendable {
     }
   }
 
-  /// Writes and adds a file that is there as a whole.
+  /// Writes and records a file whose contents are in memory.
   func add(_ bytes: [UInt8], filename: String, purpose: String, createdAt: Int) throws(FileStoreError) -> StoredFile {
     let id = Self.makeID()
     do {

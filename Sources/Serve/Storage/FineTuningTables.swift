@@ -109,7 +109,7 @@ extension MetadataDatabase {
     try write { try $0.execute(sql: "DELETE FROM fineTuningJob WHERE id = ?", arguments: [id]) }
   }
 
-  /// Those of the jobs that are over, so that their folders are not needed any more.
+  /// The jobs among `ids` that are over, so that their folders are not needed any more.
   func finishedJobs(among ids: [String]) throws -> [String] {
     let states = ["succeeded", "failed", "cancelled"]
     return try read { db in

@@ -7,9 +7,9 @@ internal import Model
 public enum UnknownContents: Sendable {
   /// Throws, so that nothing is served or written beside contents without records.
   case refuse
-  /// Takes on the folder's identity, with the contents that have no records.
+  /// Gives the database the folder's identity; contents without records stay as they are.
   case takeOver
-  /// Nothing, for commands that only read.
+  /// Does nothing, for commands that only read.
   case leave
 }
 
@@ -59,7 +59,7 @@ extension MetadataDatabase {
       return
     }
     if unknown == .refuse, !contents.isEmpty {
-      // Where one of them has no identity, it comes from an earlier version, and the records decide.
+      // If the folder or the database has no identity yet, it was made by an earlier version, and the records decide.
       let areDifferent = own != nil && identity != nil
       if areDifferent { throw Self.refusal(folder, contents, "belongs to another folder") }
       guard try !recordedContents().isDisjoint(with: contents) else {
@@ -75,7 +75,7 @@ extension MetadataDatabase {
     get throws { try read { try Bool.fetchOne($0, sql: "SELECT EXISTS (SELECT 1 FROM adapter)") ?? false } }
   }
 
-  /// The contents of all records, whether they are there or not.
+  /// The contents that the records name, whether or not they exist.
   func recordedContents() throws -> Set<StoredContents> {
     try read { db in
       func names(_ kind: StoredContents.Kind, _ sql: String) throws -> [StoredContents] {

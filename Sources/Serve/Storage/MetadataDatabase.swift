@@ -4,10 +4,10 @@ internal import GRDB
 internal import Glibc
 internal import Model
 
-/// The database of a data folder, `graft.sqlite`: records of adapters, files and fine-tuning jobs. It has one connection. A
-/// transaction survives a power loss once `write` has returned (WAL, synchronous = FULL).
+/// The database of a data folder, `graft.sqlite`: records of adapters, files and fine-tuning jobs. It has one
+/// connection. A transaction survives a power loss once `write` has returned (WAL, synchronous = FULL).
 ///
-/// Each kind of record has its tables as a migration here, and its queries in an extension of its own file.
+/// Each kind of record has a migration here that creates its tables, and an extension in its own file with its queries.
 public final class MetadataDatabase: Sendable {
   private let queue: DatabaseQueue
   private let path: String
@@ -27,7 +27,7 @@ public final class MetadataDatabase: Sendable {
       configuration.journalMode = .wal
       configuration.label = "metadata"
       queue = try DatabaseQueue(path: path, configuration: configuration)
-      // GRDB lowers it to NORMAL for WAL, where a power loss may take the last transactions.
+      // For WAL, GRDB lowers the setting to NORMAL, with which a power loss may undo the last transactions.
       try queue.inDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
       let migrator = Self.migrator
       guard try !queue.read({ try migrator.hasBeenSuperseded($0) }) else {

@@ -6,6 +6,7 @@ internal import Model
 public struct StoredContents: Sendable, Hashable {
   /// What the contents are.
   public enum Kind: String, Sendable, CaseIterable {
+    /// An adapter's files, an uploaded file, or a job's folder.
     case adapter, file, job
 
     /// The folder inside the data folder that has them.

@@ -71,7 +71,7 @@ struct FileRoutes: Sendable {
       let result = Result { () throws(APIError) in
         let file = try find(id)
         do {
-          // The length is that of the record, so that a shortened file is noticed.
+          // The announced length is that of the record, so that a file which was shortened is noticed.
           return StoredFileReader(try FileHandle(forReadingFrom: store.location(id)), length: file.bytes)
         } catch {
           throw Self.apiError(.storage("the contents of \(id) cannot be read"))
@@ -119,7 +119,7 @@ private struct StoredFileReader: BodySource {
   }
 
   private let handle: FileHandle
-  /// Bytes that were not read yet.
+  /// Bytes that are still to be read.
   private(set) var left: Int
   private static let chunkSize = 256 << 10
 

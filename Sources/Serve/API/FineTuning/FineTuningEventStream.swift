@@ -1,8 +1,8 @@
 import Dispatch
 import Formats
 
-/// A job's events as server-sent events: the past ones, then each new one, until the job is over. Belongs to the
-/// exchange's loop; pages of events are read on the service's queue.
+/// A job's events as server-sent events: first the past ones, then each new one until the job is over. Used on the
+/// exchange's loop only; pages of events are read on the service's queue.
 final class FineTuningEventStream {
   private let id: String
   private let service: FineTuningService
@@ -12,10 +12,10 @@ final class FineTuningEventStream {
   /// Identifies this stream among the job's observers.
   private var observation: UInt64?
   private var isReading = false
-  /// There was an event while a page was read or the client was slow.
+  /// Whether an event was recorded while a page was being read or the client was slow.
   private var hasNews = false
   private var hasBegun = false
-  /// The client has to read before more is written.
+  /// Whether the client must read before more is written.
   private var isBlocked = false
   private static let pageSize = 100
 
@@ -26,11 +26,11 @@ final class FineTuningEventStream {
     cursor = after
   }
 
-  /// Begins to observe the job, and answers with its events.
+  /// Starts to observe the job, and answers with its events.
   func start() {
     let (loop, stream) = (exchange.loop, LoopBound(self, on: exchange.loop))
     service.queue.async { [service, id] in
-      // Holds the stream until `finish`.
+      // This closure keeps the stream alive until `finish` ends the observation.
       let observation = service.observe(id) {
         loop.execute { stream.value.read() }
       }

@@ -8,7 +8,7 @@ struct AnswerRequest: Sendable {
   var model: ModelFields
   /// One or more prompts, as tokens.
   var prompts: [[Int32]] = []
-  /// Of all choices. The seed is that of the first: the request's, or a random one.
+  /// The options of all choices. The seed is that of the first choice: the request's own, or a random one.
   var options: GenerationOptions
   /// Choices that the answer has for each prompt: `n`.
   var choicesPerPrompt: Int
@@ -20,7 +20,7 @@ struct AnswerRequest: Sendable {
   var includeUsage: Bool
   /// How the route writes its answers.
   var shape: any AnswerShape = CompletionShape()
-  /// What of the request the model does not get to see.
+  /// What the model does not see of the request, for a header of the answer.
   var warnings: [String] = []
 
   /// Choices that are generated for all prompts.
@@ -31,14 +31,14 @@ struct AnswerRequest: Sendable {
   /// Maximum log-probabilities of an answer that is not streamed: about half a gigabyte with their texts.
   static let maximumLogprobs = 8 << 20
 
-  /// Reads the fields that completions and chats share. `prompts`, `maxTokens` and the shape are the route's to set.
+  /// Reads the fields that completions and chats share. The route sets `prompts`, `maxTokens` and the shape.
   /// - Throws: `APIError`, 400, that names the field
   init(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
     model = try ModelFields(fields)
     var sampling = SamplingParameters(seed: 0)
     sampling.temperature = Float(try fields.number("temperature", in: 0...2) ?? 1)
     sampling.topP = Float(try fields.number("top_p", in: 0...1) ?? 1)
-    // vLLM writes -1 where it takes all, others 0.
+    // No limit is -1 in vLLM, and 0 here and in other servers.
     sampling.topK = max(try fields.integer("top_k", in: -1...Int(Int32.max)) ?? 0, 0)
     sampling.minP = Float(try fields.number("min_p", in: 0...1) ?? 0)
     sampling.repetitionPenalty = Float(try fields.number("repetition_penalty", in: 0.01...10) ?? 1)
@@ -81,7 +81,7 @@ struct AnswerRequest: Sendable {
     }
   }
 
-  /// An answer that is not streamed is in memory until its end, with all its log-probabilities.
+  /// Limits the log-probabilities of an answer that is not streamed, because it is in memory until its end.
   private func checkLogprobs() throws(APIError) {
     guard showsLogprobs, let logprobs = options.topLogprobs, !stream else { return }
     let positions =

@@ -3,20 +3,20 @@ import Formats
 import Foundation
 import Model
 
-/// Answers one request for text: submits its choices to the engine, gathers their events, and writes the answer, whole or
-/// as a stream, in the shape of its route. Belongs to the exchange's loop.
+/// Answers one request for text: submits its choices to the engine, collects their events, and writes the answer in the
+/// shape of its route, complete or as a stream. Used on the exchange's loop only.
 final class AnswerRun {
-  /// A choice being generated. With `best_of`, only the best become choices of the answer.
+  /// A choice that is being generated. With `best_of`, only the best candidates become choices of the answer.
   private struct Candidate {
     var answer = AnswerContent()
     /// Finds tool calls in the text.
     var parser: ToolCallParser?
     var logprobs: any LogprobsWriter
-    /// Its events that have a text and no logprobs.
+    /// The candidate's events with text and without logprobs.
     var textEvent: EventTemplate?
     var hasOpened = false
     var reason: FinishReason?
-    /// Of the tokens shown, for `best_of`.
+    /// The sum over the tokens that were shown, for `best_of`.
     var logprobSum = 0.0
     var tokenCount = 0
 
@@ -28,18 +28,18 @@ final class AnswerRun {
   private let tokenizer: Tokenizer
   private let request: AnswerRequest
   private let shape: any AnswerShape
-  /// What the answer calls the model.
+  /// The model's name in the answer.
   private let model: String
   private let fingerprint: String
   private let id: String
   private let created = Int(Date().timeIntervalSince1970)
-  /// The engine's names of the candidates.
+  /// The engine's ids of the candidates.
   private var generations: [GenerationID] = []
   private var candidates: [Candidate]
   private var usage = GenerationUsage()
   private var isStreaming = false
   private var isOver = false
-  /// Memory for an event, kept from one to the next.
+  /// The bytes of one event; the memory is reused.
   private var event: [UInt8] = []
 
   init(
@@ -100,8 +100,8 @@ final class AnswerRun {
     }
   }
 
-  /// Begins the stream and the choice. The status is known only now: what fails before the first event is answered with
-  /// its own.
+  /// Begins the response, if this is its first event, and the choice's stream. The status is only decided now, so a
+  /// request that fails before its first event is answered with an error status.
   private func openStream(_ index: Int) {
     guard request.stream else { return }
     if !isStreaming {
@@ -185,8 +185,8 @@ final class AnswerRun {
     exchange.respond(json: envelope(shape.wholeObject, choices: list, usage: usage.json))
   }
 
-  /// The indices of the candidates that become choices: of each prompt those with the highest mean logprob, the best
-  /// first; all in their order where none is left out.
+  /// The indices of the candidates that become choices: for each prompt, those with the highest mean logprob, the best
+  /// first. Without `best_of`, all candidates in their order.
   private var best: [Int] {
     let count = request.candidatesPerPrompt
     return request.prompts.indices.flatMap { prompt in
@@ -200,7 +200,7 @@ final class AnswerRun {
 
   private func send(_ choices: [JSONValue]) { exchange.write(chunk(choices)) }
 
-  /// Sends text without logprobs, like `send` of the shape's delta but quicker.
+  /// Sends text without logprobs. Does the same as `send` of the shape's delta, but faster.
   private func send(_ text: String, of index: Int) {
     let textEvent =
       candidates[index].textEvent ?? EventTemplate { chunk([shape.delta(index, text: $0, logprobs: .null)]) }
@@ -223,7 +223,7 @@ final class AnswerRun {
     exchange.end()
   }
 
-  /// What every chunk of a stream has in common, up to its choices: most of its bytes, so made once.
+  /// The JSON of a chunk up to its choices. It is the same for all chunks of a stream, so it is encoded once.
   private lazy var chunkOpening: [UInt8] =
     JSONValue.object(JSONObject(keepingFirst: head(shape.chunkObject))).encoded.dropLast() + Array(#","choices":"#.utf8)
 

@@ -3,7 +3,7 @@ import Model
 
 /// Checks the `messages` of a chat, and puts them into the form that templates read.
 enum ChatMessages {
-  /// Fields that are read, and fields of answers that clients send back.
+  /// Fields that are read, and fields that are ignored because clients send answers back with them.
   private static let messageFields: Set<String> = [
     "role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "refusal",
     "function_call",
@@ -93,7 +93,7 @@ enum ChatMessages {
         let path = "\(path)[\(index)]"
         guard let object = part.object else { throw wrong(path, "an object") }
         guard let type = object["type"]?.string else { throw wrong("\(path).type", "a string") }
-        // An assistant's refusal, sent back, is text like any other.
+        // A refusal that the client sends back is text like any other.
         let key = type == "refusal" ? "refusal" : "text"
         guard type == "text" || type == "refusal" else {
           throw .invalid(
@@ -108,7 +108,7 @@ enum ChatMessages {
     }
   }
 
-  /// Calls with arguments that are an object or, as on OpenAI's wire, a string of one.
+  /// Tool calls. Their arguments are an object or, as in OpenAI's API, a string with one.
   private static func toolCalls(_ value: JSONValue?, _ path: String) throws(APIError) -> [JSONValue] {
     guard let value, !value.isNull else { return [] }
     guard let list = value.array else { throw wrong(path, "a list") }

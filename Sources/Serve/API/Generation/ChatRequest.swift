@@ -26,7 +26,7 @@ enum ChatRequest {
     return request
   }
 
-  /// `max_completion_tokens`, which supersedes `max_tokens`; without either, as many as fit.
+  /// `max_completion_tokens`, or else `max_tokens`; without either, as many tokens as fit into the context.
   private static func maxTokens(
     _ fields: RequestFields, prompt: Int, context: ServerContext
   ) throws(APIError) -> Int {

@@ -31,7 +31,7 @@ struct CompletionLogprobs: LogprobsWriter {
         var pairs = record.top.map { top in
           (key: Self.name(tokenizer.tokenBytes(top.token) ?? []), value: JSONValue.logprob(top.logprob))
         }
-        // The token itself is always among them.
+        // OpenAI's list of alternatives always includes the token itself.
         if !record.top.contains(where: { $0.token == record.token }) {
           pairs.append((key: name, value: JSONValue.logprob(logprob)))
         }

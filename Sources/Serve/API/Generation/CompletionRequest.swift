@@ -30,7 +30,7 @@ enum CompletionRequest {
         "'best_of' above 'n' cannot be streamed: which answers are best is known at the end", param: "best_of",
         code: "invalid_value")
     }
-    // Which candidates are best is told by their log-probabilities.
+    // The best candidates are chosen by their log-probabilities.
     if isChoosing, !request.showsLogprobs { request.options.topLogprobs = 0 }
     request.prompts = try prompts(fields, tokenizer)
     try request.check(contextLength: contextLength, promptField: "prompt")

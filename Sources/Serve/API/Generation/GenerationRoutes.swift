@@ -39,15 +39,15 @@ struct GenerationRoutes: Sendable {
     PromptTokenizer(tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: abandonment)
   }
 
-  /// Says in a header of the answer and in the log what of the request the model does not get to see.
+  /// Reports what the model does not see of the request, in a header of the answer and in the log.
   private func tellWarnings(of parsed: AnswerRequest, to exchange: HTTPExchange) {
     if parsed.warnings.isEmpty { return }
     exchange.setHeader("x-graft-warning", parsed.warnings.joined(separator: " "))
     for warning in parsed.warnings { logger.warning("\(warning)") }
   }
 
-  /// Admits a parsed request, gets its adapters, submits it and answers. The admissions are released when the client
-  /// leaves, since nothing else holds them.
+  /// Admits a parsed request, gets its adapters, submits it and answers. If the client leaves while adapters are read,
+  /// nothing holds the admissions any more, which releases them.
   private func answer(_ parsed: AnswerRequest, to request: RoutedRequest) throws(APIError) {
     let exchange = request.exchange
     let selection = try context.selection(parsed.model, query: exchange.request.queryItems)

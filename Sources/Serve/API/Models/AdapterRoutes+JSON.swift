@@ -2,7 +2,7 @@ import Formats
 public import Model
 
 extension AdapterRoutes {
-  /// What loading and uploading answer with.
+  /// The answer to loading and uploading an adapter.
   static func loadedJSON(_ record: AdapterRecord) -> JSONValue {
     guard let version = record.current else { return ["name": .string(record.name)] }
     return [
@@ -80,7 +80,7 @@ extension AdapterError {
     case .timedOut: return EngineError.timedOut.apiError
     case .overBudget:
       var error = APIError.server(503, advice, param: param, code: "adapter_memory_exhausted")
-      // Memory is released when a request ends.
+      // Memory is released when another request ends, so the client should try again soon.
       error.retryAfter = 1
       return error
     case .storage: return .server(500, advice, param: nil, code: "storage_failed")

@@ -1,6 +1,6 @@
 import Model
 
-/// The adapters that a request names: `name[@version][:scale]`, several joined by commas.
+/// The adapters that a request names: `name[@version][:scale]`, several separated by commas.
 struct AdapterSelector: Equatable {
   /// One adapter with its scale.
   struct Term: Equatable {
@@ -18,13 +18,14 @@ struct AdapterSelector: Equatable {
   var terms: [Term]
 
   static let maximumTerms = 8
-  /// Other servers' names of the field 'adapter'. They are refused, since the base would answer otherwise.
+  /// Names that other servers give the field `adapter`. They are refused, because otherwise the base would answer
+  /// instead of the adapter.
   static let otherNames: Set<String> = [
     "lora", "loras", "lora_path", "lora_name", "lora_id", "lora_int_id", "lora_request", "lora_adapter",
     "lora_adapters",
     "adapter_id", "adapter_name", "adapter_source",
   ]
-  /// Maximum bytes of all terms.
+  /// The maximum bytes of a selector.
   static let maximumBytes = 4096
   /// The metrics' label of all requests with several adapters: a label for each combination would be too many. No adapter
   /// can have this name.

@@ -21,7 +21,7 @@ struct ModelFields: Sendable {
 /// The adapters that a request names in its query, in its body or by its model.
 struct ModelSelection {
   var selector: AdapterSelector
-  /// What the answer calls the model.
+  /// The model's name in the answer.
   var name: String
   /// The field that errors name.
   var param: String
@@ -83,7 +83,7 @@ extension ServerContext {
     }
   }
 
-  /// The names that requests can use, for messages: at most some.
+  /// Some of the names that requests can use, for error messages.
   var availableNames: String {
     let adapters = self.adapters.served(after: nil, limit: Self.listedNames)
     var names = ["base"] + (servedModelName == "base" ? [] : [servedModelName])

@@ -3,10 +3,11 @@ import Model
 
 /// The fields that a route's body can have. No field that would change the answer is ignored silently.
 ///
-/// A field is honoured; or accepted, since it changes no answer; or refused, since it is known from OpenAI, vLLM or
-/// llama.cpp and not supported, unless it has a neutral value; or unknown, and refused only if it looks like a misspelling.
+/// Each field is of one of four kinds. Honoured fields are read. Accepted fields are ignored, because they change no
+/// answer. Refused fields are known from OpenAI, vLLM or llama.cpp but not supported; their neutral values are
+/// accepted. Unknown fields are refused only if they look like a misspelling.
 struct FieldCatalog: Sendable {
-  /// Whether a value of a refused field is neutral: it asks for what the server does anyway.
+  /// Whether a value of a refused field is neutral: it asks for what the server does without the field.
   typealias Neutral = @Sendable (JSONValue) -> Bool
 
   var honoured: Set<String>

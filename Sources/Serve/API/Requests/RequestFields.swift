@@ -41,7 +41,7 @@ struct RequestFields: Sendable {
 
   func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
     guard let value = self[name] else { return nil }
-    // "1.0" is accepted: some languages write all numbers so.
+    // A number such as 1.0 is accepted, because some languages write all numbers so.
     guard let integer = value.integer ?? value.double.flatMap({ Int(exactly: $0) }) else {
       throw wrong(name, "an integer")
     }

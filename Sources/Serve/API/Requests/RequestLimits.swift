@@ -29,7 +29,8 @@ extension EngineError {
       APIError(
         status: 429, type: "requests", message: message, param: nil, code: "rate_limit_exceeded", retryAfter: seconds)
     case .timedOut:
-      // OpenAI's clients repeat a 408 unless they are told not to, and it would take as long again.
+      // OpenAI's clients repeat a request after a 408 unless a header forbids it. The repeated request would take as
+      // long again.
       APIError(
         status: 408, type: "timeout", message: message, param: "timeout", code: "timeout", mayBeRepeated: false)
     }

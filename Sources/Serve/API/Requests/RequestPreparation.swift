@@ -18,7 +18,7 @@ struct BodyLimits: Sendable {
   static let prompts = BodyLimits(json: JSONLimits(values: 2_000_000))
 }
 
-/// Whether a request's client has left, so that work for it can be dropped. Set on the loop, read on any thread.
+/// Whether a request's client has left, so that work for it can be dropped. Set on the event loop, read on any thread.
 final class Abandonment: Sendable {
   private let flag = Atomic(false)
 
@@ -26,8 +26,8 @@ final class Abandonment: Sendable {
   func set() { flag.store(true, ordering: .relaxed) }
 }
 
-/// Threads that parse, render and tokenise requests' bodies, so that neither a long prompt nor an expensive chat template
-/// delays the loop, and with it the other clients' tokens.
+/// The threads that parse, render and tokenise requests' bodies. A long prompt or an expensive chat template therefore
+/// does not delay the event loop, which sends the other clients' tokens.
 final class RequestPreparation: Sendable {
   private let pool: WorkerPool
   /// Large bodies have their own thread, so that short requests do not wait for them.
@@ -42,8 +42,9 @@ final class RequestPreparation: Sendable {
     largePool = WorkerPool(label: "large bodies", threads: 1, capacity: capacity)
   }
 
-  /// Calls `make` on a thread, then `then` with its value on the loop. Answers the error that either throws. The work is
-  /// dropped when the client leaves.
+  /// Calls `make` on one of the threads, then `then` with its value on the event loop. If either throws, the error is
+  /// the answer. If too many requests wait for a thread, the answer is a 503. The work is dropped when the client
+  /// leaves.
   func run<Value: Sendable>(
     for exchange: HTTPExchange, isLarge: Bool, _ make: @escaping @Sendable (Abandonment) throws(APIError) -> Value,
     then: @escaping (Value) throws(APIError) -> Void
@@ -71,7 +72,8 @@ extension HTTPExchange {
   /// Bodies of up to so many bytes are parsed on the loop if `isCheap`.
   private static var shortBody: Int { 32 << 10 }
 
-  /// Reads a JSON object, makes a value of it, and calls `then` with that on the loop. Answers the error that either throws.
+  /// Reads a JSON object, makes a value from it, and calls `then` with the value on the loop. If either throws, the
+  /// error is the answer.
   /// - Parameters:
   ///   - isCheap: `make` takes no longer than parsing, so that it can run on the loop if the body is short
   ///   - make: checks the fields; called on the loop or on `preparation`'s threads
@@ -91,7 +93,8 @@ extension HTTPExchange {
           return
         }
         preparation.run(for: self, isLarge: body.bytes.count > Self.shortBody) { (abandonment) throws(APIError) in
-          // Held to the end: what was parsed is as large as the body, which alone is counted.
+          // The body is held until `make` returns. What is parsed from it takes about as much memory, but only the body
+          // is counted.
           defer { withExtendedLifetime(body) {} }
           return try make(try RequestFields(body.bytes, limits.json), abandonment)
         } then: { (value) throws(APIError) in

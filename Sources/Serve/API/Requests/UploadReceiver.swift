@@ -1,28 +1,28 @@
 import Formats
 import Synchronization
 
-/// Receives a multipart body and writes it, no faster than the disk takes it. Belongs to the exchange's loop; `UploadWriter`
-/// writes on a lane of the uploads' threads.
+/// Receives a multipart body and writes it, no faster than the disk allows. Used on the exchange's loop only;
+/// `UploadWriter` writes on a `SerialLane` of the uploads' threads.
 final class UploadReceiver<Parts: UploadParts> {
   typealias Outcome = Result<Parts.Received, APIError>
 
   private let exchange: HTTPExchange
   private let client: ClientIdentity
   private let service: UploadService
-  /// Taken with the first byte, so that connections which send nothing do not count as uploads.
+  /// Reserved with the first byte, so that connections which send nothing do not count as uploads.
   private var slot: UploadService.Slot?
   private let lane: SerialLane
   private let writer: UploadWriter<Parts>
   private let sizeLimit: Int
   /// Bytes that the lane has not written yet.
   private var outstanding = 0
-  /// `nil` when it was called, or when there is nobody to be answered.
+  /// `nil` once it was called, and if the client has left.
   private var completion: ((Outcome) -> Void)?
 
   /// Outstanding bytes at which the body is paused, and at which it continues.
   private static var highWatermark: Int { 4 << 20 }
   private static var lowWatermark: Int { 1 << 20 }
-  /// Maximum bytes of the multipart format itself.
+  /// The maximum bytes that the multipart format adds to the contents.
   private static var formatAllowance: Int { 1 << 20 }
 
   /// - Throws: the answer to a body that is not multipart/form-data
@@ -91,7 +91,7 @@ final class UploadReceiver<Parts: UploadParts> {
     guard let completion else { return }
     self.completion = nil
     guard case .failure = outcome, slot != nil else { return completion(outcome) }
-    // The answer comes when nothing of the upload is left.
+    // The answer is sent after everything of the upload was removed.
     let (loop, complete) = (exchange.loop, LoopBound(completion, on: exchange.loop))
     abandon { loop.execute { complete.value(outcome) } }
   }

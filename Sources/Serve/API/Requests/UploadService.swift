@@ -1,7 +1,7 @@
 import Formats
 import Synchronization
 
-/// The parts of one kind of upload: which there can be, and what is done with them. Used on an upload's lane.
+/// What distinguishes one kind of upload: which parts it has, and what is done with them. Used on an upload's lane.
 protocol UploadParts: AnyObject, SendableMetatype {
   associatedtype Received: Sendable
 
@@ -12,17 +12,17 @@ protocol UploadParts: AnyObject, SendableMetatype {
   /// The status of the answer when the disk cannot be written.
   var storageFailureStatus: Int { get }
 
-  /// Takes in a part's beginning, bytes or end.
+  /// Receives the beginning, some bytes or the end of a part.
   func take(_ event: MultipartParser.Event) throws
-  /// Called when every part was taken in.
+  /// Called when every part was received completely.
   func finish() throws -> Received
-  /// Removes what was written, since the upload failed or the client left.
+  /// Removes what was written, because the upload failed or the client left.
   func abandon()
 }
 
-/// What all uploads share: the threads that write them, and how many there can be at once.
+/// What all uploads share: the threads that write them, and the limit on their number.
 final class UploadService: Sendable {
-  /// Counts an upload until nothing holds the slot any more.
+  /// Counts an upload for as long as the slot exists.
   final class Slot: Sendable {
     private let service: UploadService
     private let client: ClientIdentity
@@ -37,7 +37,7 @@ final class UploadService: Sendable {
 
   let limit: Int
   let pool: WorkerPool
-  /// Present uploads by client.
+  /// The number of present uploads of each client.
   private let active = Mutex<[ClientIdentity: Int]>([:])
 
   /// - Parameters:
@@ -66,6 +66,6 @@ final class UploadService: Sendable {
     }
   }
 
-  /// Present uploads.
+  /// The number of present uploads.
   var activeCount: Int { active.withLock { $0.values.reduce(0, +) } }
 }

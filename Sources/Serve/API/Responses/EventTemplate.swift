@@ -1,4 +1,4 @@
-/// A stream's event without its text: the rest is the same in all events of a choice, and is made once.
+/// An event of a stream without its text. The rest is the same in all events of a choice, so it is encoded once.
 struct EventTemplate {
   private let before, after: [UInt8]
 

@@ -1,6 +1,6 @@
 extension StringProtocol {
-  /// The text's beginning for a message or a log line: at most so many bytes, on whole scalars, with control characters
-  /// spelt out. What clients send has any length, and one character may have megabytes.
+  /// The beginning of a text, for an error message or a log line: at most this many bytes, cut between scalars, with
+  /// control characters escaped. A client's text can have any length, and even a single character can have megabytes.
   func excerpt(_ maximumBytes: Int) -> String {
     var result = ""
     var bytes = 0

@@ -1,8 +1,8 @@
 import Formats
 import Model
 
-/// A list in the order of names, which may be long: whole, or in pages by `limit` and `after`. It is read and written on a
-/// pool, a part at a time.
+/// A list in the order of names, which may be long: complete, or in pages by `limit` and `after`. A worker pool reads
+/// and writes it in parts.
 struct NameList: Sendable {
   /// Maximum entries of a page. Without `limit` the whole list is sent, however long.
   static let maximumLimit = 10_000
@@ -15,7 +15,7 @@ struct NameList: Sendable {
   typealias Reader = @Sendable (_ after: String?, _ limit: Int) -> Page<Entry>
 
   let limit: Int?
-  /// The list begins with the first entry after this name; `nil`: with the first of all.
+  /// The list begins with the first name after this one; `nil`: with the first name of all.
   let after: String?
 
   /// - Throws: the answer to a `limit` that is no number from 1 to `maximumLimit`
@@ -26,8 +26,8 @@ struct NameList: Sendable {
 
   /// Reads the list and answers with it.
   /// - Parameters:
-  ///   - after: what `read` is given for the first page
-  ///   - first: entries before the first that is read; `limit` counts them
+  ///   - after: is given to `read` for the first page
+  ///   - first: entries that come before those that are read; they count towards `limit`
   ///   - more: members of the answer beside `object`, `data`, `has_more`, `first_id` and `last_id`
   func answer(
     _ exchange: HTTPExchange, on pool: WorkerPool, after: String?, first: [Entry] = [],
@@ -45,7 +45,7 @@ struct NameList: Sendable {
     }
   }
 
-  /// The answer's text, whose first part was made already.
+  /// The rest of an answer whose first part was encoded already.
   private struct Rest: BodySource {
     var beginning: [UInt8]?
     var writer: Writer
@@ -63,10 +63,10 @@ struct NameList: Sendable {
   private struct Writer: Sendable {
     let read: Reader
     let more: [(key: String, value: JSONValue)]
-    /// Entries that the answer can still have.
+    /// How many entries may still be added.
     var left: Int
     var after: String?
-    /// Entries that were not read.
+    /// Entries that are added without reading them.
     var pending: [Entry]
     private var firstName: String?
     private var lastName: String?

@@ -7,8 +7,8 @@ protocol BodySource: Sendable {
   mutating func next() throws -> [UInt8]?
 }
 
-/// A response whose body is made chunk by chunk on a pool, each chunk when the client has taken the one before, so that
-/// neither the loop nor the memory has to do with all of it at once.
+/// A response whose body a worker pool makes chunk by chunk, each after the client has received the one before. So the
+/// body is never in memory as a whole, and making it does not block the event loop.
 final class StreamedBody<Source: BodySource>: Sendable {
   private let exchange: HTTPExchange
   private let pool: WorkerPool
@@ -42,7 +42,7 @@ final class StreamedBody<Source: BodySource>: Sendable {
       exchange.loop.execute { [self] in
         guard !exchange.isClosed, !exchange.isEnded else { return }
         switch chunk {
-        // So that the client does not take the beginning for the whole.
+        // Closing the connection shows the client that the body is incomplete.
         case .failure: exchange.abort()
         case .success(nil): exchange.end()
         case .success(let bytes?): if exchange.write(bytes) { sendNext() }

@@ -14,7 +14,7 @@ public struct APIRoutes: Sendable {
   private let pools = BlockingPools()
   private let unknownNames: UnknownNameLog
 
-  /// - Parameter apiKey: what requests have to send as a Bearer token; `nil`: nothing
+  /// - Parameter apiKey: the Bearer token that requests must send; `nil` if none is needed
   public init(context: ServerContext, fineTuning: FineTuningService, apiKey: String?, logger: Logger) {
     self.context = context
     self.fineTuning = fineTuning
@@ -52,8 +52,8 @@ public struct APIRoutes: Sendable {
     return router
   }
 
-  /// How long the engine's thread may take for one turn: after the first time `/health` reports an error, after the second
-  /// the server is not ready for more requests.
+  /// How long the engine's thread may be busy with one turn. After `health`, `/health` reports an error; after
+  /// `readiness`, `/ready` does.
   static let maximumTurn = (health: Duration.seconds(60), readiness: Duration.seconds(5))
 
   private func health(_ request: RoutedRequest) {
@@ -85,7 +85,8 @@ public struct APIRoutes: Sendable {
     convert(request, .prompts, .detokenize) { (routes, fields) throws(APIError) in try routes.detokenize(fields) }
   }
 
-  /// Answers with what `body` makes of the fields. The model that they name must exist, though it makes no difference.
+  /// Answers with the JSON that `body` makes of the fields. The model that they name must exist, although it makes no
+  /// difference.
   private func convert(
     _ request: RoutedRequest, _ limits: BodyLimits, _ catalog: FieldCatalog,
     _ body: @escaping @Sendable (TokenizeRoutes, RequestFields) throws(APIError) -> JSONValue
@@ -102,7 +103,7 @@ public struct APIRoutes: Sendable {
 }
 
 extension APIRoutes {
-  /// Writes the HTTP layer's errors as the API writes its own.
+  /// Makes the HTTP layer's errors look like the API's.
   public static let errorBody: HTTPConfiguration.ErrorBody = { status, message in
     ("application/json", APIError.plain(status: status, message: message).json.encoded)
   }

@@ -1,11 +1,11 @@
 internal import Glibc
 
-/// Decides by `Host` and `Origin` which requests are answered at all.
+/// Decides by a request's `Host` and `Origin` whether it is answered.
 ///
 /// Every web page that a user opens can send requests to a server on the user's machine. Such a request has the page's
-/// `Origin`; or, if the page's own name resolves to the server's address (DNS rebinding), the page's name as its `Host`. So
-/// without an API key only requests to the server's own names are answered, and requests of other origins only if they were
-/// allowed.
+/// `Origin`. If the page's own name resolves to the server's address (DNS rebinding), the request has the page's name
+/// as its `Host`. So without an API key, only requests to the server's own names are answered, and requests of other
+/// origins only if they were allowed.
 public struct AccessPolicy: Sendable {
   /// Which `Host`s are answered, beside those in `allowedHosts`.
   public enum Hosts: Sendable {

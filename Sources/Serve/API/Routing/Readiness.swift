@@ -16,7 +16,8 @@ public final class Readiness: Sendable {
   public init() {}
 
   /// Gives requests to the routes from now on. From any thread.
-  /// - Parameter unreadiness: why `/ready` has to report an error all the same; `nil` if it has not
+  /// - Parameter unreadiness: asked by `/ready`; returns why the server is not ready for more requests, or `nil` if it
+  ///   is
   public func open(
     _ routes: @escaping HTTPServer.Handler, unreadiness: @escaping @Sendable () -> String? = { nil }
   ) {

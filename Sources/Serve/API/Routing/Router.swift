@@ -3,7 +3,7 @@ struct RoutedRequest {
   let exchange: HTTPExchange
   /// Values of the `{name}` segments in the route's pattern.
   let captures: [String: String]
-  /// Who sent it: made when the API key is checked.
+  /// The request's sender, which is determined when the API key is checked.
   let client: ClientIdentity
 }
 
@@ -68,7 +68,7 @@ struct Router: Sendable {
       exchange.setHeader("Allow", allowed)
       throw .plain(status: 405, message: "\(request.method) is not allowed here; \(allowed) is")
     }
-    // An open route has no query, and anyone could fill the log with unknown keys.
+    // An open route has no query keys, and anyone could fill the log with unknown ones.
     if !match.route.isOpen { try checkQuery(request, match.route.queryKeys) }
     try match.route.handler(RoutedRequest(exchange: exchange, captures: match.captures, client: client))
   }

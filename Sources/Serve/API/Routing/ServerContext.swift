@@ -2,7 +2,7 @@ public import Tokenization
 public import Formats
 public import Model
 
-/// What the routes use of the rest of the server. Made at start, the same for all requests.
+/// The parts of the server that the routes use. Made once at the start.
 public struct ServerContext: Sendable {
   /// Generates the answers.
   public let engine: Engine
@@ -37,8 +37,9 @@ public struct ServerContext: Sendable {
       chat ?? Result { () throws(ModelError) in try ChatFormat(tokenizer, name: servedModelName) }
   }
 
-  /// Gets the adapters that a request names, reading them where they are not in memory, and calls `then` with them on the
-  /// loop. Answers the request itself where one cannot be had. `then` is released without a call when the client leaves.
+  /// Gets the adapters that a request names, reading those that are not in memory, and calls `then` with them on the
+  /// loop. If an adapter cannot be used, this answers the request. If the client leaves, `then` is not called but
+  /// released.
   func acquireAdapters(
     _ selection: ModelSelection, for exchange: HTTPExchange, timeout: Duration?, then: @escaping (AdapterSet) -> Void
   ) {

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// A request's ticket: it counts among those that wait until it is released, by the engine when the request starts or
-/// ends, or because nobody holds the ticket any more.
+/// A request's place among those that wait. The engine releases it when the request starts or ends. If a request is
+/// dropped before it reaches the engine, deinit releases it.
 final class Admission: Sendable {
   /// Identifies the request. Requests that were admitted earlier have smaller values.
   let id: GenerationID
@@ -11,14 +11,14 @@ final class Admission: Sendable {
   private let control: AdmissionControl
   private let isReleased = Atomic(false)
 
-  /// Made by `AdmissionControl.admit`, which has counted the request.
+  /// Called by `AdmissionControl.admit` alone, which has counted the request.
   init(id: GenerationID, client: ClientIdentity, time: ContinuousClock.Instant, control: AdmissionControl) {
     (self.id, self.client, self.time, self.control) = (id, client, time, control)
   }
 
   deinit { release() }
 
-  /// Ends the count. Without effect after the first call.
+  /// Stops counting the request. Without effect after the first call.
   func release() {
     if !isReleased.exchange(true, ordering: .relaxed) { control.release(client) }
   }

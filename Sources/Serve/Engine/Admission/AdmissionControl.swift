@@ -1,8 +1,9 @@
 import Synchronization
 
-/// Counts the requests that wait, and refuses those that are too many.
+/// Counts the requests that wait, and refuses further ones when too many wait.
 ///
-/// One client that fills the queue does not lock the others out: each may have an eighth of the capacity beyond it.
+/// One client that fills the queue does not lock the others out: while the queue is full, a client with fewer than an
+/// eighth of `capacity` waiting is still admitted, up to twice `capacity` in all.
 final class AdmissionControl: Sendable {
   private struct State {
     var isClosed = false
@@ -11,7 +12,7 @@ final class AdmissionControl: Sendable {
     var lastID: UInt64 = 0
     /// When a request last left the queue to run.
     var lastStart: ContinuousClock.Instant?
-    /// A moving average of the time between two starts while requests wait.
+    /// A moving average of the time between two starts, measured while requests wait.
     var secondsPerStart: Double
 
     func overload(waiting: Int) -> EngineError {
@@ -25,13 +26,13 @@ final class AdmissionControl: Sendable {
 
   /// - Parameters:
   ///   - capacity: maximum requests that wait
-  ///   - secondsPerStart: about how long it takes until one of those that wait starts, before that was measured
+  ///   - secondsPerStart: an estimate of the time between two starts, used until it was measured
   init(capacity: Int, secondsPerStart: Double = 0.5) {
     self.capacity = capacity
     state = Mutex(State(secondsPerStart: secondsPerStart))
   }
 
-  /// Admits so many requests of a client, all or none.
+  /// Admits all of `count` requests of a client, or none.
   /// - Throws: `EngineError.overloaded` or `.shuttingDown`
   func admit(_ client: ClientIdentity, count: Int) throws(EngineError) -> [Admission] {
     let ids = try state.withLock { state throws(EngineError) in
@@ -52,8 +53,8 @@ final class AdmissionControl: Sendable {
     return ids.map { Admission(id: GenerationID(value: $0), client: client, time: time, control: self) }
   }
 
-  /// Notes that a request starts to run, from which the wait of others is estimated.
-  /// - Parameter othersWait: the time since the last start was not for want of requests
+  /// Records that a request starts to run, to estimate how long others wait.
+  /// - Parameter othersWait: whether requests wait; otherwise the time since the last start says nothing
   func recordStart(othersWait: Bool) {
     let now = ContinuousClock.now
     state.withLock { state in
@@ -64,13 +65,13 @@ final class AdmissionControl: Sendable {
     }
   }
 
-  /// Admits nobody any more.
+  /// Refuses all further requests.
   func close() { state.withLock { $0.isClosed = true } }
 
   /// Requests that were admitted and not released.
   var waitingCount: Int { state.withLock { $0.waiting } }
 
-  /// Ends the count of a request; called by its ticket alone.
+  /// Stops counting a request; called by its `Admission` alone.
   func release(_ client: ClientIdentity) {
     state.withLock { state in
       state.waiting -= 1

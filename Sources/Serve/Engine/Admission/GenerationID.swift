@@ -2,6 +2,6 @@
 public struct GenerationID: Hashable, Sendable {
   let value: UInt64
 
-  /// Of a request that was refused. No request has it.
+  /// The id that is returned for a refused request. No request in the engine has it.
   static let refused = GenerationID(value: 0)
 }

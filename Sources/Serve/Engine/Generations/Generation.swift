@@ -2,10 +2,11 @@ import Tokenization
 import Kernels
 import Model
 
-/// One request's life in the engine, from its submission to its end: its tokens, how far they are computed, the cache
-/// blocks that it holds, and what its client is told.
+/// One request's life in the engine, from its submission to its end: its tokens, how far they are computed, its cache
+/// blocks, and its client's events.
 ///
-/// It is the only owner of these facts; the scheduler reads them. The engine's thread alone touches it, but for `read`.
+/// Only this type holds these facts; the scheduler reads them. Only the engine's thread uses it, except for `read`,
+/// which many threads call at once.
 final class Generation: ScheduledSequence {
   let request: GenerationRequest
   let admission: Admission
@@ -23,19 +24,20 @@ final class Generation: ScheduledSequence {
 
   /// The prompt and what was generated after it.
   private(set) var tokens: [Int32]
-  /// Of the tokens, those whose keys and values are in `table`.
+  /// How many of the tokens have their keys and values in `table`.
   private(set) var computed = 0
-  /// The cache blocks of the computed tokens. Generation+Cache.swift takes them from the cache and gives them back.
+  /// The cache blocks of the computed tokens. Generation+Cache.swift allocates and releases them.
   var table = BlockTable()
-  /// What it then finds in the cache is its own, and not told as cached tokens.
+  /// Whether it was preempted. Blocks that it finds in the cache after that are its own, and are not counted as cached
+  /// tokens.
   private var wasPreempted = false
   private var hasToldPrompt = false
-  /// Positions of the prompt whose logits have given their next token's logprob.
+  /// How many positions of the prompt have given the logprob of the token after them.
   private var scored = 0
   private var promptRecords: [TokenRecord] = []
   private(set) var usage: GenerationUsage
   private(set) var finishReason: FinishReason?
-  /// When the last token was made.
+  /// When the last token was generated.
   var lastToken: ContinuousClock.Instant?
 
   private var output: GenerationOutput
@@ -46,8 +48,8 @@ final class Generation: ScheduledSequence {
   /// - Parameters:
   ///   - deadline: on the scheduler's clock
   ///   - label: the index of the request's label in the metrics
-  ///   - sharesWithAll: the prefix cache is on
-  ///   - endTokens: the model's own
+  ///   - sharesWithAll: whether the prefix cache is on
+  ///   - endTokens: the end tokens of the model and its tokenizer
   init(
     _ request: GenerationRequest, admission: Admission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool,
     label: Int, tokenizer: Tokenizer, endTokens: Set<Int32>, sink: @escaping @Sendable (GenerationEvent) -> Void
@@ -92,22 +94,23 @@ final class Generation: ScheduledSequence {
   /// Whether others may hold the same cache blocks.
   var sharesPrefix: Bool { sharesWithAll || group.isShared }
 
-  /// The maximum of positions that can come from the cache: from here on logits are needed.
+  /// The maximum number of positions that may come from the cache. The logits of the next position are needed, so it
+  /// must be computed.
   var cacheLimit: Int { isScoring ? scored : tokens.count - 1 }
 
-  /// So many positions are in `table` now, those beyond `computed` from the cache.
+  /// Records that `table` now has this many positions; those beyond `computed` came from the cache.
   func shared(_ positions: Int) {
     if !wasPreempted { usage.cachedTokens += positions - computed }
     computed = positions
   }
 
-  /// Its blocks were given back before its end.
+  /// Records that its blocks were released before its end.
   func preempted() {
     computed = 0
     wasPreempted = true
   }
 
-  /// Uses the prompt's logprobs that another of the group has found.
+  /// Takes over the prompt's logprobs from a member of its group that has computed them.
   func usePromptRecords(of group: PromptGroup) {
     guard let records = group.records, isScoring, scored == 0 else { return }
     promptRecords = records
@@ -119,7 +122,7 @@ final class Generation: ScheduledSequence {
   private var lastScored: Int { request.prompt.count - 1 }
   private var isScoring: Bool { request.options.scoresPrompt && scored < lastScored }
 
-  /// Which of these positions' logits are needed, as indices into the range.
+  /// The positions whose logits are needed, as indices into the range.
   func neededLogits(_ positions: Range<Int>) -> Range<Int> {
     let first = isScoring ? scored : tokens.count - 1
     let end = request.options.maxTokens == 0 ? lastScored : tokens.count
@@ -128,8 +131,8 @@ final class Generation: ScheduledSequence {
     return lower < upper ? lower..<upper : 0..<0
   }
 
-  /// The token after a position, sampled where none is known yet, and its logprobs if they were asked for. Changes
-  /// nothing, so many threads read rows at once.
+  /// The token after a position: sampled if it is not known yet, with its logprobs if they were requested. Changes
+  /// nothing, so several threads can read rows at once.
   func read(_ row: LogitRow, at position: Int, compute: Compute, workspace: SamplingWorkspace) -> TokenRecord {
     let next = position + 1
     let token =
@@ -144,8 +147,8 @@ final class Generation: ScheduledSequence {
     return record
   }
 
-  /// Records what a pass has computed.
-  /// - Parameter records: what was read at each of `neededLogits(positions)`
+  /// Records the results of a pass.
+  /// - Parameter records: the results of `read` for each of `neededLogits(positions)`
   /// - Returns: whether the generation has ended
   func advance(over positions: Range<Int>, records: [TokenRecord]) -> Bool {
     if isScoring { scorePrompt(records) }
@@ -189,7 +192,7 @@ final class Generation: ScheduledSequence {
 
   // MARK: the end
 
-  /// Ends it at its deadline: successfully with the tokens that there are, with an error if there are none.
+  /// Ends the generation at its deadline: with the tokens that it has, or with an error if it has none.
   func expire() {
     if usage.completionTokens > 0 { _ = end(.length) } else { fail(.timedOut) }
   }
@@ -202,6 +205,6 @@ final class Generation: ScheduledSequence {
     return true
   }
 
-  /// Sends what has happened since the last call.
+  /// Sends the events since the last call.
   func sendEvents() { output.send() }
 }

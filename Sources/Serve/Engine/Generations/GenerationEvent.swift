@@ -6,9 +6,9 @@ public struct TokenRecord: Sendable, Equatable {
   public var token: Int32
   /// The token's exact bytes, which need not be valid UTF-8 alone.
   public var bytes: [UInt8]
-  /// `nil` where it was not asked for, and for a prompt's first token.
+  /// `nil` if it was not requested, and for a prompt's first token.
   public var logprob: Float?
-  /// The most probable tokens at the same position, as many as were asked for.
+  /// The most probable tokens at the same position, as many as were requested.
   public var top: [TokenLogprob]
 }
 
@@ -16,7 +16,7 @@ public struct TokenRecord: Sendable, Equatable {
 public enum FinishReason: String, Sendable {
   /// The model generated an end token, or the text has a stop string.
   case stop
-  /// The answer has `maxTokens` tokens, or its time is over.
+  /// The answer has `maxTokens` tokens, or its timeout has passed.
   case length
 }
 
@@ -30,8 +30,8 @@ public struct GenerationUsage: Sendable, Equatable {
   public var cachedTokens = 0
 }
 
-/// What a client is told of its generation. The order is: at most one `prompt`, any number of `output`, then `finished`;
-/// `failed` may come at any point instead, and is the last event.
+/// An event for a generation's client. They come in this order: at most one `prompt`, any number of `output`, then
+/// `finished`. At any point `failed` may come instead; it is then the last event.
 public enum GenerationEvent: Sendable {
   /// The prompt's tokens.
   case prompt([TokenRecord])
@@ -39,6 +39,6 @@ public enum GenerationEvent: Sendable {
   case output(text: String, tokens: [TokenRecord])
   /// The answer is complete.
   case finished(FinishReason, GenerationUsage)
-  /// There is no answer, or no more of it.
+  /// The generation failed. No further text follows.
   case failed(EngineError)
 }

@@ -1,4 +1,5 @@
-/// What a generation's client is told: gathered during a pass, sent after it, so that the receiving thread is woken once.
+/// The events for a generation's client. They are collected during a pass and sent after it, so that the receiving
+/// thread is woken once.
 struct GenerationOutput {
   private var text: OutputText
   private var events: [GenerationEvent] = []
@@ -12,13 +13,13 @@ struct GenerationOutput {
   mutating func add(_ event: GenerationEvent) { events.append(event) }
 
   /// Adds a generated token.
-  /// - Returns: whether a stop string has come up
+  /// - Returns: whether the text now has a stop string
   mutating func push(_ record: TokenRecord) -> Bool {
     add(text.push(record))
     return text.isStopped
   }
 
-  /// Adds the text that was held back, and the end.
+  /// Adds the text that was held back, and the event that ends the generation.
   mutating func finish(_ reason: FinishReason, _ usage: GenerationUsage) {
     add(text.finish())
     events.append(.finished(reason, usage))

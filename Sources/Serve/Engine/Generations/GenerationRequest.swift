@@ -1,14 +1,14 @@
 public import Model
 
-/// What is to be generated after one prompt, tokenised and checked.
+/// One prompt, tokenised and checked, and how its answer is to be generated.
 public struct GenerationRequest: Sendable {
-  /// At least one token; with `maxTokens` within the model's context.
+  /// At least one token. Prompt and `maxTokens` together fit into the model's context.
   public var prompt: [Int32]
-  /// Kept until the generation ends, though their names may be given to other adapters meanwhile.
+  /// The adapters, which the request holds until its generation ends, even if their names are given to other adapters.
   public var adapters: AdapterSet
   /// How the answer is generated.
   public var options: GenerationOptions
-  /// What the metrics call its adapters.
+  /// The metrics' label of the adapters.
   public var label: String
 
   /// - Parameters: as the properties

@@ -1,16 +1,16 @@
 import Tokenization
 import Model
 
-/// Turns a generation's tokens into text that can be shown: whole characters, up to the first stop string.
+/// Turns a generation's tokens into text that can be shown: whole characters, cut before the first stop string.
 ///
-/// Text that could be the beginning of a stop string is held back until further tokens decide it.
+/// Text that could be the beginning of a stop string is held back until later tokens show whether it is one.
 struct OutputText {
   private var decoder: StreamDecoder
   private let stops: [[UInt8]]
   /// Decoded text that is held back, because it could be the beginning of a stop string.
   private var held: [UInt8] = []
-  /// Tokens whose text was not completely shown. `begin` and `end` are where a token's text is in `held`; the first
-  /// token's may begin before it.
+  /// Tokens whose text was not shown completely. `begin` and `end` are the range of a token's text in `held`. The first
+  /// token's text may begin before `held`, where it was shown already.
   private var heldTokens: [(record: TokenRecord, begin: Int, end: Int)] = []
   /// Whether a stop string was found.
   private(set) var isStopped = false
@@ -24,7 +24,7 @@ struct OutputText {
   /// - Returns: the text that can be shown now, and the tokens whose text ends in it
   mutating func push(_ record: TokenRecord) -> (text: String, tokens: [TokenRecord]) {
     let text = decoder.push(record.token)
-    // The usual case: there is nothing to hold back.
+    // The usual case, in which nothing is held back.
     if stops.isEmpty, heldTokens.isEmpty, held.isEmpty, !decoder.hasPending { return (text, [record]) }
     let begin = heldTokens.last?.end ?? held.count
     held += Array(text.utf8)
@@ -33,7 +33,7 @@ struct OutputText {
     return release(final: false)
   }
 
-  /// The rest of the text and tokens, when no more tokens come.
+  /// Ends the text.
   mutating func finish() -> (text: String, tokens: [TokenRecord]) {
     if isStopped { return ("", []) }
     held += Array(decoder.finish().utf8)
@@ -51,7 +51,7 @@ struct OutputText {
     let text = String(decoding: held[..<shown], as: UTF8.self)
     var tokens: [TokenRecord] = []
     if isStopped {
-      // A token whose text the stop string cuts is shown; the tokens after it are not.
+      // The token whose text is cut by the stop string is shown; later tokens are not.
       for (record, begin, end) in heldTokens where begin < shown || end <= shown && end == begin {
         tokens.append(record)
       }

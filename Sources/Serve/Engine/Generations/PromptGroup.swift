@@ -1,13 +1,13 @@
 /// Requests of one client with the same prompt and weights, such as the choices of one completion. One of them computes
-/// the prompt while the others wait; then they share its keys and values, and its log-probabilities. Belongs to the
-/// engine's thread.
+/// the prompt while the others wait; then they share its keys and values, and its log-probabilities. Used on the
+/// engine's thread only.
 final class PromptGroup {
   struct Key: Hashable {
     var stream: StreamKey
     var prompt: [Int32]
-    /// Whether the prompt is reported.
+    /// Whether the prompt's tokens are reported.
     var echoes: Bool
-    /// The log-probabilities that are reported with it.
+    /// How many log-probabilities are reported with each token.
     var topLogprobs: Int?
   }
 
@@ -17,7 +17,7 @@ final class PromptGroup {
   var members = 0
   /// Whether the group has ever had a second member.
   var isShared = false
-  /// The prompt's tokens with their log-probabilities, if they were asked for and are known.
+  /// The prompt's tokens with their log-probabilities, once they are known, if they were requested.
   var records: [TokenRecord]?
 
   init(id: UInt64, key: Key) {

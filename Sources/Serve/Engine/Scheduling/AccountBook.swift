@@ -1,9 +1,9 @@
-/// How many rows of forward passes each key, a client or a stream, was served.
+/// How many rows of forward passes were computed for each key. A key is a client or a stream.
 ///
 /// An account is active while any request of its key waits or runs. It is kept for ten minutes after that, so that the
-/// service of a client that sends one request at a time adds up. A key that comes later than that, or for the first time,
-/// begins with the minimum of the active accounts: being idle earns no credit (the virtual token counters of Sheng et al.,
-/// "Fairness in Serving Large Language Models", 2024).
+/// rows of a client that sends one request at a time add up. A key whose account is not kept begins with the minimum of
+/// the active accounts, so being idle earns no credit (the virtual token counters of Sheng et al., "Fairness in Serving
+/// Large Language Models", 2024).
 struct AccountBook<Key: Hashable> {
   /// Identifies an account while it is active.
   typealias Index = Int
@@ -25,7 +25,7 @@ struct AccountBook<Key: Hashable> {
   private var indices: [Key: Index] = [:]
   private var freeIndices: [Index] = []
   private var inactive: [Key: (service: Int, since: Duration)] = [:]
-  /// When there are so many inactive accounts, those that have expired are removed.
+  /// The number of inactive accounts at which the expired ones are removed.
   private var sweepThreshold = 256
 
   var activeCount: Int { indices.count }
@@ -81,7 +81,8 @@ struct AccountBook<Key: Hashable> {
 
   func service(_ index: Index) -> Int { active[index]?.service ?? 0 }
 
-  /// Removes the accounts that have expired and, where `maximumKept` are left, the half that became inactive first.
+  /// Removes the expired accounts. If more than `maximumKept` are left, also removes the half of them that became
+  /// inactive first.
   private mutating func sweep(_ now: Duration) {
     inactive = inactive.filter { now - $0.value.since <= Self.retention }
     if inactive.count >= Self.maximumKept {

@@ -1,24 +1,24 @@
 import Model
 
-/// The unit that requests queue in: one client's requests for the same weights, in the order of their arrival.
+/// The unit of queueing: one client's requests for the same weights, in the order of their arrival.
 struct StreamKey: Hashable {
   var client: ClientIdentity
   var adapters: PrefixKey
 }
 
-/// A queue for each stream, and how many rows each client and each stream was served.
+/// A queue for each stream, and how many rows were computed for each client and each stream.
 ///
-/// The next request is that of the client that was served least, and of that client's streams of the one that was served
-/// least.
+/// The next request belongs to the client with the minimum of rows, and among that client's streams to the one with the
+/// minimum.
 struct FairQueue {
   /// Identifies a stream while any of its requests waits or runs.
   typealias StreamIndex = Int
 
   private var clients = AccountBook<ClientIdentity>()
   private var streams = AccountBook<StreamKey>()
-  /// By stream: its client's index in `clients`.
+  /// For each stream, the index of its client in `clients`.
   private var clientOfStream: [Int] = []
-  /// By stream: the requests that wait, in the order of their arrival.
+  /// For each stream, the requests that wait, in the order of their arrival.
   private var waiting: [[GenerationID]] = []
   private var streamOfWaiting: [GenerationID: StreamIndex] = [:]
 
@@ -53,7 +53,7 @@ struct FairQueue {
     clients.charge(clientOfStream[index], rows: rows)
   }
 
-  /// Rows that the stream and its client were served. The smaller they are, the sooner is the stream's turn.
+  /// The rows that were computed for the stream's client and for the stream. Smaller numbers come first.
   func service(_ index: StreamIndex) -> (client: Int, stream: Int) {
     (clients.service(clientOfStream[index]), streams.service(index))
   }
@@ -65,7 +65,7 @@ struct FairQueue {
     streamOfWaiting[id] = index
   }
 
-  /// The request whose turn it is, among the streams that `isEligible` accepts.
+  /// The next request, among the streams that `isEligible` accepts.
   func next(where isEligible: (StreamIndex) -> Bool) -> GenerationID? {
     var best: (client: Int, stream: Int, id: GenerationID)?
     for index in waiting.indices {
@@ -77,7 +77,7 @@ struct FairQueue {
     return best?.id
   }
 
-  /// Takes a request out of its stream's queue. It still counts as the stream's.
+  /// Removes a request from its stream's queue. It still counts as a request of the stream.
   @discardableResult
   mutating func remove(_ id: GenerationID) -> StreamIndex? {
     guard let index = streamOfWaiting.removeValue(forKey: id) else { return nil }

@@ -1,30 +1,32 @@
 import Kernels
 
-/// What the scheduler reads of a sequence: a request's tokens, those of its prompt and those generated after it.
+/// What the scheduler reads of a sequence, which is the tokens of one request: its prompt, and the tokens generated
+/// after it.
 ///
-/// The sequence owns these facts. The scheduler keeps a reference to it and no copy of them, so it always decides by the
-/// sequence's real progress.
+/// The sequence owns these facts. The scheduler has a reference to it and no copies, so its decisions always follow
+/// from the sequence's real progress.
 protocol ScheduledSequence: AnyObject {
   /// Identifies the sequence. Smaller values arrived earlier.
   var id: GenerationID { get }
   /// The client and the weights that the sequence's rows are charged to.
   var stream: StreamKey { get }
-  /// Identifies the sequences with the same prompt, of which one computes it while the others wait. `nil`: no others.
+  /// Identifies sequences with the same prompt, of which one computes it while the others wait; `nil` if there is no
+  /// other.
   var groupID: UInt64? { get }
-  /// When the sequence's time is over, on the clock that `Scheduler.next` is given.
+  /// When the sequence's timeout passes, on the clock that `Scheduler.next` is given; `nil` for never.
   var deadline: Duration? { get }
   /// Tokens of the prompt; at least 1.
   var promptLength: Int { get }
   /// Whether every row of the prompt needs its logits.
   var scoresPrompt: Bool { get }
-  /// Tokens that are known.
+  /// Tokens that are known, prompt and answer.
   var length: Int { get }
-  /// Of the tokens, those whose keys and values are in the cache.
+  /// How many of the tokens have their keys and values in the cache.
   var computed: Int { get }
   /// Cache blocks that the sequence holds.
   var blockCount: Int { get }
 
-  /// How many of this sequence's first tokens it could take over from `other`, once `other` has computed them.
+  /// How many of this sequence's first tokens it could share with `other`, once `other` has computed them.
   func reusableTokens(from other: Self) -> Int
 }
 

@@ -1,6 +1,6 @@
 import Kernels
 
-/// The rows that a pass has left to give, and how many each running sequence got.
+/// How many rows each running sequence has got in a pass, and how many the pass can still give.
 private struct RowAllotment {
   /// By index into `running`.
   var rows: [Int]
@@ -10,10 +10,10 @@ private struct RowAllotment {
 
 /// Planning of a forward pass.
 extension Scheduler {
-  /// The minimum rows of a prompt in a pass beside sequences that decode.
+  /// The minimum rows for prompts in a pass in which other sequences decode.
   static var minimumChunk: Int { 16 }
 
-  /// Plans a pass within the free blocks, or preempts a sequence where they are too few.
+  /// Plans a pass within the free blocks, or preempts a sequence if too few are free.
   mutating func planPass(freeBlocks: Int) -> Action {
     var (rows, turn) = allotRows()
     var left = freeBlocks
@@ -44,7 +44,8 @@ extension Scheduler {
     return Chunk(sequence: entry.sequence, positions: positions)
   }
 
-  /// How many rows each running sequence gets if there are blocks enough, and the decoder whose turn was the last.
+  /// How many rows each running sequence gets if there are enough blocks, and the admission number of the last decoder
+  /// in turn.
   private func allotRows() -> (rows: [Int], turn: UInt64) {
     var (decoders, prompts): ([Int], [Int]) = ([], [])
     for index in running.indices {
@@ -73,16 +74,16 @@ extension Scheduler {
     return (allotment.rows, turn)
   }
 
-  /// Rows of prompts that keep a pass within `stepTarget` beside so many decoders.
+  /// How many rows of prompts keep a pass within `stepTarget`, in addition to one row for each decoder.
   private func affordableRows(decoders: Int) -> Int {
     guard let target = limits.stepTarget, let secondsPerRow else { return .max }
-    // What comes between passes counts too.
+    // Training's share of the time between passes counts too.
     let affordable = min(target / .seconds(1) * (1 - trainingShare) / secondsPerRow, Double(limits.rowBudget))
     return max(Int(affordable) - decoders, Self.minimumChunk)
   }
 
-  /// Gives the oldest prompt a quarter of the rows left, so that it always continues. The rest goes first to the prompts
-  /// whose client and adapters were served least, and of these to the shortest.
+  /// Gives the oldest prompt a quarter of the remaining rows, so that it always progresses. The others go to the
+  /// prompts whose client and adapters have the minimum of computed rows, and among equals to the shortest prompt.
   private func allotPrompts(_ prompts: [Int], _ allotment: inout RowAllotment) {
     guard let oldest = prompts.first else { return }
     give(max(allotment.rowsLeft / 4, 1), to: oldest, of: &allotment)
@@ -101,8 +102,8 @@ extension Scheduler {
     }
   }
 
-  /// A prompt with rows in this pass that computes the block which `prompt` needs next, and how many first tokens both
-  /// have in common.
+  /// A prompt that, in this pass, computes the block which `prompt` needs next, and how many first tokens the two have
+  /// in common.
   private func leader(of prompt: Int, among prompts: [Int], rows: [Int]) -> (index: Int, common: Int)? {
     let sequence = running[prompt].sequence
     let first = sequence.computed / keyValueBlockLength * keyValueBlockLength
@@ -114,7 +115,7 @@ extension Scheduler {
     return nil
   }
 
-  /// Gives a sequence up to `maximum` more rows, as far as it needs them and the pass has them left.
+  /// Gives a sequence up to `maximum` more rows, if it needs them and the pass still has them.
   private func give(_ maximum: Int, to index: Int, of allotment: inout RowAllotment) {
     let (sequence, given) = (running[index].sequence, allotment.rows[index])
     var count = min(sequence.pending - given, maximum, allotment.rowsLeft)

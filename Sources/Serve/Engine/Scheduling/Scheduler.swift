@@ -1,13 +1,13 @@
-/// Decides what the engine does next. A value without clock or I/O: the same calls give the same answers.
+/// Decides what the engine does next. A value without clock or I/O: the same calls give the same decisions.
 ///
-/// Sequences are admitted in `FairQueue`'s order, those first that were preempted. A pass takes one row of every running
-/// sequence that decodes, and chunks of prompts up to a budget of rows. Cache blocks are allocated as they are needed.
-/// When they run out, the sequence that was admitted last is preempted, so the one that was admitted first always
-/// continues.
+/// Preempted sequences are resumed first; then waiting ones are admitted in `FairQueue`'s order. A pass has one row for
+/// every sequence that decodes, and chunks of prompts up to a budget of rows. Cache blocks are allocated when they are
+/// needed. When no block is free, the sequence that was admitted last is preempted, so the one that was admitted first
+/// always progresses.
 ///
-/// Of running prompts that begin with the same tokens, one computes the common beginning and gets the rows of all. The
-/// others share its blocks after each pass; they only skip passes that compute their beginning, so when it ends, the next
-/// of them continues its work.
+/// Of running prompts that begin with the same tokens, one computes the common beginning, with the rows of all. The
+/// others share its blocks after each pass. They are only left out of passes that compute their beginning, so if the
+/// computing one ends early, the next one continues the work.
 struct Scheduler<S: ScheduledSequence> {
   /// A part of a sequence that one pass computes.
   struct Chunk {
@@ -17,26 +17,26 @@ struct Scheduler<S: ScheduledSequence> {
   }
 
   enum Action {
-    /// The sequence runs from now on, for the first time. The engine shares what the cache holds of it.
+    /// The sequence begins to run. The engine shares the blocks that the cache has of it.
     case admit(S)
-    /// The sequence runs again after a preemption. The engine shares what the cache holds of it.
+    /// The sequence runs again after a preemption. The engine shares the blocks that the cache has of it.
     case resume(S)
-    /// The sequence waits again. The engine takes its blocks back and resets its progress.
+    /// The sequence waits again. The engine releases its blocks and resets its progress.
     case preempt(S)
     /// The sequence's deadline has passed. The engine removes it.
     case expire(S)
-    /// One forward pass. The engine computes it, tells the sequences their progress and removes those that ended.
+    /// Compute one forward pass. The engine then gives the sequences their results and removes those that ended.
     case step([Chunk])
     case idle
   }
 
-  /// A sequence with what only the scheduler knows of it.
+  /// A sequence, with what only the scheduler knows about it.
   struct Entry {
     let sequence: S
     let stream: FairQueue.StreamIndex
-    /// The sequence's number among all first admissions; 0 before.
+    /// The sequence's number in the order of first admissions; 0 before its own.
     var admission: UInt64 = 0
-    /// The last pass that had a row of it.
+    /// The last pass in which it had a row.
     var lastPass: UInt64 = 0
 
     var id: GenerationID { sequence.id }
@@ -45,9 +45,9 @@ struct Scheduler<S: ScheduledSequence> {
 
   /// Sequences with the same prompt.
   private struct Group {
-    /// Computes the prompt.
+    /// The sequence that computes the prompt.
     var leader: GenerationID
-    /// Wait until the prompt is computed.
+    /// The sequences that wait until the prompt is computed.
     var followers: [GenerationID] = []
   }
 
@@ -55,20 +55,20 @@ struct Scheduler<S: ScheduledSequence> {
   private(set) var queue = FairQueue()
   /// In the order of their first admission.
   var running: [Entry] = []
-  /// In the order of their first admission, too.
+  /// Also in the order of their first admission.
   private(set) var preempted: [Entry] = []
   private var waiting: [GenerationID: Entry] = [:]
   private var groups: [UInt64: Group] = [:]
   private var admissions: UInt64 = 0
   /// Passes that were planned.
   var passes: UInt64 = 0
-  /// The admission number of the last decoder that got a row while more decoded than fit into a pass.
+  /// The admission number of the last decoder that got a row, while more sequences decode than fit into a pass.
   var lastTurn: UInt64 = 0
   private var earliestDeadline: Duration?
   /// Seconds that a row of a pass with prompts takes; `nil` until one was measured.
   private(set) var secondsPerRow: Double?
 
-  /// The share of the time that training takes between passes: what is left of `stepTarget` is the passes'.
+  /// The share of the time that training takes between passes. Passes can use the rest of `stepTarget`.
   var trainingShare = 0.0
 
   init(limits: SchedulerLimits) { self.limits = limits }
@@ -79,7 +79,7 @@ struct Scheduler<S: ScheduledSequence> {
   /// Running sequences whose prompt is not computed yet.
   var prompts: [S] { running.lazy.filter { $0.pending > 1 }.map(\.sequence) }
   var isEmpty: Bool { waiting.isEmpty && running.isEmpty && preempted.isEmpty }
-  /// All that have not been removed.
+  /// All sequences that wait, are preempted or run.
   var sequences: [S] { (running + preempted + waiting.values).map(\.sequence) }
 
   // MARK: what happens
@@ -99,7 +99,7 @@ struct Scheduler<S: ScheduledSequence> {
     }
   }
 
-  /// Forgets a sequence, whether it waits or runs.
+  /// Removes a sequence, whether it waits or runs.
   /// - Parameter now: on the clock of `next`
   /// - Returns: the sequence and where it was; `nil` if there is none with this id
   @discardableResult
@@ -124,7 +124,7 @@ struct Scheduler<S: ScheduledSequence> {
     return (entry.sequence, phase)
   }
 
-  /// Learns how long a pass took. It decides how much of a prompt is computed beside sequences that decode.
+  /// Records how long a pass took, which decides how many rows prompts get while other sequences decode.
   mutating func completed(rows: Int, in time: Duration) {
     guard rows >= Self.minimumChunk else { return }
     let seconds = time / .seconds(1) / Double(rows)
@@ -135,10 +135,10 @@ struct Scheduler<S: ScheduledSequence> {
 
   /// Decides the next action.
   /// - Parameters:
-  ///   - now: on any clock that deadlines are given by
-  ///   - freeBlocks: cache blocks that a sequence can have
-  ///   - sharedBlocks: of the blocks that a waiting sequence would need, how many others hold already, so that it
-  ///     allocates that many fewer
+  ///   - now: on the clock of the deadlines
+  ///   - freeBlocks: cache blocks that a sequence can allocate
+  ///   - sharedBlocks: how many of the blocks that a waiting sequence needs are held by others, so that it need not
+  ///     allocate them
   mutating func next(now: Duration, freeBlocks: Int, sharedBlocks: (S) -> Int = { _ in 0 }) -> Action {
     if let earliest = earliestDeadline, earliest <= now, let sequence = expired(at: now) { return .expire(sequence) }
     if let action = admit(freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) { return action }
@@ -146,7 +146,7 @@ struct Scheduler<S: ScheduledSequence> {
     return planPass(freeBlocks: freeBlocks)
   }
 
-  /// A sequence past its deadline. Without one, finds the next deadline.
+  /// The sequence with the earliest deadline, if that has passed. Updates `earliestDeadline`.
   private mutating func expired(at now: Duration) -> S? {
     var first: (deadline: Duration, sequence: S)?
     for entry in [running, preempted, Array(waiting.values)].joined() {
@@ -171,8 +171,8 @@ struct Scheduler<S: ScheduledSequence> {
       entry = next
     }
     if !running.isEmpty {
-      // Reserved: what running prompts will need, and a block for each running sequence. Otherwise what is admitted now
-      // would soon be preempted.
+      // Kept free: what running prompts will need, and a block for each running sequence. Otherwise the newly admitted
+      // sequence would soon be preempted.
       var needed = running.count + blockCount(covering: entry.sequence.length)
       for other in running where other.pending > 1 {
         needed += max(blockCount(covering: other.sequence.length) - other.sequence.blockCount, 0)
@@ -192,7 +192,7 @@ struct Scheduler<S: ScheduledSequence> {
     return isFirst ? .admit(entry.sequence) : .resume(entry.sequence)
   }
 
-  /// Of a stream's running sequences: prompts that are being computed, and their rows that are not.
+  /// The prompts of a stream's running sequences that are being computed, and their rows that are still to be computed.
   private struct Backlog {
     var prompts = 0
     var rows = 0
@@ -207,13 +207,14 @@ struct Scheduler<S: ScheduledSequence> {
     return backlog
   }
 
-  /// A stream starts no more prompts than passes can soon compute, so that later requests of others come before the rest.
+  /// A stream starts only as many prompts as the next passes can compute, so that requests of others that arrive later
+  /// come before its remaining ones.
   private func mayStart(_ backlog: Backlog?) -> Bool {
     guard let backlog else { return true }
     return backlog.prompts < 4 || backlog.rows < limits.rowBudget
   }
 
-  /// Puts the sequence that was admitted last back to those that wait.
+  /// Preempts the sequence that was admitted last.
   mutating func preempt() -> Action {
     guard let entry = running.popLast() else { return .idle }
     preempted.insert(entry, at: preempted.firstIndex { $0.admission > entry.admission } ?? preempted.count)
@@ -248,7 +249,7 @@ struct Scheduler<S: ScheduledSequence> {
     if let entry = waiting[id] { queue.wait(id, in: entry.stream) }
   }
 
-  /// Counts rows that a pass computes for the entry's stream.
+  /// Counts rows that a pass computes for a sequence on its stream's account.
   mutating func charge(_ entry: Entry, rows: Int) { queue.charge(entry.stream, rows: rows) }
 }
 

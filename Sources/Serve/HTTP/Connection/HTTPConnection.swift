@@ -3,9 +3,10 @@ internal import Glibc
 
 /// One client connection: a bufferevent, the parser's state and the present exchange.
 ///
-/// `advance` does as many steps as the received bytes and the watermarks allow: it parses a head, hands the exchange to the
-/// handler, delivers its body, and continues with the next pipelined request when the response has ended. Nothing is read
-/// from the socket that is not needed now, so memory stays bounded. `HangupWatch` reports a client that leaves meanwhile.
+/// `advance` does as many steps as the received bytes and the watermarks allow: it parses a head, gives the exchange to
+/// the handler, delivers its body, and continues with the next pipelined request when the response has ended. Only
+/// bytes that are needed now are read from the socket, so memory is limited. `HangupWatch` reports a client that leaves
+/// meanwhile.
 ///
 /// The server's table and libevent each hold a reference to the connection; `close` releases both.
 final class HTTPConnection {
@@ -132,7 +133,7 @@ final class HTTPConnection {
   // MARK: Steps
 
   /// Does all steps that are possible now. May be called at any time on the loop; a call from inside a handler takes
-  /// effect after it.
+  /// effect after the handler has returned.
   func advance(readBytes: Bool = false) {
     guard phase != .closed else { return }
     if readBytes, deadline == .body {
@@ -332,7 +333,7 @@ final class HTTPConnection {
     server.hangupWatch?.remove(socket)
     bufferevent_setcb(bufferEvent, nil, nil, nil, nil)
     bufferevent_disable(bufferEvent, graft_ev_read | graft_ev_write)
-    // A caller further up the stack may use the input's bytes.
+    // A caller of `advance` may still use the input's bytes; it disposes of the connection later.
     if !isAdvancing { dispose() }
   }
 

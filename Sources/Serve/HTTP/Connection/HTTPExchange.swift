@@ -1,7 +1,8 @@
 /// One request and its response.
 ///
-/// It belongs to its connection's loop: all members but `id`, `request` and `loop` trap on other threads, which use
-/// `loop.execute`. When the response has ended or the client has left, all calls are without effect, so a handler need not
+/// It belongs to its connection's loop: all members except `id`, `request` and `loop` trap on other threads, which must
+/// use `loop.execute`. When the response has ended or the client has left, all calls are without effect, so a handler
+/// need not check for that.
 /// check for that.
 ///
 /// `@unchecked Sendable`: other threads may hold a reference, but the mutable state is only touched on the loop, which each
@@ -11,7 +12,7 @@ public final class HTTPExchange: @unchecked Sendable {
     /// The handler has not asked for the body, and nothing is read.
     case undecided
     case consumer(limit: Int, onChunk: (UnsafeRawBufferPointer) -> Void, onEnd: (Result<Void, HTTPBodyError>) -> Void)
-    /// The consumer was told the end, or there is none. Further bytes are dropped.
+    /// The consumer has received the body's end, or there is no consumer. Further bytes are dropped.
     case finished
   }
 
@@ -243,7 +244,7 @@ public final class HTTPExchange: @unchecked Sendable {
   private func sendHead(status: Int, headers: HTTPHeaders, framing: HTTPResponseHead.Framing, mayKeepBody: Bool) {
     guard let connection else { return }
     self.status = status
-    // While the handler still reads the body, `finish` decides.
+    // If the handler is still reading the body, `finish` decides whether the connection is kept.
     let isTakingBody = if case .consumer = sink { mayKeepBody } else { false }
     if !isTakingBody, !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
     if framing == .untilClose || connection.server.isStopping { connection.keepAlive = false }
@@ -294,8 +295,8 @@ public final class HTTPExchange: @unchecked Sendable {
     onChunk(bytes)
   }
 
-  /// Tells the consumer the end of the body, unless it has paused.
-  /// - Returns: whether it was told
+  /// Reports the end of the body to the consumer, unless it has paused.
+  /// - Returns: whether it was reported
   func deliverBodyEnd() -> Bool {
     guard case .consumer(_, _, let onEnd) = sink, !isBodyPaused else { return false }
     sink = .finished

@@ -68,7 +68,9 @@ public struct HTTPRequestHead: Sendable {
 
 /// The HTTP versions this server speaks.
 public enum HTTPVersion: String, Sendable, Comparable {
+  /// HTTP/1.0
   case http1_0 = "HTTP/1.0"
+  /// HTTP/1.1
   case http1_1 = "HTTP/1.1"
 
   /// 1.0 is before 1.1.

@@ -12,7 +12,7 @@ public final class HTTPServer: @unchecked Sendable {
 
   /// The loop that the server's connections belong to.
   public let loop: EventLoop
-  /// As given.
+  /// The configuration that `init` was given.
   public let configuration: HTTPConfiguration
   /// The port in use.
   public let port: UInt16
