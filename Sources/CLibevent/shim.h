@@ -1,10 +1,10 @@
-// libevent (core and OpenSSL parts) and the few OpenSSL calls a TLS listener needs. What those libraries spell as
-// macros or variadic functions, which Swift cannot import, stands here as inline functions.
+// libevent (core and OpenSSL parts) and the few OpenSSL calls that a TLS listener needs. What those libraries define as
+// macros or variadic functions, which Swift cannot import, is defined here as inline functions.
 #ifndef GRAFT_CLIBEVENT_SHIM_H
 #define GRAFT_CLIBEVENT_SHIM_H
 
-// First, since Debian's event2 headers define _GNU_SOURCE, and the C library's types would differ from Swift's Glibc
-// module.
+// Included first: Debian's event2 headers define _GNU_SOURCE, and without this the C library's types would differ from
+// those in Swift's Glibc module.
 #include <features.h>
 
 #include <event2/buffer.h>
@@ -29,7 +29,8 @@ static const short graft_bev_event_error = BEV_EVENT_ERROR;
 static const short graft_bev_event_timeout = BEV_EVENT_TIMEOUT;
 static const short graft_bev_event_connected = BEV_EVENT_CONNECTED;
 
-// A base that can tell of a descriptor's every change once (EV_ET), whatever the environment says of its methods.
+// An event base with a method that can report each change of a descriptor once (EV_ET), whatever environment variables
+// exclude.
 static inline struct event_base *graft_event_base_new(void) {
   struct event_config *config = event_config_new();
   if (!config) return NULL;
@@ -50,8 +51,8 @@ static inline struct bufferevent *graft_bufferevent_new(struct event_base *base,
   return bufferevent_socket_new(base, socket, BEV_OPT_CLOSE_ON_FREE);
 }
 
-// Takes over `ssl` and `socket` when it succeeds. A peer that closes without close_notify counts as closed, not as an
-// error: every message's length is known from HTTP itself.
+// Takes ownership of `ssl` and `socket` if it succeeds. A peer that closes without close_notify counts as closed, not
+// as an error, because HTTP itself gives the length of every message.
 static inline struct bufferevent *graft_bufferevent_new_tls(
     struct event_base *base, evutil_socket_t socket, SSL *ssl) {
   struct bufferevent *bev = bufferevent_openssl_socket_new(
@@ -60,7 +61,7 @@ static inline struct bufferevent *graft_bufferevent_new_tls(
   return bev;
 }
 
-// A server context for TLS 1.2 and later that gives idle connections' record buffers back.
+// A server context for TLS 1.2 and later. It releases the record buffers of idle connections.
 static inline SSL_CTX *graft_tls_context_new(void) {
   SSL_CTX *context = SSL_CTX_new(TLS_server_method());
   if (!context) return NULL;
@@ -74,7 +75,7 @@ static inline int graft_tls_use_private_key(SSL_CTX *context, const char *path) 
   return SSL_CTX_use_PrivateKey_file(context, path, SSL_FILETYPE_PEM);
 }
 
-// The oldest queued OpenSSL error in words; the queue is emptied.
+// Writes the oldest queued OpenSSL error as text, and empties the queue.
 static inline void graft_tls_error(char *text, size_t length) {
   unsigned long code = ERR_get_error();
   const char *reason = code ? ERR_reason_error_string(code) : NULL;
@@ -85,7 +86,7 @@ static inline void graft_tls_error(char *text, size_t length) {
   ERR_clear_error();
 }
 
-// What Glibc's Swift module leaves out: an eventfd, and an epoll set that reports hang-ups only, once each.
+// Functions that Swift's Glibc module lacks: an eventfd, and an epoll set that only reports hang-ups, each once.
 
 static inline int graft_wake_descriptor(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 
@@ -107,7 +108,7 @@ static inline int graft_hangup_set_remove(int set, int socket) {
   return epoll_ctl(set, EPOLL_CTL_DEL, socket, &event);
 }
 
-// The next hang-up into *hangup: 1, or 0 when there is none.
+// Stores the next hang-up in *hangup. Returns 1, or 0 if there is none.
 static inline int graft_hangup_set_next(int set, struct graft_hangup *hangup) {
   struct epoll_event event;
   if (epoll_wait(set, &event, 1, 0) != 1) return 0;

@@ -1,5 +1,5 @@
-// Scalar helpers, which the scalar kernels use and the vector kernels use for what is left over. An instruction set's file
-// includes this after it has set its target, so that fmaf is one instruction where there is one.
+// Scalar helpers. The scalar kernels use them, and so do the vector kernels for elements that do not fill a vector. An
+// instruction set's file includes this after it has set its target, so that fmaf is one instruction if the set has one.
 #pragma once
 
 #include "CKernels.h"
@@ -7,8 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-// Products and sums are fused only where the code says fma: otherwise bits would depend on the compiler. Holds for the
-// rest of the translation unit.
+// Products and sums are fused only where the code says fma. Otherwise the bits would depend on the compiler. This holds
+// for the rest of the translation unit.
 #pragma STDC FP_CONTRACT OFF
 
 enum { LANES = GRAFT_LANES, KV_BLOCK = GRAFT_KV_BLOCK };

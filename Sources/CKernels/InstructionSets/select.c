@@ -1,4 +1,4 @@
-// The kernels for an instruction set, if this machine has it.
+// Finds the kernels for an instruction set, if this machine has it.
 #if defined(__linux__)
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -25,8 +25,8 @@ static int has_tile_registers(void) {
   return (d & tile) && (d & bf16);
 }
 
-// Linux wants to be asked before a process uses tile registers, once for all threads. It refuses where a thread's
-// alternate signal stack is too small for the registers.
+// On Linux, a process must ask for permission before it uses tile registers, once for all threads. Linux refuses if
+// a thread's alternate signal stack is too small to save the registers.
 static int may_use_tile_registers(void) {
 #if defined(__linux__) && defined(SYS_arch_prctl)
   enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };

@@ -41,11 +41,11 @@ const graft_kernels *_Nullable graft_kernels_for(graft_level level);
 /// Whether the processor has AMX and the system does not let this process use it.
 int graft_tile_registers_are_refused(void);
 
-/// The scale of integers in integer products: NF4 values and activations are stored as multiples of 1/4095 of their
-/// maximum. The sum of 64 products of two such integers fits 31 bits.
+/// The factor of integer products: NF4 values and activations are stored as multiples of 1/4095 of their maximum. The
+/// sum of 64 products of two such integers fits 31 bits.
 #define GRAFT_INTEGER_ONE 4095
-/// The factor of NF4 values in products on tile registers: of all factors, it makes the mean error of rounding the 16
-/// values to bf16 smallest.
+/// The factor of NF4 values in products on tile registers. Of all factors, this one has the smallest mean error when
+/// the 16 values are rounded to bf16.
 #define GRAFT_BF16_ONE 1.437f
 
 /// The 16 values of the 4-bit NormalFloat type (Dettmers et al., 2023, appendix E), ascending.
@@ -55,7 +55,7 @@ extern const int16_t graft_nf4_integers[16];
 /// The same times GRAFT_BF16_ONE, as bits of the nearest bf16.
 extern const uint16_t graft_nf4_bf16[16];
 
-/// Tells the processor that this thread spins, so that the other thread of its core gets the core's units.
+/// Tells the processor that this thread spins, so that the other hardware thread of its core can use the core's units.
 static inline void graft_pause(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

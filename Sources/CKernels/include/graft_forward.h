@@ -20,10 +20,11 @@ typedef struct {
   /// The same with a dense W, without scales.
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end);
-  /// W is NF4, x quantised rows. A block's products are summed, scaled, and added to the output in f32 in the order of the
-  /// blocks. On AMX a block is summed in bf16 products, as tile_semantics.h spells out; on all other sets NF4's values are
-  /// multiples of 1 / GRAFT_INTEGER_ONE, and a block is summed exactly, as integers. Brings `prefetches` into the cache
-  /// meanwhile: products of several rows leave the memory bus idle. `prefetches` may be null if the count is 0.
+  /// W is NF4, x is quantised rows. A block's products are summed, scaled, and added to the output in f32 in the order
+  /// of the blocks. On AMX a block is summed in bf16 products, as tile_semantics.h shows. On all other sets NF4's
+  /// values are multiples of 1 / GRAFT_INTEGER_ONE, and a block is summed exactly, as integers. Loads `prefetches` into
+  /// the cache meanwhile, because products of several rows leave the memory bus idle. `prefetches` may be null if the
+  /// count is 0.
   void (*nf4_quantized_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                               size_t group_begin, size_t group_end, const graft_prefetch *_Nullable prefetches,
                               size_t prefetch_count);

@@ -28,8 +28,8 @@ typedef struct {
   size_t block;  // columns that share a scale: 8, 16, 32 or 64; of a dense matrix, columns of a partial sum, even
 } graft_matrix;
 
-/// Rows of activations as 13-bit signed integers, value = q * scale of the row's block, or on AMX as bits of bf16 numbers. The same block of all rows is
-/// contiguous, so that a product reads the activations in one stream.
+/// Rows of activations: 13-bit signed integers, where value = q * scale of the row's block, or on AMX the bits of bf16
+/// numbers. The same block of all rows is contiguous, so that a product reads the activations in one stream.
 typedef struct {
   const int16_t *q;    // [columns / block][stride][block], magnitudes up to GRAFT_INTEGER_ONE
   const float *scale;  // [columns / block][stride]
@@ -51,8 +51,8 @@ typedef struct {
   int is_bf16;
 } graft_lora;
 
-/// Bytes that the caller will read after a product. The product brings them into the cache, a few at a time, while it
-/// computes: those of a group of outputs while it computes that group.
+/// Bytes that the caller will read after a product. While the product computes a group of outputs, it loads that
+/// group's bytes into the cache, a few at a time.
 typedef struct {
   const char *start;       // of the first group's bytes; the next group's follow
   size_t bytes_per_group;  // a multiple of 64; prefetching past the end of the last group's bytes is harmless
@@ -62,7 +62,7 @@ typedef struct {
 /// Positions of a span. The attention of each span is summed on its own, so that several threads can compute one long
 /// sequence. A multiple of GRAFT_KV_BLOCK.
 #define GRAFT_SPAN 512
-/// The maximum number of queries, and of floats in them, that attention computes together.
+/// The maximum number of queries that attention computes together, and the maximum number of floats in them.
 #define GRAFT_TILE_QUERIES 48
 #define GRAFT_TILE_FLOATS (48 * 256)
 

@@ -37,8 +37,8 @@ struct AttentionLayer {
     }
   }
 
-  /// For rows that share sequences: neighbouring positions attend together, so that a key or value is loaded once for
-  /// all of them.
+  /// For rows that share sequences: the rows of neighbouring positions attend together, so that a key or a value is
+  /// loaded once for all of them.
   func storeThenAttend(_ pool: ThreadPool) {
     pool.run(count: rows.count, grain: 4) { range in
       for row in range { for head in 0..<keyValueHeads { store(row: row, head: head) } }
@@ -55,7 +55,8 @@ struct AttentionLayer {
     rows.count * keyValueHeads < 4 * threads && rows.contains { $0.position >= Self.span }
   }
 
-  /// For few rows of different sequences with long contexts: threads compute the spans of each row, which are then joined.
+  /// For few rows of different sequences with long contexts: each row's context is split into spans, which threads
+  /// compute and then add up.
   func attendInSpans(_ pool: ThreadPool) {
     for row in rows.indices { for head in 0..<keyValueHeads { store(row: row, head: head) } }
     let spans = rows.map { $0.position / Self.span + 1 }

@@ -29,12 +29,12 @@ public struct RowAttention: Sendable {
   public struct Part: Sendable, Equatable {
     /// Query heads, numbered through all rows: head h of row r is r · headCount + h.
     public let heads: Range<Int>
-    /// Blocks of 64 queries, of every one of the heads whose row has them.
+    /// Blocks of 64 queries, numbered within a row. The part has these blocks of each of its heads.
     public let queryBlocks: Range<Int>
   }
 
-  /// Divides the batch's attention into parts of about so many operations each (a multiplication and an addition count as
-  /// two). The parts of a head come in the order of its queries, and must be computed in it.
+  /// Divides the batch's attention into parts of about `operations` operations each (a multiplication and an addition
+  /// count as two). The parts of a head are in the order of its queries, and must be computed in that order.
   /// - Parameter rows: the tokens of each row
   public func parts(rows: [Range<Int>], operations: Int) -> [Part] {
     headRanges(rows: rows, operations: operations).flatMap { heads in
@@ -62,7 +62,7 @@ public struct RowAttention: Sendable {
     for head in 0..<rows.count * headCount {
       let length = rows[head / headCount].count
       sum += 2 * length * length * headSize
-      // At least two heads, because threads share a part by heads.
+      // At least two heads, because the threads divide a part by its heads.
       if sum >= operations, head > first {
         ranges.append(first..<head + 1)
         (first, sum) = (head + 1, 0)

@@ -6,7 +6,7 @@
 
 /// Zeroed memory of a fixed size, aligned to a cache line (64 bytes) and freed when the buffer is.
 ///
-/// `@unchecked Sendable`: the memory has no lock. Whoever holds the buffer decides which thread writes where.
+/// `@unchecked Sendable`: the memory has no lock. The buffer's owner decides which thread writes where.
 public final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
   /// The first element; valid as long as the buffer lives.
   public let pointer: UnsafeMutablePointer<Element>

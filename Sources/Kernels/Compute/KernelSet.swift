@@ -43,7 +43,7 @@ public struct KernelSet: @unchecked Sendable {
   /// The instruction set that the kernels use.
   public let instructionSet: InstructionSet
 
-  /// `nil` where this machine or this build does not have the instructions.
+  /// `nil` if this machine does not have the instructions, or if this build has no kernels for them.
   public init?(_ set: InstructionSet) {
     guard let table = graft_kernels_for(set.level) else { return nil }
     self.table = table

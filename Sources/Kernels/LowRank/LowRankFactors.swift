@@ -33,7 +33,7 @@ public final class LowRankFactors: @unchecked Sendable {
     layout.aBytes + layout.bBytes + (rowFactors == nil ? 0 : layout.rowFactorBytes)
   }
 
-  /// Factors that are in memory already, as `layout` packs them.
+  /// Factors that are already in memory, packed as `layout` says.
   /// - Parameters:
   ///   - a: `layout.aBytes` bytes
   ///   - b: `layout.bBytes` bytes

@@ -19,10 +19,10 @@ public struct LowRankLayout: Sendable, Equatable {
     self.element = element
   }
 
-  /// Bytes behind A that a kernel may read: it loads a whole vector where the last group of ranks is narrower.
+  /// Bytes after A that a kernel may read: it loads a whole vector even if the last group of ranks is narrower.
   private static let slack = 64
 
-  /// Bytes of A, and of what a kernel may read behind it.
+  /// Bytes of A, with the bytes after it that a kernel may read.
   public var aBytes: Int { rank * padded(columns) * element.size + Self.slack }
   /// Bytes of B.
   public var bBytes: Int { TileLayout.groups(outputs) * bytesPerGroup }

@@ -3,8 +3,8 @@ import CKernels
 /// What one adapter adds to some rows of a linear product: scale · B·(A·x); with DoRA's factors m,
 /// scale · m ⊙ B·(A·x) + weight · (m − 1) ⊙ (W·x).
 ///
-/// Holds no reference to the factors; the caller keeps them alive during the call. So a batch's many updates are made
-/// without reference counting.
+/// Holds no reference to the factors; the caller keeps them alive during the call. Without reference counting, a
+/// batch's many updates are created quickly.
 public struct LowRankUpdate {
   /// Rows of the batch.
   let rows: Range<Int>

@@ -10,9 +10,9 @@ import Synchronization
 /// A fixed set of threads that compute one task at a time; the thread that calls `run` is one of them.
 ///
 /// A task is a count of indices and a body. Threads take ranges of indices until none is left, and the task ends when
-/// every index has been computed. A worker that the system has descheduled between two tasks therefore delays nobody.
-/// After a task, workers spin for one or two hundred microseconds, because the next task usually follows at once; then
-/// they park on a condition variable. Which thread computes a range never changes the range's result.
+/// every index has been computed. So a worker that the system has descheduled between two tasks delays no task. After a
+/// task, workers spin for one or two hundred microseconds, because the next task usually follows at once; then they
+/// park on a condition variable. Which thread computes a range never changes the range's result.
 ///
 /// `@unchecked Sendable`: `body` is the only unprotected variable. The caller of `run` writes it only while `cursor` says
 /// that no range is free, and workers read it only between taking a range and adding it to `done`. `threads` is written
@@ -47,7 +47,7 @@ public final class ThreadPool: @unchecked Sendable {
     pthread_cond_init(condition, nil)
     for _ in 1..<threadCount {
       var thread = pthread_t()
-      // Unretained is enough: deinit joins the threads before the pool's memory goes.
+      // An unretained pointer is enough, because deinit joins the threads before the pool's memory is freed.
       let me = Unmanaged.passUnretained(self).toOpaque()
       let failure = pthread_create(
         &thread, nil,

@@ -1,11 +1,11 @@
 import CKernels
 
-/// y = x · Wᵀ in a compute mode's arithmetic, in steps that threads share: first `quantization`, part by part, then ranges
-/// of W's groups.
+/// y = x · Wᵀ in a compute mode's arithmetic, in steps that threads share: first the parts of `quantization`, then
+/// ranges of W's groups.
 ///
-/// Ranges write to different memory. The caller keeps all of it alive.
+/// Ranges write to different memory. The caller keeps all memory alive.
 struct BaseProduct {
-  /// What must be done to the rows before the first range.
+  /// The quantisation of the rows, which must be complete before the first range.
   let quantization: RowQuantization
   /// Columns of W and of x.
   let columns: Int
@@ -36,7 +36,7 @@ struct BaseProduct {
   }
 
   /// Writes the outputs of some of W's groups. All rows must have been quantised.
-  /// - Parameter prefetches: bytes that are brought into the cache meanwhile; ignored unless it is an integer product
+  /// - Parameter prefetches: bytes to load into the cache meanwhile; only a product of quantised rows does so
   func compute(_ groups: Range<Int>, prefetches: UnsafeBufferPointer<graft_prefetch> = .init(start: nil, count: 0)) {
     withUnsafePointer(to: matrix) { matrix in
       guard let block = quantization.block else {

@@ -11,7 +11,7 @@ public struct LinearScratch: Sendable {
   ///   - columns: maximum of the matrices
   public init(rows: Int, columns: Int) { quantized = QuantizedRows(rows: rows, columns: columns) }
 
-  /// Memory for so many floats, which grows and never shrinks.
+  /// Memory for the given numbers of floats. It grows if necessary, and never shrinks.
   fileprivate mutating func reserve(shrunk shrunkCount: Int, unscaled unscaledCount: Int) -> (
     shrunk: UnsafeMutablePointer<Float>, unscaled: UnsafeMutablePointer<Float>
   ) {
@@ -92,7 +92,7 @@ extension Compute {
     let quantization = product.quantization
     if updates.isEmpty { return pool.run(parts: quantization.parts) { quantization.quantize(part: $0) } }
     let functions = kernels.forward
-    // Every update gets as many parts as the one with the most rows needs; the surplus parts do nothing.
+    // Every update is divided into as many parts as the one with the most rows needs. Surplus parts do nothing.
     let rowsPerPart = 32
     let partsPerUpdate = updates.reduce(1) { max($0, ($1.rows.count + rowsPerPart - 1) / rowsPerPart) }
     pool.run(parts: quantization.parts + updates.count * partsPerUpdate) { part in

@@ -9,8 +9,8 @@ import CKernels
 public struct Matrix: @unchecked Sendable {
   /// How the weights are stored.
   public enum Storage: Sendable {
-    /// NF4 codes in tile order, with an absmax for each `block` columns of a row: in f32, and in f16 where integer
-    /// products are to read the matrix.
+    /// NF4 codes in tile order, with an absmax for each `block` columns of a row, in f32. For products of quantised
+    /// rows, the absmax is also stored in f16.
     case nf4(block: Int)
     /// Signed bytes, [group][column pair][16][2], with an f16 scale for each `block` columns of a row.
     case int8(block: Int)
@@ -51,7 +51,7 @@ public struct Matrix: @unchecked Sendable {
   /// - Parameters:
   ///   - codes: `TileLayout.codeBytes` bytes in tile order
   ///   - scale: absmax, [group][columns / block][16]
-  ///   - halfScale: the same in f16; without it, integer products cannot read the matrix
+  ///   - halfScale: the same in f16; without it, products of quantised rows cannot read the matrix
   ///   - columns: a multiple of 8
   ///   - block: columns that share a scale: 8, 16, 32 or 64
   ///   - owner: keeps the memory alive and unchanged

@@ -1,4 +1,5 @@
-/// A product that the caller computes in parts of bounded work: first `quantizeRows`, then any ranges of groups.
+/// A product that the caller computes in parts of bounded work: first `quantizeRows`, then any ranges of groups in any
+/// order.
 extension Matrix {
   /// Divides the matrix's groups of 16 outputs into ranges of almost equal length, so that a product of each with `rows`
   /// rows takes at most about so many operations (a multiplication and an addition count as two).
@@ -27,7 +28,7 @@ extension Compute {
     }
   }
 
-  /// Quantises rows for integer products with `w`; does nothing if the mode's product with `w` reads f32.
+  /// Quantises rows for products with `w`. Does nothing if the mode's product with `w` reads f32.
   /// - Parameter x: [rows][columns]
   public func quantizeRows(_ x: UnsafePointer<Float>, rows: Int, for w: Matrix, into quantized: QuantizedRows) {
     let quantization = RowQuantization(self, for: w, x, rows: rows, into: quantized)

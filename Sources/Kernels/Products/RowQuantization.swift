@@ -1,8 +1,8 @@
 import CKernels
 
-/// The quantisation of rows for an integer product, in parts that threads share.
+/// The quantisation of rows for a product, in parts that threads share.
 ///
-/// Parts write to different memory. The caller keeps all of it alive.
+/// Parts write to different memory. The caller keeps all memory alive.
 struct RowQuantization {
   /// Columns that share a scale; `nil` if the product reads the rows as they are, in f32.
   let block: Int?

@@ -1,7 +1,7 @@
 /// The scales of NF4 blocks, quantised to 8 bits in blocks of their own (double quantisation; Dettmers et al., QLoRA, 2023),
 /// as bitsandbytes stores them: `absmax[i] = map[codes[i]] * nestedAbsmax[i / blockSize] + offset`.
 public struct DoubleQuantizedAbsmax: Sendable, Equatable {
-  /// Scales of a block, unless said otherwise.
+  /// The default number of scales in a block.
   public static let blockSize = 256
 
   /// Indices into `map`, one for each scale: [n].
@@ -15,7 +15,7 @@ public struct DoubleQuantizedAbsmax: Sendable, Equatable {
   /// The mean of the scales, which is subtracted before they are quantised.
   public var offset: Float
 
-  /// See the properties.
+  /// - Parameters: as the properties
   public init(codes: [UInt8], nestedAbsmax: [Float], map: [Float], blockSize: Int, offset: Float) {
     self.codes = codes
     self.nestedAbsmax = nestedAbsmax

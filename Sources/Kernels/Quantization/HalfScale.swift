@@ -1,7 +1,8 @@
-/// Block scales in f16, which integer products read: scale = value · unit. The unit is a power of two, chosen for each
-/// matrix, that brings its largest scale near the top of f16's range; so matrices of any magnitude keep eleven
-/// significant bits in their larger scales.
-/// The memory that the pointer leads to is not written after the value was made.
+/// Block scales in f16, which products of quantised rows read: scale = value · unit. The unit is a power of two, chosen
+/// for each matrix so that its largest scale is near the maximum of f16. So in matrices of any magnitude, the larger
+/// scales keep eleven significant bits.
+///
+/// The memory that the pointer leads to is not written after the value was created.
 public struct HalfScale {
   let values: UnsafePointer<UInt16>
   let unit: Float

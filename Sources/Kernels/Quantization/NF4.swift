@@ -13,10 +13,11 @@ public enum NF4 {
   /// The value of each code, ascending, relative to the block's absmax.
   public static let values: [Float] = withUnsafeBytes(of: graft_nf4_values) { Array($0.bindMemory(to: Float.self)) }
 
-  /// Elements of a block, unless said otherwise.
+  /// The default number of elements in a block.
   public static let blockSize = 64
 
-  /// The minimum that a block is divided by. Blocks of smaller values, and of zeros, are not scaled up to full range.
+  /// A lower bound of the absmax that a block is divided by. Blocks with only smaller values, and blocks of zeros, are
+  /// therefore not scaled up to the full range.
   private static let minimumAbsmax: Float = 1e-38
 
   /// Bytes of the codes of so many elements.

@@ -1,5 +1,5 @@
-/// Memory for rows of activations in the form that integer products read: 13-bit signed integers, with an f32 scale for
-/// each block of a row.
+/// Memory for quantised rows of activations: 13-bit signed integers with an f32 scale for each block of a row, or, with
+/// AMX's arithmetic, bf16 numbers.
 public struct QuantizedRows: Sendable {
   /// [columns / block][rows][block]
   let values: AlignedBuffer<Int16>

@@ -1,5 +1,5 @@
-/// The key of a sequence of random numbers that depend on nothing but the key and their index: a hash of a counter. So any
-/// of them can be drawn again at any time and in any order.
+/// The key of a sequence of random numbers that are hashes of the key and a counter. So any of them can be drawn again
+/// at any time and in any order.
 public struct CounterKey: Sendable, Equatable {
   /// The lower half.
   public let low: UInt32

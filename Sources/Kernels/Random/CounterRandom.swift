@@ -1,5 +1,5 @@
-/// A counter-based random number generator: what it draws depends on a seed and a counter alone, so any draw can be
-/// repeated at any time and in any order.
+/// A counter-based random number generator. Its numbers depend on a seed and a counter alone, so they can be drawn
+/// again at any time and in any order.
 ///
 /// The state is SplitMix64's (Steele, Lea and Flood, 2014), begun at a hash of seed and counter.
 public struct CounterRandom: Sendable {
@@ -27,7 +27,7 @@ enum SplitMix64 {
   /// The step of its counter: 2⁶⁴ divided by the golden ratio, made odd.
   static let increment: UInt64 = 0x9E37_79B9_7F4A_7C15
 
-  /// Its finaliser, a bijection in which every bit of the input changes about half of the output's.
+  /// SplitMix64's finaliser, a bijection in which every bit of the input changes about half of the output's bits.
   @inline(__always)
   static func mix(_ value: UInt64) -> UInt64 {
     var z = value

@@ -10,14 +10,14 @@ public struct AdamWStep: Sendable, Equatable {
   public var beta2: Double
   /// Added to the root of the variance.
   public var epsilon: Double
-  /// The fraction of a parameter, times the learning rate, that is subtracted from it.
+  /// Decoupled weight decay: this times the learning rate is the fraction of a parameter that is subtracted from it.
   public var weightDecay: Double
   /// The number of this step, from 1.
   public var count: Int
   /// A factor on all gradients, by which they are clipped.
   public var gradientFactor: Double
 
-  /// See the properties.
+  /// - Parameters: as the properties
   public init(
     learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double, count: Int,
     gradientFactor: Double
@@ -31,7 +31,7 @@ public struct AdamWStep: Sendable, Equatable {
     self.gradientFactor = gradientFactor
   }
 
-  /// As the kernel reads them.
+  /// The settings as the kernel reads them.
   fileprivate var settings: [Float] {
     var settings = [Float](repeating: 0, count: Int(GRAFT_ADAM_SETTINGS))
     func set(_ index: Int, _ value: Double) { settings[index] = Float(value) }
@@ -46,7 +46,7 @@ public struct AdamWStep: Sendable, Equatable {
     return settings
   }
 
-  /// By squaring, so that the result does not depend on the C library's `pow`.
+  /// Computed by repeated squaring, so that the result does not depend on the C library's `pow`.
   private func power(_ base: Double, _ exponent: Int) -> Double {
     var (result, factor, left) = (1.0, base, exponent)
     while left > 0 {

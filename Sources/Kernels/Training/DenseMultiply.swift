@@ -14,8 +14,8 @@ public enum Accumulation: Sendable {
   case overwrite
   /// The product is computed, then added to them.
   case add
-  /// The product's sums start from them. A sum over all tokens that is computed in several calls so has the bits that one
-  /// call would give, wherever the calls divide the tokens.
+  /// The product's sums start from the present values. So a sum over all tokens can be computed in several calls: its
+  /// bits are those of one call, wherever the calls divide the tokens.
   case chain
 
   fileprivate var kernel: graft_accumulation {
