@@ -48,7 +48,7 @@ public struct Rendering: Equatable, Sendable {
     /// UTF-8 byte ranges of the text: ascending, not empty, and not adjacent.
     public let ranges: [Range<Int>]
 
-    /// See the properties.
+    /// - Parameters: as the properties
     public init(message: Int, ranges: [Range<Int>]) {
       self.message = message
       self.ranges = ranges
@@ -63,8 +63,8 @@ public struct Rendering: Equatable, Sendable {
   public let toolSpans: [Range<Int>]
   /// What came from any message or from `tools`, and not from the template itself, in byte ranges as above.
   public let dataSpans: [Range<Int>]
-  /// What each `{% generation %}` block rendered, as UTF-8 byte ranges in the order of the text. Empty if the template has no
-  /// such blocks.
+  /// The UTF-8 byte range of each `{% generation %}` block's text, in the order of the text. Empty if the template has
+  /// no such blocks.
   public let generationSpans: [Range<Int>]
 
   init(_ rendered: Text) {

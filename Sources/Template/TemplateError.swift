@@ -19,7 +19,7 @@ public struct TemplateError: Error, Equatable, Sendable, CustomStringConvertible
   /// What went wrong, in words.
   public let reason: String
 
-  /// See the properties.
+  /// - Parameters: as the properties
   public init(kind: Kind, line: Int?, reason: String) {
     self.kind = kind
     self.line = line

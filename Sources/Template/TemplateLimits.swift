@@ -1,8 +1,8 @@
 /// What one rendering may use. The counts are exact and do not depend on the machine's speed, so a chat that renders once
 /// always renders.
 public struct TemplateLimits: Equatable, Sendable {
-  /// Evaluated expressions and statements, and loop iterations. A string operation counts one more for each 64 bytes that it
-  /// reads, or for each byte if it reads characters one by one.
+  /// Evaluated expressions and statements, and loop iterations. A string operation counts one more for each 64 bytes
+  /// that it reads, or one for each byte if it reads the text character by character.
   public var steps: Int
   /// Bytes of all strings, lists and other values made while rendering, including those freed meanwhile.
   public var allocatedBytes: Int
@@ -13,7 +13,7 @@ public struct TemplateLimits: Equatable, Sendable {
   /// Nested lists and objects in values, including the variables.
   public var valueDepth: Int
 
-  /// See the properties.
+  /// - Parameters: as the properties
   public init(
     steps: Int = 10_000_000, allocatedBytes: Int = 512 << 20, outputBytes: Int = 64 << 20, depth: Int = 400,
     valueDepth: Int = 128

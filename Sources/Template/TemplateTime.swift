@@ -1,21 +1,21 @@
 /// The date and time that `strftime_now` prints, in the caller's choice of time zone.
 public struct TemplateTime: Equatable, Sendable {
-  /// Of the Gregorian calendar, 1 to 9999.
+  /// The year of the Gregorian calendar, 1 to 9999.
   public var year: Int
-  /// 1 to 12.
+  /// The month, 1 to 12.
   public var month: Int
-  /// 1 to 31.
+  /// The day of the month, 1 to 31.
   public var day: Int
-  /// 0 to 23.
+  /// The hour, 0 to 23.
   public var hour: Int
-  /// 0 to 59.
+  /// The minute, 0 to 59.
   public var minute: Int
-  /// 0 to 59.
+  /// The second, 0 to 59.
   public var second: Int
-  /// 0 to 999,999.
+  /// The microsecond, 0 to 999,999.
   public var microsecond: Int
 
-  /// See the properties.
+  /// - Parameters: as the properties
   public init(
     year: Int, month: Int, day: Int, hour: Int = 0, minute: Int = 0, second: Int = 0, microsecond: Int = 0
   ) {

@@ -45,7 +45,7 @@ public struct TemplateObject: Equatable, Sendable {
     /// Its value.
     public var value: TemplateValue
 
-    /// See the properties.
+    /// - Parameters: as the properties
     public init(key: String, value: TemplateValue) {
       self.key = key
       self.value = value

@@ -24,9 +24,9 @@ public struct GGUFFile: Sendable {
   public let url: URL
   /// 2 or 3.
   public let version: Int
-  /// By key.
+  /// The metadata by key.
   public let metadata: [String: GGUFValue]
-  /// By name.
+  /// The tensors by name.
   public let tensors: [String: Tensor]
   let file: MappedFile
   /// What errors name.

@@ -63,7 +63,7 @@ public struct SafetensorsFile: Sendable {
 
   /// The path that the file was opened by.
   public let url: URL
-  /// By name.
+  /// The tensors by name.
   public let tensors: [String: Tensor]
   /// The header's `__metadata__`.
   public let metadata: [String: String]

@@ -32,7 +32,7 @@ public struct AdapterError: Error, Equatable, Sendable, CustomStringConvertible 
 
   /// What went wrong.
   public let kind: Kind
-  /// For a person, in one line.
+  /// What is wrong, in one line for a person.
   public let description: String
   /// The setting to change, if one would help.
   public let setting: Setting?

@@ -3,7 +3,7 @@ public import Foundation
 
 /// The folder that adapters are read from, with a folder for each adapter. Paths that lead out of it are refused.
 public struct AdapterFolder: Sendable {
-  /// With "." and ".." resolved.
+  /// The folder's path, with "." and ".." resolved.
   public let url: URL
 
   /// - Parameter url: need not exist

@@ -136,7 +136,7 @@ struct AdapterCache {
     return obstacles
   }
 
-  /// By how many bytes so many more would exceed the budget.
+  /// How far the budget would be exceeded with this many more bytes.
   private func excess(with bytes: Int) -> Int {
     self.bytes + reservations.values.reduce(0, +) + bytes - budget
   }

@@ -85,7 +85,7 @@ public struct AdapterListing: Sendable {
   public var record: AdapterRecord
   /// The current version's state.
   public var state: AdapterState
-  /// By number.
+  /// The state of each version, by its number.
   public var versionStates: [Int: AdapterState]
   /// A problem with the name that does not prevent its use; `nil` for none.
   public var warning: String?

@@ -86,7 +86,7 @@ public final class Engine: Sendable {
     admissions.close()
     inbox.close()
     hasEnded.wait()
-    // For the next call.
+    // Another call of `stop` waits for the same signal.
     hasEnded.signal()
   }
 

@@ -41,7 +41,7 @@ public final class FineTuningService: @unchecked Sendable {
     /// Logs starts, ends and failures.
     public var logger: Logger
 
-    /// As the properties of the same names.
+    /// - Parameters: as the properties of the same names
     public init(
       engine: Engine, compute: Compute, base: Base, baseName: String, tokenizer: Tokenizer,
       chat: Result<ChatFormat, ModelError>, adapters: AdapterStore, files: FileStore, database: MetadataDatabase,
@@ -71,7 +71,7 @@ public final class FineTuningService: @unchecked Sendable {
     /// second or two, for a checkpoint and for reading the data again.
     public var turn: Duration
 
-    /// As the properties of the same names.
+    /// - Parameters: as the properties of the same names
     public init(memory: Int? = nil, checkpointsKept: Int = 3, turn: Duration = .seconds(60)) {
       self.memory = memory
       self.checkpointsKept = checkpointsKept

@@ -38,7 +38,7 @@ enum AdapterTables {
 
 /// What a folder among the adapters' folders contained when it was last scanned.
 struct AdapterFolderMark: Equatable {
-  /// Of the folder's files; see `AdapterFolder.identity`.
+  /// The identity of the folder's files; see `AdapterFolder.identity`.
   var identity: String
   var contentHash: String
 }

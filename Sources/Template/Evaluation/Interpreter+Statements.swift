@@ -76,7 +76,7 @@ extension Interpreter {
     output.append(text)
   }
 
-  /// Executes statements with an output of their own, and returns it.
+  /// Executes statements whose output is not written but returned.
   func capture(_ body: [Statement], _ scope: Scope) throws(TemplateError) -> (Text, Flow) {
     let outer = output
     output = Text()

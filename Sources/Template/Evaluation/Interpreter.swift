@@ -1,4 +1,4 @@
-/// One rendering: its state, and the limits that it is held to.
+/// The state of one rendering, and its limits.
 final class Interpreter {
   let program: Program
   let now: TemplateTime
@@ -8,9 +8,9 @@ final class Interpreter {
   var depth = 0
   /// The line of the expression or statement that is being evaluated, for errors.
   var line = 1
-  /// What the current block has rendered.
+  /// The output of the current block so far.
   var output = Text()
-  /// What the block that is being filtered has rendered.
+  /// The output of the block whose filter is being applied.
   var captured = Text()
   var generationCount = 0
   /// Objects that may contain themselves, or form chains so long that freeing one inside the other would overflow the stack.
@@ -62,10 +62,10 @@ final class Interpreter {
     if steps > limits.steps { throw limit("rendering takes more than \(limits.steps) steps") }
   }
 
-  /// Charges for bytes that an operation will read.
+  /// Counts bytes that an operation will read against the limit of steps.
   @inline(__always) func read(_ bytes: Int) throws(TemplateError) { try charge(1 + bytes / 64) }
 
-  /// Charges for bytes of a value that will be made.
+  /// Counts bytes of a value that will be created against the limits of memory and steps.
   func allocate(_ bytes: Int) throws(TemplateError) {
     let (sum, overflow) = allocated.addingReportingOverflow(max(bytes, 0))
     guard !overflow, sum <= limits.allocatedBytes else {
@@ -75,17 +75,17 @@ final class Interpreter {
     try charge(1 + bytes / 64)
   }
 
-  /// Charges for the bytes and marks of a text that will be copied.
+  /// Counts the bytes and marks of a text that will be copied.
   func allocate(_ text: Text) throws(TemplateError) { try allocate(text.bytes.count + 24 * text.markCount) }
 
-  /// Charges for the elements of a list that will be made.
+  /// Counts the elements of a list that will be created.
   func allocate(elements count: Int) throws(TemplateError) {
     let (bytes, overflow) = max(count, 0).multipliedReportingOverflow(by: 64)
     try allocate(overflow ? Int.max : bytes)
     try charge(max(count, 0))
   }
 
-  /// How many elements may still be made, for operations that find their number only while they run.
+  /// How many more elements may be created. For operations that learn their number of elements only while they run.
   var remainingElements: Int { max(0, limits.allocatedBytes - allocated) / 64 }
 
   func enter() throws(TemplateError) {

@@ -3,7 +3,7 @@ struct Parser {
   var tokens: [Token]
   var position = 0
   var depth = 0
-  /// How many loops are around the current statement: `loops` inside the current macro, `outerLoops` in all.
+  /// How many loops surround the current statement: `loops` within the current macro, `outerLoops` in all.
   var loops = 0
   var outerLoops = 0
   private var ids: [String: Int] = [:]

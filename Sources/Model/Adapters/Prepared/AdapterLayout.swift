@@ -69,7 +69,7 @@ struct AdapterLayout {
   let element: LowRankFactors.Element
   let entries: [Entry]
   let stacks: [Stack]
-  /// Of all stacks, in bytes.
+  /// Bytes of all stacks.
   var length: Int { stacks.last.map { $0.offset + $0.length } ?? 0 }
 
   /// - Parameters:

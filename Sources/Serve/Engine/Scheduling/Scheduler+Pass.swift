@@ -2,7 +2,7 @@ import Kernels
 
 /// How many rows each running sequence has got in a pass, and how many the pass can still give.
 private struct RowAllotment {
-  /// By index into `running`.
+  /// The rows of each sequence, by its index in `running`.
   var rows: [Int]
   var rowsLeft: Int
   var logitRowsLeft: Int

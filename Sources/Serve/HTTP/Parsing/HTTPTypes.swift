@@ -1,6 +1,6 @@
 /// Header fields in order. Several fields may have the same name; names are compared without case.
 public struct HTTPHeaders: Sendable, Equatable, ExpressibleByDictionaryLiteral {
-  /// In the order and spelling in which they were sent.
+  /// The fields in the order and spelling in which they were sent.
   public private(set) var fields: [(name: String, value: String)]
 
   /// - Parameter fields: in their order

@@ -1,9 +1,9 @@
 /// A field value with parameters, `value; name=token; name="quoted"` (RFC 9110, section 5.6.6), such as that of
 /// Content-Type or Content-Disposition.
 struct HeaderParameters: Equatable {
-  /// In lower case.
+  /// The value, in lower case.
   var value: String
-  /// By name, in lower case.
+  /// The parameters by name, which is in lower case.
   var parameters: [String: String]
 
   /// `nil` for text that is not of that form or has a parameter twice.
