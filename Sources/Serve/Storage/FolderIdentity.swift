@@ -45,7 +45,7 @@ extension MetadataDatabase {
   }
 
   /// Gives database and folder the same identity.
-  /// - Throws: `ModelError` if the folder has contents that are not this database's
+  /// - Throws: `UnrecordedContentsError` if the folder has contents that are not this database's
   func join(_ folder: DataFolder, _ unknown: UnknownContents) throws {
     if unknown == .leave { return }
     let own = try read { try String.fetchOne($0, sql: "SELECT identity FROM dataFolder") }
@@ -87,13 +87,24 @@ extension MetadataDatabase {
     }
   }
 
-  private static func refusal(_ folder: DataFolder, _ contents: [StoredContents], _ what: String) -> ModelError {
-    let path = folder.url.path
-    return ModelError(
-      path,
-      reason:
-        "the folder holds \(contents.summary), and its database \(fileName) \(what). Nothing was changed. Put the "
-        + "database back that belongs here, give another --data-dir, or run 'graft adapters prune --data-dir \(path)', "
-        + "which deletes for good what no record names")
+  private static func refusal(
+    _ folder: DataFolder, _ contents: [StoredContents], _ problem: String
+  ) -> UnrecordedContentsError {
+    UnrecordedContentsError(path: folder.url.path, contents: contents.summary, problem: problem)
+  }
+}
+
+/// A data folder has contents that its database has no records of. Nothing was changed.
+public struct UnrecordedContentsError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The folder's path.
+  public let path: String
+  /// How many contents there are of each kind.
+  public let contents: String
+  /// What is wrong with the database: "is missing", say.
+  public let problem: String
+
+  /// What was found, in a sentence that names the folder.
+  public var description: String {
+    "\(path): the folder holds \(contents), and its database \(MetadataDatabase.fileName) \(problem). Nothing was changed"
   }
 }

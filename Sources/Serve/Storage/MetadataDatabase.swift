@@ -17,7 +17,8 @@ public final class MetadataDatabase: Sendable {
 
   /// Opens or creates the database, and migrates it to this build's tables.
   /// - Parameter unknown: what to do if the folder has contents without a record
-  /// - Throws: `ModelError` naming the file: if it is damaged, was written by a newer graft, or belongs to another folder
+  /// - Throws: `ModelError` naming the file if it is damaged or was written by a newer graft; `UnrecordedContentsError` if
+  ///   the folder has contents that are not this database's
   public init(_ folder: DataFolder, unknown: UnknownContents = .refuse) throws {
     path = folder.url.appending(path: Self.fileName).path
     if unknown == .refuse { try Self.checkPresence(in: folder) }

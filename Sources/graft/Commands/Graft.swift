@@ -50,7 +50,7 @@ struct Graft: ParsableCommand {
       default: break
       }
       if error is ExitCode { Foundation.exit(code.rawValue) }
-      fail("graft: \(error)", code: 1)
+      fail("graft: \((error as? UnrecordedContentsError)?.advice ?? "\(error)")", code: 1)
     }
   }
 

@@ -63,7 +63,7 @@ import Testing
         _ = try open()
         Issue.record("\(what): opened")
       } catch {
-        let text = "\(error)"
+        let text = (error as? UnrecordedContentsError)?.advice ?? "\(error)"
         #expect(text.contains("2 adapters, 1 file, 2 jobs") && text.contains("graft adapters prune"), "\(text)")
         #expect(text.contains(setting.dataURL.path) && !text.contains("\n"), "\(text)")
       }

@@ -1,5 +1,5 @@
 import Formats
-public import Model
+import Model
 
 extension AdapterRoutes {
   /// The answer to loading and uploading an adapter.
@@ -59,15 +59,6 @@ extension AdapterRoutes {
 }
 
 extension AdapterError {
-  /// The description, with the flag that the error depends on.
-  public var advice: String {
-    switch setting {
-    case .memory: description + " (see --adapter-memory)"
-    case .folder: description + " (see --adapters)"
-    case nil: description
-    }
-  }
-
   /// - Parameter param: the field that named the adapter
   func apiError(param: String) -> APIError {
     let param: String? = kind == .badName && param == "lora_path" ? "lora_name" : param

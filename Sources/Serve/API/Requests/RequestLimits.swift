@@ -12,11 +12,6 @@ extension RequestFields {
 }
 
 extension EngineError {
-  /// The message, with the flag that the error depends on.
-  public var advice: String {
-    if case .exceedsCache = self { message + " (see --kv-memory)" } else { message }
-  }
-
   /// The error as OpenAI's clients know it.
   var apiError: APIError {
     switch self {
