@@ -120,9 +120,19 @@ final class ComputeLease: Sendable {
     }
   }
 
-  /// Wakes a waiting pass, so that it tries again. At most one signal is sent for each time that the pass begins to
-  /// wait.
+  /// Ends a hand-over. The training thread calls it before it does something else for long or ends, so that no pass waits
+  /// for it.
+  func endHandOver() { state.withLock { endHandOver(&$0) } }
+
+  private func endHandOver(_ state: inout State) {
+    state.handedOverUntil = nil
+    wakePass(&state)
+  }
+
+  /// Wakes a waiting pass if it may begin. At most one signal is sent for each time that the pass begins to wait.
   private func wakePass(_ state: inout State) {
+    // The clock is read under the lock. So if the pass has seen that the hand-over is over, this sees it too.
+    guard state.passWaits, state.holder == .nobody, !state.isHandedOver(now()) else { return }
     state.passWaits = false
     passCanBegin.signal()
   }
@@ -133,15 +143,13 @@ final class ComputeLease: Sendable {
   private func decide(_ state: inout State, unless isStopped: () -> Bool) -> Decision {
     // Asked under the lock: a stop that comes later finds `trainingWaits` set, and wakes the thread.
     if isStopped() {
-      // Ends the hand-over, so that the pass does not wait for a training thread that stops.
-      state.handedOverUntil = nil
-      if state.passWaits, state.holder == .nobody { wakePass(&state) }
+      endHandOver(&state)
       return .stop
     }
     guard state.mayTrain(now()) else {
       state.trainingWaits = true
       // The time of the hand-over may have passed since the last call.
-      if state.passWaits, state.holder == .nobody { wakePass(&state) }
+      wakePass(&state)
       return .wait
     }
     state.holder = .training
@@ -155,8 +163,7 @@ final class ComputeLease: Sendable {
     state.withLock { state in
       state.pacer.trained(for: time)
       state.holder = .nobody
-      // The clock is read under the lock. So if a pass has seen earlier that the hand-over is over, this sees it too.
-      if state.passWaits, !state.isHandedOver(now()) { wakePass(&state) }
+      wakePass(&state)
     }
     return time
   }

@@ -36,6 +36,7 @@ extension FineTuningService {
     let thread = Thread { [self] in
       // The trainer is freed when `train` returns.
       let end = train(job, run)
+      run.leavePool()
       queue.async { [self] in ended(end) }
     }
     thread.name = "training"
@@ -83,7 +84,10 @@ extension FineTuningService {
         // Two more than can be named, because the newest may not be registered yet.
         checkpointsKept: environment.limits.checkpointsKept + 2, finalAdapter: .checkpoint,
         // Waits until the events of the steps are in the database, because the checkpoint makes those steps permanent.
-        willWrite: { [queue] in queue.sync {} })
+        willWrite: { [queue] in
+          run.leavePool()
+          queue.sync {}
+        })
       let trainer = try Trainer(
         base: environment.base, compute: environment.compute, data: rows, hyperparameters: settings,
         configuration: configuration, resume: true)

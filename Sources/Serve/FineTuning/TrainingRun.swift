@@ -33,6 +33,9 @@ final class TrainingRun: TrainingTurns, Sendable {
     lease.wakeTraining()
   }
 
+  /// Called on the job's thread before it does something else for long, or ends, so that no pass waits for it.
+  func leavePool() { lease.endHandOver() }
+
   /// Whether a checkpoint is to be written after a stop.
   var savesCheckpoint: Bool { saves.load(ordering: .relaxed) }
 

@@ -33,7 +33,6 @@ extension Trainer {
   /// Writes the checkpoint that is due after a step, unless it was written already.
   func writeDueCheckpoint(_ onEvent: (TrainerEvent) -> Void) throws(CheckpointWritingError) {
     guard let checkpoints, saved != progress else { return }
-    configuration.willWrite?()
     do {
       onEvent(.checkpoint(step: progress.step, folder: try write(to: checkpoints)))
     } catch {
@@ -43,6 +42,7 @@ extension Trainer {
 
   /// Writes a checkpoint. If there is already one of the same step, only its state is replaced.
   private func write(to checkpoints: CheckpointFolder) throws -> URL {
+    configuration.willWrite?()
     let folder: URL
     if saved?.step == progress.step {
       folder = try checkpoints.writeState(progress, identity: identity)

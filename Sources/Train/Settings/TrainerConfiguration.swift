@@ -28,7 +28,7 @@ public struct TrainerConfiguration: Sendable {
   public var checkpointsKept: Int?
   /// Where the final adapter is when the run has finished.
   public var finalAdapter: FinalAdapter
-  /// Called on the run's thread before a checkpoint that is due is written. The caller can save what was reported
+  /// Called on the run's thread before a checkpoint is written. The caller can save what was reported
   /// earlier, so that it is never older than the checkpoint.
   public var willWrite: (@Sendable () -> Void)?
 

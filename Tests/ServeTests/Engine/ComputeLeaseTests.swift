@@ -113,6 +113,30 @@ import Testing
     #expect(done.wait())
   }
 
+  /// A pass that has handed the pool over does not wait for training that then does something else.
+  @Test func aHandOverEndsWhenTrainingLeaves() {
+    // The clock stands still, so a hand-over does not end by itself.
+    let time = ContinuousClock.now
+    let (lease, log) = (ComputeLease(trainingShare: 0.5) { time }, Log())
+    let (go, done, passed) = (Flag(), Flag(), Flag())
+    pass(lease, log)
+    Thread.detachNewThread {
+      _ = lease.train(unless: { false }, {})
+      lease.endHandOver()
+      _ = go.wait()
+      done.set()
+    }
+    #expect(eventually { lease.trainingShare > 0 })
+    lease.completedPass(in: .seconds(1))
+    Thread.detachNewThread {
+      pass(lease, log)
+      passed.set()
+    }
+    #expect(passed.wait())
+    go.set()
+    #expect(done.wait())
+  }
+
   /// Nobody is left asleep, wherever the system sets a thread aside: here after each look at the clock.
   @Test func handOversThatEndDuringACallWakeThePass() {
     let lease = ComputeLease(trainingShare: 0.3) {
