@@ -49,8 +49,7 @@ extension Compute {
   ) {
     let layer = AttentionLayer(
       functions: kernels.forward, layout: layout, layer: layer, rows: rows, queries: queries, keys: keys,
-      values: values,
-      ld: ld, cosine: cosine, sine: sine, out: out)
+      values: values, ld: ld, cosine: cosine, sine: sine, out: out)
     if rowsShareSequences {
       layer.storeThenAttend(pool)
     } else if layer.isWorthSplitting(threads: pool.threadCount) {
