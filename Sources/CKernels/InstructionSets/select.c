@@ -9,20 +9,27 @@
 
 extern const graft_kernels graft_scalar_kernels, graft_tile_reference_kernels;
 #if defined(__x86_64__)
+#include <cpuid.h>
+
 extern const graft_kernels graft_avx2_kernels, graft_avx512_kernels, graft_vnni_kernels, graft_amx_kernels;
 
+// What every vector set's target names.
+static int has_avx2(void) {
+  unsigned a, b, c, d;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+         __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static int has_avx512(void) {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
 static int has_tile_registers(void) {
   unsigned a, b, c, d;
-  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0), "c"(0));
-  if (a < 7) return 0;
-  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
-  const unsigned tile = 1u << 24, bf16 = 1u << 22;
-  return (d & tile) && (d & bf16);
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & bit_AMXTILE) && (d & bit_AMXBF16);
 }
 
 // On Linux, a process must ask for permission before it uses tile registers, once for all threads. Linux refuses if
@@ -36,9 +43,6 @@ static int may_use_tile_registers(void) {
 #endif
 }
 
-static int has_amx(void) {
-  return has_avx512() && __builtin_cpu_supports("avx512vnni") && has_tile_registers() && may_use_tile_registers();
-}
 #endif
 
 const graft_kernels *graft_kernels_for(graft_level level) {
@@ -46,11 +50,11 @@ const graft_kernels *graft_kernels_for(graft_level level) {
     case GRAFT_SCALAR: return &graft_scalar_kernels;
     case GRAFT_TILE_REFERENCE: return &graft_tile_reference_kernels;
 #if defined(__x86_64__)
-    case GRAFT_AVX2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &graft_avx2_kernels : 0;
+    case GRAFT_AVX2: return has_avx2() ? &graft_avx2_kernels : 0;
     case GRAFT_AVX512: return has_avx512() ? &graft_avx512_kernels : 0;
-    case GRAFT_VNNI: return has_avx512() && __builtin_cpu_supports("avx512vnni") ? &graft_vnni_kernels : 0;
-    case GRAFT_AMX: return has_amx() ? &graft_amx_kernels : 0;
+    case GRAFT_VNNI: return has_vnni() ? &graft_vnni_kernels : 0;
+    case GRAFT_AMX:
+      return has_vnni() && has_tile_registers() && may_use_tile_registers() ? &graft_amx_kernels : 0;
 #endif
     default: return 0;
   }
