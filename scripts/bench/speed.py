@@ -157,10 +157,10 @@ def measure_llama(shape, kind, threads):
     return llama_bench(shape, kind, threads, "-p", prompt, "-n", generate)
 
 
-def measure_context(shape, threads, length, peers, flash_kinds):
+def measure_context(shape, threads, length, kinds):
     """Prefill of so many tokens, and decode after them, by each program: tokens a second."""
     rows = {"graft fast": graft_bench(shape, threads, "fast", "--prompt", length, "--generate", 16, "--depth", length)}
-    for kind, flash in flash_kinds if peers else []:
+    for kind, flash in kinds:
         prefill = llama_bench(shape, kind, threads, "-p", length, "-n", 0, "-fa", flash)
         decode = llama_bench(shape, kind, threads, "-p", 0, "-n", 16, "-d", length, "-fa", flash)
         rows[f"llama.cpp {kind}{', flash attention' if flash else ''}"] = {
@@ -169,12 +169,12 @@ def measure_context(shape, threads, length, peers, flash_kinds):
 
 
 def measure_contexts(shape, rounds, threads, peers):
-    kinds = [(kind, flash) for kind in TYPES for flash in (0, 1)]
+    kinds = [(kind, flash) for kind in TYPES for flash in (0, 1)] if peers else []
     results = {}
     for length in CONTEXTS[shape]:
         runs = []
         for number in range(rounds):
-            runs.append(measure_context(shape, threads, length, peers, kinds))
+            runs.append(measure_context(shape, threads, length, kinds))
             print(f"{shape} {length} tokens, round {number + 1}/{rounds}", flush=True)
         results[length] = {name: median_of([r[name] for r in runs]) for name in runs[0]}
     return results

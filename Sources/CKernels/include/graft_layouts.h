@@ -40,8 +40,8 @@ typedef struct {
 
 /// The factors of a LoRA module (Hu et al., 2021), y += scale * B (A x), in f32 or bf16.
 ///
-/// A, [rank, columns], lies in groups of 16 ranks. The last group is not padded: its width is what is left of the rank. A
-/// group of width w is [column][w] in f32 and [column pair][w][2] in bf16.
+/// A, [rank, columns], is stored in groups of 16 ranks. If the rank is no multiple of 16, the last group is narrower: it has
+/// rank % 16 ranks and no padding. A group of w ranks is [column][w] in f32 and [column pair][w][2] in bf16.
 /// B, [outputs, rank], lies in groups of 16 outputs: [rank][16] in f32 and [rank pair][16][2] in bf16.
 /// In a pair whose second column or rank does not exist, its element is 0.
 typedef struct {

@@ -12,8 +12,8 @@ struct HeaderCodec {
 
   /// Digits of a checksum.
   static let checksumLength = 32
-  /// A placeholder for a checksum that is not known yet. It has the same length, so that the header's length does not
-  /// change later.
+  /// Written where the checksum will be before it is computed. It is as long as a checksum, so the header keeps its length
+  /// when the checksum replaces it.
   static let blankChecksum = String(repeating: "0", count: checksumLength)
   private static let maxLength = 16 << 20
 

@@ -94,8 +94,8 @@ public struct PreparedBaseWriter {
     var offset = start
     return entries.map { entry in
       defer { offset += pageAligned(entry.length) }
-      // A placeholder with as many digits as an exponent can have: the header must not grow when the real one is
-      // written.
+      // Exponents are not known yet. The lowest one has the most characters, so the header cannot grow when the matrix's own
+      // exponent replaces it.
       return .init(
         name: entry.name, offset: offset, length: entry.length, checksum: checksum,
         exponent: entry.content.isHalf ? HalfScale.exponents.lowerBound : nil)

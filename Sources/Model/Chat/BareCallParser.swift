@@ -66,7 +66,7 @@ struct BareCallParser: CallParser {
     return phase == .between ? (text, calls) : (text + held, [])
   }
 
-  /// Parses the held bytes as far as they are decided.
+  /// Moves held bytes to the text or to a call, up to the first byte whose meaning depends on bytes that have not come yet.
   /// - Parameter isEnd: the answer has ended
   /// - Returns: what is text
   private mutating func advance(isEnd: Bool) -> [UInt8] {

@@ -1,7 +1,6 @@
 public import Foundation
 import Formats
 public import Model
-import Formats
 import Synchronization
 
 /// Changes of names and versions. Each is on the disk, and known to requests, when the call returns.

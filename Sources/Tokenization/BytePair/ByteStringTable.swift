@@ -1,5 +1,5 @@
-/// Hashing with random multipliers that are drawn once in a process, so that nobody can make a vocabulary whose hashes
-/// collide.
+/// Hash functions for tables of tokens. Each process draws its own random multipliers, so the author of a vocabulary cannot
+/// choose tokens whose hashes collide, which would make every look-up slow.
 enum TableHash {
   private static let multiplier = UInt64.random(in: .min ... .max) | 1
   private static let seed = UInt64.random(in: .min ... .max)

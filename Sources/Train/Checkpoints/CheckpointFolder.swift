@@ -57,7 +57,7 @@ struct CheckpointFolder {
       try AtomicFile.write(Self.state(progress, identity), to: partial.appending(path: Self.stateFile))
       try? files.removeItem(at: target)
       guard rename(partial.path, target.path) == 0 else {
-        throw ModelError(target.path, reason: "cannot be written: \(String(cString: strerror(errno)))")
+        throw ModelError(target.path, reason: "cannot be written: \(MappedFile.describe(errno))")
       }
       try FolderAccess.sync(root)
     } catch {
