@@ -34,6 +34,7 @@ let package = Package(
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
       name: "Formats", dependencies: ["Kernels", "CBusError", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+    .target(name: "Grammars", dependencies: ["Formats"], swiftSettings: swiftSettings),
     .target(name: "Tokenization", dependencies: ["Formats", "CPCRE2"], swiftSettings: swiftSettings),
     .target(
       name: "Model", dependencies: ["Tokenization", "Formats", "Kernels", "Template", "CPCRE2"],
@@ -68,6 +69,9 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Kernels", "TestSupport"], exclude: ["Fixtures"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "GrammarsTests", dependencies: ["Grammars", "Formats"], exclude: ["Fixtures"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "TokenizationTests", dependencies: ["Tokenization", "Formats", "TestSupport"], exclude: ["Fixtures"],
