@@ -17,9 +17,9 @@ import Testing
     var reference = reference
     if trainer.adapter.usesDoRA { reference.fixedNorms = reference.norms() }
     var worst = 0.0
-    for module in trainer.adapter.modules {
-      let name = module.projection.fullName(layer: module.layer)
-      for part in trainer.adapter.parts(of: module) {
+    for adapted in trainer.adapter.projections {
+      let name = adapted.projection.fullName(layer: adapted.layer)
+      for part in trainer.adapter.parts(of: adapted) {
         let direction = random.values(part.count, scale: 1).map(Double.init)
         let step = 1e-5
         func moved(_ factor: Double) -> Double {
@@ -76,8 +76,8 @@ import Testing
     let trainer = try setting.trainer(
       examples, TrainSetting.hyperparameters(["lora_r": 3, "batch_size": 2, "use_dora": .bool(usesDoRA)]))
     if usesDoRA {
-      // The first turns set the magnitudes to the base's norms.
-      trainer.run(turns: trainer.stackCount)
+      // The first slices set the magnitudes to the base's norms.
+      trainer.run(slices: trainer.stackCount)
       let started = try TrainReference(setting, trainer)
       for (name, norms) in started.norms() {
         let magnitude = started.loras[name]?.magnitude ?? []
@@ -104,7 +104,7 @@ import Testing
         "rank_pattern": ["gate_proj": 5], "alpha_pattern": ["v_proj": 3], "use_rslora": true, "batch_size": 2,
       ]))
     #expect(trainer.adapter.lowestLayer == 1)
-    #expect(Set(trainer.adapter.modules.map(\.rank)) == [2, 5])
+    #expect(Set(trainer.adapter.projections.map(\.rank)) == [2, 5])
     trainer.stir()
     trainer.runToGradient()
     check(trainer, try TrainReference(setting, trainer), loss: supervisedLoss(examples))
@@ -115,8 +115,8 @@ import Testing
     let examples = setting.rows([9, 12])
     let trainer = try setting.trainer(
       examples, TrainSetting.hyperparameters(["lora_r": 3, "use_dora": true, "batch_size": 2]))
-    // The first turns set the magnitudes to the base's norms.
-    trainer.run(turns: trainer.stackCount)
+    // The first slices set the magnitudes to the base's norms.
+    trainer.run(slices: trainer.stackCount)
     let started = try TrainReference(setting, trainer)
     for (name, norms) in started.norms() {
       let magnitude = started.loras[name]?.magnitude ?? []
@@ -125,8 +125,8 @@ import Testing
     // From another point, with factors that are not 1.
     let folder = try temporaryFolder()
     trainer.stir()
-    for module in trainer.adapter.modules {
-      for i in 0..<module.outputs { trainer.adapter.parameter(module.magnitude ?? 0)[i] *= 1 + 0.1 * Float(i % 3) }
+    for adapted in trainer.adapter.projections {
+      for i in 0..<adapted.outputs { trainer.adapter.parameter(adapted.magnitude ?? 0)[i] *= 1 + 0.1 * Float(i % 3) }
     }
     try trainer.adapter.write(to: folder)
     let second = try setting.trainer(

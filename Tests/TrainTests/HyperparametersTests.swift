@@ -95,8 +95,8 @@ import Testing
     func make(_ pairs: KeyValuePairs<String, JSONValue>) throws -> Trainer {
       try setting.trainer(setting.rows([9]), TrainSetting.hyperparameters(pairs), initial: adapter.folder)
     }
-    #expect(try make([:]).adapter.modules.count == 4)
-    #expect(try make(["lora_alpha": 8]).adapter.modules.allSatisfy { $0.scale == 2 })
+    #expect(try make([:]).adapter.projections.count == 4)
+    #expect(try make(["lora_alpha": 8]).adapter.projections.allSatisfy { $0.scale == 2 })
     // The same in other words, and what only together is the same.
     let same: [[(String, JSONValue)]] = [
       [("use_dora", false)], [("target_modules", ["v_proj", "q_proj"])],
@@ -108,7 +108,7 @@ import Testing
       let pairs = settings.map { (key: $0.0, value: $0.1) }
       let hyperparameters = try Hyperparameters(json: JSONObject(keepingFirst: pairs))
       let trainer = try setting.trainer(setting.rows([9]), hyperparameters, initial: adapter.folder)
-      #expect(trainer.adapter.modules.count == 4, "\(settings)")
+      #expect(trainer.adapter.projections.count == 4, "\(settings)")
     }
     let different: [(String, JSONValue)] = [
       ("lora_r", 4), ("use_dora", true), ("target_modules", ["q_proj"]), ("exclude_modules", ["v_proj"]),
@@ -186,9 +186,9 @@ import Testing
     let sorted = (0..<count).sorted { (draws[$0], $0) < (draws[$1], $1) }
     #expect(EpochOrder.permutation(count: count, seed: 11, stream: .shuffle, epoch: 2) == sorted)
     let order = EpochOrder(count: count, seed: 11, shuffle: true)
-    let turns = order.countingTurns(epoch: 2)
+    let slices = order.countingSlices(epoch: 2)
     #expect((0..<count).map { order.example(at: 2 * count + $0) } == sorted)
-    #expect(order.countingTurns(epoch: 2) == 0, "it is known now")
-    #expect(turns >= 3 * (count / EpochOrder.chunkSize))
+    #expect(order.countingSlices(epoch: 2) == 0, "it is known now")
+    #expect(slices >= 3 * (count / EpochOrder.chunkSize))
   }
 }

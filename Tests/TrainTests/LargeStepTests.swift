@@ -7,7 +7,7 @@ import Testing
 
 @testable import Train
 
-/// Steps of millions of rows: counted and packed in turns of bounded work and memory.
+/// Steps of millions of rows: counted and packed in slices of bounded work and memory.
 @Suite struct LargeStepTests {
   private static let small = TinyShape(
     hidden: 24, intermediate: 32, heads: 3, keyValueHeads: 1, headSize: 8, vocabulary: 40)
@@ -26,22 +26,22 @@ import Testing
           "batch_size": 4096, "gradient_accumulation_steps": 4096, "max_steps": 1, "lora_r": 1,
           "packing": .bool(packing),
         ], method: method), folder: try temporaryFolder())
-    // Turns from one microbatch to the next.
+    // Slices from one microbatch to the next.
     let limit = 40 * setting.base.config.layerCount + 100
     var (tokens, sincePacked, isUpdating) = (0, 0, false)
-    // Some thousand turns are a few microbatches; all of the step would be millions.
-    let turns = TestTurns { turn in
+    // Some thousand slices are a few microbatches; all of the step would be millions.
+    let slices = TestSlices { slice in
       let added = trainer.account.tokens - tokens
       #expect(added <= trainer.limits.tokens)
       tokens = trainer.account.tokens
       // Before the first one, the step's rows are counted.
       sincePacked = added > 0 || tokens == 0 ? 0 : sincePacked + 1
       #expect(sincePacked < limit)
-      isUpdating = !turn.isInterruptible
-      return turn.count < 3000 ? .goOn : .stop
+      isUpdating = !slice.isInterruptible
+      return slice.count < 3000 ? .goOn : .stop
     }
     #expect(throws: TrainingInterruption.self) {
-      try trainer.run(turns: turns) { Issue.record("\($0) is told too early") }
+      try trainer.run(slices: slices) { Issue.record("\($0) is told too early") }
     }
     let count = 4096 * 4096
     #expect(trainer.account.divisor == (method == .supervised ? count / 2 * trainer.data.lossTotal : count))
@@ -65,11 +65,11 @@ import Testing
       let wanted = (step * rowsPerStep..<(step + 1) * rowsPerStep).reduce(0) {
         $0 + trainer.data.training[order.example(at: $1)].rows[0].lossCount
       }
-      let turns = TestTurns { turn in
-        if !turn.isInterruptible { #expect(trainer.account.divisor == wanted) }
+      let slices = TestSlices { slice in
+        if !slice.isInterruptible { #expect(trainer.account.divisor == wanted) }
         return trainer.step == step ? .goOn : .stop
       }
-      try? trainer.run(turns: turns) { event in
+      try? trainer.run(slices: slices) { event in
         if case .metrics(let metrics) = event { #expect(metrics.lossTokens == wanted) }
       }
       #expect(trainer.step == step + 1)
@@ -87,8 +87,8 @@ import Testing
     let order = EpochOrder(count: count, seed: 7, shuffle: true)
     #expect((0..<count).map { order.example(at: 3 * count + $0) } == wanted)
     #expect(
-      EpochOrder(count: count, seed: 7, shuffle: true).countingTurns(epoch: 3) >= count / EpochOrder.chunkSize)
-    #expect(order.countingTurns(epoch: 3) == 0)
+      EpochOrder(count: count, seed: 7, shuffle: true).countingSlices(epoch: 3) >= count / EpochOrder.chunkSize)
+    #expect(order.countingSlices(epoch: 3) == 0)
   }
 
   /// What is looked at of all data is looked at once, not in each step.

@@ -218,16 +218,16 @@ import Testing
     trainer.stir()
     let (model, adapter) = (trainer.model, trainer.adapter)
     let lora = try #require(adapter.layers[0].queryKeyValue)
-    #expect(lora.modules.allSatisfy { abs($0.scale - (usesRSLoRA ? 6 / Float(3).squareRoot() : 2)) < 1e-5 })
+    #expect(lora.projections.allSatisfy { abs($0.scale - (usesRSLoRA ? 6 / Float(3).squareRoot() : 2)) < 1e-5 })
     if usesDoRA {
-      try model.refreshFactors(settingMagnitudes: true, interruptible: true, UnpacedTurns())
-      for module in adapter.modules {
-        for i in 0..<module.outputs { adapter.parameter(module.magnitude ?? 0)[i] *= 1 + 0.1 * Float(i % 3) }
+      try model.refreshFactors(settingMagnitudes: true, interruptible: true, UnpacedSlices())
+      for adapted in adapter.projections {
+        for i in 0..<adapted.outputs { adapter.parameter(adapted.magnitude ?? 0)[i] *= 1 + 0.1 * Float(i % 3) }
       }
-      try model.refreshFactors(settingMagnitudes: false, interruptible: true, UnpacedTurns())
+      try model.refreshFactors(settingMagnitudes: false, interruptible: true, UnpacedSlices())
     }
     let pass = TrainingPass(
-      model, Microbatch.pack(setting.rows([5, 9])), .training(step: 3), UnpacedTurns())
+      model, Microbatch.pack(setting.rows([5, 9])), .training(step: 3), UnpacedSlices())
     let (tokens, weights) = (14, setting.base.layers[0].queryKeyValue)
     var random = TinyRandom(seed: 6)
     let x = random.values(tokens * lora.inputs, scale: 1)
@@ -248,11 +248,11 @@ import Testing
     var reference = try TrainReference(setting, trainer)
     reference.fixedNorms = reference.norms()
     /// What dropout leaves of a token's input to a module.
-    func left(_ module: TrainableAdapter.Module, _ token: Int, _ row: [Double]) -> [Double] {
+    func left(_ adapted: TrainableAdapter.AdaptedProjection, _ token: Int, _ row: [Double]) -> [Double] {
       if dropout == 0 { return row }
       let (ordinal, position) = token < 5 ? (UInt64(0), token) : (2, token - 5)
       let key = CounterKey(
-        UInt64(bitPattern: Int64(model.seed)), EpochOrder.Stream.dropout.rawValue, 3, ordinal, UInt64(module.index))
+        UInt64(bitPattern: Int64(model.seed)), EpochOrder.Stream.dropout.rawValue, 3, ordinal, UInt64(adapted.index))
       return row.enumerated().map { column, value in
         let draw = Double(key[UInt32(position * lora.inputs + column)]) * 0x1p-32
         return draw < Double(Float(dropout)) ? 0 : value / Double(1 - Float(dropout))
@@ -262,9 +262,9 @@ import Testing
       var total = 0.0
       for token in 0..<tokens {
         let row = Array(x[token * lora.inputs..<(token + 1) * lora.inputs])
-        for module in lora.modules {
-          let y = reference.linear(module.projection.fullName(layer: 0), row, left: left(module, token, row))
-          let first = token * ld + weights.offset(module.projection)
+        for adapted in lora.projections {
+          let y = reference.linear(adapted.projection.fullName(layer: 0), row, left: left(adapted, token, row))
+          let first = token * ld + weights.offset(adapted.projection)
           total += dot(Array(dy[first..<first + y.count]), y)
         }
       }
@@ -272,9 +272,9 @@ import Testing
     }
     let point = x.map(Double.init)
     check("x", Array(dx.buffer), at: point, tolerance: 1e-5) { loss(reference, $0) }
-    for module in lora.modules {
-      let name = module.projection.fullName(layer: 0)
-      for part in adapter.parts(of: module) {
+    for adapted in lora.projections {
+      let name = adapted.projection.fullName(layer: 0)
+      for part in adapter.parts(of: adapted) {
         let gradient = (0..<part.count).map { adapter.gradient(part.offset)[$0] }
         check(name, gradient, at: reference.loras[name]?[keyPath: part.path] ?? [], tolerance: 1e-5) { moved in
           var changed = reference

@@ -33,14 +33,14 @@ import Testing
     let hyperparameters = try TrainSetting.hyperparameters(Self.settings, method: method)
     let whole = try temporaryFolder()
     let trainer = try setting.trainer(examples, hyperparameters, folder: whole)
-    let turns = TestTurns()
-    try trainer.run(turns: turns)
+    let slices = TestSlices()
+    try trainer.run(slices: slices)
     #expect(trainer.state == .finished)
     let broken = try temporaryFolder()
     var (restarts, losses) = (0, [Double]())
     while true {
       let trainer = try setting.trainer(examples, hyperparameters, folder: broken, resume: restarts > 0)
-      trainer.run(turns: turns.count / 5 + 3 * restarts)
+      trainer.run(slices: slices.count / 5 + 3 * restarts)
       losses = trainer.losses
       if trainer.state != .running { break }
       restarts += 1
@@ -63,8 +63,8 @@ import Testing
     let folder = try temporaryFolder()
     let trainer = try setting.trainer(examples, hyperparameters, folder: folder)
     #expect(try trainer.saveCheckpoint() == nil)
-    let turns = TestTurns { $0.isInterruptible || trainer.step < 2 ? .goOn : .stop }
-    #expect(throws: TrainingInterruption.self) { try trainer.run(turns: turns) }
+    let slices = TestSlices { $0.isInterruptible || trainer.step < 2 ? .goOn : .stop }
+    #expect(throws: TrainingInterruption.self) { try trainer.run(slices: slices) }
     let saved = try trainer.saveCheckpoint()
     #expect(saved?.lastPathComponent == "checkpoint-3")
     let resumed = try setting.trainer(examples, hyperparameters, folder: folder, resume: true)
@@ -124,7 +124,7 @@ import Testing
     let trainer = try setting.trainer(examples, hyperparameters, folder: folder)
     var seen: [TrainerEvent] = []
     var (left, isSpoilt) = (times, false)
-    let turns = TestTurns { _ in
+    let slices = TestSlices { _ in
       // Between two steps, with all done that was due after the first.
       if trainer.step == 3, !trainer.isConclusionDue, left > 0, !isSpoilt {
         trainer.adapter.parameter(5)[0] = .nan
@@ -133,7 +133,7 @@ import Testing
       }
       return .goOn
     }
-    try trainer.run(turns: turns) { event in
+    try trainer.run(slices: slices) { event in
       if case .rolledBack = event { isSpoilt = false }
       seen.append(event)
     }

@@ -69,18 +69,18 @@ import Testing
     }
   }
 
-  /// - Parameter turns: how many are had before each stop; after the last one the run goes on to its end
-  private func outcome(_ run: Run, stops turns: [Int]) throws -> (events: [TrainerEvent], bytes: [Data]) {
+  /// - Parameter slices: how many are had before each stop; after the last one the run goes on to its end
+  private func outcome(_ run: Run, stops slices: [Int]) throws -> (events: [TrainerEvent], bytes: [Data]) {
     let folder = try temporaryFolder()
     defer { try? FileManager.default.removeItem(at: folder) }
     var events: [TrainerEvent] = []
-    for (index, count) in turns.enumerated() {
+    for (index, count) in slices.enumerated() {
       let trainer = try run.trainer(folder, resume: index > 0)
-      trainer.run(turns: count) { events.append($0) }
+      trainer.run(slices: count) { events.append($0) }
       if trainer.state != .running { return (events, try Self.bytes(trainer, events)) }
       try trainer.saveCheckpoint { events.append($0) }
     }
-    let trainer = try run.trainer(folder, resume: !turns.isEmpty)
+    let trainer = try run.trainer(folder, resume: !slices.isEmpty)
     trainer.run(onEvent: { events.append($0) })
     #expect(trainer.state == .finished)
     return (events, try Self.bytes(trainer, events))
@@ -96,19 +96,19 @@ import Testing
     #expect(events.count { if case .validation = $0 { true } else { false } } >= 2)
     #expect(bytes.count == 2)
 
-    let counting = TestTurns()
-    try run.trainer(try temporaryFolder(), resume: false).run(turns: counting)
+    let counting = TestSlices()
+    try run.trainer(try temporaryFolder(), resume: false).run(slices: counting)
     let count = counting.count
-    // Every point of a supervised run; a pair's steps have more of the same turns.
+    // Every point of a supervised run; a pair's steps have more of the same slices.
     for stop in stride(from: 1, to: count, by: method == .dpo || finalAdapter == .checkpoint ? 7 : 1) {
       let stopped = try outcome(run, stops: [stop])
-      #expect(stopped.events.map(Self.text) == told, "stopped after \(stop) of \(count) turns")
-      #expect(stopped.bytes == bytes, "stopped after \(stop) of \(count) turns")
+      #expect(stopped.events.map(Self.text) == told, "stopped after \(stop) of \(count) slices")
+      #expect(stopped.bytes == bytes, "stopped after \(stop) of \(count) slices")
     }
     // Again and again, at ever other points: behind a stop that came before what was due, for one.
-    for turns in [37, 61] {
-      let stopped = try outcome(run, stops: Array(repeating: turns, count: 2 * count / turns))
-      #expect(stopped.events.map(Self.text) == told && stopped.bytes == bytes, "stopped every \(turns) turns")
+    for slices in [37, 61] {
+      let stopped = try outcome(run, stops: Array(repeating: slices, count: 2 * count / slices))
+      #expect(stopped.events.map(Self.text) == told && stopped.bytes == bytes, "stopped every \(slices) slices")
     }
   }
 }

@@ -27,14 +27,14 @@ struct TrainReference {
   /// A trainer's adapter on its setting's model.
   init(_ setting: TrainSetting, _ trainer: Trainer) throws {
     try self.init(setting.model, config: setting.base.config)
-    for module in trainer.adapter.modules {
+    for adapted in trainer.adapter.projections {
       func values(_ offset: Int, _ count: Int) -> [Double] {
         (0..<count).map { Double(trainer.adapter.parameter(offset)[$0]) }
       }
-      loras[module.projection.fullName(layer: module.layer)] = Lora(
-        a: values(module.a, module.rank * module.inputs), b: values(module.b, module.outputs * module.rank),
-        magnitude: module.magnitude.map { values($0, module.outputs) }, rank: module.rank,
-        scale: Double(module.scale))
+      loras[adapted.projection.fullName(layer: adapted.layer)] = Lora(
+        a: values(adapted.a, adapted.rank * adapted.inputs), b: values(adapted.b, adapted.outputs * adapted.rank),
+        magnitude: adapted.magnitude.map { values($0, adapted.outputs) }, rank: adapted.rank,
+        scale: Double(adapted.scale))
     }
   }
 
@@ -106,10 +106,12 @@ extension TrainReference.Lora {
 }
 
 extension TrainableAdapter {
-  /// A module's tensors: where the reference has them, and where they begin in the buffers.
-  func parts(of module: Module) -> [(path: WritableKeyPath<TrainReference.Lora, [Double]>, offset: Int, count: Int)] {
-    let magnitude = module.magnitude.map { (path: \TrainReference.Lora.forcedMagnitude, $0, module.outputs) }
-    return [(\.a, module.a, module.rank * module.inputs), (\.b, module.b, module.outputs * module.rank)]
+  /// A adapted's tensors: where the reference has them, and where they begin in the buffers.
+  func parts(of adapted: AdaptedProjection) -> [(
+    path: WritableKeyPath<TrainReference.Lora, [Double]>, offset: Int, count: Int
+  )] {
+    let magnitude = adapted.magnitude.map { (path: \TrainReference.Lora.forcedMagnitude, $0, adapted.outputs) }
+    return [(\.a, adapted.a, adapted.rank * adapted.inputs), (\.b, adapted.b, adapted.outputs * adapted.rank)]
       + (magnitude.map { [$0] } ?? [])
   }
 }

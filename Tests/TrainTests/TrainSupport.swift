@@ -66,25 +66,25 @@ extension Trainer {
   /// Fills B with noise, without which A has no gradient.
   func stir(seed: UInt64 = 9) {
     var random = TinyRandom(seed: seed)
-    for module in adapter.modules {
-      for i in 0..<module.outputs * module.rank { adapter.parameter(module.b)[i] = random.values(1, scale: 0.2)[0] }
+    for adapted in adapter.projections {
+      for i in 0..<adapted.outputs * adapted.rank { adapter.parameter(adapted.b)[i] = random.values(1, scale: 0.2)[0] }
     }
   }
 
   /// Works up to where the update would begin; the gradients are then whole.
   func runToGradient() {
-    let turns = TestTurns { $0.isInterruptible ? .goOn : .stopAtOnce }
-    #expect(throws: TrainingInterruption.self) { try run(turns: turns) }
+    let slices = TestSlices { $0.isInterruptible ? .goOn : .stopAtOnce }
+    #expect(throws: TrainingInterruption.self) { try run(slices: slices) }
   }
 
   /// Works until the run ends.
   func run(onEvent: (TrainerEvent) -> Void = { _ in }) {
-    do { try run(turns: UnpacedTurns(), onEvent: onEvent) } catch { Issue.record("nothing stops it") }
+    do { try run(slices: UnpacedSlices(), onEvent: onEvent) } catch { Issue.record("nothing stops it") }
   }
 
-  /// Works for so many turns at most; an update that began is completed.
-  func run(turns count: Int, onEvent: (TrainerEvent) -> Void = { _ in }) {
-    try? run(turns: TestTurns { $0.count < count ? .goOn : .stop }, onEvent: onEvent)
+  /// Works for so many slices at most; an update that began is completed.
+  func run(slices count: Int, onEvent: (TrainerEvent) -> Void = { _ in }) {
+    try? run(slices: TestSlices { $0.count < count ? .goOn : .stop }, onEvent: onEvent)
   }
 
   var gradientValues: [Float] { Array(adapter.gradients.buffer) }
@@ -92,31 +92,31 @@ extension Trainer {
   var parameterBits: [UInt32] { adapter.parameters.buffer.map(\.bitPattern) }
 }
 
-/// Turns that a test watches and ends.
-final class TestTurns: TrainingTurns {
-  struct Turn {
-    /// Turns that were had before.
+/// Slices that a test watches and ends.
+final class TestSlices: TrainingSlices {
+  struct Call {
+    /// Slices that were had before.
     var count: Int
     var isInterruptible: Bool
   }
 
   enum Decision {
     case goOn
-    /// Before the next turn that can be left out.
+    /// Before the next slice that can be left out.
     case stop
-    /// Before this turn, though an update may be under way.
+    /// Before this slice, though an update may be under way.
     case stopAtOnce
   }
 
   private(set) var count = 0
   private(set) var isStopping = false
-  private let decide: (Turn) -> Decision
+  private let decide: (Call) -> Decision
 
-  /// - Parameter decide: called before each turn
-  init(_ decide: @escaping (Turn) -> Decision = { _ in .goOn }) { self.decide = decide }
+  /// - Parameter decide: called before each slice
+  init(_ decide: @escaping (Call) -> Decision = { _ in .goOn }) { self.decide = decide }
 
-  func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {
-    switch decide(Turn(count: count, isInterruptible: interruptible)) {
+  func slice(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {
+    switch decide(Call(count: count, isInterruptible: interruptible)) {
     case .goOn: break
     case .stop: isStopping = true
     case .stopAtOnce: throw TrainingInterruption()
@@ -129,14 +129,14 @@ final class TestTurns: TrainingTurns {
 
 extension EpochOrder {
   /// Makes an epoch's order.
-  /// - Returns: how many turns that took
-  func countingTurns(epoch: Int) -> Int {
-    var turns = 0
+  /// - Returns: how many slices that took
+  func countingSlices(epoch: Int) -> Int {
+    var slices = 0
     prepare(epoch: epoch) { work in
-      turns += 1
+      slices += 1
       work()
     }
-    return turns
+    return slices
   }
 }
 

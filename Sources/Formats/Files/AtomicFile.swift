@@ -24,7 +24,7 @@ public final class AtomicFile {
     var template = Array(
       (url.deletingLastPathComponent().path + "/" + Self.temporaryPrefix(of: url) + "XXXXXX").utf8CString)
     descriptor = mkstemp(&template)
-    guard descriptor >= 0 else { throw ModelError(url.path, reason: MappedFile.describe(errno)) }
+    guard descriptor >= 0 else { throw ModelError(url.path, reason: systemMessage(errno)) }
     temporary = template.withUnsafeBufferPointer { buffer in
       String(decoding: buffer.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
@@ -50,7 +50,7 @@ public final class AtomicFile {
         let result = Darwin.write(descriptor, start + done, bytes.count - done)
       #endif
       if result < 0 && errno == EINTR { continue }
-      guard result > 0 else { throw ModelError(url.path, reason: "cannot be written: \(MappedFile.describe(errno))") }
+      guard result > 0 else { throw ModelError(url.path, reason: "cannot be written: \(systemMessage(errno))") }
       done += result
     }
   }
@@ -94,6 +94,6 @@ public final class AtomicFile {
   }
 
   private func failure() -> ModelError {
-    ModelError(url.path, reason: "cannot be written: \(MappedFile.describe(errno))")
+    ModelError(url.path, reason: "cannot be written: \(systemMessage(errno))")
   }
 }

@@ -18,7 +18,7 @@ public struct FileIdentity: Sendable, Equatable {
   /// - Throws: `ModelError` naming the file that cannot be looked at
   public init(_ url: URL) throws {
     var status = stat()
-    guard stat(url.path, &status) == 0 else { throw ModelError(url.path, reason: MappedFile.describe(errno)) }
+    guard stat(url.path, &status) == 0 else { throw ModelError(url.path, reason: systemMessage(errno)) }
     device = String(status.st_dev)
     inode = String(status.st_ino)
     size = String(status.st_size)

@@ -11,11 +11,11 @@ public import Foundation
 /// - Throws: `ModelError` naming the file that cannot be locked, and what `body` throws
 public func withFileLock<Value>(_ url: URL, _ body: () throws -> Value) throws -> Value {
   let descriptor = open(url.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-  guard descriptor >= 0 else { throw ModelError(url.path, reason: MappedFile.describe(errno)) }
+  guard descriptor >= 0 else { throw ModelError(url.path, reason: systemMessage(errno)) }
   defer { close(descriptor) }
   while flock(descriptor, LOCK_EX) != 0 {
     guard errno == EINTR else {
-      throw ModelError(url.path, reason: "cannot be locked: \(MappedFile.describe(errno))")
+      throw ModelError(url.path, reason: "cannot be locked: \(systemMessage(errno))")
     }
   }
   return try body()

@@ -25,7 +25,7 @@ package final class FileMapping: @unchecked Sendable {
   ///   - path: what errors name
   init(descriptor: Int32, count: Int, path: String) throws {
     guard let mapping = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), mapping != MAP_FAILED else {
-      throw ModelError(path, reason: "cannot be mapped: \(MappedFile.describe(errno))")
+      throw ModelError(path, reason: "cannot be mapped: \(systemMessage(errno))")
     }
     start = UnsafeRawPointer(mapping)
     self.count = count

@@ -23,7 +23,7 @@ public enum FolderAccess {
     let parent = folder.deletingLastPathComponent()
     if parent.path != folder.path, !isFolder(parent) { try create(parent) }
     guard mkdir(folder.path, bits(of: parent)) == 0 || (errno == EEXIST && isFolder(folder)) else {
-      throw ModelError(folder.path, reason: "cannot be created: \(MappedFile.describe(errno))")
+      throw ModelError(folder.path, reason: "cannot be created: \(systemMessage(errno))")
     }
   }
 
@@ -37,24 +37,24 @@ public enum FolderAccess {
     if !isFolder(folder) {
       try create(folder.deletingLastPathComponent())
       guard mkdir(folder.path, 0o700) == 0 || (errno == EEXIST && isFolder(folder)) else {
-        throw ModelError(folder.path, reason: "cannot be created: \(MappedFile.describe(errno))")
+        throw ModelError(folder.path, reason: "cannot be created: \(systemMessage(errno))")
       }
     }
     var status = stat()
-    guard stat(folder.path, &status) == 0 else { return MappedFile.describe(errno) }
+    guard stat(folder.path, &status) == 0 else { return systemMessage(errno) }
     if status.st_mode & 0o077 == 0 { return nil }
     if status.st_mode & S_ISVTX != 0 { return "it is a folder that many share (sticky)" }
-    return chmod(folder.path, 0o700) == 0 ? nil : MappedFile.describe(errno)
+    return chmod(folder.path, 0o700) == 0 ? nil : systemMessage(errno)
   }
 
   /// Syncs a folder (fsync): files that were created or renamed in it still have their names after a power loss.
   /// - Throws: `ModelError` naming the folder
   public static func sync(_ folder: URL) throws {
     let descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw ModelError(folder.path, reason: MappedFile.describe(errno)) }
+    guard descriptor >= 0 else { throw ModelError(folder.path, reason: systemMessage(errno)) }
     defer { close(descriptor) }
     guard fsync(descriptor) == 0 else {
-      throw ModelError(folder.path, reason: "cannot be synced: \(MappedFile.describe(errno))")
+      throw ModelError(folder.path, reason: "cannot be synced: \(systemMessage(errno))")
     }
   }
 

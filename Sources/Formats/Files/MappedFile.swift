@@ -27,7 +27,7 @@ public final class MappedFile: Sendable {
     self.url = url
     // O_NONBLOCK: opening a pipe must not wait for its writer.
     let descriptor = open(url.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw ModelError(url.path, reason: Self.describe(errno)) }
+    guard descriptor >= 0 else { throw ModelError(url.path, reason: systemMessage(errno)) }
     var status = stat()
     guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
       close(descriptor)
@@ -68,7 +68,7 @@ public final class MappedFile: Sendable {
       guard let start = destination.baseAddress else { return }
       let result = pread(descriptor, start + done, destination.count - done, off_t(offset + done))
       if result < 0 && errno == EINTR { continue }
-      guard result >= 0 else { throw ModelError(name, reason: "cannot be read: \(Self.describe(errno))") }
+      guard result >= 0 else { throw ModelError(name, reason: "cannot be read: \(systemMessage(errno))") }
       guard result > 0 else {
         throw ModelError(name, reason: "truncated: ends at byte \(offset + done) instead of \(self.count)")
       }
@@ -113,7 +113,4 @@ public final class MappedFile: Sendable {
   /// Installs a handler for SIGBUS: if mapped bytes of a file that was made shorter are read, the process ends with exit code
   /// 1 and an error that names the file. A program calls this once, at its start.
   public static func exitOnBusError() { graft_exit_on_bus_error() }
-
-  /// The system's message for an error number.
-  package static func describe(_ code: Int32) -> String { String(cString: strerror(code)) }
 }

@@ -63,7 +63,7 @@ public struct AdapterContents: Sendable {
   public func makeStaging() throws -> URL {
     let url = folder.appending(path: Self.stagingPrefix + UUID().uuidString)
     guard mkdir(url.path, 0o700) == 0 else {
-      throw ModelError(url.path, reason: "cannot be created: \(MappedFile.describe(errno))")
+      throw ModelError(url.path, reason: "cannot be created: \(systemMessage(errno))")
     }
     return url
   }
@@ -97,7 +97,7 @@ public struct AdapterContents: Sendable {
       discard(target)
     }
     guard rename(staging.path, target.path) == 0 else {
-      throw ModelError(target.path, reason: "cannot be written: \(MappedFile.describe(errno))")
+      throw ModelError(target.path, reason: "cannot be written: \(systemMessage(errno))")
     }
     try FolderAccess.sync(folder)
   }

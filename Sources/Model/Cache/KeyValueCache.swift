@@ -45,7 +45,7 @@ public final class KeyValueCache: @unchecked Sendable {
     let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let map, map != MAP_FAILED else {
       throw ModelError(
-        "key-value cache", reason: "\(size) bytes cannot be reserved: \(MappedFile.describe(errno))")
+        "key-value cache", reason: "\(size) bytes cannot be reserved: \(systemMessage(errno))")
     }
     memory = map
     pool = BlockPool(count: blockCount)

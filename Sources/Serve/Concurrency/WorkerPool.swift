@@ -1,3 +1,4 @@
+import Formats
 import Dispatch
 
 #if canImport(Glibc)

@@ -5,7 +5,7 @@ import Tokenization
 
 /// The work of the engine's thread: it reads the inbox, asks the scheduler, computes, samples, and sends events.
 ///
-/// One turn is `run` → `act` → `step`. EngineLoop+Requests.swift has what happens to a request, EngineLoop+Pass.swift a
+/// One iteration is `run` → `act` → `step`. EngineLoop+Requests.swift has what happens to a request, EngineLoop+Pass.swift a
 /// forward pass.
 final class EngineLoop {
   let inbox: EngineInbox

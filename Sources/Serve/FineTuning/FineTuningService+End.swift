@@ -64,7 +64,7 @@ extension FineTuningService {
       event("New fine-tuned model created: \(job.resultName)"), event("The job has successfully completed"),
     ])
     logger.info("fine-tuned", metadata: ["job": .string(job.id), "model": .string(job.resultName)])
-    leave()
+    clearCurrentJob()
   }
 
   /// Saves how a job ended. If that fails, keeps the job in `unsaved` to try again.
@@ -78,7 +78,7 @@ extension FineTuningService {
   /// - Parameter saved: the result of writing its checkpoint
   private func end(_ reason: StopReason, saved: Result<Void, any Error>? = nil) {
     guard var job = current?.job else { return }
-    var told: [FineTuningEvent] = []
+    var events: [FineTuningEvent] = []
     var reason = reason
     if case .failure(let error) = saved, reason == .pause || reason == .giveWay {
       reason = .fail(.init(code: "storage_failed", message: "the checkpoint cannot be written: \(error)"))
@@ -87,26 +87,26 @@ extension FineTuningService {
     switch reason {
     case .pause:
       job.status = .paused
-      told.append(event("The job has been paused"))
+      events.append(event("The job has been paused"))
     case .giveWay:
       job.status = .queued
-      told.append(event("The job gives way to others after step \(current?.step ?? 0), and waits for its next turn"))
+      events.append(event("The job gives way to others after step \(current?.step ?? 0), and waits for its next turn"))
     case .cancel:
       job.status = .cancelled
       job.finishedAt = Self.now
-      told.append(event("The job has been cancelled"))
+      events.append(event("The job has been cancelled"))
     case .fail(let failure):
       job.status = .failed
       job.finishedAt = Self.now
       job.failure = failure
-      told.append(event("The job failed: \(failure.message)", level: .error))
+      events.append(event("The job failed: \(failure.message)", level: .error))
       logger.warning(
         "fine-tuning failed", metadata: ["job": .string(job.id), "reason": .string(failure.message)])
     // The next process continues the job.
     case .shutDown: break
     }
     current?.job = job
-    if reason != .shutDown { recordEnd(told) }
-    leave()
+    if reason != .shutDown { recordEnd(events) }
+    clearCurrentJob()
   }
 }

@@ -54,18 +54,18 @@ extension FineTuningService {
     ]
     running.lastMetrics = data.object
     current = running
-    var told = event("Step \(step.step)/\(total): training loss=\(Self.rounded(step.trainLoss))", step: step.step)
-    told.metrics = data
+    var stepEvent = event("Step \(step.step)/\(total): training loss=\(Self.rounded(step.trainLoss))", step: step.step)
+    stepEvent.metrics = data
     countTurn(step: step.step, of: total)
-    record([told])
+    record([stepEvent])
   }
 
   private static func rounded(_ loss: Double) -> String { String(format: "%.2f", loss) }
 
   /// The figures of a step, from its recorded events.
   func metrics(of job: String, step: Int) -> JSONObject? {
-    let told = (try? database.stepEvents(of: job, step: step)) ?? []
-    let pairs = told.compactMap { $0.object?["data"]?.object?.pairs }
+    let events = (try? database.stepEvents(of: job, step: step)) ?? []
+    let pairs = events.compactMap { $0.object?["data"]?.object?.pairs }
     return pairs.isEmpty ? nil : JSONObject(keepingFirst: Array(pairs.reversed().joined()))
   }
 

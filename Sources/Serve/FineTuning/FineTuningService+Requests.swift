@@ -60,7 +60,7 @@ extension FineTuningService {
   }
 
   /// Queues a job whose data was found valid, unless it was cancelled meanwhile. On the queue.
-  private func accept(_ job: FineTuningJob, _ told: [FineTuningEvent]) throws -> FineTuningJob {
+  private func accept(_ job: FineTuningJob, _ events: [FineTuningEvent]) throws -> FineTuningJob {
     if let stored = try database.job(job.id), stored.status == .cancelled {
       folder(job.id).remove()
       return stored
@@ -68,9 +68,9 @@ extension FineTuningService {
     var job = job
     job.status = .queued
     job.usedSeconds = FineTuningTurns.start(of: 0, among: try competitors(of: job.id))
-    try database.save(job, events: told + [event("Files validated, moving job to queued state")])
+    try database.save(job, events: events + [event("Files validated, moving job to queued state")])
     notify(job.id)
-    queue.async { [self] in pump() }
+    queue.async { [self] in startNextJob() }
     return job
   }
 
@@ -185,7 +185,7 @@ extension FineTuningService {
       throw FineTuningError(.storage, "\(error)")
     }
     notify(id)
-    pump()
+    startNextJob()
     return job
   }
 

@@ -4,9 +4,9 @@ import Logging
 import Model
 import Train
 
-/// The thread of the running job, which reads the data and trains the adapter.
+/// What the training thread does for the running job: it reads the data and trains the adapter.
 extension FineTuningService {
-  /// How the thread ended.
+  /// How the training ended.
   enum RunEnd: Sendable {
     /// The data could not be read, or the trainer could not be created.
     case notPrepared(FineTuningError)
@@ -31,17 +31,14 @@ extension FineTuningService {
     var checkpoints: [(step: Int, folder: URL)]
   }
 
-  /// Starts the job's thread. The thread owns the trainer, and reports to the queue.
-  func startThread(_ job: FineTuningJob, _ run: TrainingRun) {
-    let thread = Thread { [self] in
+  /// Trains the job on the training thread, which owns the trainer, and reports to the queue.
+  func startTraining(_ job: FineTuningJob, _ run: TrainingRun) {
+    trainingThread.async { [self] in
       // The trainer is freed when `train` returns.
       let end = train(job, run)
       run.leavePool()
       queue.async { [self] in ended(end) }
     }
-    thread.name = "training"
-    thread.stackSize = 4 << 20
-    thread.start()
   }
 
   private func train(_ job: FineTuningJob, _ run: TrainingRun) -> RunEnd {
@@ -53,7 +50,7 @@ extension FineTuningService {
     guard queue.sync(execute: { begin(start) }) else { return .stopped(saved: nil) }
     var adapter: URL?
     do throws(TrainingInterruption) {
-      try trainer.run(turns: run) { event in
+      try trainer.run(slices: run) { event in
         if case .finished(_, let folder) = event { adapter = folder }
         queue.async { [self] in handle(event) }
       }
@@ -65,8 +62,8 @@ extension FineTuningService {
     return .finished(adapter: adapter, tokens: trainer.tokens)
   }
 
-  /// Reads the data, and creates the trainer, which continues from the newest checkpoint if there is one. On the job's
-  /// thread.
+  /// Reads the data, and creates the trainer, which continues from the newest checkpoint if there is one. On the
+  /// training thread.
   private func prepare(
     _ job: FineTuningJob, _ run: TrainingRun
   ) throws(FineTuningError) -> (trainer: Trainer, memory: Int) {

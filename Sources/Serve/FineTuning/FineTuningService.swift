@@ -117,6 +117,8 @@ public final class FineTuningService: @unchecked Sendable {
   let validation = DispatchQueue(label: "fine-tuning validation")
   /// Registers and removes the jobs' adapters.
   let publishing = DispatchQueue(label: "fine-tuning publishing")
+  /// Trains the running job. The thread exists from the start, so that no job can fail to get one.
+  let trainingThread = WorkerPool(label: "training", threads: 1)
   private let stopped = DispatchSemaphore(value: 0)
 
   /// Everything that changes.
@@ -175,7 +177,7 @@ public final class FineTuningService: @unchecked Sendable {
     queue.async { [self] in
       removeUnaccepted()
       removeFinished()
-      pump()
+      startNextJob()
     }
   }
 
@@ -212,7 +214,7 @@ public final class FineTuningService: @unchecked Sendable {
   }
 
   /// Starts the next job if none runs. On the queue.
-  func pump() {
+  func startNextJob() {
     guard current == nil else { return }
     if state.isStopping {
       stopped.signal()
@@ -227,17 +229,17 @@ public final class FineTuningService: @unchecked Sendable {
     guard let job = FineTuningTurns.next(possible) else { return }
     let run = TrainingRun(beside: environment.engine)
     current = Current(job: job, run: run)
-    startThread(job, run)
+    startTraining(job, run)
   }
 
   /// Clears the running job, and starts the next one. On the queue.
-  func leave() {
+  func clearCurrentJob() {
     guard let ended = current else { return }
     current = nil
     // Returns the trainer's memory to the system.
     queue.async { malloc_trim(0) }
     for callback in ended.whenStopped { callback(ended.job) }
-    queue.async { [self] in pump() }
+    queue.async { [self] in startNextJob() }
   }
 
   // MARK: recording

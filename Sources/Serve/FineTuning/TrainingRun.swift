@@ -12,7 +12,7 @@ final class StopFlag: Sendable {
 
 /// Lets other threads control the running job's thread. It makes the job's kernel calls when the engine's passes leave
 /// the thread pool free, and stops the job.
-final class TrainingRun: TrainingTurns, Sendable {
+final class TrainingRun: TrainingSlices, Sendable {
   /// Also stops the reading of the job's data.
   let stopFlag = StopFlag()
   private let saves = Atomic<Bool>(true)
@@ -42,7 +42,7 @@ final class TrainingRun: TrainingTurns, Sendable {
   /// Seconds of training, without the time that it waited.
   var seconds: Double { Double(nanoseconds.load(ordering: .relaxed)) * 1e-9 }
 
-  func turn(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {
+  func slice(interruptible: Bool, _ work: () -> Void) throws(TrainingInterruption) {
     let time = lease.train(unless: { interruptible && stopFlag.isRaised }, work)
     guard let time else { throw TrainingInterruption() }
     nanoseconds.wrappingAdd(Int(time / .nanoseconds(1)), ordering: .relaxed)

@@ -57,7 +57,7 @@ struct CheckpointFolder {
       try AtomicFile.write(Self.state(progress, identity), to: partial.appending(path: Self.stateFile))
       try? files.removeItem(at: target)
       guard rename(partial.path, target.path) == 0 else {
-        throw ModelError(target.path, reason: "cannot be written: \(MappedFile.describe(errno))")
+        throw ModelError(target.path, reason: "cannot be written: \(systemMessage(errno))")
       }
       try FolderAccess.sync(root)
     } catch {
@@ -147,7 +147,7 @@ extension TrainableAdapter {
     try writer.finish()
   }
 
-  /// Reads what `write(to:)` wrote for the same modules.
+  /// Reads what `write(to:)` wrote for the same projections.
   func readParameters(from folder: URL) throws {
     let file = try SafetensorsFile(folder.appending(path: PEFTFolder.weightsFile))
     for tensor in tensors { try read(file, tensor.name, tensor.shape, into: parameter(tensor.offset)) }

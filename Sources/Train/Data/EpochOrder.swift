@@ -13,7 +13,7 @@ final class EpochOrder {
   /// The orders of the last two epochs that were used: a step may lie across the end of an epoch.
   private var known: [(epoch: Int, order: [Int32])] = []
 
-  /// The maximum number of examples that one turn sorts.
+  /// The maximum number of examples that one slice sorts.
   static let chunkSize = 1 << 14
 
   /// - Parameters:
@@ -39,19 +39,19 @@ final class EpochOrder {
 
   /// Makes the orders that looking up these positions needs, if there are many examples. With few examples, orders are
   /// made when they are first used.
-  func prepare(_ positions: Range<Int>, _ turns: any TrainingTurns) throws(TrainingInterruption) {
+  func prepare(_ positions: Range<Int>, _ slices: any TrainingSlices) throws(TrainingInterruption) {
     guard count > Self.chunkSize else { return }
     for epoch in Set([positions.lowerBound / count, (positions.upperBound - 1) / count]).sorted() {
-      try prepare(epoch: epoch) { (work) throws(TrainingInterruption) in try turns.turn(work) }
+      try prepare(epoch: epoch) { (work) throws(TrainingInterruption) in try slices.slice(work) }
     }
   }
 
   /// Makes an epoch's order unless it is known.
-  /// - Parameter turn: is given a piece of work of bounded size, and calls it once
-  func prepare<Failure: Error>(epoch: Int, turn: (() -> Void) throws(Failure) -> Void) throws(Failure) {
+  /// - Parameter slice: is given a piece of work of bounded size, and calls it once
+  func prepare<Failure: Error>(epoch: Int, slice: (() -> Void) throws(Failure) -> Void) throws(Failure) {
     guard shuffle, !known.contains(where: { $0.epoch == epoch }) else { return }
     var sorting = DrawSorting(count: count, seed: seed, stream: .shuffle, epoch: epoch)
-    try sorting.sort(turn: turn)
+    try sorting.sort(slice: slice)
     if known.count > 1 { known.removeFirst() }
     known.append((epoch, sorting.order))
   }
@@ -83,21 +83,21 @@ private struct DrawSorting {
     }
     // A bucket has about 64 indices.
     bucketBits = max(0, Int.bitWidth - (count >> 6).leadingZeroBitCount)
-    // Not initialised, because `sort` writes every element, and clearing so much memory in one turn could take too
+    // Not initialised, because `sort` writes every element, and clearing so much memory in one slice could take too
     // long.
     order = Array(unsafeUninitializedCapacity: count) { $1 = count }
     draws = Array(unsafeUninitializedCapacity: count) { $1 = count }
     cursors = Array(repeating: 0, count: 1 << bucketBits)
   }
 
-  mutating func sort<Failure: Error>(turn: (() -> Void) throws(Failure) -> Void) throws(Failure) {
+  mutating func sort<Failure: Error>(slice: (() -> Void) throws(Failure) -> Void) throws(Failure) {
     let size = EpochOrder.chunkSize
-    for first in stride(from: 0, to: count, by: size) { try turn { draw(first..<min(first + size, count)) } }
-    try turn { findBuckets() }
-    for first in stride(from: 0, to: count, by: size) { try turn { distribute(first..<min(first + size, count)) } }
+    for first in stride(from: 0, to: count, by: size) { try slice { draw(first..<min(first + size, count)) } }
+    try slice { findBuckets() }
+    for first in stride(from: 0, to: count, by: size) { try slice { distribute(first..<min(first + size, count)) } }
     let buckets = size >> 6
     for first in stride(from: 0, to: cursors.count, by: buckets) {
-      try turn { sortBuckets(first..<min(first + buckets, cursors.count)) }
+      try slice { sortBuckets(first..<min(first + buckets, cursors.count)) }
     }
   }
 

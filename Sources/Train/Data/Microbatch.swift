@@ -89,7 +89,7 @@ struct MicrobatchLimits: Equatable {
 }
 
 /// The microbatches of a range of examples. Each is packed only when it is needed, so neither the memory nor the work
-/// of a turn grows with the number of examples.
+/// of a slice grows with the number of examples.
 struct Microbatches {
   private enum Source {
     /// Examples for a training step, as positions counted from the beginning of training.
@@ -118,14 +118,14 @@ struct Microbatches {
   }
 
   /// The next microbatch; `nil` after the last.
-  mutating func next(_ turns: any TrainingTurns) throws(TrainingInterruption) -> Microbatch? {
+  mutating func next(_ slices: any TrainingSlices) throws(TrainingInterruption) -> Microbatch? {
     var microbatch = Microbatch()
     switch source {
     case .training(let positions, let order):
       guard next < positions.count else { return nil }
       let first = positions.lowerBound + next
-      try order.prepare(first..<min(first + limits.examples, positions.upperBound), turns)
-      try turns.turn {
+      try order.prepare(first..<min(first + limits.examples, positions.upperBound), slices)
+      try slices.slice {
         microbatch = Microbatch.pack(&next, of: positions.count, limits: limits) { number in
           let index = order.example(at: positions.lowerBound + number)
           return (index, data.training[index])
@@ -133,7 +133,7 @@ struct Microbatches {
       }
     case .validation:
       guard next < data.validation.count else { return nil }
-      try turns.turn {
+      try slices.slice {
         microbatch = Microbatch.pack(&next, of: data.validation.count, limits: limits) { number in
           (data.training.count + number, data.validation[number])
         }

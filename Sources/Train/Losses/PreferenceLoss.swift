@@ -23,15 +23,15 @@ struct PreferenceLoss: TrainingLoss {
   }
 
   func divisor(
-    of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ turns: any TrainingTurns
+    of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ slices: any TrainingSlices
   ) -> Int { positions.count }
 
   /// Computes the base's log-likelihoods of the microbatch's rows, unless they are known.
   mutating func prepare(
-    _ microbatch: Microbatch, _ model: TrainingModel, _ turns: any TrainingTurns
+    _ microbatch: Microbatch, _ model: TrainingModel, _ slices: any TrainingSlices
   ) throws(TrainingInterruption) {
     guard !microbatch.examples.allSatisfy(references.knows) else { return }
-    let pass = TrainingPass(model, microbatch, .reference, turns)
+    let pass = TrainingPass(model, microbatch, .reference, slices)
     try pass.forward()
     let rows = try pass.head().rows
     for row in stride(from: 0, to: rows.count, by: 2) {

@@ -1,7 +1,7 @@
 /// Cross-entropy on the labelled tokens.
 struct SupervisedLoss: TrainingLoss {
   func divisor(
-    of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ turns: any TrainingTurns
+    of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ slices: any TrainingSlices
   ) throws(TrainingInterruption) -> Int {
     let size = data.training.count
     let (first, last) = (positions.lowerBound / size, (positions.upperBound - 1) / size)
@@ -12,8 +12,8 @@ struct SupervisedLoss: TrainingLoss {
       if part.count == size {
         total += data.lossTotal
       } else {
-        try order.prepare(part, turns)
-        try turns.turns(over: part.count, size: EpochOrder.chunkSize) { range in
+        try order.prepare(part, slices)
+        try slices.slices(over: part.count, size: EpochOrder.chunkSize) { range in
           total += range.reduce(0) { $0 + Int(data.lossCounts[order.example(at: part.lowerBound + $1)]) }
         }
       }
@@ -21,7 +21,7 @@ struct SupervisedLoss: TrainingLoss {
     return total
   }
 
-  func prepare(_ microbatch: Microbatch, _ model: TrainingModel, _ turns: any TrainingTurns) {}
+  func prepare(_ microbatch: Microbatch, _ model: TrainingModel, _ slices: any TrainingSlices) {}
 
   func score(_ pass: TrainingPass) throws(TrainingInterruption) -> LossSum { sum(pass, try pass.head()) }
 

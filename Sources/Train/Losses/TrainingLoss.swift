@@ -4,13 +4,13 @@ protocol TrainingLoss {
   /// by it.
   /// - Parameter positions: the step's examples, counted since the beginning of training
   func divisor(
-    of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ turns: any TrainingTurns
+    of positions: Range<Int>, _ data: TrainingData, _ order: EpochOrder, _ slices: any TrainingSlices
   ) throws(TrainingInterruption) -> Int
 
   /// Computes what `score` and `gradient` need besides the microbatch's own forward pass, before that pass. Overwrites
   /// the model's activations.
   mutating func prepare(
-    _ microbatch: Microbatch, _ model: TrainingModel, _ turns: any TrainingTurns
+    _ microbatch: Microbatch, _ model: TrainingModel, _ slices: any TrainingSlices
   ) throws(TrainingInterruption)
 
   /// The losses of a microbatch, whose forward pass is complete.

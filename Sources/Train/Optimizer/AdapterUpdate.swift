@@ -6,35 +6,35 @@ import Kernels
   import Musl
 #endif
 
-/// Operations on all of the adapter's values, in turns of bounded size.
+/// Operations on all of the adapter's values, in slices of bounded size.
 extension TrainableAdapter {
-  /// The maximum values that one turn reads.
-  private static let valuesPerTurn = 1 << 20
+  /// The maximum values that one slice reads.
+  private static let valuesPerSlice = 1 << 20
 
-  func clearGradients(_ turns: any TrainingTurns) throws(TrainingInterruption) {
-    try turns.turns(over: count, size: Self.valuesPerTurn) { range in
+  func clearGradients(_ slices: any TrainingSlices) throws(TrainingInterruption) {
+    try slices.slices(over: count, size: Self.valuesPerSlice) { range in
       gradient(range.lowerBound).update(repeating: 0, count: range.count)
     }
   }
 
   /// The norm of the gradients, before clipping.
-  func gradientNorm(_ compute: Compute, _ turns: any TrainingTurns) throws(TrainingInterruption) -> Double {
-    try sumOfSquares(gradients, compute, interruptible: true, turns).squareRoot()
+  func gradientNorm(_ compute: Compute, _ slices: any TrainingSlices) throws(TrainingInterruption) -> Double {
+    try sumOfSquares(gradients, compute, interruptible: true, slices).squareRoot()
   }
 
   /// Whether the sum of the parameters' squares is finite. It is a part of the update, so the run cannot be stopped
   /// during it.
-  func isFinite(_ compute: Compute, _ turns: any TrainingTurns) throws(TrainingInterruption) -> Bool {
-    try sumOfSquares(parameters, compute, interruptible: false, turns).isFinite
+  func isFinite(_ compute: Compute, _ slices: any TrainingSlices) throws(TrainingInterruption) -> Bool {
+    try sumOfSquares(parameters, compute, interruptible: false, slices).isFinite
   }
 
   private func sumOfSquares(
-    _ values: AlignedBuffer<Float>, _ compute: Compute, interruptible: Bool, _ turns: any TrainingTurns
+    _ values: AlignedBuffer<Float>, _ compute: Compute, interruptible: Bool, _ slices: any TrainingSlices
   ) throws(TrainingInterruption) -> Double {
     var total = 0.0
-    for first in stride(from: 0, to: count, by: Self.valuesPerTurn) {
-      try turns.turn(interruptible: interruptible) {
-        total += compute.sumOfSquares(values.pointer + first, count: min(Self.valuesPerTurn, count - first))
+    for first in stride(from: 0, to: count, by: Self.valuesPerSlice) {
+      try slices.slice(interruptible: interruptible) {
+        total += compute.sumOfSquares(values.pointer + first, count: min(Self.valuesPerSlice, count - first))
       }
     }
     return total
@@ -45,11 +45,11 @@ extension TrainableAdapter {
   ///   - step: for A and DoRA's magnitudes
   ///   - stepOfB: for B, which has its own learning rate with LoRA+
   func update(
-    _ step: AdamWStep, stepOfB: AdamWStep, _ compute: Compute, _ turns: any TrainingTurns
+    _ step: AdamWStep, stepOfB: AdamWStep, _ compute: Compute, _ slices: any TrainingSlices
   ) throws(TrainingInterruption) {
     // An update reads and writes twice the memory that a sum reads.
-    for ranges in updateRanges(valuesPerTurn: Self.valuesPerTurn / 2) {
-      try turns.turn(interruptible: false) {
+    for ranges in updateRanges(valuesPerSlice: Self.valuesPerSlice / 2) {
+      try slices.slice(interruptible: false) {
         for (range, isB) in ranges {
           let at = range.lowerBound
           compute.adamW(
@@ -60,27 +60,27 @@ extension TrainableAdapter {
     }
   }
 
-  /// Ranges of the buffers for each turn, and whether a range belongs to B.
-  private func updateRanges(valuesPerTurn: Int) -> [[(range: Range<Int>, isB: Bool)]] {
-    var turns: [[(range: Range<Int>, isB: Bool)]] = [[]]
+  /// Ranges of the buffers for each slice, and whether a range belongs to B.
+  private func updateRanges(valuesPerSlice: Int) -> [[(range: Range<Int>, isB: Bool)]] {
+    var slices: [[(range: Range<Int>, isB: Bool)]] = [[]]
     var size = 0
     func add(_ first: Int, _ count: Int, isB: Bool) {
-      for start in stride(from: first, to: first + count, by: valuesPerTurn) {
-        let range = start..<min(start + valuesPerTurn, first + count)
-        if size > 0, size + range.count > valuesPerTurn {
-          turns.append([])
+      for start in stride(from: first, to: first + count, by: valuesPerSlice) {
+        let range = start..<min(start + valuesPerSlice, first + count)
+        if size > 0, size + range.count > valuesPerSlice {
+          slices.append([])
           size = 0
         }
-        turns[turns.count - 1].append((range, isB))
+        slices[slices.count - 1].append((range, isB))
         size += range.count
       }
     }
-    for module in modules {
-      add(module.a, module.rank * module.inputs, isB: false)
-      add(module.b, module.outputs * module.rank, isB: true)
-      if let magnitude = module.magnitude { add(magnitude, module.outputs, isB: false) }
+    for adapted in projections {
+      add(adapted.a, adapted.rank * adapted.inputs, isB: false)
+      add(adapted.b, adapted.outputs * adapted.rank, isB: true)
+      if let magnitude = adapted.magnitude { add(magnitude, adapted.outputs, isB: false) }
     }
-    return turns
+    return slices
   }
 }
 

@@ -9,7 +9,7 @@ import Model
 /// all.
 public final class TrainableAdapter {
   /// The part of the buffers that belongs to one projection.
-  struct Module {
+  struct AdaptedProjection {
     let layer: Int
     let projection: Projection
     let rank: Int
@@ -24,24 +24,24 @@ public final class TrainableAdapter {
     let b: Int
     /// Where DoRA's magnitudes, [outputs], begin.
     let magnitude: Int?
-    /// The first column of this module in its stack's inner activations.
+    /// The first column of this projection in its stack's inner activations.
     let column: Int
-    /// The module's number among all modules, which is a part of the key of its random numbers.
+    /// The projection's number among all adapted ones, which is a part of the key of its random numbers.
     let index: Int
   }
 
-  /// The adapted modules of one stack of a layer.
+  /// The adapted projections of one stack of a layer.
   struct Stack {
-    let modules: [Module]
+    let projections: [AdaptedProjection]
     let rankSum: Int
     /// Where the first A begins.
     let a: Int
     let inputs: Int
   }
 
-  /// [layerCount]: the adapted modules of each stack; `nil` for a stack without any.
+  /// [layerCount]: the adapted projections of each stack; `nil` for a stack without any.
   let layers: [PerStack<Stack?>]
-  let modules: [Module]
+  let projections: [AdaptedProjection]
   let targets: [TargetedProjection]
   let count: Int
   let parameters: AlignedBuffer<Float>
@@ -50,20 +50,20 @@ public final class TrainableAdapter {
   let variance: AlignedBuffer<Float>
   /// adapter_config.json
   public let configuration: JSONValue
-  /// Modules have magnitudes (Liu et al., 2024).
+  /// The projections have magnitudes (Liu et al., 2024).
   public let usesDoRA: Bool
-  /// DoRA's factors m / ‖W + s·B·A‖ of each module by `index`, as of the last update.
+  /// DoRA's factors m / ‖W + s·B·A‖ of each projection by `index`, as of the last update.
   var factors: [Int: AlignedBuffer<Float>] = [:]
 
-  /// The first layer that has a trained module.
-  var lowestLayer: Int { modules.first?.layer ?? 0 }
+  /// The first layer that has an adapted projection.
+  var lowestLayer: Int { projections.first?.layer ?? 0 }
   /// The number of trained values.
   public var parameterCount: Int { count }
 
   private init(targets: [TargetedProjection], configuration: JSONValue, usesDoRA: Bool, model: ModelConfig) {
     var (offset, index) = (0, 0)
     var layers: [PerStack<Stack?>] = []
-    var modules: [Module] = []
+    var projections: [AdaptedProjection] = []
     let byKey = Dictionary(targets.map { (ModuleKey(layer: $0.layer, projection: $0.projection), $0) }) { first, _ in
       first
     }
@@ -76,7 +76,7 @@ public final class TrainableAdapter {
           let start = offset
           let rankSum = targets.reduce(0) { $0 + $1.rank }
           offset += rankSum * inputs
-          var (column, built) = (0, [Module]())
+          var (column, built) = (0, [AdaptedProjection]())
           for target in targets {
             let outputs = target.projection.shape(model).output
             let b = offset
@@ -84,19 +84,19 @@ public final class TrainableAdapter {
             let magnitude = usesDoRA ? offset : nil
             if usesDoRA { offset += outputs }
             built.append(
-              Module(
+              AdaptedProjection(
                 layer: layer, projection: target.projection, rank: target.rank, scale: target.scale, outputs: outputs,
                 inputs: inputs, a: start + column * inputs, b: b, magnitude: magnitude, column: column, index: index))
             column += target.rank
             index += 1
           }
-          modules += built
-          return Stack(modules: built, rankSum: rankSum, a: start, inputs: inputs)
+          projections += built
+          return Stack(projections: built, rankSum: rankSum, a: start, inputs: inputs)
         })
     }
     self.targets = targets
     self.layers = layers
-    self.modules = modules
+    self.projections = projections
     self.configuration = configuration
     self.usesDoRA = usesDoRA
     count = offset
@@ -133,11 +133,11 @@ public final class TrainableAdapter {
     let byKey = Dictionary(adapter.updates.map { (ModuleKey(layer: $0.layer, projection: $0.projection), $0) }) {
       a, _ in a
     }
-    for module in modules {
-      guard let source = byKey[ModuleKey(layer: module.layer, projection: module.projection)] else { continue }
-      copy(source.a, to: module.a)
-      copy(source.b, to: module.b)
-      if let magnitude = module.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
+    for adapted in projections {
+      guard let source = byKey[ModuleKey(layer: adapted.layer, projection: adapted.projection)] else { continue }
+      copy(source.a, to: adapted.a)
+      copy(source.b, to: adapted.b)
+      if let magnitude = adapted.magnitude, let values = source.magnitude { copy(values, to: magnitude) }
     }
   }
 
@@ -172,13 +172,13 @@ public final class TrainableAdapter {
 
   /// Draws the random values of A, and sets everything else to zero.
   private func draw(seed: Int) {
-    for module in modules {
+    for adapted in projections {
       let key = CounterKey(
-        UInt64(bitPattern: Int64(seed)), EpochOrder.Stream.initialization.rawValue, UInt64(module.index))
-      let bound = 1 / Float(module.inputs).squareRoot()
-      for i in 0..<module.rank * module.inputs {
+        UInt64(bitPattern: Int64(seed)), EpochOrder.Stream.initialization.rawValue, UInt64(adapted.index))
+      let bound = 1 / Float(adapted.inputs).squareRoot()
+      for i in 0..<adapted.rank * adapted.inputs {
         let even = Float(key[UInt32(truncatingIfNeeded: i)] >> 8) * 0x1p-23 - 1
-        parameters[module.a + i] = even * bound
+        parameters[adapted.a + i] = even * bound
       }
     }
   }
@@ -206,16 +206,16 @@ public final class TrainableAdapter {
 
   /// Every tensor by PEFT's name, with its shape and where it begins in the buffers.
   var tensors: [(name: String, shape: [Int], offset: Int)] {
-    modules.flatMap { module in
+    projections.flatMap { adapted in
       func name(_ part: PEFTTensorName.Part) -> String {
-        PEFTTensorName.name(module.projection, layer: module.layer, part)
+        PEFTTensorName.name(adapted.projection, layer: adapted.layer, part)
       }
       var list = [
-        (name: name(.a), shape: [module.rank, module.inputs], offset: module.a),
-        (name: name(.b), shape: [module.outputs, module.rank], offset: module.b),
+        (name: name(.a), shape: [adapted.rank, adapted.inputs], offset: adapted.a),
+        (name: name(.b), shape: [adapted.outputs, adapted.rank], offset: adapted.b),
       ]
-      if let magnitude = module.magnitude {
-        list.append((name: name(.magnitude), shape: [module.outputs], offset: magnitude))
+      if let magnitude = adapted.magnitude {
+        list.append((name: name(.magnitude), shape: [adapted.outputs], offset: magnitude))
       }
       return list
     }

@@ -79,7 +79,7 @@ extension TrainingPass {
     let perHead = scratch.perHead.rows(2 * tokens, of: config.querySize).pointer
     // The backward pass has five products for the forward pass's two.
     for part in model.attention.parts(rows: microbatch.rows, operations: Self.turnOperations / 5) {
-      try turns.turn {
+      try slices.slice {
         model.attention.backward(
           compute, rows: microbatch.rows, part: part, queries: kept.queryKeyValue.from(column: q),
           keys: kept.queryKeyValue.from(column: k), values: kept.queryKeyValue.from(column: v), out: kept.attended,

@@ -11,13 +11,13 @@ extension TrainingModel {
   ///   - settingMagnitudes: sets m to the norm, as for a new adapter
   ///   - interruptible: false if this is a part of an update
   func refreshFactors(
-    settingMagnitudes: Bool, interruptible: Bool, _ turns: any TrainingTurns
+    settingMagnitudes: Bool, interruptible: Bool, _ slices: any TrainingSlices
   ) throws(TrainingInterruption) {
     guard adapter.usesDoRA else { return }
     for (layer, stacks) in adapter.layers.enumerated() {
       for stack in ProjectionStack.allCases {
         guard let lora = stacks[stack] else { continue }
-        try turns.turn(interruptible: interruptible) { refresh(lora, layer, stack, settingMagnitudes) }
+        try slices.slice(interruptible: interruptible) { refresh(lora, layer, stack, settingMagnitudes) }
       }
     }
   }
@@ -35,21 +35,21 @@ extension TrainingModel {
     compute.quantizeRows(a, rows: lora.rankSum, for: matrix, into: quantized)
     compute.product(
       matrix, groups: 0..<matrix.groups, a, rows: lora.rankSum, quantized: quantized, into: products.pointer)
-    for module in lora.modules {
-      guard let magnitude = module.magnitude else { continue }
-      let offset = weights.offset(module.projection)
+    for adapted in lora.projections {
+      guard let magnitude = adapted.magnitude else { continue }
+      let offset = weights.offset(adapted.projection)
       let rowNorms = DoRA.norms(
-        squares: squares[offset..<offset + module.outputs],
-        products: products.from(row: module.column, column: offset), a: adapter.parameter(module.a),
-        b: adapter.parameter(module.b), rank: module.rank, columns: module.inputs, scale: module.scale)
+        squares: squares[offset..<offset + adapted.outputs],
+        products: products.from(row: adapted.column, column: offset), a: adapter.parameter(adapted.a),
+        b: adapter.parameter(adapted.b), rank: adapted.rank, columns: adapted.inputs, scale: adapted.scale)
       let m = adapter.parameter(magnitude)
-      let factor = adapter.factors[module.index] ?? AlignedBuffer(count: module.outputs)
+      let factor = adapter.factors[adapted.index] ?? AlignedBuffer(count: adapted.outputs)
       for (row, exact) in rowNorms.enumerated() {
         let norm = Float(exact)
         if settingMagnitudes { m[row] = norm }
         factor[row] = norm > 0 ? m[row] / norm : 0
       }
-      adapter.factors[module.index] = factor
+      adapter.factors[adapted.index] = factor
     }
   }
 }
@@ -63,18 +63,18 @@ extension TrainingPass {
     let (dy, output) = (dy.from(row: rows.lowerBound), output.from(row: rows.lowerBound))
     let out = out.from(row: rows.lowerBound)
     compute.copy(dy, rows: rows.count, columns: outputs, into: out)
-    for module in lora.modules {
-      guard let magnitude = module.magnitude, let factor = adapter.factors[module.index] else { continue }
-      let offset = weights.offset(module.projection)
+    for adapted in lora.projections {
+      guard let magnitude = adapted.magnitude, let factor = adapter.factors[adapted.index] else { continue }
+      let offset = weights.offset(adapted.projection)
       let m = adapter.parameter(magnitude)
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: module.outputs) { sums in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: adapted.outputs) { sums in
         sums.initialize(repeating: 0)
         guard let start = sums.baseAddress else { return }
         compute.addColumnProducts(
-          dy.from(column: offset), output.from(column: offset), rows: rows.count, columns: module.outputs, to: start)
-        for row in 0..<module.outputs where m[row] != 0 { adapter.gradient(magnitude)[row] += sums[row] / m[row] }
+          dy.from(column: offset), output.from(column: offset), rows: rows.count, columns: adapted.outputs, to: start)
+        for row in 0..<adapted.outputs where m[row] != 0 { adapter.gradient(magnitude)[row] += sums[row] / m[row] }
       }
-      compute.scaleColumns(out.from(column: offset), by: factor.pointer, rows: rows.count, columns: module.outputs)
+      compute.scaleColumns(out.from(column: offset), by: factor.pointer, rows: rows.count, columns: adapted.outputs)
     }
   }
 }

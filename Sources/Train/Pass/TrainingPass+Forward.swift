@@ -69,7 +69,7 @@ extension TrainingPass {
 
   private func attend(_ kept: LayerActivations, _ stack: StackedWeights) throws(TrainingInterruption) {
     for part in model.attention.parts(rows: microbatch.rows, operations: Self.turnOperations / 2) {
-      try turns.turn {
+      try slices.slice {
         model.attention.forward(
           compute, rows: microbatch.rows, part: part, queries: kept.queryKeyValue.from(column: stack.offset(.q)),
           keys: kept.queryKeyValue.from(column: stack.offset(.k)),

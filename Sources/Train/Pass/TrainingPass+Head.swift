@@ -32,7 +32,7 @@ extension TrainingPass {
       let chunk = first..<min(first + size, microbatch.targets.count)
       let logits = try computeLogits(chunk)
       for rows in Self.even(chunk.count, maximum: Self.turnOperations / (Cost.logit * config.vocabularySize)) {
-        try turns.turn { score(chunk, rows, logits, weights: weights, adding: &losses) }
+        try slices.slice { score(chunk, rows, logits, weights: weights, adding: &losses) }
       }
       if weights != nil { try headBackward(chunk, logits) }
     }
@@ -61,7 +61,7 @@ extension TrainingPass {
     let gathered = scratch.gathered.rows(chunk.count, of: hidden)
     let normed = scratch.headNormed.rows(chunk.count, of: hidden)
     let logits = scratch.logits.rows(chunk.count, of: head.paddedOutputs)
-    try turns.turn {
+    try slices.slice {
       let last = activations.input(config.layerCount, tokens: tokens)
       for (row, token) in microbatch.predictors[chunk].enumerated() {
         gathered.from(row: row).pointer.update(from: last.from(row: token).pointer, count: hidden)
@@ -72,7 +72,7 @@ extension TrainingPass {
       compute.quantizeRows(normed.pointer, rows: chunk.count, for: head, into: scratch.quantized)
     }
     for groups in head.outputRanges(rows: chunk.count, operations: Self.turnOperations) {
-      try turns.turn {
+      try slices.slice {
         compute.product(
           head, groups: groups, normed.pointer, rows: chunk.count, quantized: scratch.quantized, into: logits.pointer)
       }
@@ -91,9 +91,9 @@ extension TrainingPass {
     for part in head.backwardParts(
       outputs: config.vocabularySize, rows: chunk.count, operations: Self.turnOperations)
     {
-      try turns.turn { compute.productBackward(head, part: part, dy: dLogits, rows: chunk.count, into: dNormed) }
+      try slices.slice { compute.productBackward(head, part: part, dy: dLogits, rows: chunk.count, into: dNormed) }
     }
-    try turns.turn {
+    try slices.slice {
       dGathered.pointer.update(repeating: 0, count: chunk.count * hidden)
       compute.rmsNormBackward(
         gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, dout: dNormed.pointer,

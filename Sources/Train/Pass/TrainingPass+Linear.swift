@@ -16,9 +16,9 @@ extension TrainingPass {
     let weights = stacked.matrix
     for rows in productRanges {
       let (x, y) = (x.from(row: rows.lowerBound).pointer, y.from(row: rows.lowerBound).pointer)
-      try turns.turn { compute.quantizeRows(x, rows: rows.count, for: weights, into: scratch.quantized) }
+      try slices.slice { compute.quantizeRows(x, rows: rows.count, for: weights, into: scratch.quantized) }
       for groups in weights.outputRanges(rows: rows.count, operations: Self.turnOperations) {
-        try turns.turn {
+        try slices.slice {
           compute.product(weights, groups: groups, x, rows: rows.count, quantized: scratch.quantized, into: y)
         }
       }
@@ -43,8 +43,8 @@ extension TrainingPass {
         into: inner.from(row: first, column: column))
     }
     if let step = dropoutStep {
-      for module in lora.modules {
-        shrink(drop(x, rows, module, step), module.a, rank: module.rank, column: module.column)
+      for adapted in lora.projections {
+        shrink(drop(x, rows, adapted, step), adapted.a, rank: adapted.rank, column: adapted.column)
       }
     } else {
       shrink(x.from(row: first), lora.a, rank: lora.rankSum, column: 0)
@@ -55,14 +55,14 @@ extension TrainingPass {
     _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ rows: Range<Int>, _ x: Rows, _ y: Rows, _ inner: Rows
   ) {
     shrink(lora, rows, x, into: inner)
-    for module in lora.modules {
-      let out = y.from(row: rows.lowerBound, column: weights.offset(module.projection))
+    for adapted in lora.projections {
+      let out = y.from(row: rows.lowerBound, column: weights.offset(adapted.projection))
       compute.multiply(
-        m: rows.count, n: module.outputs, k: module.rank, alpha: module.scale,
-        inner.from(row: rows.lowerBound, column: module.column),
-        Rows(adapter.parameter(module.b), stride: module.rank), transposedB: true, accumulation: .add, into: out)
-      if let factor = adapter.factors[module.index] {
-        compute.scaleColumns(out, by: factor.pointer, rows: rows.count, columns: module.outputs)
+        m: rows.count, n: adapted.outputs, k: adapted.rank, alpha: adapted.scale,
+        inner.from(row: rows.lowerBound, column: adapted.column),
+        Rows(adapter.parameter(adapted.b), stride: adapted.rank), transposedB: true, accumulation: .add, into: out)
+      if let factor = adapter.factors[adapted.index] {
+        compute.scaleColumns(out, by: factor.pointer, rows: rows.count, columns: adapted.outputs)
       }
     }
   }
@@ -97,7 +97,7 @@ extension TrainingPass {
     guard let dx else { return }
     for rows in productRanges {
       for part in weights.matrix.backwardParts(outputs: outputs, rows: rows.count, operations: Self.turnOperations) {
-        try turns.turn {
+        try slices.slice {
           compute.productBackward(
             weights.matrix, part: part, dy: dy.from(row: rows.lowerBound), rows: rows.count,
             into: dx.from(row: rows.lowerBound))
@@ -117,17 +117,18 @@ extension TrainingPass {
         m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, accumulation: .chain,
         into: Rows(adapter.gradient(a), stride: lora.inputs))
     }
-    for module in lora.modules {
-      let gradient = dy.from(row: first, column: weights.offset(module.projection))
+    for adapted in lora.projections {
+      let gradient = dy.from(row: first, column: weights.offset(adapted.projection))
       compute.multiply(
-        m: rows.count, n: module.rank, k: module.outputs, alpha: module.scale, gradient,
-        Rows(adapter.parameter(module.b), stride: module.rank), into: dInner.from(column: module.column))
+        m: rows.count, n: adapted.rank, k: adapted.outputs, alpha: adapted.scale, gradient,
+        Rows(adapter.parameter(adapted.b), stride: adapted.rank), into: dInner.from(column: adapted.column))
       compute.multiply(
-        m: module.outputs, n: module.rank, k: rows.count, alpha: module.scale, gradient, transposedA: true,
-        inner.from(row: first, column: module.column), accumulation: .chain,
-        into: Rows(adapter.gradient(module.b), stride: module.rank))
+        m: adapted.outputs, n: adapted.rank, k: rows.count, alpha: adapted.scale, gradient, transposedA: true,
+        inner.from(row: first, column: adapted.column), accumulation: .chain,
+        into: Rows(adapter.gradient(adapted.b), stride: adapted.rank))
       if let step = dropoutStep {
-        addShrinkGradient(dInner.from(column: module.column), drop(x, rows, module, step), module.a, rank: module.rank)
+        addShrinkGradient(
+          dInner.from(column: adapted.column), drop(x, rows, adapted, step), adapted.a, rank: adapted.rank)
       }
     }
     if dropoutStep == nil { addShrinkGradient(dInner, x.from(row: first), lora.a, rank: lora.rankSum) }
@@ -142,37 +143,37 @@ extension TrainingPass {
         Rows(adapter.parameter(lora.a), stride: lora.inputs), accumulation: .add, into: dx.from(row: first))
     }
     let dropped = scratch.dDropped.rows(rows.count, of: lora.inputs)
-    for module in lora.modules {
+    for adapted in lora.projections {
       compute.multiply(
-        m: rows.count, n: lora.inputs, k: module.rank, dInner.from(column: module.column),
-        Rows(adapter.parameter(module.a), stride: lora.inputs), into: dropped)
+        m: rows.count, n: lora.inputs, k: adapted.rank, dInner.from(column: adapted.column),
+        Rows(adapter.parameter(adapted.a), stride: lora.inputs), into: dropped)
       compute.dropout(
         dropped, into: dx.from(row: first), columns: lora.inputs, probability: model.dropout,
-        keys: keys(module, step)[rows], positions: microbatch.positions[rows], adding: true)
+        keys: keys(adapted, step)[rows], positions: microbatch.positions[rows], adding: true)
     }
   }
 
   // MARK: dropout
 
   /// D(x) of some tokens, written from the first row of a buffer on.
-  private func drop(_ x: Rows, _ rows: Range<Int>, _ module: TrainableAdapter.Module, _ step: Int) -> Rows {
-    let out = scratch.dropped.rows(rows.count, of: module.inputs)
+  private func drop(_ x: Rows, _ rows: Range<Int>, _ adapted: TrainableAdapter.AdaptedProjection, _ step: Int) -> Rows {
+    let out = scratch.dropped.rows(rows.count, of: adapted.inputs)
     compute.dropout(
-      x.from(row: rows.lowerBound), into: out, columns: module.inputs, probability: model.dropout,
-      keys: keys(module, step)[rows], positions: microbatch.positions[rows])
+      x.from(row: rows.lowerBound), into: out, columns: adapted.inputs, probability: model.dropout,
+      keys: keys(adapted, step)[rows], positions: microbatch.positions[rows])
     return out
   }
 
-  private func keys(_ module: TrainableAdapter.Module, _ step: Int) -> [CounterKey] {
+  private func keys(_ adapted: TrainableAdapter.AdaptedProjection, _ step: Int) -> [CounterKey] {
     microbatch.keys { ordinal in
       CounterKey(
         UInt64(bitPattern: Int64(model.seed)), EpochOrder.Stream.dropout.rawValue, UInt64(step), UInt64(ordinal),
-        UInt64(module.index))
+        UInt64(adapted.index))
     }
   }
 }
 
 extension TrainableAdapter.Stack {
   /// Multiplications and additions that the stack's adapters take for one token.
-  fileprivate var operations: Int { modules.reduce(0) { $0 + 2 * $1.rank * ($1.inputs + $1.outputs) } }
+  fileprivate var operations: Int { projections.reduce(0) { $0 + 2 * $1.rank * ($1.inputs + $1.outputs) } }
 }

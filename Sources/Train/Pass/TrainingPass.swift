@@ -6,7 +6,7 @@ import Model
 /// keeps what the backward pass needs.
 ///
 /// The parts are in extensions: `+Forward`, `+Head` (loss), `+Backward`, `+Linear` (projections and LoRA), `+DoRA`.
-/// Every kernel call is bounded in size and is a turn of its own (`+Turns`).
+/// Every kernel call is bounded in size and is a slice of its own (`+Slices`).
 struct TrainingPass {
   /// What the pass is for.
   enum Mode: Equatable {
@@ -21,15 +21,15 @@ struct TrainingPass {
   let model: TrainingModel
   let microbatch: Microbatch
   let mode: Mode
-  let turns: any TrainingTurns
+  let slices: any TrainingSlices
 
   /// - Parameter microbatch: within the `tokenLimit` that the model's buffers were allocated for
-  init(_ model: TrainingModel, _ microbatch: Microbatch, _ mode: Mode, _ turns: any TrainingTurns) {
+  init(_ model: TrainingModel, _ microbatch: Microbatch, _ mode: Mode, _ slices: any TrainingSlices) {
     precondition(microbatch.tokens.count <= model.activations.layout.tokenLimit, "the microbatch is too large")
     self.model = model
     self.microbatch = microbatch
     self.mode = mode
-    self.turns = turns
+    self.slices = slices
   }
 
   var base: Base { model.base }
@@ -45,7 +45,7 @@ struct TrainingPass {
     if case .training(let step) = mode, model.dropout > 0 { step } else { nil }
   }
 
-  /// The trained modules of a stack; `nil` if it has none, or if the mode does not apply the adapter.
+  /// The adapted projections of a stack; `nil` if it has none, or if the mode does not apply the adapter.
   func lora(_ layer: Int, _ stack: ProjectionStack) -> TrainableAdapter.Stack? {
     mode == .reference ? nil : adapter.layers[layer][stack]
   }

@@ -30,21 +30,21 @@ extension Trainer {
   /// Rows are looked up only when their microbatch is packed, so a step of any number of rows takes no more memory than
   /// a microbatch.
   /// - Throws: `TrainingInterruption`, before the update or after it; `NotFiniteError`
-  func makeStep(_ turns: any TrainingTurns, _ onEvent: (TrainerEvent) -> Void) throws {
+  func makeStep(_ slices: any TrainingSlices, _ onEvent: (TrainerEvent) -> Void) throws {
     let examples = examples(of: progress.step)
-    try adapter.clearGradients(turns)
-    account = StepAccount(divisor: try loss.divisor(of: examples, data, order, turns))
+    try adapter.clearGradients(slices)
+    account = StepAccount(divisor: try loss.divisor(of: examples, data, order, slices))
     var microbatches = Microbatches(training: examples, order: order, data: data, limits: limits)
-    while let microbatch = try microbatches.next(turns) {
-      try loss.prepare(microbatch, model, turns)
-      let pass = TrainingPass(model, microbatch, .training(step: progress.step), turns)
+    while let microbatch = try microbatches.next(slices) {
+      try loss.prepare(microbatch, model, slices)
+      let pass = TrainingPass(model, microbatch, .training(step: progress.step), slices)
       try pass.forward()
       account.add(try loss.gradient(pass, divisor: account.divisor), of: microbatch)
       try pass.backward()
     }
-    account.gradientNorm = try adapter.gradientNorm(model.compute, turns)
+    account.gradientNorm = try adapter.gradientNorm(model.compute, slices)
     try checkIsFinite(account)
-    try update(turns)
+    try update(slices)
     progress.step += 1
     progress.tokens += account.tokens
     progress.history.append(account.loss)
@@ -69,15 +69,15 @@ extension Trainer {
 
   /// Clips the gradients and makes AdamW's step. The run cannot be stopped during this, because parameters, moments and
   /// DoRA's factors must change together.
-  private func update(_ turns: any TrainingTurns) throws {
+  private func update(_ slices: any TrainingSlices) throws {
     let rate = schedule.rate(step: progress.step)
     let (count, norm) = (progress.step + 1, account.gradientNorm)
     let rateOfB = rate * hyperparameters.loraPlusRatio
     try adapter.update(
       hyperparameters.adamW(learningRate: rate, count: count, gradientNorm: norm),
-      stepOfB: hyperparameters.adamW(learningRate: rateOfB, count: count, gradientNorm: norm), model.compute, turns)
-    try model.refreshFactors(settingMagnitudes: false, interruptible: false, turns)
-    guard try adapter.isFinite(model.compute, turns) else {
+      stepOfB: hyperparameters.adamW(learningRate: rateOfB, count: count, gradientNorm: norm), model.compute, slices)
+    try model.refreshFactors(settingMagnitudes: false, interruptible: false, slices)
+    guard try adapter.isFinite(model.compute, slices) else {
       throw NotFiniteError("the adapter is not finite", step: progress.step + 1)
     }
   }

@@ -9,8 +9,8 @@ extension Trainer {
   /// `TrainerProgress.concludedStep`. No checkpoint has the validation's result without the decision, because the run
   /// cannot be stopped between the two.
   /// - Throws: `TrainingInterruption` during validation, `NotFiniteError`, `CheckpointWritingError`
-  func conclude(_ turns: any TrainingTurns, _ onEvent: (TrainerEvent) -> Void) throws {
-    let losses = try validate(turns)
+  func conclude(_ slices: any TrainingSlices, _ onEvent: (TrainerEvent) -> Void) throws {
+    let losses = try validate(slices)
     if losses.count > 0 { try record(losses, onEvent) }
     progress.concludedStep = progress.step
     if hasStalled, progress.step < totalSteps {
@@ -20,12 +20,12 @@ extension Trainer {
   }
 
   /// Computes the losses of the validation examples with the present adapter.
-  private func validate(_ turns: any TrainingTurns) throws(TrainingInterruption) -> LossSum {
+  private func validate(_ slices: any TrainingSlices) throws(TrainingInterruption) -> LossSum {
     var total = LossSum()
     var microbatches = Microbatches(validationOf: data, limits: limits)
-    while let microbatch = try microbatches.next(turns) {
-      try loss.prepare(microbatch, model, turns)
-      let pass = TrainingPass(model, microbatch, .scoring, turns)
+    while let microbatch = try microbatches.next(slices) {
+      try loss.prepare(microbatch, model, slices)
+      let pass = TrainingPass(model, microbatch, .scoring, slices)
       try pass.forward()
       let losses = try loss.score(pass)
       total.sum += losses.sum

@@ -3,7 +3,7 @@ import Foundation
 public import Kernels
 public import Model
 
-/// Trains one adapter. `run` does all the work on the caller's thread, and asks `TrainingTurns` before each kernel call.
+/// Trains one adapter. `run` does all the work on the caller's thread, and asks `TrainingSlices` before each kernel call.
 ///
 /// The result follows from data, hyperparameters and base: a run that was stopped and resumed ends in the
 /// same bytes as one that was not (same machine, compute mode and build).
@@ -116,20 +116,20 @@ public final class Trainer {
   /// A run that was stopped can be continued by calling `run` again, or by a trainer that is made from its checkpoint. A
   /// step or a validation that was not finished is done again.
   /// - Parameters:
-  ///   - turns: decides when each kernel call begins, and stops the run
+  ///   - slices: decides when each kernel call begins, and stops the run
   ///   - onEvent: called on this thread with every event
-  /// - Throws: `TrainingInterruption` if `turns` stopped the run. No update of the parameters is under way then, so that
+  /// - Throws: `TrainingInterruption` if `slices` stopped the run. No update of the parameters is under way then, so that
   ///   `saveCheckpoint` can be called.
   public func run(
-    turns: any TrainingTurns = UnpacedTurns(), onEvent: (TrainerEvent) -> Void = { _ in }
+    slices: any TrainingSlices = UnpacedSlices(), onEvent: (TrainerEvent) -> Void = { _ in }
   ) throws(TrainingInterruption) {
     while state == .running {
       do {
-        try refreshStaleFactors(turns)
+        try refreshStaleFactors(slices)
         if isConclusionDue {
-          try conclude(turns, onEvent)
+          try conclude(slices, onEvent)
         } else if progress.step < totalSteps, !hasStalled {
-          try makeStep(turns, onEvent)
+          try makeStep(slices, onEvent)
         } else {
           try finish(onEvent)
         }
@@ -143,9 +143,9 @@ public final class Trainer {
     }
   }
 
-  private func refreshStaleFactors(_ turns: any TrainingTurns) throws(TrainingInterruption) {
+  private func refreshStaleFactors(_ slices: any TrainingSlices) throws(TrainingInterruption) {
     guard factorsAreStale else { return }
-    try model.refreshFactors(settingMagnitudes: setsMagnitudes, interruptible: true, turns)
+    try model.refreshFactors(settingMagnitudes: setsMagnitudes, interruptible: true, slices)
     factorsAreStale = false
     setsMagnitudes = false
   }

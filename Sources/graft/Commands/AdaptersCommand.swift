@@ -86,11 +86,11 @@ private struct LoadAdapter: ParsableCommand {
       dataFolder: folder, database: database, binding: .none, settings: .init(reservedNames: [baseName])
     ).check(name: name)
     let source = try openPublishedModel(at: options.modelURL)
-    let base = try openBase(source, options, ThreadPool(threads: options.threads))
+    let base = try openBase(source, options, ThreadPool(threads: options.arithmetic.threads))
     let store = try AdapterStore(
       dataFolder: folder, database: database,
       binding: .init(
-        fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.compute)),
+        fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.arithmetic.compute)),
       settings: .init(reservedNames: [baseName]))
     let url = URL(filePath: path).standardizedFileURL
     let record = try store.load(name: name, folder: url, origin: url.path, pinned: pinned ? true : nil)

@@ -39,7 +39,7 @@ struct ChatCommand: ParsableCommand {
     let format = try template.format(opened.tokenizer, name: options.modelStem).get()
     let model = try LoadedModel(opened)
     let adapters = AdapterSet(
-      try adapter.map { (try Adapter(peft: URL(filePath: $0), base: model.base, mode: options.compute), 1) })
+      try adapter.map { (try Adapter(peft: URL(filePath: $0), base: model.base, mode: options.arithmetic.compute), 1) })
     let engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
     engine.start()
     defer { engine.stop() }

@@ -34,7 +34,9 @@ struct GenerateCommand: ParsableCommand {
     let model = try LoadedModel(options)
     var adapters = AdapterSet.none
     if !adapter.isEmpty {
-      adapters = AdapterSet([(try Adapter(peft: URL(filePath: adapter), base: model.base, mode: options.compute), 1)])
+      adapters = AdapterSet([
+        (try Adapter(peft: URL(filePath: adapter), base: model.base, mode: options.arithmetic.compute), 1)
+      ])
     }
     let text = prompt ?? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
     let tokens = model.tokenizer.encode(text, parsingSpecialTokens: true)

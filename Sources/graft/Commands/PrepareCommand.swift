@@ -24,7 +24,9 @@ struct PrepareCommand: ParsableCommand {
     _ = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
     var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
-    let prepared = try store.prepare(source, pool: ThreadPool(threads: options.threads)) { try bar.update($0) }
+    let prepared = try store.prepare(source, pool: ThreadPool(threads: options.arithmetic.threads)) {
+      try bar.update($0)
+    }
     bar.finish()
     print(prepared.location.path)
     writeError("fingerprint \(prepared.fingerprint), \(prepared.bytes / 1_000_000) MB")

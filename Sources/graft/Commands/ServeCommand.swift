@@ -127,7 +127,7 @@ struct ServeCommand: ParsableCommand {
     // Before anything is prepared, so that the folder of another running server is left alone.
     let dataFolder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(dataFolder)
-    try lookOver(dataFolder, database, logger)
+    try warnAboutDataFolder(dataFolder, database, logger)
     let loop = try EventLoop()
     let readiness = Readiness()
     let server = try HTTPServer(
@@ -167,7 +167,7 @@ struct ServeCommand: ParsableCommand {
   }
 
   /// Logs what is unusual in the data folder. Nothing there is changed.
-  private func lookOver(_ folder: DataFolder, _ database: MetadataDatabase, _ logger: Logger) throws {
+  private func warnAboutDataFolder(_ folder: DataFolder, _ database: MetadataDatabase, _ logger: Logger) throws {
     if let exposure = folder.exposure {
       logger.warning(
         "others may read the data folder", metadata: ["path": .string(folder.url.path), "reason": .string(exposure)])
@@ -198,7 +198,7 @@ struct ServeCommand: ParsableCommand {
     let store = try AdapterStore(
       dataFolder: dataFolder, database: database,
       binding: .init(
-        fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.compute)),
+        fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.arithmetic.compute)),
       folder: adapters.isEmpty ? nil : URL(filePath: adapters),
       settings: .init(
         memory: adapterMemory.bytes, versionsKept: keepVersions, sizeLimit: maxAdapterSize.bytes,
@@ -244,7 +244,8 @@ struct ServeCommand: ParsableCommand {
       metadata: [
         "url": .string("\(tlsKey.isEmpty ? "http" : "https")://\(host):\(server.port)"),
         "model": .string(name), "adapters": "\(store.served.count)",
-        "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue), "threads": "\(options.threads)",
+        "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue),
+        "threads": "\(options.arithmetic.threads)",
       ])
     return Serving(engine: engine, fineTuning: fineTuning)
   }

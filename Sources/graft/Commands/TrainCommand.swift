@@ -89,7 +89,7 @@ struct TrainCommand: ParsableCommand {
     let training = try read(source, settings)
     guard !preview, let destination else { return }
     if initial == nil { _ = try settings.targets(source.config) }
-    let pool = ThreadPool(threads: options.threads)
+    let pool = ThreadPool(threads: options.arithmetic.threads)
     let base = try openBase(source, options, pool)
     let forecast = try MemoryForecast(
       base: base, hyperparameters: settings, data: training, initialAdapter: initial)
@@ -97,7 +97,8 @@ struct TrainCommand: ParsableCommand {
     // Everything that was given has been checked by now.
     if overwrite { try destination.clear() }
     let trainer = try Trainer(
-      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.compute), data: training,
+      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.arithmetic.compute),
+      data: training,
       hyperparameters: settings,
       configuration: TrainerConfiguration(
         folder: destination.folder, baseName: options.modelStem, initialAdapter: initial),
@@ -117,7 +118,9 @@ struct TrainCommand: ParsableCommand {
     if let recorded {
       if options.model.isEmpty { options.model = recorded.model }
       if template.chatTemplate.isEmpty { template.chatTemplate = recorded.chatTemplate }
-      if !CommandLine.gives("compute"), let mode = ComputeMode(rawValue: recorded.compute) { options.compute = mode }
+      if !CommandLine.gives("compute"), let mode = ComputeMode(rawValue: recorded.compute) {
+        options.arithmetic.compute = mode
+      }
       if !CommandLine.gives("data-dir"), let folder = recorded.dataDir { options.dataDir = folder }
       data = data ?? recorded.data
       validation = validation ?? recorded.validation
@@ -148,7 +151,7 @@ struct TrainCommand: ParsableCommand {
     return TrainOutput.Record(
       model: options.modelURL.path, data: absolute(data ?? ""), validation: validation.map(absolute),
       chatTemplate: template.chatTemplate.isEmpty ? "" : absolute(template.chatTemplate),
-      method: settings.method.rawValue, seed: settings.seed, compute: options.compute.rawValue,
+      method: settings.method.rawValue, seed: settings.seed, compute: options.arithmetic.compute.rawValue,
       dataDir: absolute(options.dataDir), hyperparameters: JSONObject(keepingFirst: hyperparameters.given))
   }
 
@@ -185,7 +188,7 @@ struct TrainCommand: ParsableCommand {
     var line = TrainingLine(steps: trainer.totalSteps, done: trainer.step)
     let isInterrupted: Bool
     do throws(TrainingInterruption) {
-      try trainer.run(turns: UnpacedTurns(shouldStop: { flag.isRaised }), onEvent: { line.show($0) })
+      try trainer.run(slices: UnpacedSlices(shouldStop: { flag.isRaised }), onEvent: { line.show($0) })
       isInterrupted = false
     } catch {
       isInterrupted = true
@@ -216,7 +219,7 @@ extension CommandLine {
   }
 }
 
-/// Set by Ctrl-C, and read before each turn.
+/// Set by Ctrl-C, and read before each slice.
 private final class InterruptFlag: Sendable {
   private let raised = Atomic<Bool>(false)
   var isRaised: Bool { raised.load(ordering: .relaxed) }

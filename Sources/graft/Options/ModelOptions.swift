@@ -44,6 +44,19 @@ struct KernelOptions: ParsableArguments {
 
 extension InstructionSet: ExpressibleByArgument {}
 
+/// How it is computed, for every command that computes.
+struct ArithmeticOptions: ParsableArguments {
+  @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
+  var compute: ComputeMode = .fast
+
+  @Option(help: "Threads that compute.")
+  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
+
+  func validate() throws {
+    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be between 1 and 1024") }
+  }
+}
+
 /// The options of every command that needs the model.
 struct ModelOptions: ParsableArguments {
   @Option(help: "The base: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json.")
@@ -52,11 +65,7 @@ struct ModelOptions: ParsableArguments {
   @Option(help: "Where prepared bases and the server's state are kept.")
   var dataDir: String = ModelOptions.defaultDataFolder
 
-  @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var compute: ComputeMode = .fast
-
-  @Option(help: "Threads that compute.")
-  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
+  @OptionGroup var arithmetic: ArithmeticOptions
 
   @Option(
     help:
@@ -76,7 +85,6 @@ struct ModelOptions: ParsableArguments {
   }
 
   func validate() throws {
-    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be between 1 and 1024") }
     guard context == 0 || (1...(1 << 22)).contains(context) else {
       throw ValidationError("--context must be a positive number of tokens")
     }
@@ -146,13 +154,13 @@ struct LoadedModel {
   init(_ opened: OpenedModel) throws {
     let options = opened.options
     (source, tokenizer, contextLength) = (opened.source, opened.tokenizer, opened.contextLength)
-    let pool = ThreadPool(threads: options.threads)
+    let pool = ThreadPool(threads: options.arithmetic.threads)
     base = try openBase(source, options, pool)
     transformer = Transformer(
-      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.compute),
+      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.arithmetic.compute),
       contextLength: contextLength)
     cache = try KeyValueCache(
-      config: base.config, bytes: options.kvMemory.bytes, element: options.keyValue.element(options.compute))
+      config: base.config, bytes: options.kvMemory.bytes, element: options.keyValue.element(options.arithmetic.compute))
   }
 }
 
@@ -160,7 +168,7 @@ struct LoadedModel {
 func openBase(_ source: any PublishedModel, _ options: ModelOptions, _ pool: ThreadPool) throws -> Base {
   let store = BaseStore(dataFolder: URL(filePath: options.dataDir))
   var bar = ProgressBar(title: "Preparing \(options.modelURL.lastPathComponent)")
-  let (base, _) = try store.open(source, mode: options.compute, pool: pool) { try bar.update($0) }
+  let (base, _) = try store.open(source, mode: options.arithmetic.compute, pool: pool) { try bar.update($0) }
   bar.finish()
   return base
 }

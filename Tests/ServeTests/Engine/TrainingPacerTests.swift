@@ -5,7 +5,7 @@ import Testing
 
 @testable import Serve
 
-/// Passes and training in turns, as `ComputeLease` hands them out, on a clock that is set.
+/// Passes and training in slices, as `ComputeLease` hands them out, on a clock that is set.
 private struct SharedTime {
   enum Action: Equatable {
     /// A piece of training, reported by `trained` before the next question.
@@ -15,7 +15,7 @@ private struct SharedTime {
 
   var scheduler: Scheduler<SimulatedSequence>
   var pacer: TrainingPacer
-  /// A training thread waits for its turn.
+  /// A training thread waits for its slice.
   var hasTraining = false
   /// A pass that waits for what training is owed.
   private var planned: Scheduler<SimulatedSequence>.Action?

@@ -1,30 +1,5 @@
 import Formats
 import Model
-import Synchronization
-
-/// The limits of a route's JSON body.
-struct BodyLimits: Sendable {
-  /// Maximum bytes; `nil`: the HTTP layer's limit for all bodies.
-  var bytes: Int?
-  var json: JSONLimits
-
-  /// Some settings: names, paths, numbers.
-  static let settings = BodyLimits(bytes: 64 << 10, json: JSONLimits(values: 10_000))
-  /// A fine-tuning job's settings, which can have a rank for each module.
-  static let jobSettings = BodyLimits(bytes: 1 << 20, json: JSONLimits(values: 100_000))
-  /// Messages and tools.
-  static let chat = BodyLimits(json: JSONLimits(values: 400_000))
-  /// Prompts, which can be 128 lists of token ids.
-  static let prompts = BodyLimits(json: JSONLimits(values: 2_000_000))
-}
-
-/// Whether a request's client has left, so that work for it can be dropped. Set on the event loop, read on any thread.
-final class Abandonment: Sendable {
-  private let flag = Atomic(false)
-
-  var isSet: Bool { flag.load(ordering: .relaxed) }
-  func set() { flag.store(true, ordering: .relaxed) }
-}
 
 /// The threads that parse, render and tokenise requests' bodies. A long prompt or an expensive chat template therefore
 /// does not delay the event loop, which sends the other clients' tokens.

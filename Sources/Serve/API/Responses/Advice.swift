@@ -28,3 +28,10 @@ extension UnrecordedContentsError {
       + "--data-dir \(path)', which deletes for good what no record names"
   }
 }
+
+/// How those who run the server can allow what `AccessPolicy` refuses.
+enum AccessAdvice {
+  static let anotherSite = "--allowed-origins can allow a site"
+  static let origin = "--allowed-origins can allow it"
+  static let host = "--allowed-host can allow it, or --api-key any host"
+}

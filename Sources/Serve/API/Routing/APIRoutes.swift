@@ -52,7 +52,7 @@ public struct APIRoutes: Sendable {
     return router
   }
 
-  /// How long the engine's thread may be busy with one turn. After `health`, `/health` reports an error; after
+  /// How long the engine's thread may be busy with one iteration. After `health`, `/health` reports an error; after
   /// `readiness`, `/ready` does.
   static let maximumTurn = (health: Duration.seconds(60), readiness: Duration.seconds(5))
 

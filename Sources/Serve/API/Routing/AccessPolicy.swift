@@ -56,7 +56,7 @@ public struct AccessPolicy: Sendable {
     guard let origin = origins.first else {
       guard allowsAnyOrigin || request.headers["sec-fetch-site"]?.lowercased() != "cross-site" else {
         throw .plain(
-          status: 403, message: "Requests from other sites' pages are refused; --allowed-origins can allow a site")
+          status: 403, message: "Requests from other sites' pages are refused; \(AccessAdvice.anotherSite)")
       }
       return true
     }
@@ -67,7 +67,7 @@ public struct AccessPolicy: Sendable {
       throw .plain(
         status: 403,
         message:
-          "Requests from pages of the origin '\(origin.excerpt(200))' are refused; --allowed-origins can allow it"
+          "Requests from pages of the origin '\(origin.excerpt(200))' are refused; \(AccessAdvice.origin)"
       )
     }
     return true
@@ -84,7 +84,7 @@ public struct AccessPolicy: Sendable {
       throw .plain(
         status: 403,
         message:
-          "The host '\(authority.excerpt(200))' is not answered; --allowed-host can allow it, or --api-key any host"
+          "The host '\(authority.excerpt(200))' is not answered; \(AccessAdvice.host)"
       )
     }
   }

@@ -15,7 +15,7 @@ extension Scheduler {
 
   /// Plans a pass within the free blocks, or preempts a sequence if too few are free.
   mutating func planPass(freeBlocks: Int) -> Action {
-    var (rows, turn) = allotRows()
+    var (rows, decoder) = allotRows()
     var left = freeBlocks
     for index in running.indices where rows[index] > 0 {
       let sequence = running[index].sequence
@@ -25,7 +25,7 @@ extension Scheduler {
       left -= max(blockCount(covering: sequence.computed + rows[index]) - sequence.blockCount, 0)
     }
     passes += 1
-    lastTurn = turn
+    lastDecoder = decoder
     var chunks: [Chunk] = []
     chunks.reserveCapacity(running.count)
     for index in running.indices where rows[index] > 0 { chunks.append(chunk(of: index, rows: rows[index])) }
@@ -46,7 +46,7 @@ extension Scheduler {
 
   /// How many rows each running sequence gets if there are enough blocks, and the admission number of the last decoder
   /// in turn.
-  private func allotRows() -> (rows: [Int], turn: UInt64) {
+  private func allotRows() -> (rows: [Int], lastDecoder: UInt64) {
     var (decoders, prompts): ([Int], [Int]) = ([], [])
     for index in running.indices {
       if running[index].pending == 1 { decoders.append(index) } else { prompts.append(index) }
@@ -58,12 +58,12 @@ extension Scheduler {
     if maximum == 1, !decoders.isEmpty, let prompt = prompts.first {
       if running[prompt].lastPass < passes { decoders = [] } else { prompts = [] }
     }
-    var turn = lastTurn
+    var decoder = lastDecoder
     if decoders.count > maximum - kept {
       // Round robin.
-      let first = decoders.firstIndex { running[$0].admission > lastTurn } ?? 0
+      let first = decoders.firstIndex { running[$0].admission > lastDecoder } ?? 0
       decoders = Array((decoders[first...] + decoders[..<first]).prefix(maximum - kept))
-      if let last = decoders.last { turn = running[last].admission }
+      if let last = decoders.last { decoder = running[last].admission }
     }
     var allotment = RowAllotment(
       rows: [Int](repeating: 0, count: running.count), rowsLeft: limits.rowBudget - decoders.count,
@@ -71,7 +71,7 @@ extension Scheduler {
     for index in decoders { allotment.rows[index] = 1 }
     if !decoders.isEmpty { allotment.rowsLeft = min(allotment.rowsLeft, affordableRows(decoders: decoders.count)) }
     allotPrompts(prompts, &allotment)
-    return (allotment.rows, turn)
+    return (allotment.rows, decoder)
   }
 
   /// How many rows of prompts keep a pass within `stepTarget`, in addition to one row for each decoder.

@@ -63,7 +63,7 @@ struct Scheduler<S: ScheduledSequence> {
   /// Passes that were planned.
   var passes: UInt64 = 0
   /// The admission number of the last decoder that got a row, while more sequences decode than fit into a pass.
-  var lastTurn: UInt64 = 0
+  var lastDecoder: UInt64 = 0
   private var earliestDeadline: Duration?
   /// Seconds that a row of a pass with prompts takes; `nil` until one was measured.
   private(set) var secondsPerRow: Double?
@@ -120,7 +120,7 @@ struct Scheduler<S: ScheduledSequence> {
       return nil
     }
     queue.close(entry.stream, now: now)
-    if let group = entry.sequence.groupID { leave(group: group, id) }
+    if let group = entry.sequence.groupID { removeMember(ofGroup: group, id) }
     return (entry.sequence, phase)
   }
 
@@ -224,7 +224,7 @@ struct Scheduler<S: ScheduledSequence> {
   // MARK: groups
 
   /// A sequence has ended. If it was its group's leader, the first follower becomes the leader.
-  private mutating func leave(group: UInt64, _ id: GenerationID) {
+  private mutating func removeMember(ofGroup group: UInt64, _ id: GenerationID) {
     guard var members = groups[group] else { return }
     if members.leader != id {
       members.followers.removeAll { $0 == id }

@@ -1,3 +1,4 @@
+internal import Formats
 internal import CLibevent
 internal import Glibc
 internal import Synchronization
@@ -163,10 +164,4 @@ func currentThread() -> UInt { UInt(pthread_self()) }
 /// The text of a zero-terminated buffer.
 func string(fromC buffer: [CChar]) -> String {
   String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-}
-
-/// The system's message for an error number.
-func systemMessage(_ code: Int32) -> String {
-  // glibc's strerror is thread-safe since 2.32.
-  strerror(code).map { String(cString: $0) } ?? "error \(code)"
 }

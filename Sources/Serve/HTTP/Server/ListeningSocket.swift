@@ -1,3 +1,4 @@
+internal import Formats
 internal import Glibc
 
 /// A bound, listening TCP socket, not yet attached to a loop.

@@ -15,7 +15,7 @@ struct AccuracyReport {
   let agreement: Double
 
   init(bench: BenchCommand, pool: ThreadPool, text: String) throws {
-    mode = bench.compute
+    mode = bench.arithmetic.compute
     element = bench.keyValue.element(mode)
     let tokenizer = try Tokenizer(openTokenizer(at: URL(filePath: bench.model)), name: bench.model)
     guard let data = FileManager.default.contents(atPath: text) else {
@@ -24,7 +24,7 @@ struct AccuracyReport {
     let ids = tokenizer.encode(String(decoding: data, as: UTF8.self), parsingSpecialTokens: false)
     let window = 512
     let exact = try bench.transformer(.f32, pool: pool, context: window)
-    let rounded = try bench.transformer(bench.compute, pool: pool, context: window)
+    let rounded = try bench.transformer(bench.arithmetic.compute, pool: pool, context: window)
     var (divergence, agreed, count) = (0.0, 0, 0)
     var bar = ProgressBar(title: "Comparing")
     let vocabulary = exact.base.config.vocabularySize

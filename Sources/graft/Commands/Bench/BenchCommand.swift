@@ -22,11 +22,7 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "Where prepared bases are kept.")
   var dataDir: String = ModelOptions.defaultDataFolder
 
-  @Option(help: "Arithmetic: \(ComputeMode.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var compute: ComputeMode = .fast
-
-  @Option(help: "Threads that compute.")
-  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
+  @OptionGroup var arithmetic: ArithmeticOptions
 
   @Option(help: "Tokens of the prompt.")
   var prompt = 512
@@ -65,7 +61,7 @@ struct BenchCommand: ParsableCommand {
     if let shape, ModelConfig.published(shape) == nil { throw ValidationError("--shape must be 135m, 1b or 8b") }
     guard accuracy == nil || shape == nil else { throw ValidationError("--accuracy needs --model") }
     for (name, value) in [
-      ("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", threads),
+      ("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", arithmetic.threads),
     ] {
       guard (1...8192).contains(value) else { throw ValidationError("--\(name) must be between 1 and 8192") }
     }
@@ -79,7 +75,7 @@ struct BenchCommand: ParsableCommand {
   var streams: Int { sequences ?? max(adapters, 1) }
 
   func run() throws {
-    let pool = ThreadPool(threads: threads)
+    let pool = ThreadPool(threads: arithmetic.threads)
     if let accuracy { return try AccuracyReport(bench: self, pool: pool, text: accuracy).print() }
     let report = try SpeedReport(bench: self, pool: pool)
     json ? report.printJSON() : report.printTable()

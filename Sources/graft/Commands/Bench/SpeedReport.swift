@@ -24,15 +24,17 @@ struct SpeedReport {
     self.bench = bench
     name = bench.shape ?? URL(filePath: bench.model).lastPathComponent
     let transformer = try bench.transformer(
-      bench.compute, pool: pool, context: max(bench.prompt, bench.depth + bench.generate))
+      bench.arithmetic.compute, pool: pool, context: max(bench.prompt, bench.depth + bench.generate))
     instructionSet = transformer.compute.kernels.instructionSet.rawValue
     bytesPerToken = transformer.base.bytesPerToken
     operationsPerToken = transformer.base.operationsPerToken
     limits = MachineLimits.measure(transformer.compute)
     let cache = try KeyValueCache(
-      config: transformer.base.config, bytes: 4 << 30, element: bench.keyValue.element(bench.compute))
+      config: transformer.base.config, bytes: 4 << 30, element: bench.keyValue.element(bench.arithmetic.compute))
     let sets = (0..<bench.adapters).map { index in
-      AdapterSet([(.synthetic(base: transformer.base, rank: bench.rank, seed: index, mode: bench.compute), 1)])
+      AdapterSet([
+        (.synthetic(base: transformer.base, rank: bench.rank, seed: index, mode: bench.arithmetic.compute), 1)
+      ])
     }
     let tokens = (0..<bench.prompt).map { Int32($0 * 7919 % Base.syntheticVocabulary) }
     let sequences = (0..<bench.streams).map { sets.isEmpty ? AdapterSet.none : sets[$0 % sets.count] }
@@ -101,8 +103,8 @@ struct SpeedReport {
     }
     func number(_ value: Double, _ digits: Int = 1) -> String { String(format: "%.\(digits)f", value) }
     line("model", name)
-    line("arithmetic", "\(bench.compute.rawValue), \(instructionSet), \(bench.threads) threads")
-    line("keys and values", bench.keyValue.element(bench.compute).rawValue)
+    line("arithmetic", "\(bench.arithmetic.compute.rawValue), \(instructionSet), \(bench.arithmetic.threads) threads")
+    line("keys and values", bench.keyValue.element(bench.arithmetic.compute).rawValue)
     if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank)") }
     if bench.streams > 1 { line("sequences", "\(bench.streams)") }
     line("prefill (\(bench.prompt) tokens)", "\(number(prefill)) tokens/s")
@@ -121,9 +123,10 @@ struct SpeedReport {
 
   func printJSON() {
     let value: JSONValue = [
-      "model": .string(name), "compute": .string(bench.compute.rawValue),
-      "kv_type": .string(bench.keyValue.element(bench.compute).rawValue), "kernels": .string(instructionSet),
-      "threads": .integer(bench.threads), "prompt": .integer(bench.prompt), "generate": .integer(bench.generate),
+      "model": .string(name), "compute": .string(bench.arithmetic.compute.rawValue),
+      "kv_type": .string(bench.keyValue.element(bench.arithmetic.compute).rawValue), "kernels": .string(instructionSet),
+      "threads": .integer(bench.arithmetic.threads), "prompt": .integer(bench.prompt),
+      "generate": .integer(bench.generate),
       "depth": .integer(bench.depth),
       "adapters": .integer(bench.adapters), "rank": .integer(bench.rank), "sequences": .integer(bench.streams),
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),

@@ -1,10 +1,10 @@
 import Kernels
 import Model
 
-/// How a pass is divided into turns. A turn takes about a millisecond on the machines that the constants below were
+/// How a pass is divided into slices. A slice takes about a millisecond on the machines that the constants below were
 /// measured on, whatever the base's size and the rows' lengths. The division changes no bit of the results.
 extension TrainingPass {
-  /// Multiplications and additions in a turn.
+  /// Multiplications and additions in a slice.
   static let turnOperations = 160_000_000
   /// Maximum tokens of one product with the base's weights.
   private static let productTokens = 256
@@ -22,11 +22,11 @@ extension TrainingPass {
   /// The microbatch's tokens in ranges of almost equal length, one for each product.
   var productRanges: [Range<Int>] { Self.even(tokens, maximum: Self.productTokens) }
 
-  /// Calls `body` with all tokens in ranges of almost equal length, one turn for each.
+  /// Calls `body` with all tokens in ranges of almost equal length, one slice for each.
   /// - Parameter operations: about how many operations `body` takes for a token
   func byRows(_ operations: Int, _ body: (Range<Int>) -> Void) throws(TrainingInterruption) {
     for rows in Self.even(tokens, maximum: Self.turnOperations / max(operations, 1)) {
-      try turns.turn { body(rows) }
+      try slices.slice { body(rows) }
     }
   }
 
