@@ -106,7 +106,7 @@ struct TaggedCallParser: CallParser {
       isBehindCall = false
       return true
     }
-    var end = held.count - Self.lengthOfBeginning(Self.opening, at: held)
+    var end = held.count - held.lengthOfBeginning(of: Self.opening)
     while end > 0, Self.isSpace(held[end - 1]) { end -= 1 }
     if end > 0 { isBehindCall = false }
     shown += held[..<end]
@@ -128,13 +128,6 @@ struct TaggedCallParser: CallParser {
     }
     searched = index
     return nil
-  }
-
-  /// How many bytes at the end of `text` are the beginning of the tag.
-  private static func lengthOfBeginning(_ tag: [UInt8], at text: [UInt8]) -> Int {
-    for length in stride(from: min(tag.count - 1, text.count), to: 0, by: -1)
-    where text.suffix(length).elementsEqual(tag.prefix(length)) { return length }
-    return 0
   }
 
   private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }

@@ -78,14 +78,6 @@ struct OutputText {
 
   /// How many bytes at the end of `held` could be the beginning of a stop string.
   private func lengthOfPossibleStop() -> Int {
-    var longest = 0
-    for stop in stops {
-      for length in stride(from: min(stop.count - 1, held.count), to: longest, by: -1)
-      where held.suffix(length).elementsEqual(stop.prefix(length)) {
-        longest = length
-        break
-      }
-    }
-    return longest
+    stops.reduce(0) { max($0, held.lengthOfBeginning(of: $1)) }
   }
 }
