@@ -54,3 +54,11 @@ public struct Grammar: Hashable, Sendable {
     rules[symbol.index].append(elements)
   }
 }
+
+extension Grammar {
+  /// The right-hand sides of a symbol's rules.
+  public func rules(of symbol: Symbol) -> [[Element]] { rules[symbol.index] }
+
+  /// The expression of a terminal.
+  public func expression(of terminal: Terminal) -> ByteExpression { terminals[terminal.index] }
+}

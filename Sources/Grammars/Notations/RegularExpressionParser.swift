@@ -1,0 +1,169 @@
+/// Parses regular expressions in the notation of ECMA-262 with Unicode characters, which JSON Schema's `pattern` uses and
+/// which Python's and Rust's notations share for what is regular.
+///
+/// Lookaround, word boundaries and backreferences are refused: what they match is not told by the text alone.
+public struct RegularExpressionParser {
+  private static let longest = 20_000
+  private static let deepest = 100
+  private static let mostRepetitions = 1_000_000
+
+  private var scanner: ScalarScanner
+  private var depth = 0
+
+  /// The texts, as UTF-8, that an expression matches as a whole.
+  /// - Throws: `NotationError`
+  public static func expression(_ pattern: String) throws(NotationError) -> ByteExpression {
+    try wholeMatch(pattern).bytes(written: .raw)
+  }
+
+  /// The texts that an expression matches as a whole.
+  static func wholeMatch(_ pattern: String) throws(NotationError) -> TextExpression {
+    var parser = RegularExpressionParser(pattern)
+    return try parser.parse().whole
+  }
+
+  /// The texts somewhere in which an expression matches.
+  static func search(_ pattern: String) throws(NotationError) -> TextExpression {
+    var parser = RegularExpressionParser(pattern)
+    return try parser.parse().searched
+  }
+
+  private init(_ pattern: String) { scanner = ScalarScanner(pattern) }
+
+  private mutating func parse() throws(NotationError) -> AnchoredExpression {
+    guard scanner.count <= Self.longest else {
+      throw scanner.error("a regular expression of more than \(Self.longest) characters")
+    }
+    let result = try alternatives()
+    guard scanner.isAtEnd else { throw scanner.error("a closing parenthesis without an opening one") }
+    return result
+  }
+
+  private mutating func alternatives() throws(NotationError) -> AnchoredExpression {
+    var parts = [try sequence()]
+    while scanner.skip("|") { parts.append(try sequence()) }
+    return parts.count == 1 ? parts[0] : .either(parts)
+  }
+
+  private mutating func sequence() throws(NotationError) -> AnchoredExpression {
+    var parts: [AnchoredExpression] = []
+    while let next = scanner.current, next != "|", next != ")" { parts.append(try quantified()) }
+    // Runs without anchors are joined first, so that a long sequence is not copied for each part.
+    var result = AnchoredExpression(.empty)
+    var run: [TextExpression] = []
+    for part in parts {
+      if part.isPlain {
+        run.append(part.whole)
+      } else {
+        result = result.followed(by: AnchoredExpression(.joined(run))).followed(by: part)
+        run = []
+      }
+    }
+    return result.followed(by: AnchoredExpression(.joined(run)))
+  }
+
+  private mutating func quantified() throws(NotationError) -> AnchoredExpression {
+    let start = scanner.position
+    let part = try atom()
+    guard let (minimum, maximum) = try quantifier() else { return part }
+    // A lazy quantifier matches the same texts.
+    _ = scanner.skip("?")
+    if let next = scanner.current, "*+?".unicodeScalars.contains(next) {
+      throw scanner.error("\"\(next)\" after a quantifier")
+    }
+    guard let result = part.repeated(minimum, maximum) else {
+      throw scanner.error("an anchor in a part that is repeated", at: start)
+    }
+    return result
+  }
+
+  private mutating func quantifier() throws(NotationError) -> (minimum: Int, maximum: Int?)? {
+    if scanner.skip("*") { return (0, nil) }
+    if scanner.skip("+") { return (1, nil) }
+    if scanner.skip("?") { return (0, 1) }
+    let start = scanner.position
+    guard scanner.skip("{"), let counts = try scanner.counts(limit: Self.mostRepetitions) else {
+      scanner.position = start
+      return nil
+    }
+    return counts
+  }
+
+  // MARK: atoms
+
+  private mutating func atom() throws(NotationError) -> AnchoredExpression {
+    let start = scanner.position
+    guard let scalar = scanner.next() else { throw scanner.error("the expression ends early") }
+    switch scalar {
+    case "^": return .start
+    case "$": return .end
+    case ".": return AnchoredExpression(.scalar(ScalarSet.lineEnds.inverted))
+    case "(": return try group(from: start)
+    case "[": return AnchoredExpression(.scalar(try characterClass(from: start)))
+    case "\\": return AnchoredExpression(try escape(from: start))
+    case "*", "+", "?": throw scanner.error("nothing before \"\(scalar)\" that it could repeat", at: start)
+    default: return AnchoredExpression(.scalar(ScalarSet(scalar...scalar)))
+    }
+  }
+
+  private mutating func group(from start: Int) throws(NotationError) -> AnchoredExpression {
+    if scanner.skip("?") {
+      if scanner.skip("=") || scanner.skip("!") { throw scanner.error("lookahead is not regular here", at: start) }
+      if scanner.skip("<=") || scanner.skip("<!") { throw scanner.error("lookbehind is not regular here", at: start) }
+      if scanner.skip("P<") || scanner.skip("<") {
+        guard scanner.skipName(), scanner.skip(">") else { throw scanner.error("a group's name is expected") }
+      } else if !scanner.skip(":") {
+        throw scanner.error("a group of unknown kind", at: start)
+      }
+    }
+    depth += 1
+    guard depth <= Self.deepest else { throw scanner.error("groups more than \(Self.deepest) deep", at: start) }
+    let inner = try alternatives()
+    depth -= 1
+    guard scanner.skip(")") else { throw scanner.error("a group that does not end", at: start) }
+    return inner
+  }
+
+  private mutating func escape(from start: Int) throws(NotationError) -> TextExpression {
+    guard let scalar = scanner.current else { throw scanner.error("a backslash at the end", at: start) }
+    switch scalar {
+    case "b", "B": throw scanner.error("the word boundary \\\(scalar) is not supported", at: start)
+    case "1"..."9", "k": throw scanner.error("the backreference \\\(scalar) is not regular", at: start)
+    case "A", "Z", "z", "G": throw scanner.error("the escape \\\(scalar) is not supported; ^ and $ are", at: start)
+    default: return .scalar(try scanner.classEscape(from: start))
+    }
+  }
+
+  private mutating func characterClass(from start: Int) throws(NotationError) -> ScalarSet {
+    let isNegated = scanner.skip("^")
+    var sets: [ScalarSet] = []
+    while !scanner.skip("]") {
+      guard !scanner.isAtEnd else { throw scanner.error("a character class that does not end", at: start) }
+      let position = scanner.position
+      let first = try classMember()
+      guard scanner.current == "-", let after = scanner.peek(1), after != "]" else {
+        sets.append(first)
+        continue
+      }
+      scanner.position += 1
+      let second = try classMember()
+      guard let low = first.single, let high = second.single else {
+        // Beside a class such as \w the hyphen stands for itself.
+        sets += [first, ScalarSet("-"), second]
+        continue
+      }
+      guard low <= high else { throw scanner.error("a range whose ends are in the wrong order", at: position) }
+      sets.append(ScalarSet([low...high]))
+    }
+    let set = ScalarSet(sets.flatMap(\.ranges))
+    return isNegated ? set.inverted : set
+  }
+
+  private mutating func classMember() throws(NotationError) -> ScalarSet {
+    let start = scanner.position
+    guard let scalar = scanner.next() else { throw scanner.error("a character class that does not end") }
+    guard scalar == "\\" else { return ScalarSet(scalar...scalar) }
+    if scanner.skip("b") { return ScalarSet("\u{08}") }
+    return try scanner.classEscape(from: start)
+  }
+}

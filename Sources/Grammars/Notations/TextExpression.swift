@@ -1,0 +1,102 @@
+/// A regular expression over Unicode scalar values. It stands for a set of texts.
+///
+/// Patterns of strings are combined at this level, where a character is one symbol however it is written; `bytes(written:)`
+/// turns the result into bytes.
+indirect enum TextExpression: Hashable, Sendable {
+  /// No text at all.
+  case nothing
+  /// The empty text.
+  case empty
+  /// One scalar of the set.
+  case scalar(ScalarSet)
+  /// The texts of the parts, one after another.
+  case sequence([TextExpression])
+  /// A text of any of the alternatives.
+  case alternatives([TextExpression])
+  /// The expression `minimum` to `maximum` times; without end if `maximum` is nil.
+  case repetition(TextExpression, minimum: Int, maximum: Int?)
+  /// The texts that are in all of the expressions.
+  case intersection([TextExpression])
+  /// The texts that are not in the expression.
+  case complement(TextExpression)
+
+  /// Every text.
+  static let anything = TextExpression.repetition(.scalar(.all), minimum: 0, maximum: nil)
+
+  /// Exactly this text.
+  static func literal(_ text: String) -> TextExpression {
+    joined(text.unicodeScalars.map { .scalar(ScalarSet($0...$0)) })
+  }
+
+  /// A scalar of a range.
+  static func range(_ range: ClosedRange<Unicode.Scalar>) -> TextExpression { .scalar(ScalarSet(range)) }
+
+  /// A scalar of a text.
+  static func any(of scalars: String) -> TextExpression { .scalar(ScalarSet(scalars)) }
+
+  /// A sequence, without parts that are empty.
+  static func joined(_ parts: [TextExpression]) -> TextExpression {
+    var flat: [TextExpression] = []
+    for part in parts {
+      switch part {
+      case .nothing: return .nothing
+      case .empty: break
+      case .sequence(let inner): flat += inner
+      default: flat.append(part)
+      }
+    }
+    return flat.isEmpty ? .empty : flat.count == 1 ? flat[0] : .sequence(flat)
+  }
+
+  /// Alternatives, without those that come twice or have no text; sets of scalars become one.
+  static func either(_ alternatives: [TextExpression]) -> TextExpression {
+    var flat: [TextExpression] = []
+    var seen: Set<TextExpression> = []
+    var scalars: ScalarSet?
+    func add(_ alternative: TextExpression) {
+      switch alternative {
+      case .nothing: break
+      case .scalar(let set): scalars = scalars?.union(set) ?? set
+      case .alternatives(let inner): for part in inner { add(part) }
+      default: if seen.insert(alternative).inserted { flat.append(alternative) }
+      }
+    }
+    for alternative in alternatives { add(alternative) }
+    if let scalars { flat.insert(.scalar(scalars), at: 0) }
+    return flat.isEmpty ? .nothing : flat.count == 1 ? flat[0] : .alternatives(flat)
+  }
+
+  /// The texts in all expressions; every text if there are none.
+  static func all(_ expressions: [TextExpression]) -> TextExpression {
+    var kept: [TextExpression] = []
+    for expression in expressions where expression != .anything && !kept.contains(expression) {
+      kept.append(expression)
+    }
+    if kept.contains(.nothing) { return .nothing }
+    return kept.isEmpty ? .anything : kept.count == 1 ? kept[0] : .intersection(kept)
+  }
+
+  /// This expression `range` times.
+  func repeated(_ minimum: Int, _ maximum: Int? = nil) -> TextExpression {
+    if self == .empty || maximum == 0 { return .empty }
+    if self == .nothing { return minimum == 0 ? .empty : .nothing }
+    if minimum == 1, maximum == 1 { return self }
+    return .repetition(self, minimum: minimum, maximum: maximum)
+  }
+
+  /// This expression or the empty text.
+  var optional: TextExpression { repeated(0, 1) }
+
+  /// Whether the empty text is in the expression.
+  var acceptsEmpty: Bool {
+    switch self {
+    case .nothing, .scalar: false
+    case .empty: true
+    case .sequence(let parts): parts.allSatisfy(\.acceptsEmpty)
+    case .alternatives(let parts): parts.contains(where: \.acceptsEmpty)
+    case .repetition(let part, let minimum, _): minimum == 0 || part.acceptsEmpty
+    case .intersection(let parts): parts.allSatisfy(\.acceptsEmpty)
+    case .complement(let part): !part.acceptsEmpty
+    }
+  }
+}

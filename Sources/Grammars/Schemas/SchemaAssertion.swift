@@ -1,0 +1,142 @@
+/// What a JSON value can be. Whole numbers and other numbers are apart, as are the two booleans, so that complements stay
+/// exact.
+struct ValueKinds: OptionSet, Hashable, Sendable {
+  let rawValue: UInt8
+  static let null = ValueKinds(rawValue: 1)
+  static let yes = ValueKinds(rawValue: 2)
+  static let no = ValueKinds(rawValue: 4)
+  static let integer = ValueKinds(rawValue: 8)
+  static let fraction = ValueKinds(rawValue: 16)
+  static let string = ValueKinds(rawValue: 32)
+  static let array = ValueKinds(rawValue: 64)
+  static let object = ValueKinds(rawValue: 128)
+  static let boolean: ValueKinds = [.yes, .no]
+  static let number: ValueKinds = [.integer, .fraction]
+  static let all = ValueKinds(rawValue: 255)
+}
+
+extension ValueKinds {
+  /// The kinds of a type by its name in JSON Schema; `nil` for another name.
+  init?(type: String) {
+    switch type {
+    case "null": self = .null
+    case "boolean": self = .boolean
+    case "integer": self = .integer
+    case "number": self = .number
+    case "string": self = .string
+    case "array": self = .array
+    case "object": self = .object
+    default: return nil
+    }
+  }
+}
+
+/// A subschema, by its index in the document, that a value has to satisfy or must not satisfy.
+struct SchemaLiteral: Hashable, Comparable, Sendable {
+  let schema: Int
+  let isPositive: Bool
+
+  init(_ schema: Int, _ isPositive: Bool = true) {
+    self.schema = schema
+    self.isPositive = isPositive
+  }
+
+  /// The opposite demand.
+  var negated: SchemaLiteral { SchemaLiteral(schema, !isPositive) }
+
+  static func < (a: SchemaLiteral, b: SchemaLiteral) -> Bool {
+    a.schema != b.schema ? a.schema < b.schema : a.isPositive && !b.isPositive
+  }
+}
+
+/// How many items, properties or characters there may be.
+struct CountRange: Hashable, Sendable {
+  var minimum = 0
+  var maximum: Int?
+
+  /// The counts in both.
+  func intersection(_ other: CountRange) -> CountRange {
+    CountRange(
+      minimum: max(minimum, other.minimum),
+      maximum: maximum.map { a in other.maximum.map { min(a, $0) } ?? a } ?? other.maximum)
+  }
+
+  /// The counts below and above, which are in neither.
+  var outside: [CountRange] {
+    (minimum > 0 ? [CountRange(maximum: minimum - 1)] : []) + (maximum.map { [CountRange(minimum: $0 + 1)] } ?? [])
+  }
+
+  /// Whether there is no count.
+  var isEmpty: Bool { maximum.map { $0 < minimum } ?? false }
+  /// Whether the count is in the range.
+  func contains(_ count: Int) -> Bool { count >= minimum && maximum.map { count <= $0 } ?? true }
+}
+
+/// `properties`, `patternProperties` and `additionalProperties` of one schema.
+struct PropertyGroup: Hashable, Sendable {
+  var names: [Name] = []
+  var patterns: [Pattern] = []
+  /// For keys that are neither a name nor match a pattern.
+  var additional: SchemaLiteral?
+
+  struct Name: Hashable, Sendable {
+    let key: String
+    let value: SchemaLiteral
+  }
+
+  struct Pattern: Hashable, Sendable {
+    let keys: TextExpression
+    let value: SchemaLiteral
+  }
+}
+
+/// `prefixItems` and `items` of one schema.
+struct ItemGroup: Hashable, Sendable {
+  var prefix: [SchemaLiteral?] = []
+  var rest: SchemaLiteral?
+}
+
+/// `contains` with its bounds.
+struct ItemCount: Hashable, Sendable {
+  var item: SchemaLiteral
+  var range: CountRange
+  /// The first index that counts.
+  var from = 0
+}
+
+/// What a schema demands of a value, one keyword or several that belong together.
+enum SchemaAssertion: Hashable, Sendable {
+  case kinds(ValueKinds)
+  /// One of the values of a list in the document.
+  case values(Int)
+  case bounds(NumberBounds)
+  case multiple(DecimalNumber)
+  case text(TextExpression)
+  case length(CountRange)
+  case items(ItemGroup)
+  case itemCount(CountRange)
+  case contains(ItemCount)
+  case uniqueItems
+  case properties(PropertyGroup)
+  case required([String])
+  case propertyCount(CountRange)
+  case propertyNames(SchemaLiteral)
+  /// If the key is there, these have to be there.
+  case dependentRequired(String, [String])
+  /// If the key is there, the schema holds.
+  case dependentSchema(String, SchemaLiteral)
+  case reference(SchemaLiteral)
+  case allOf([SchemaLiteral])
+  case anyOf([SchemaLiteral])
+  case oneOf([SchemaLiteral])
+  case conditional(condition: SchemaLiteral, then: SchemaLiteral?, else: SchemaLiteral?)
+  /// A demand on values of these kinds that no grammar can express here.
+  case unsupported(ValueKinds, reason: String)
+}
+
+/// An assertion with the keyword it comes from.
+struct SourcedAssertion: Hashable, Sendable {
+  let assertion: SchemaAssertion
+  /// The JSON pointer to the keyword.
+  let path: String
+}

@@ -1,0 +1,64 @@
+/// What all demands on a value together leave, for each kind of value.
+struct SchemaConjunction: Sendable {
+  /// The literals that the demands come from.
+  var literals: Set<SchemaLiteral> = []
+  var kinds = ValueKinds.all
+  /// The list of values of an `enum` or `const`; the other demands then only choose among them.
+  var values: Int?
+  var number = NumberDemands()
+  var string = StringDemands()
+  var array = ArrayDemands()
+  var object = ObjectDemands()
+  /// Demands that cannot be expressed, with the kinds of values that they concern.
+  var refusals: [Refusal] = []
+
+  struct Refusal: Sendable {
+    let kinds: ValueKinds
+    let error: SchemaError
+  }
+
+  /// On whole and other numbers.
+  struct NumberDemands: Hashable, Sendable {
+    var bounds = NumberBounds()
+    var multiples: [Multiple] = []
+    var excluded: [DecimalNumber] = []
+
+    struct Multiple: Hashable, Sendable {
+      let number: DecimalNumber
+      let isPositive: Bool
+    }
+  }
+
+  struct StringDemands: Hashable, Sendable {
+    var texts: [TextExpression] = []
+    var length = CountRange()
+
+    /// All of it in one expression.
+    var expression: TextExpression {
+      if length.isEmpty { return .nothing }
+      let lengths = length == CountRange() ? [] : [TextExpression.scalar(.all).repeated(length.minimum, length.maximum)]
+      return .all(texts + lengths)
+    }
+  }
+
+  struct ArrayDemands: Hashable, Sendable {
+    var groups: [ItemGroup] = []
+    var count = CountRange()
+    var contains: [ItemCount] = []
+    /// The path of a `uniqueItems`.
+    var unique: String?
+  }
+
+  struct ObjectDemands: Hashable, Sendable {
+    var groups: [PropertyGroup] = []
+    /// In the order in which they are first demanded.
+    var required: [String] = []
+    var count = CountRange()
+    var propertyNames: [SchemaLiteral] = []
+    /// The path of what bounds the count from below.
+    var minimumPath: String?
+  }
+
+  /// Restricts the kinds.
+  mutating func restrict(to kinds: ValueKinds) { self.kinds.formIntersection(kinds) }
+}

@@ -1,0 +1,173 @@
+import Formats
+
+extension SchemaGrammarBuilder {
+  private static let mostPatterns = 8
+  private static let mostCells = 64
+  private static let mostCounted = 2_000
+
+  /// A property that is declared or demanded by name.
+  private struct Property {
+    let key: String
+    let value: Grammar.Symbol
+    let isRequired: Bool
+  }
+
+  /// The other keys that the same patterns match.
+  private struct Cell {
+    var keys: [TextExpression]
+    var literals: [SchemaLiteral] = []
+  }
+
+  /// A position between two properties: how many of the declared ones are decided, and how many are written as far as that
+  /// matters.
+  private struct Position: Hashable {
+    var decided: Int
+    var written: Int
+  }
+
+  /// Lets a symbol derive the objects that meet the demands: declared properties in their order, then others.
+  mutating func addObject(_ conjunction: SchemaConjunction, to symbol: Grammar.Symbol) throws(SchemaError) {
+    let demands = conjunction.object
+    var keys: [String] = []
+    var seen: Set<String> = []
+    for key in demands.groups.flatMap({ $0.names.map(\.key) }) + demands.required where seen.insert(key).inserted {
+      keys.append(key)
+    }
+    let named = try keyExpression(demands.propertyNames)
+    let namedAutomaton = named.map(TextAutomaton.init)
+    var properties: [Property] = []
+    for key in keys {
+      var literals = demands.literals(ofKey: key)
+      if let namedAutomaton, !namedAutomaton.matches(key) { literals = [SchemaDocument.never] }
+      let isRequired = demands.required.contains(key)
+      if literals.contains(SchemaDocument.never), !isRequired { continue }
+      properties.append(Property(key: key, value: try self.symbol(for: literals), isRequired: isRequired))
+    }
+    let cells = try cells(of: demands, besides: keys, named: named, conjunction)
+    var pairs: [(key: ByteExpression, value: Grammar.Symbol)] = []
+    for cell in cells {
+      let text = TextExpression.all(cell.keys)
+      if try hasText(text, conjunction) {
+        pairs.append((notation.string(text), try self.symbol(for: cell.literals)))
+      }
+    }
+    let required = properties.count { $0.isRequired }
+    if !pairs.isEmpty, demands.count.minimum > required + 1 {
+      throw SchemaError(
+        demands.minimumPath ?? "#", "minProperties of more than one key that is not required is not supported")
+    }
+    try addPairs(properties, pairs, count: demands.count, conjunction, to: symbol)
+  }
+
+  /// Symbols for what may follow each position. After a comma a property has to come, so that there are two for each.
+  private mutating func addPairs(
+    _ properties: [Property], _ others: [(key: ByteExpression, value: Grammar.Symbol)], count: CountRange,
+    _ conjunction: SchemaConjunction, to symbol: Grammar.Symbol
+  ) throws(SchemaError) {
+    let limit = max(count.minimum, count.maximum ?? 0)
+    guard limit <= Self.mostCounted else {
+      let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
+      throw SchemaError(path, "minProperties or maxProperties above \(Self.mostCounted)")
+    }
+    var known: [Position: (key: Grammar.Symbol, after: Grammar.Symbol)] = [:]
+    var waiting: [Position] = []
+    func symbols(
+      _ position: Position, in builder: inout SchemaGrammarBuilder
+    ) throws(SchemaError) -> (key: Grammar.Symbol, after: Grammar.Symbol) {
+      if let symbols = known[position] { return symbols }
+      let symbols = (try builder.addSymbol("key"), try builder.addSymbol("after a property"))
+      known[position] = symbols
+      waiting.append(position)
+      return symbols
+    }
+    let lastRequired = properties.lastIndex { $0.isRequired }.map { $0 + 1 } ?? 0
+    func canEnd(_ position: Position) -> Bool {
+      position.decided >= lastRequired && position.written >= count.minimum
+    }
+    let start = Position(decided: 0, written: 0)
+    if canEnd(start) { addRule(symbol, .expression(notation.emptyObject)) }
+    addRule(symbol, .expression(notation.openObject), .symbol(try symbols(start, in: &self).key))
+    while let position = waiting.popLast() {
+      let from = known[position]!
+      if canEnd(position) { addRule(from.after, .expression(notation.closeObject)) }
+      var next = Position(decided: position.decided + 1, written: min(position.written + 1, limit))
+      let isFull = count.maximum.map { position.written >= $0 } ?? false
+      if !isFull { addRule(from.after, .expression(notation.comma), .symbol(from.key)) }
+      if position.decided < properties.count {
+        let property = properties[position.decided]
+        if !isFull {
+          let after = try symbols(next, in: &self).after
+          addRule(from.key, .expression(notation.key(property.key)), .symbol(property.value), .symbol(after))
+        }
+        if !property.isRequired {
+          next.written = position.written
+          addRule(from.key, .symbol(try symbols(next, in: &self).key))
+        }
+      } else if !isFull {
+        next.decided = position.decided
+        for other in others {
+          let after = try symbols(next, in: &self).after
+          addRule(
+            from.key, .expression(other.key), .expression(notation.colon), .symbol(other.value), .symbol(after))
+        }
+      }
+    }
+  }
+
+  /// The keys that `propertyNames` allows; `nil` for all.
+  private func keyExpression(_ literals: [SchemaLiteral]) throws(SchemaError) -> TextExpression? {
+    if literals.isEmpty { return nil }
+    var parts: [TextExpression] = []
+    for conjunction in try expander.alternatives(literals) where conjunction.kinds.contains(.string) {
+      for refusal in conjunction.refusals where refusal.kinds.contains(.string) { throw refusal.error }
+      if let list = conjunction.values {
+        var validator = SchemaValidator(expander)
+        for value in expander.keywords.values[list] where try validator.accepts(value, all: conjunction.literals) {
+          if let text = value.string { parts.append(.literal(text)) }
+        }
+      } else {
+        parts.append(conjunction.string.expression)
+      }
+    }
+    return .either(parts)
+  }
+
+  /// The keys that are not declared, divided by the patterns that match them; those that no property may have are left out.
+  private func cells(
+    of demands: SchemaConjunction.ObjectDemands, besides keys: [String], named: TextExpression?,
+    _ conjunction: SchemaConjunction
+  ) throws(SchemaError) -> [Cell] {
+    var patterns: [TextExpression] = []
+    for pattern in demands.groups.flatMap(\.patterns) where !patterns.contains(pattern.keys) {
+      patterns.append(pattern.keys)
+    }
+    let declared = keys.isEmpty ? [] : [TextExpression.complement(.either(keys.map { .literal($0) }))]
+    var cells = [(matched: Set<TextExpression>(), keys: declared + (named.map { [$0] } ?? []))]
+    if patterns.count > Self.mostPatterns { throw tooManyPatterns(conjunction) }
+    for pattern in patterns {
+      var divided: [(matched: Set<TextExpression>, keys: [TextExpression])] = []
+      for cell in cells {
+        let inside = cell.keys + [pattern]
+        if try hasText(.all(inside), conjunction) { divided.append((cell.matched.union([pattern]), inside)) }
+        let outside = cell.keys + [.complement(pattern)]
+        if try hasText(.all(outside), conjunction) { divided.append((cell.matched, outside)) }
+      }
+      cells = divided
+      if cells.count > Self.mostCells { throw tooManyPatterns(conjunction) }
+    }
+    return cells.compactMap { cell in
+      var result = Cell(keys: cell.keys)
+      for group in demands.groups {
+        let matched = group.patterns.filter { cell.matched.contains($0.keys) }.map(\.value)
+        result.literals += matched
+        if matched.isEmpty, let additional = group.additional { result.literals.append(additional) }
+      }
+      return result.literals.contains(SchemaDocument.never) ? nil : result
+    }
+  }
+
+  private func tooManyPatterns(_ conjunction: SchemaConjunction) -> SchemaError {
+    let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
+    return SchemaError(path, "patternProperties with more than \(Self.mostPatterns) patterns that overlap")
+  }
+}

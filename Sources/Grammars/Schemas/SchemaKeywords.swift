@@ -1,0 +1,71 @@
+import Formats
+
+/// Reads the keywords of one subschema.
+struct SchemaKeywords {
+  /// Lists of the values of `enum` and `const`, which assertions name by position.
+  private(set) var values: [[JSONValue]] = []
+  private var known: [Int: [SourcedAssertion]] = [:]
+
+  private static let annotations: Set = [
+    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema",
+    "$comment", "$id", "id", "$anchor", "$dynamicAnchor", "$vocabulary", "$defs", "definitions", "contentEncoding",
+    "contentMediaType", "contentSchema",
+  ]
+  /// Read together with another keyword.
+  private static let companions: Set = [
+    "patternProperties", "additionalProperties", "items", "additionalItems", "minContains", "maxContains", "then",
+    "else",
+    "exclusiveMinimum", "exclusiveMaximum",
+  ]
+
+  /// What a subschema demands, keyword by keyword.
+  mutating func assertions(
+    of schema: Int, in document: inout SchemaDocument
+  ) throws(SchemaError) -> [SourcedAssertion] {
+    if let known = known[schema] { return known }
+    let subschema = document.subschemas[schema]
+    var result: [SourcedAssertion] = []
+    switch subschema.value {
+    case .bool(true): break
+    case .bool(false): result = [SourcedAssertion(assertion: .kinds([]), path: subschema.path)]
+    case .object(let object): result = try read(object, of: schema, in: &document)
+    default: throw SchemaError(subschema.path, "a schema is an object or a boolean")
+    }
+    known[schema] = result
+    return result
+  }
+
+  private mutating func read(
+    _ object: JSONObject, of schema: Int, in document: inout SchemaDocument
+  ) throws(SchemaError) -> [SourcedAssertion] {
+    let subschema = document.subschemas[schema]
+    var result: [SourcedAssertion] = []
+    var groups: Set<String> = []
+    for (keyword, value) in object.pairs {
+      let path = subschema.path + "/" + SchemaDocument.escape(keyword)
+      if Self.annotations.contains(keyword) || keyword.hasPrefix("x-") { continue }
+      if subschema.isOldDraft, keyword != "$ref", object["$ref"] != nil {
+        throw SchemaError(path, "\(keyword) beside $ref has no effect in this draft of JSON Schema")
+      }
+      let reader = KeywordReader(keyword: keyword, value: value, path: path, schema: schema, siblings: object)
+      var assertions: [SchemaAssertion]
+      switch keyword {
+      case "enum", "const":
+        assertions = [.values(values.count)]
+        values.append(keyword == "const" ? [value] : try reader.list())
+      case "$ref", "$dynamicRef", "$recursiveRef": assertions = [try reader.reference(in: &document)]
+      case "properties", "patternProperties", "additionalProperties":
+        assertions = groups.insert("properties").inserted ? [try reader.properties(in: document)] : []
+      case "prefixItems", "items", "additionalItems":
+        assertions = groups.insert("items").inserted ? [try reader.items(in: document)].compactMap(\.self) : []
+      case "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf":
+        assertions = try reader.number()
+      case "pattern", "format", "minLength", "maxLength": assertions = try reader.string()
+      case "allOf", "anyOf", "oneOf", "not", "if", "then", "else": assertions = try reader.combination(in: document)
+      default: assertions = try reader.other(in: document)
+      }
+      result += assertions.map { SourcedAssertion(assertion: $0, path: path) }
+    }
+    return result
+  }
+}

@@ -1,0 +1,140 @@
+import Formats
+
+/// Checks JSON values against subschemas; by it the values of an `enum` are chosen.
+struct SchemaValidator {
+  private static let deepest = 200
+
+  private let expander: SchemaExpander
+  private var depth = 0
+
+  init(_ expander: SchemaExpander) { self.expander = expander }
+
+  /// Whether the value satisfies every literal.
+  mutating func accepts(_ value: JSONValue, all literals: some Sequence<SchemaLiteral>) throws(SchemaError) -> Bool {
+    for literal in literals where try !accepts(value, literal) { return false }
+    return true
+  }
+
+  private mutating func accepts(_ value: JSONValue, _ literal: SchemaLiteral) throws(SchemaError) -> Bool {
+    depth += 1
+    defer { depth -= 1 }
+    guard depth <= Self.deepest else {
+      throw SchemaError(expander.document[literal].path, "references are nested more than \(Self.deepest) deep")
+    }
+    for assertion in try expander.assertions(of: literal) where try !satisfies(value, assertion) {
+      return !literal.isPositive
+    }
+    return literal.isPositive
+  }
+
+  private mutating func satisfies(_ value: JSONValue, _ sourced: SourcedAssertion) throws(SchemaError) -> Bool {
+    switch sourced.assertion {
+    case .kinds(let kinds): return !kinds.isDisjoint(with: value.kind)
+    case .values(let list): return expander.keywords.values[list].contains { $0.equals(value) }
+    case .bounds, .multiple: return numberSatisfies(value, sourced.assertion)
+    case .text(let text): return value.string.map { TextAutomaton(text).matches($0) } ?? true
+    case .length(let range): return value.string.map { range.contains($0.unicodeScalars.count) } ?? true
+    case .items, .itemCount, .contains, .uniqueItems: return try arraySatisfies(value, sourced.assertion)
+    case .properties, .required, .propertyCount, .propertyNames, .dependentRequired, .dependentSchema:
+      return try objectSatisfies(value, sourced.assertion)
+    case .reference(let literal): return try accepts(value, literal)
+    case .allOf(let literals): return try accepts(value, all: literals)
+    case .anyOf(let literals):
+      for literal in literals where try accepts(value, literal) { return true }
+      return false
+    case .oneOf(let literals):
+      var count = 0
+      for literal in literals where try accepts(value, literal) { count += 1 }
+      return count == 1
+    case .conditional(let condition, let then, let otherwise):
+      let consequence = try accepts(value, condition) ? then : otherwise
+      guard let consequence else { return true }
+      return try accepts(value, consequence)
+    case .unsupported(let kinds, let reason):
+      guard !kinds.isDisjoint(with: value.kind) else { return true }
+      throw SchemaError(sourced.path, reason)
+    }
+  }
+
+  private func numberSatisfies(_ value: JSONValue, _ assertion: SchemaAssertion) -> Bool {
+    guard let number = DecimalNumber(value) else { return true }
+    switch assertion {
+    case .bounds(let bounds): return bounds.contains(number)
+    case .multiple(let divisor):
+      guard let scaled = divisor.scaled else { return false }
+      return number.remainder(scale: scaled.scale, divisor: scaled.value) == 0
+    default: return true
+    }
+  }
+
+  private mutating func arraySatisfies(
+    _ value: JSONValue, _ assertion: SchemaAssertion
+  ) throws(SchemaError) -> Bool {
+    guard let items = value.array else { return true }
+    switch assertion {
+    case .items(let group):
+      for (index, item) in items.enumerated() {
+        let literal = index < group.prefix.count ? group.prefix[index] : group.rest
+        if let literal, try !accepts(item, literal) { return false }
+      }
+      return true
+    case .itemCount(let range): return range.contains(items.count)
+    case .contains(let count):
+      var matches = 0
+      for item in items.dropFirst(count.from) where try accepts(item, count.item) { matches += 1 }
+      return count.range.contains(matches)
+    case .uniqueItems:
+      return items.indices.allSatisfy { index in items[..<index].allSatisfy { !$0.equals(items[index]) } }
+    default: return true
+    }
+  }
+
+  private mutating func objectSatisfies(
+    _ value: JSONValue, _ assertion: SchemaAssertion
+  ) throws(SchemaError) -> Bool {
+    guard let object = value.object else { return true }
+    switch assertion {
+    case .properties(let group):
+      let demands = SchemaConjunction.ObjectDemands(groups: [group])
+      for (key, value) in object.pairs where try !accepts(value, all: demands.literals(ofKey: key)) { return false }
+      return true
+    case .required(let names): return names.allSatisfy { object[$0] != nil }
+    case .propertyCount(let range): return range.contains(object.pairs.count)
+    case .propertyNames(let literal):
+      for key in object.keys where try !accepts(.string(key), literal) { return false }
+      return true
+    case .dependentRequired(let key, let names):
+      return object[key] == nil || names.allSatisfy { object[$0] != nil }
+    case .dependentSchema(let key, let literal):
+      if object[key] == nil { return true }
+      return try accepts(value, literal)
+    default: return true
+    }
+  }
+}
+
+extension JSONValue {
+  /// What the value is.
+  var kind: ValueKinds {
+    switch self {
+    case .null: .null
+    case .bool(let value): value ? .yes : .no
+    case .integer: .integer
+    case .number: DecimalNumber(self)!.isWhole ? .integer : .fraction
+    case .string: .string
+    case .array: .array
+    case .object: .object
+    }
+  }
+
+  /// Whether the values are equal in JSON Schema: numbers by value, objects in any order.
+  func equals(_ other: JSONValue) -> Bool {
+    switch (self, other) {
+    case (.array(let a), .array(let b)): a.count == b.count && zip(a, b).allSatisfy { $0.equals($1) }
+    case (.object(let a), .object(let b)):
+      a.pairs.count == b.pairs.count && a.pairs.allSatisfy { key, value in b[key].map { value.equals($0) } ?? false }
+    case (.integer, .number), (.number, .integer), (.number, .number): DecimalNumber(self) == DecimalNumber(other)
+    default: self == other
+    }
+  }
+}

@@ -1,0 +1,97 @@
+/// The texts of the formats that JSON Schema names.
+enum StringFormat {
+  /// The texts of a format; `nil` for a format that is not known.
+  static func expression(_ name: String) -> TextExpression? { expressions[name] }
+
+  private static let expressions: [String: TextExpression] = [
+    "date": date,
+    "time": time,
+    "date-time": .joined([date, .any(of: "Tt"), time]),
+    "duration": duration,
+    "uuid": pattern("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"),
+    "email": .joined([
+      pattern("[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"), .literal("@"), hostname,
+    ]),
+    "hostname": hostname,
+    "ipv4": ipv4,
+    "ipv6": ipv6,
+    "uri": uri,
+  ]
+
+  private static func pattern(_ pattern: String) -> TextExpression {
+    do { return try RegularExpressionParser.wholeMatch(pattern) } catch { preconditionFailure("\(error)") }
+  }
+
+  /// RFC 3339 `full-date`, with the days that each month has, and 29 February in leap years.
+  private static let date: TextExpression = {
+    let leap = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29"
+    let month = "(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+    return pattern("[0-9]{4}-(\(month)|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)|\(leap)")
+  }()
+
+  /// RFC 3339 `full-time`. A leap second is written only as the last of a day in UTC.
+  private static let time = pattern(
+    "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+      + "|23:59:60(\\.[0-9]+)?([Zz]|[+-]00:00)")
+
+  /// RFC 3339, appendix A.
+  private static let duration: TextExpression = {
+    let time = "T([0-9]+H([0-9]+M([0-9]+S)?)?|[0-9]+M([0-9]+S)?|[0-9]+S)"
+    let date = "([0-9]+Y([0-9]+M([0-9]+D)?)?|[0-9]+M([0-9]+D)?|[0-9]+D)"
+    return pattern("P(\(date)(\(time))?|\(time)|[0-9]+W)")
+  }()
+
+  /// RFC 1123: labels of 1 to 63 letters, digits and inner hyphens, together at most 253 characters. A label with hyphens at
+  /// its third and fourth position, which only encodes other characters, is not written.
+  private static let hostname: TextExpression = {
+    let label = TextExpression.all([
+      pattern("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"), .complement(pattern("..--.*")),
+    ])
+    return .all([
+      .joined([label, TextExpression.joined([.literal("."), label]).repeated(0)]),
+      TextExpression.scalar(.all).repeated(1, 253),
+    ])
+  }()
+
+  private static let byte = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+  private static let ipv4 = pattern("\(byte)(\\.\(byte)){3}")
+
+  /// RFC 4291, section 2.2, without zones.
+  private static let ipv6: TextExpression = {
+    let group = "[0-9A-Fa-f]{1,4}"
+    let last = "(\(group):\(group)|\(byte)(\\.\(byte)){3})"
+    var forms = ["(\(group):){6}\(last)"]
+    // "::" stands for at least one group of zeros; `after` groups of 16 bits follow it, of which the last two may be IPv4.
+    for after in 0...7 {
+      let most = 7 - after
+      let before = most == 0 ? "" : "(\(group)(:\(group)){0,\(most - 1)})?"
+      let rest = after == 0 ? "" : after == 1 ? group : "(\(group):){\(after - 2)}\(last)"
+      forms.append("\(before)::\(rest)")
+    }
+    return pattern(forms.joined(separator: "|"))
+  }()
+
+  /// RFC 3986, section 3, with a scheme.
+  private static let uri: TextExpression = {
+    let encoded = "%[0-9A-Fa-f]{2}"
+    let unreserved = "A-Za-z0-9._~-"
+    let delimiters = "!$&'()*+,;="
+    let character = "([\(unreserved)\(delimiters):@]|\(encoded))"
+    let user = "([\(unreserved)\(delimiters):]|\(encoded))*"
+    let name = "([\(unreserved)\(delimiters)]|\(encoded))*"
+    let future = "[Vv][0-9A-Fa-f]+\\.[\(unreserved)\(delimiters):]+"
+    let path = "(/\(character)*)*"
+    let host = TextExpression.either([
+      pattern(name), .joined([.literal("["), .either([ipv6, pattern(future)]), .literal("]")]),
+    ])
+    let authority = TextExpression.joined([pattern("(\(user)@)?"), host, pattern("(:[0-9]*)?")])
+    return .joined([
+      pattern("[A-Za-z][A-Za-z0-9+.-]*:"),
+      .either([
+        .joined([.literal("//"), authority, pattern(path)]), pattern("/(\(character)+\(path))?"),
+        pattern("\(character)+\(path)"), .empty,
+      ]),
+      pattern("(\\?(\(character)|[/?])*)?(#(\(character)|[/?])*)?"),
+    ])
+  }()
+}
