@@ -52,6 +52,11 @@ struct SchemaDocument {
 
   // MARK: finding subschemas
 
+  private static let drafts = [
+    "schema", "draft/2020-12/schema", "draft/2019-09/schema", "draft-07/schema", "draft-06/schema", "draft-05/schema",
+    "draft-04/schema",
+  ]
+
   private static let withSchema: Set = [
     "additionalProperties", "items", "contains", "not", "if", "then", "else", "propertyNames", "additionalItems",
     "unevaluatedItems", "unevaluatedProperties",
@@ -71,7 +76,10 @@ struct SchemaDocument {
     }
     var (base, isOldDraft) = (base, isOldDraft)
     if let draft = value.object?["$schema"]?.string {
-      isOldDraft = ["draft-07", "draft-06", "draft-05", "draft-04", "draft-03"].contains { draft.contains($0) }
+      guard Self.drafts.contains(where: { draft.contains("json-schema.org/" + $0) }) else {
+        throw SchemaError(path + "/$schema", "$schema \"\(draft)\" is not supported")
+      }
+      isOldDraft = ["draft-07", "draft-06", "draft-05", "draft-04"].contains { draft.contains($0) }
     }
     let index = subschemas.count
     if let object = value.object, !(isOldDraft && object["$ref"] != nil) {

@@ -9,9 +9,7 @@ enum StringFormat {
     "date-time": .joined([date, .any(of: "Tt"), time]),
     "duration": duration,
     "uuid": pattern("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"),
-    "email": .joined([
-      pattern("[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"), .literal("@"), hostname,
-    ]),
+    "email": email,
     "hostname": hostname,
     "ipv4": ipv4,
     "ipv6": ipv6,
@@ -30,9 +28,32 @@ enum StringFormat {
   }()
 
   /// RFC 3339 `full-time`. A leap second is written only as the last of a day in UTC.
-  private static let time = pattern(
-    "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-      + "|23:59:60(\\.[0-9]+)?([Zz]|[+-]00:00)")
+  private static let time: TextExpression = {
+    let end = "(\\.[0-9]+)?"
+    let plain = pattern("([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\(end)([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])")
+    func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    func either(_ count: Int, _ form: (Int) -> String) -> TextExpression { .either((0..<count).map { pattern(form($0)) }) }
+    let any = "[0-9]{2}"
+    // 23:59:60 in UTC at an offset: of the hours and of the minutes, what is written first tells the offset.
+    let ahead = either(24) { "\(two(($0 + 23) % 24)):59:60\(end)\\+\(two($0)):00" }
+    let aheadHours = either(24) { "\(two($0)):\(any):60\(end)\\+\(two($0)):\(any)" }
+    let aheadMinutes = either(59) { "\(any):\(two($0)):60\(end)\\+\(any):\(two($0 + 1))" }
+    let behindHours = either(24) { "\(two(23 - $0)):\(any):60\(end)-\(two($0)):\(any)" }
+    let behindMinutes = either(60) { "\(any):\(two(59 - $0)):60\(end)-\(any):\(two($0))" }
+    return .either([
+      plain, pattern("23:59:60\(end)[Zz]"), ahead, .all([aheadHours, aheadMinutes]), .all([behindHours, behindMinutes]),
+    ])
+  }()
+
+  /// RFC 5321, section 4.1.2.
+  private static let email: TextExpression = {
+    let atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+    let quoted = "\"([ !#-\\[\\]-~]|\\\\[ -~])*\""
+    let literal = TextExpression.joined([
+      .literal("["), .either([ipv4, .joined([.literal("IPv6:"), ipv6])]), .literal("]"),
+    ])
+    return .joined([pattern("\(atom)(\\.\(atom))*|\(quoted)"), .literal("@"), .either([hostname, literal])])
+  }()
 
   /// RFC 3339, appendix A.
   private static let duration: TextExpression = {
@@ -42,7 +63,7 @@ enum StringFormat {
   }()
 
   /// RFC 1123: labels of 1 to 63 letters, digits and inner hyphens, together at most 253 characters. A label with hyphens at
-  /// its third and fourth position, which only encodes other characters, is not written.
+  /// its third and fourth position encodes other characters; whether it does so validly is not regular, so it is not written.
   private static let hostname: TextExpression = {
     let label = TextExpression.all([
       pattern("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"), .complement(pattern("..--.*")),
@@ -74,7 +95,7 @@ enum StringFormat {
   /// RFC 3986, section 3, with a scheme.
   private static let uri: TextExpression = {
     let encoded = "%[0-9A-Fa-f]{2}"
-    let unreserved = "A-Za-z0-9._~-"
+    let unreserved = "A-Za-z0-9._~\\-"
     let delimiters = "!$&'()*+,;="
     let character = "([\(unreserved)\(delimiters):@]|\(encoded))"
     let user = "([\(unreserved)\(delimiters):]|\(encoded))*"
