@@ -32,7 +32,9 @@ enum StringFormat {
     let end = "(\\.[0-9]+)?"
     let plain = pattern("([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\(end)([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])")
     func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    func either(_ count: Int, _ form: (Int) -> String) -> TextExpression { .either((0..<count).map { pattern(form($0)) }) }
+    func either(_ count: Int, _ form: (Int) -> String) -> TextExpression {
+      .either((0..<count).map { pattern(form($0)) })
+    }
     let any = "[0-9]{2}"
     // 23:59:60 in UTC at an offset: of the hours and of the minutes, what is written first tells the offset.
     let ahead = either(24) { "\(two(($0 + 23) % 24)):59:60\(end)\\+\(two($0)):00" }
@@ -41,7 +43,8 @@ enum StringFormat {
     let behindHours = either(24) { "\(two(23 - $0)):\(any):60\(end)-\(two($0)):\(any)" }
     let behindMinutes = either(60) { "\(any):\(two(59 - $0)):60\(end)-\(any):\(two($0))" }
     return .either([
-      plain, pattern("23:59:60\(end)[Zz]"), ahead, .all([aheadHours, aheadMinutes]), .all([behindHours, behindMinutes]),
+      plain, pattern("23:59:60\(end)[Zz]"), ahead, .all([aheadHours, aheadMinutes]),
+      .all([behindHours, behindMinutes]),
     ])
   }()
 

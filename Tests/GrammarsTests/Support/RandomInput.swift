@@ -1,0 +1,23 @@
+/// A generator of numbers that are the same in every run (SplitMix64).
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = state
+    mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ mixed >> 31
+  }
+}
+
+/// Every text of some characters up to a length.
+func allTexts(of characters: [String], upTo length: Int) -> [String] {
+  var texts = [""]
+  var last = [""]
+  for _ in 0..<length {
+    last = last.flatMap { text in characters.map { text + $0 } }
+    texts += last
+  }
+  return texts
+}
