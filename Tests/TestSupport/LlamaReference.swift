@@ -34,7 +34,16 @@ public struct LlamaReference {
 
   /// Logits of every position, with adapters of a folder.
   public func logits(_ tokens: [Int32], _ adapters: [(adapter: TinyAdapter, weight: Double)] = []) -> [[Double]] {
-    logits(tokens) { module, layer, input, output in
+    logits(tokens, adapting: Self.adapting(adapters))
+  }
+
+  /// The hidden states of every position after the final norm, with adapters of a folder.
+  public func hiddenStates(
+    _ tokens: [Int32], _ adapters: [(adapter: TinyAdapter, weight: Double)] = []
+  ) -> [[Double]] { hiddenStates(tokens, adapting: Self.adapting(adapters)) }
+
+  private static func adapting(_ adapters: [(adapter: TinyAdapter, weight: Double)]) -> Adapting {
+    { module, layer, input, output in
       for term in adapters {
         for lora in term.adapter.modules where lora.layer == layer && lora.projection == module {
           let update = Self.multiply(lora.b.map(Double.init), Self.multiply(lora.a.map(Double.init), input))
@@ -46,6 +55,12 @@ public struct LlamaReference {
 
   /// Logits of every position.
   public func logits(_ tokens: [Int32], adapting: Adapting) -> [[Double]] {
+    let embedding = weights["model.embed_tokens.weight"] ?? []
+    let head = config.tiedHead ? embedding : weights["lm_head.weight"] ?? embedding
+    return hiddenStates(tokens, adapting: adapting).map { Self.multiply(head, $0) }
+  }
+
+  private func hiddenStates(_ tokens: [Int32], adapting: Adapting) -> [[Double]] {
     let embedding = weights["model.embed_tokens.weight"] ?? []
     let size = config.hiddenSize
     var x = tokens.map { Array(embedding[Int($0) * size..<(Int($0) + 1) * size]) }
@@ -70,8 +85,7 @@ public struct LlamaReference {
         x[position] = sum(x[position], linear(.down, zip(gate, up).map { $0 / (1 + exp(-$0)) * $1 }))
       }
     }
-    let head = config.tiedHead ? embedding : weights["lm_head.weight"] ?? embedding
-    return x.map { Self.multiply(head, rmsNorm($0, "model.norm.weight")) }
+    return x.map { rmsNorm($0, "model.norm.weight") }
   }
 
   /// W·x for a row-major W.

@@ -36,15 +36,13 @@ public final class Transformer: @unchecked Sendable {
   public func forward(
     _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int) -> Void
   ) {
-    forward(batch, cache: cache) { logits, ld, _ in body(logits, ld) }
+    forward(batch, cache: cache) { results in body(results.logits, results.logitStride) }
   }
 
-  /// Like the function above, but also reports which segments have numbers beyond f32's range, which an adapter with
-  /// enormous weights can cause. The results of such a segment cannot be used; other segments are not affected.
-  /// - Parameter body: is also given, for each segment, whether a key, a value or a hidden state of it is not finite
-  public func forward(
-    _ batch: ForwardBatch, cache: KeyValueCache, _ body: (UnsafeMutablePointer<Float>, Int, [Bool]) -> Void
-  ) {
+  /// Like the function above, but also gives the wanted hidden states, and reports which segments have numbers beyond
+  /// f32's range, which an adapter with enormous weights can cause.
+  /// - Parameter body: is given the results, which are valid only during the call
+  public func forward(_ batch: ForwardBatch, cache: KeyValueCache, _ body: (ForwardResults) -> Void) {
     let config = base.config
     let rows = batch.rowCount
     precondition(rows <= maxRows, "a batch of \(rows) rows, workspace for \(maxRows)")
@@ -67,7 +65,7 @@ public final class Transformer: @unchecked Sendable {
       overflowed[row] = true
     }
 
-    let wanted = gatherLogitRows(batch, x)
+    let wanted = gather(batch, \.logits, from: x, into: workspace.gathered.pointer)
     let normed = workspace.normed.pointer
     compute.rmsNorm(
       workspace.gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, rows: wanted,
@@ -75,7 +73,14 @@ public final class Transformer: @unchecked Sendable {
     workspace.reserveLogits(wanted * base.head.paddedOutputs)
     let logits = workspace.logits.pointer
     compute.product(base.head, normed, rows: wanted, scratch: &workspace.scratch, into: logits)
-    body(logits, base.head.paddedOutputs, batch.segmentsWithAny(of: overflowed))
+    let pooled = gather(batch, \.hiddenStates, from: x, into: workspace.gathered.pointer)
+    compute.rmsNorm(
+      workspace.gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, rows: pooled,
+      size: config.hiddenSize, into: normed)
+    body(
+      ForwardResults(
+        logits: logits, logitStride: base.head.paddedOutputs, hiddenStates: normed,
+        overflowed: batch.segmentsWithAny(of: overflowed)))
   }
 
   private func embed(_ batch: ForwardBatch, into x: UnsafeMutablePointer<Float>) {
@@ -182,12 +187,20 @@ public final class Transformer: @unchecked Sendable {
       into: out)
   }
 
-  private func gatherLogitRows(_ batch: ForwardBatch, _ x: UnsafePointer<Float>) -> Int {
+  /// Copies some rows of each segment.
+  /// - Parameters:
+  ///   - wanted: which rows of a segment
+  ///   - x, out: [rows][hiddenSize]
+  /// - Returns: how many rows
+  private func gather(
+    _ batch: ForwardBatch, _ wanted: KeyPath<ForwardBatch.Segment, Range<Int>>, from x: UnsafePointer<Float>,
+    into out: UnsafeMutablePointer<Float>
+  ) -> Int {
     let size = base.config.hiddenSize
     var (row, count) = (0, 0)
     for segment in batch.segments {
-      for i in segment.logits {
-        (workspace.gathered.pointer + count * size).update(from: x + (row + i) * size, count: size)
+      for i in segment[keyPath: wanted] {
+        (out + count * size).update(from: x + (row + i) * size, count: size)
         count += 1
       }
       row += segment.tokens.count

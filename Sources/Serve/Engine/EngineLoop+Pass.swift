@@ -24,15 +24,18 @@ extension EngineLoop {
         let generation = item.generation
         return .init(
           tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
-          table: generation.table, adapters: generation.request.adapters, logits: item.needed)
+          table: generation.table, adapters: generation.request.adapters, logits: item.needed,
+          hiddenStates: generation.pooledRows(item.positions))
       })
     // For each segment of the pass, the records of its rows; `nil` if they are not finite.
     var records: [[TokenRecord]?] = []
     let started = lease.serve {
       // The time that the pass waited for training does not count as its own.
       let started = ContinuousClock.now
-      transformer.forward(batch, cache: cache) { logits, ld, overflowed in
-        records = read(work, logits: logits, stride: ld, skipping: overflowed)
+      transformer.forward(batch, cache: cache) { results in
+        records = read(
+          work, logits: results.logits, stride: results.logitStride, skipping: results.overflowed)
+        pool(work, results)
       }
       return started
     }
@@ -123,6 +126,20 @@ extension EngineLoop {
       first += records.count
       let found = records.compactMap(\.self)
       return skipped[index] || found.count < records.count ? nil : found
+    }
+  }
+
+  /// Adds the pass's hidden states to the sums of the generations that want their mean.
+  private func pool(_ work: [Work], _ results: ForwardResults) {
+    let size = transformer.base.config.hiddenSize
+    var row = 0
+    for (index, item) in work.enumerated() {
+      let count = item.generation.pooledRows(item.positions).count
+      if count > 0, !results.overflowed[index] {
+        item.generation.pool(
+          UnsafeBufferPointer(start: results.hiddenStates + row * size, count: count * size), size: size)
+      }
+      row += count
     }
   }
 

@@ -18,7 +18,7 @@ extension EngineLoop {
     let group = group(
       .init(
         stream: StreamKey(client: admission.client, adapters: PrefixKey(request.adapters)), prompt: request.prompt,
-        echoes: options.echoesPrompt, topLogprobs: options.topLogprobs))
+        echoes: options.echoesPrompt, topLogprobs: options.topLogprobs, pools: options.poolsPrompt))
     let generation = Generation(
       request, admission: admission, group: group,
       deadline: options.timeout.map { epoch.duration(to: admission.time) + $0 }, sharesWithAll: cachesPrefixes,
@@ -74,7 +74,7 @@ extension EngineLoop {
   /// A request begins to run, or runs again after a preemption.
   func resume(_ generation: Generation) {
     metrics.update { $0.counts[generation.label].waiting -= 1 }
-    generation.usePromptRecords(of: generation.group)
+    generation.usePromptResults(of: generation.group)
     shareBlocks(generation)
   }
 

@@ -57,7 +57,7 @@ public final class DataFolder: Sendable {
   // MARK: permissions
 
   /// What Graft writes here, beside the database. Other files in the folder are left as they are.
-  private static let ownNames = ["lock", "bases", "adapters", "files", "jobs"]
+  private static let ownNames = ["lock", "bases", "adapters", "files", "jobs", "batches"]
 
   private func tighten() {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []

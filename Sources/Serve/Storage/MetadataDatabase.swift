@@ -4,7 +4,7 @@ internal import GRDB
 internal import Glibc
 internal import Model
 
-/// The database of a data folder, `graft.sqlite`: records of adapters, files and fine-tuning jobs. It has one
+/// The database of a data folder, `graft.sqlite`: records of adapters, files, fine-tuning jobs and batches. It has one
 /// connection. A transaction survives a power loss once `write` has returned (WAL, synchronous = FULL).
 ///
 /// Each kind of record has a migration here that creates its tables, and an extension in its own file with its queries.
@@ -58,6 +58,7 @@ public final class MetadataDatabase: Sendable {
     migrator.registerMigration("0004 indexes for what is asked of all jobs and files") {
       try FineTuningTables.index($0)
     }
+    migrator.registerMigration("0005 batches") { try BatchTables.create($0) }
     return migrator
   }
 

@@ -102,7 +102,7 @@ struct ChatCommand: ParsableCommand {
         FileHandle.standardOutput.write(Data(piece.utf8))
       case .finished(_, let usage): outcome.end(.done(usage))
       case .failed(let error): outcome.end(.failed(error))
-      case .prompt: break
+      case .prompt, .pooled: break
       }
     }
     let end = outcome.wait()

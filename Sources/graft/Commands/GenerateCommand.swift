@@ -62,7 +62,7 @@ struct GenerateCommand: ParsableCommand {
       case .output(let text, _): FileHandle.standardOutput.write(Data(text.utf8))
       case .finished(_, let usage): outcome.end(.done(usage))
       case .failed(let error): outcome.end(.failed(error))
-      case .prompt: break
+      case .prompt, .pooled: break
       }
     }
     switch outcome.wait() {

@@ -218,15 +218,15 @@ struct ServeCommand: ParsableCommand {
         maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
         stepTarget: .milliseconds(targetITL),
         trainingShare: trainingShare))
+    let files = try FileStore(
+      dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes,
+      daysKept: keepFiles > 0 ? keepFiles : nil)
     let fineTuning = try FineTuningService(
       dataFolder: dataFolder,
       environment: .init(
         engine: engine, compute: model.transformer.compute, base: base, baseName: name, tokenizer: model.tokenizer,
         chat: chat, adapters: store,
-        files: try FileStore(
-          dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes,
-          daysKept: keepFiles > 0 ? keepFiles : nil),
-        database: database,
+        files: files, database: database,
         limits: .init(
           memory: trainingMemory?.bytes, checkpointsKept: keepCheckpoints,
           turn: .seconds(trainingTurn)), logger: logger))
@@ -234,10 +234,13 @@ struct ServeCommand: ParsableCommand {
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
       startedAt: Int(Date().timeIntervalSince1970), chat: chat)
+    let batches = try BatchService(
+      dataFolder: dataFolder, context: context, files: files, loop: loop, logger: logger)
     let routes = APIRoutes(
-      context: context, fineTuning: fineTuning, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
+      context: context, fineTuning: fineTuning, batches: batches, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
     engine.start()
     fineTuning.start()
+    batches.start()
     readiness.open(routes.handler) { routes.unreadiness }
     logger.info(
       "listening",
@@ -247,7 +250,7 @@ struct ServeCommand: ParsableCommand {
         "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue),
         "threads": "\(options.arithmetic.threads)",
       ])
-    return Serving(engine: engine, fineTuning: fineTuning)
+    return Serving(engine: engine, fineTuning: fineTuning, batches: batches)
   }
 
   /// The model's chat format. If it has none, that is logged once.
@@ -292,10 +295,12 @@ struct ServeCommand: ParsableCommand {
 private struct Serving: Sendable {
   let engine: Engine
   let fineTuning: FineTuningService
+  let batches: BatchService
 
   /// Ends every generation, and saves the state of the running job.
   func stop() {
     fineTuning.prepareToStop()
+    batches.stop()
     engine.stop()
     fineTuning.waitUntilStopped(.seconds(5))
   }

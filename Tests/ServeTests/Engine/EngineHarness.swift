@@ -12,6 +12,7 @@ import Testing
 /// What a generation told of itself. How much of it came from the cache is no part of the answer.
 struct Outcome: Equatable {
   var prompt: [TokenRecord] = []
+  var pooled: [Float] = []
   var text = ""
   var tokens: [TokenRecord] = []
   var reason: FinishReason?
@@ -25,6 +26,9 @@ struct Outcome: Equatable {
     case .prompt(let records):
       #expect(prompt.isEmpty && tokens.isEmpty)
       prompt = records
+    case .pooled(let mean):
+      #expect(pooled.isEmpty && tokens.isEmpty)
+      pooled = mean
     case .output(let shown, let records):
       text += shown
       tokens += records
@@ -38,7 +42,8 @@ struct Outcome: Equatable {
   var isOver: Bool { reason != nil || error != nil }
 
   static func == (a: Outcome, b: Outcome) -> Bool {
-    a.prompt == b.prompt && a.text == b.text && a.tokens == b.tokens && a.reason == b.reason && a.usage == b.usage
+    a.prompt == b.prompt && a.pooled == b.pooled && a.text == b.text && a.tokens == b.tokens && a.reason == b.reason
+      && a.usage == b.usage
       && a.error == b.error
   }
 }

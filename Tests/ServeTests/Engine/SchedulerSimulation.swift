@@ -21,8 +21,11 @@ final class SimulatedSequence: ScheduledSequence {
   }
 
   var stream: StreamKey {
-    StreamKey(client: ClientIdentity(address: request.client), adapters: PrefixKey(.none, group: request.adapter))
+    var client = ClientIdentity(address: request.client)
+    client.isBackground = isBackground
+    return StreamKey(client: client, adapters: PrefixKey(.none, group: request.adapter))
   }
+  var isBackground: Bool { request.client == "batches" }
   var deadline: Duration? { request.deadline }
   var promptLength: Int { request.promptLength }
   var scoresPrompt: Bool { request.scores }
@@ -118,8 +121,10 @@ struct SchedulerSimulation {
         #expect(admitted.contains(sequence.id))
         admit(sequence)
       case .preempt(let sequence):
-        #expect(admitted.last { running.contains($0) } == sequence.id, "only the youngest is preempted")
-        #expect(running.count > 1)
+        let background = running.filter { live[$0]?.isBackground == true }
+        let candidates = background.isEmpty ? running : background
+        #expect(admitted.last { candidates.contains($0) } == sequence.id, "only the youngest is preempted")
+        #expect(running.count > 1 || sequence.isBackground)
         preemptions += 1
         running.removeAll { $0 == sequence.id }
         sequence.loseBlocks()

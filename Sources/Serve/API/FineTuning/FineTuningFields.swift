@@ -4,7 +4,6 @@ import Train
 
 extension FineTuningRequest {
   private static let maximumSuffix = 64
-  private static let maximumMetadata = 16
 
   /// Reads the body of `POST /v1/fine_tuning/jobs`.
   /// - Throws: `APIError`, 400, that names the field
@@ -38,7 +37,7 @@ extension FineTuningRequest {
       model: model, initial: initial, trainingFile: try required("training_file"),
       validationFile: try fields.string("validation_file"), suffix: suffix,
       seed: try fields.integer("seed", in: 0...Int.max) ?? Int.random(in: 0...Int(Int32.max)),
-      method: method, hyperparameters: hyperparameters, metadata: try Self.metadata(fields))
+      method: method, hyperparameters: hyperparameters, metadata: try fields.metadata())
   }
 
   private static func initial(_ name: String, param: String) throws(APIError) -> Initial {
@@ -83,17 +82,5 @@ extension FineTuningRequest {
       throw .invalid("'hyperparameters' cannot go with those of 'method'", param: "hyperparameters")
     }
     return (method, hyperparameters.isEmpty ? legacy : hyperparameters)
-  }
-
-  private static func metadata(_ fields: RequestFields) throws(APIError) -> JSONObject? {
-    guard let value = fields["metadata"] else { return nil }
-    guard let object = value.object, object.keys.count <= maximumMetadata,
-      object.pairs.allSatisfy({ $0.key.count <= 64 && ($0.value.string?.count ?? .max) <= 512 })
-    else {
-      throw .invalid(
-        "'metadata' must have at most \(maximumMetadata) keys of up to 64 characters with strings of up to 512",
-        param: "metadata", code: "invalid_value")
-    }
-    return object
   }
 }

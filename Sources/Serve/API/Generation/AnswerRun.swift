@@ -4,7 +4,7 @@ import Foundation
 import Model
 
 /// Answers one request for text: submits its choices to the engine, collects their events, and writes the answer in the
-/// shape of its route, complete or as a stream. Used on the exchange's loop only.
+/// shape of its route, complete or as a stream. Used on the target's loop only.
 final class AnswerRun {
   /// A choice that is being generated. With `best_of`, only the best candidates become choices of the answer.
   private struct Candidate {
@@ -23,7 +23,7 @@ final class AnswerRun {
     var meanLogprob: Double { tokenCount == 0 ? 0 : logprobSum / Double(tokenCount) }
   }
 
-  private let exchange: HTTPExchange
+  private let target: any AnswerTarget
   private let engine: Engine
   private let tokenizer: Tokenizer
   private let request: AnswerRequest
@@ -43,13 +43,13 @@ final class AnswerRun {
   private var event: [UInt8] = []
 
   init(
-    _ request: AnswerRequest, model: String, fingerprint: String, exchange: HTTPExchange, context: ServerContext
+    _ request: AnswerRequest, model: String, fingerprint: String, target: any AnswerTarget, context: ServerContext
   ) {
     self.request = request
     shape = request.shape
     self.model = model
     self.fingerprint = fingerprint
-    self.exchange = exchange
+    self.target = target
     engine = context.engine
     tokenizer = context.tokenizer
     id = shape.idPrefix + UUID().uuidString.lowercased().filter { $0 != "-" }
@@ -63,7 +63,7 @@ final class AnswerRun {
   ///   - admissions: one for each candidate
   ///   - label: what the metrics call the adapters
   func start(adapters: AdapterSet, admissions: [Admission], label: String) {
-    exchange.onClose { [self] in cancel() }
+    target.onClose { [self] in cancel() }
     generations = admissions.map(\.id)
     let requests = candidates.indices.map { index in
       var options = request.options
@@ -71,7 +71,7 @@ final class AnswerRun {
       return GenerationRequest(
         prompt: request.prompts[promptIndex(of: index)], adapters: adapters, options: options, label: label)
     }
-    let (loop, run) = (exchange.loop, LoopBound(self, on: exchange.loop))
+    let (loop, run) = (target.loop, LoopBound(self, on: target.loop))
     engine.submit(requests, admissions: admissions) { index, event in
       loop.execute { run.value.receive(event, of: index) }
     }
@@ -96,7 +96,7 @@ final class AnswerRun {
       show(text, records, of: index, isPrompt: true)
     case .output(let text, let tokens): show(text, tokens, of: index)
     case .finished(let reason, let usage): finish(index, reason: reason, usage: usage)
-    case .failed: break
+    case .pooled, .failed: break
     }
   }
 
@@ -106,8 +106,9 @@ final class AnswerRun {
     guard request.stream else { return }
     if !isStreaming {
       isStreaming = true
-      exchange.startStreaming(
-        status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"])
+      target.startStreaming(
+        status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"],
+        length: nil)
     }
     if !candidates[index].hasOpened {
       candidates[index].hasOpened = true
@@ -167,10 +168,10 @@ final class AnswerRun {
   private func fail(_ error: APIError) {
     cancel()
     if isStreaming {
-      exchange.write(SSEWriter.event(error.json))
-      exchange.end()
+      target.write(SSEWriter.event(error.json))
+      target.end()
     } else {
-      exchange.respond(error)
+      target.respond(error)
     }
   }
 
@@ -182,7 +183,7 @@ final class AnswerRun {
         index, candidates[candidate].answer, logprobs: takeLogprobs(candidate),
         reason: candidates[candidate].reason ?? .stop)
     }
-    exchange.respond(json: envelope(shape.wholeObject, choices: list, usage: usage.json))
+    target.respond(json: envelope(shape.wholeObject, choices: list, usage: usage.json))
   }
 
   /// The indices of the candidates that become choices: for each prompt, those with the highest mean logprob, the best
@@ -198,7 +199,7 @@ final class AnswerRun {
     }
   }
 
-  private func send(_ choices: [JSONValue]) { exchange.write(chunk(choices)) }
+  private func send(_ choices: [JSONValue]) { target.write(chunk(choices)) }
 
   /// Sends text without logprobs. Does the same as `send` of the shape's delta, but faster.
   private func send(_ text: String, of index: Int) {
@@ -207,7 +208,7 @@ final class AnswerRun {
     candidates[index].textEvent = textEvent
     event.removeAll(keepingCapacity: true)
     textEvent.append(to: &event) { JSONValue.escape(text, into: &$0) }
-    exchange.write(event)
+    target.write(event)
   }
 
   private func chunk(_ choices: [JSONValue]) -> [UInt8] {
@@ -217,10 +218,10 @@ final class AnswerRun {
 
   private func endStream() {
     if request.includeUsage {
-      exchange.write(SSEWriter.event(envelope(shape.chunkObject, choices: [], usage: usage.json)))
+      target.write(SSEWriter.event(envelope(shape.chunkObject, choices: [], usage: usage.json)))
     }
-    exchange.write(SSEWriter.done)
-    exchange.end()
+    target.write(SSEWriter.done)
+    target.end()
   }
 
   /// The JSON of a chunk up to its choices. It is the same for all chunks of a stream, so it is encoded once.

@@ -32,7 +32,7 @@ enum CompletionRequest {
     }
     // The best candidates are chosen by their log-probabilities.
     if isChoosing, !request.showsLogprobs { request.options.topLogprobs = 0 }
-    request.prompts = try prompts(fields, tokenizer)
+    request.prompts = try prompts(fields, tokenizer, field: "prompt", maximum: maximumPrompts)
     try request.check(contextLength: contextLength, promptField: "prompt")
     return request
   }
@@ -42,32 +42,32 @@ enum CompletionRequest {
     return try fields.integer("logprobs", in: 0...20)
   }
 
-  /// The prompts: a string, a list of strings, a list of token ids, or a list of lists of token ids.
-  private static func prompts(
-    _ fields: RequestFields, _ tokenizer: PromptTokenizer
+  /// The prompts of a field: a string, a list of strings, a list of token ids, or a list of lists of token ids.
+  static func prompts(
+    _ fields: RequestFields, _ tokenizer: PromptTokenizer, field: String, maximum: Int
   ) throws(APIError) -> [[Int32]] {
     let expected = "a string, a list of strings, a list of token ids or a list of lists of token ids"
-    guard let value = fields["prompt"] else {
-      throw .invalid("'prompt' is missing", param: "prompt", code: "missing_required_parameter")
+    guard let value = fields[field] else {
+      throw .invalid("'\(field)' is missing", param: field, code: "missing_required_parameter")
     }
     switch value {
-    case .string(let text): return [try tokenizer.encode(text, field: "prompt")]
+    case .string(let text): return [try tokenizer.encode(text, field: field)]
     case .array(let values):
-      guard let first = values.first else { throw fields.wrong("prompt", expected) }
-      if first.integer != nil { return [try tokenizer.tokens(values, field: "prompt")] }
+      guard let first = values.first else { throw fields.wrong(field, expected) }
+      if first.integer != nil { return [try tokenizer.tokens(values, field: field)] }
       guard values.count <= maximumPrompts else {
-        throw .invalid("'prompt' holds more than \(maximumPrompts) prompts", param: "prompt", code: "invalid_value")
+        throw .invalid("'\(field)' holds more than \(maximum) prompts", param: field, code: "invalid_value")
       }
       var prompts: [[Int32]] = []
       for value in values {
         switch value {
-        case .string(let text): prompts.append(try tokenizer.encode(text, field: "prompt"))
-        case .array(let ids): prompts.append(try tokenizer.tokens(ids, field: "prompt"))
-        default: throw fields.wrong("prompt", expected)
+        case .string(let text): prompts.append(try tokenizer.encode(text, field: field))
+        case .array(let ids): prompts.append(try tokenizer.tokens(ids, field: field))
+        default: throw fields.wrong(field, expected)
         }
       }
       return prompts
-    default: throw fields.wrong("prompt", expected)
+    default: throw fields.wrong(field, expected)
     }
   }
 

@@ -1,10 +1,10 @@
 import Logging
-import Model
 
-/// `POST /v1/completions` and `POST /v1/chat/completions`.
+/// The routes that the model answers: completions, chats and embeddings.
 ///
-/// A request takes these steps: its body is parsed and checked (`AnswerRequest`), it is admitted (`Admission`), its
-/// adapters are read into memory where they are not (`AdapterSet`), and `AnswerRun` submits it to the engine and answers.
+/// A request takes these steps: its body is parsed and checked (`PreparedRequest`), it is admitted (`Admission`), its
+/// adapters are read into memory where they are not (`AdapterSet`), and a run (`AnswerRun`, `EmbeddingRun`) submits it to
+/// the engine and answers.
 struct GenerationRoutes: Sendable {
   let context: ServerContext
   let preparation: RequestPreparation
@@ -12,54 +12,92 @@ struct GenerationRoutes: Sendable {
   let logger: Logger
 
   func add(to router: inout Router) {
-    router.on("POST", "v1/completions", query: ["adapter"]) { complete($0) }
-    router.on("POST", "v1/chat/completions", query: ["adapter"]) { chat($0) }
-  }
-
-  private func complete(_ request: RoutedRequest) {
-    request.exchange.collectJSON(.prompts, preparation) { (fields, abandonment) throws(APIError) in
-      try FieldCatalog.completions.check(fields, log: unknownNames, path: "/v1/completions")
-      return try CompletionRequest.parse(fields, prompts: promptTokenizer(abandonment))
-    } then: { (parsed: AnswerRequest) throws(APIError) in
-      try answer(parsed, to: request)
+    for endpoint in GenerationEndpoint.allCases {
+      router.on("POST", String(endpoint.rawValue.dropFirst()), query: ["adapter"]) { answer(endpoint, $0) }
     }
   }
 
-  private func chat(_ request: RoutedRequest) {
-    request.exchange.collectJSON(.chat, preparation) { (fields, abandonment) throws(APIError) in
-      try FieldCatalog.chat.check(fields, log: unknownNames, path: "/v1/chat/completions")
-      return try ChatRequest.parse(fields, context: context, prompts: promptTokenizer(abandonment))
-    } then: { (parsed: AnswerRequest) throws(APIError) in
-      tellWarnings(of: parsed, to: request.exchange)
-      try answer(parsed, to: request)
+  private func answer(_ endpoint: GenerationEndpoint, _ request: RoutedRequest) {
+    let exchange = request.exchange
+    exchange.collectJSON(endpoint.limits, preparation) { (fields, abandonment) throws(APIError) in
+      try endpoint.prepare(fields, context: context, unknownNames: unknownNames, abandonment)
+    } then: { (prepared: any PreparedRequest) throws(APIError) in
+      tellWarnings(of: prepared, to: exchange)
+      try prepared.run(
+        for: exchange, client: request.client, query: exchange.request.queryItems, context: context)
     }
-  }
-
-  private func promptTokenizer(_ abandonment: Abandonment) -> PromptTokenizer {
-    PromptTokenizer(tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: abandonment)
   }
 
   /// Reports what the model does not see of the request, in a header of the answer and in the log.
-  private func tellWarnings(of parsed: AnswerRequest, to exchange: HTTPExchange) {
-    if parsed.warnings.isEmpty { return }
-    exchange.setHeader("x-graft-warning", parsed.warnings.joined(separator: " "))
-    for warning in parsed.warnings { logger.warning("\(warning)") }
+  private func tellWarnings(of prepared: any PreparedRequest, to exchange: HTTPExchange) {
+    if prepared.warnings.isEmpty { return }
+    exchange.setHeader("x-graft-warning", prepared.warnings.joined(separator: " "))
+    for warning in prepared.warnings { logger.warning("\(warning)") }
+  }
+}
+
+/// A route that the model answers. The raw value is its path, as a batch names it.
+enum GenerationEndpoint: String, CaseIterable, Sendable {
+  case completions = "/v1/completions"
+  case chat = "/v1/chat/completions"
+  case embeddings = "/v1/embeddings"
+
+  /// The fields that a body can have.
+  var catalog: FieldCatalog {
+    switch self {
+    case .completions: .completions
+    case .chat: .chat
+    case .embeddings: .embeddings
+    }
   }
 
-  /// Admits a parsed request, gets its adapters, submits it and answers. If the client leaves while adapters are read,
-  /// nothing holds the admissions any more, which releases them.
-  private func answer(_ parsed: AnswerRequest, to request: RoutedRequest) throws(APIError) {
-    let exchange = request.exchange
-    let selection = try context.selection(parsed.model, query: exchange.request.queryItems)
+  var limits: BodyLimits { self == .chat ? .chat : .prompts }
+
+  /// Parses and checks a request's fields, and tokenises what it has for the model.
+  /// - Throws: `APIError` that names the field
+  func prepare(
+    _ fields: RequestFields, context: ServerContext, unknownNames: UnknownNameLog, _ abandonment: Abandonment
+  ) throws(APIError) -> any PreparedRequest {
+    try catalog.check(fields, log: unknownNames, path: rawValue)
+    let prompts = PromptTokenizer(
+      tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: abandonment)
+    switch self {
+    case .completions: return try CompletionRequest.parse(fields, prompts: prompts)
+    case .chat: return try ChatRequest.parse(fields, context: context, prompts: prompts)
+    case .embeddings: return try EmbeddingRequest(fields, context: context, prompts: prompts)
+    }
+  }
+}
+
+/// A request that was parsed and checked.
+protocol PreparedRequest: Sendable {
+  /// What the model does not see of the request.
+  var warnings: [String] { get }
+
+  /// Admits the request, gets its adapters, submits it and answers. If the target closes while adapters are read, nothing
+  /// holds the admissions any more, which releases them.
+  /// - Parameter query: the query of the request's URL, which can name adapters
+  /// - Throws: the answer to a request that names no model or is not admitted
+  func run(
+    for target: any AnswerTarget, client: ClientIdentity, query: [(name: String, value: String)],
+    context: ServerContext
+  ) throws(APIError)
+}
+
+extension AnswerRequest: PreparedRequest {
+  func run(
+    for target: any AnswerTarget, client: ClientIdentity, query: [(name: String, value: String)],
+    context: ServerContext
+  ) throws(APIError) {
+    let selection = try context.selection(model, query: query)
     let label = selection.selector.label
     let admissions: [Admission]
     do {
-      admissions = try context.engine.admit(request.client, label: label, count: parsed.candidateCount)
+      admissions = try context.engine.admit(client, label: label, count: candidateCount)
     } catch { throw error.apiError }
-    context.acquireAdapters(selection, for: exchange, timeout: parsed.options.timeout) { [context] adapters in
+    context.acquireAdapters(selection, for: target, timeout: options.timeout) { adapters in
       AnswerRun(
-        parsed, model: selection.name, fingerprint: context.fingerprint(adapters), exchange: exchange,
-        context: context
+        self, model: selection.name, fingerprint: context.fingerprint(adapters), target: target, context: context
       ).start(adapters: adapters, admissions: admissions, label: label)
     }
   }

@@ -161,6 +161,19 @@ extension FieldCatalog {
       "reasoning_in_content": isFalse, "thinking_forced_open": isFalse, "parse_tool_calls": isTrue,
     ])
 
+  /// `POST /v1/embeddings`.
+  static let embeddings = FieldCatalog(
+    honoured: ["model", "adapter", "input", "encoding_format", "dimensions", "timeout"],
+    accepted: ["user", "metadata", "request_id", "priority"],
+    refused: [
+      "truncate_prompt_tokens": never, "add_special_tokens": isTrue, "messages": never, "normalize": isTrue,
+      "embd_normalize": equals(2), "pooling": { $0 == "mean" }, "input_type": never, "embed_dtype": { $0 == "float32" },
+    ])
+
+  /// `POST /v1/batches`.
+  static let batch = FieldCatalog(
+    honoured: ["input_file_id", "endpoint", "completion_window", "metadata"], refused: ["output_expires_after": never])
+
   /// `POST /tokenize`.
   static let tokenize = FieldCatalog(
     honoured: [

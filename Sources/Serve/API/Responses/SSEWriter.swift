@@ -13,7 +13,7 @@ enum SSEWriter {
   static let done = Array("data: [DONE]\n\n".utf8)
 }
 
-extension HTTPExchange {
+extension AnswerTarget {
   /// Answers with JSON.
   func respond(status: Int = 200, json: JSONValue) {
     respond(status: status, headers: ["Content-Type": "application/json"], body: json.encoded)

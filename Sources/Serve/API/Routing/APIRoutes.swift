@@ -7,6 +7,7 @@ import Model
 public struct APIRoutes: Sendable {
   private let context: ServerContext
   private let fineTuning: FineTuningService
+  private let batches: BatchService
   private let apiKey: String?
   private let logger: Logger
   private let preparation = RequestPreparation()
@@ -15,9 +16,12 @@ public struct APIRoutes: Sendable {
   private let unknownNames: UnknownNameLog
 
   /// - Parameter apiKey: the Bearer token that requests must send; `nil` if none is needed
-  public init(context: ServerContext, fineTuning: FineTuningService, apiKey: String?, logger: Logger) {
+  public init(
+    context: ServerContext, fineTuning: FineTuningService, batches: BatchService, apiKey: String?, logger: Logger
+  ) {
     self.context = context
     self.fineTuning = fineTuning
+    self.batches = batches
     self.apiKey = apiKey
     self.logger = logger
     unknownNames = UnknownNameLog(logger)
@@ -49,6 +53,7 @@ public struct APIRoutes: Sendable {
       service: fineTuning, servedModelName: context.servedModelName, preparation: preparation,
       unknownNames: unknownNames
     ).add(to: &router)
+    BatchRoutes(service: batches, preparation: preparation, unknownNames: unknownNames, pools: pools).add(to: &router)
     return router
   }
 

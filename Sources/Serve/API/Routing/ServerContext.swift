@@ -20,6 +20,8 @@ public struct ServerContext: Sendable {
   public let startedAt: Int
   /// How chats become prompts, or why they cannot.
   public let chat: Result<ChatFormat, ModelError>
+  /// The thread that encodes large answers.
+  let encoding = WorkerPool(label: "encoding", threads: 1)
 
   /// - Parameter chat: `nil` for the model's own template
   public init(
@@ -38,27 +40,27 @@ public struct ServerContext: Sendable {
   }
 
   /// Gets the adapters that a request names, reading those that are not in memory, and calls `then` with them on the
-  /// loop. If an adapter cannot be used, this answers the request. If the client leaves, `then` is not called but
+  /// loop. If an adapter cannot be used, this answers the request. If the target closes, `then` is not called but
   /// released.
   func acquireAdapters(
-    _ selection: ModelSelection, for exchange: HTTPExchange, timeout: Duration?, then: @escaping (AdapterSet) -> Void
+    _ selection: ModelSelection, for target: any AnswerTarget, timeout: Duration?, then: @escaping (AdapterSet) -> Void
   ) {
-    let loop = exchange.loop
+    let loop = target.loop
     let finish = LoopBound(on: loop) { [self] (result: Result<[Adapter], AdapterError>) in
-      guard !exchange.isClosed else { return }
+      guard !target.isClosed else { return }
       switch result {
       case .success(let adapters):
         then(AdapterSet(zip(adapters, selection.selector.terms).map { (adapter: $0, weight: $1.scale ?? 1) }))
       case .failure(let error) where error.kind == .unknownName:
         var error = error.apiError(param: selection.param)
         error.message += "; there are \(availableNames)"
-        exchange.respond(error)
-      case .failure(let error): exchange.respond(error.apiError(param: selection.param))
+        target.respond(error)
+      case .failure(let error): target.respond(error.apiError(param: selection.param))
       }
     }
     let wait = adapters.acquire(selection.selector.references, timeout: timeout) { result in
       if loop.isInLoop { finish.value(result) } else { loop.execute { finish.value(result) } }
     }
-    if let wait { exchange.onClose { wait.cancel() } }
+    if let wait { target.onClose { wait.cancel() } }
   }
 }

@@ -15,6 +15,14 @@ final class AdmissionControl: Sendable {
     /// A moving average of the time between two starts, measured while requests wait.
     var secondsPerStart: Double
 
+    /// Counts requests of a client.
+    /// - Returns: their ids
+    mutating func enter(_ client: ClientIdentity, _ count: Int, own: Int) -> ClosedRange<UInt64> {
+      waitingByClient[client] = own + count
+      lastID += UInt64(count)
+      return lastID - UInt64(count) + 1...lastID
+    }
+
     func overload(waiting: Int) -> EngineError {
       let seconds = (Double(waiting) * secondsPerStart).rounded(.up)
       return .overloaded(waiting: waiting, retryAfter: Int(min(max(seconds, 1), 60)))
@@ -38,6 +46,11 @@ final class AdmissionControl: Sendable {
     let ids = try state.withLock { state throws(EngineError) in
       if state.isClosed { throw .shuttingDown }
       let own = state.waitingByClient[client, default: 0]
+      // Background requests take no places from others.
+      if client.isBackground {
+        guard own + count <= capacity else { throw state.overload(waiting: own) }
+        return state.enter(client, count, own: own)
+      }
       for index in 0..<count {
         let (waiting, own) = (state.waiting + index, own + index)
         if waiting >= capacity, own >= capacity / 8 || waiting >= 2 * capacity {
@@ -45,9 +58,7 @@ final class AdmissionControl: Sendable {
         }
       }
       state.waiting += count
-      state.waitingByClient[client] = own + count
-      state.lastID += UInt64(count)
-      return state.lastID - UInt64(count) + 1...state.lastID
+      return state.enter(client, count, own: own)
     }
     let time = ContinuousClock.now
     return ids.map { Admission(id: GenerationID(value: $0), client: client, time: time, control: self) }
@@ -74,7 +85,7 @@ final class AdmissionControl: Sendable {
   /// Stops counting a request; called by its `Admission` alone.
   func release(_ client: ClientIdentity) {
     state.withLock { state in
-      state.waiting -= 1
+      if !client.isBackground { state.waiting -= 1 }
       let own = state.waitingByClient[client, default: 1] - 1
       state.waitingByClient[client] = own > 0 ? own : nil
     }

@@ -35,6 +35,8 @@ final class Generation: ScheduledSequence {
   /// How many positions of the prompt have given the logprob of the token after them.
   private var scored = 0
   private var promptRecords: [TokenRecord] = []
+  /// The sums of the prompt's hidden states so far; `nil` where no mean was requested.
+  private var pooled: PooledStates?
   private(set) var usage: GenerationUsage
   private(set) var finishReason: FinishReason?
   /// When the last token was generated.
@@ -71,6 +73,7 @@ final class Generation: ScheduledSequence {
     )
     sampler = Sampler(request.options.sampling, prompt: request.prompt)
     usage = GenerationUsage(promptTokens: request.prompt.count)
+    pooled = request.options.poolsPrompt ? PooledStates() : nil
   }
 
   // MARK: what the scheduler reads
@@ -96,7 +99,7 @@ final class Generation: ScheduledSequence {
 
   /// The maximum number of positions that may come from the cache. The logits of the next position are needed, so it
   /// must be computed.
-  var cacheLimit: Int { isScoring ? scored : tokens.count - 1 }
+  var cacheLimit: Int { isScoring ? scored : min(tokens.count - 1, pooled?.count ?? .max) }
 
   /// Records that `table` now has this many positions; those beyond `computed` came from the cache.
   func shared(_ positions: Int) {
@@ -110,8 +113,9 @@ final class Generation: ScheduledSequence {
     wasPreempted = true
   }
 
-  /// Takes over the prompt's logprobs from a member of its group that has computed them.
-  func usePromptRecords(of group: PromptGroup) {
+  /// Takes over the prompt's logprobs or hidden states from a member of its group that has computed them.
+  func usePromptResults(of group: PromptGroup) {
+    if let sums = group.pooled { pooled = sums }
     guard let records = group.records, isScoring, scored == 0 else { return }
     promptRecords = records
     scored = lastScored
@@ -130,6 +134,18 @@ final class Generation: ScheduledSequence {
     let lower = max(first, positions.lowerBound) - positions.lowerBound
     return lower < upper ? lower..<upper : 0..<0
   }
+
+  /// The positions whose hidden states are added to the mean, as indices into the range.
+  func pooledRows(_ positions: Range<Int>) -> Range<Int> {
+    guard let pooled, pooled.count < positions.upperBound else { return 0..<0 }
+    return max(pooled.count - positions.lowerBound, 0)..<positions.count
+  }
+
+  /// Adds the hidden states of `pooledRows`.
+  /// - Parameters:
+  ///   - states: [rows][size]
+  ///   - size: the model's hidden size
+  func pool(_ states: UnsafeBufferPointer<Float>, size: Int) { pooled?.add(states, size: size) }
 
   /// The token after a position: sampled if it is not known yet, with its logprobs if they were requested. Changes
   /// nothing, so several threads can read rows at once.
@@ -156,6 +172,7 @@ final class Generation: ScheduledSequence {
     if !hasToldPrompt, computed >= request.prompt.count {
       hasToldPrompt = true
       tellPrompt()
+      tellPooled()
       if request.options.maxTokens == 0 { return end(.length) }
     }
     guard computed == tokens.count, let record = records.last else { return false }
@@ -175,6 +192,12 @@ final class Generation: ScheduledSequence {
     if request.options.scoresPrompt, group.isShared { group.records = promptRecords }
     output.add(.prompt(promptRecords))
     promptRecords = []
+  }
+
+  private func tellPooled() {
+    guard let pooled else { return }
+    if group.isShared { group.pooled = pooled }
+    output.add(.pooled(pooled.mean))
   }
 
   private func accept(_ record: TokenRecord) -> Bool {

@@ -30,11 +30,13 @@ public struct GenerationUsage: Sendable, Equatable {
   public var cachedTokens = 0
 }
 
-/// An event for a generation's client. They come in this order: at most one `prompt`, any number of `output`, then
-/// `finished`. At any point `failed` may come instead; it is then the last event.
+/// An event for a generation's client. They come in this order: at most one `prompt` or `pooled`, any number of `output`,
+/// then `finished`. At any point `failed` may come instead; it is then the last event.
 public enum GenerationEvent: Sendable {
   /// The prompt's tokens.
   case prompt([TokenRecord])
+  /// The mean of the prompt's last hidden states after the final norm: [hiddenSize] of Euclidean length 1.
+  case pooled([Float])
   /// Further text of the answer, and the tokens whose text ends in it. Either may be empty.
   case output(text: String, tokens: [TokenRecord])
   /// The answer is complete.

@@ -36,6 +36,8 @@ public struct GenerationOptions: Sendable {
   public var topLogprobs: Int?
   /// Reports the prompt's own tokens and, with `topLogprobs`, their log-probabilities.
   public var echoesPrompt: Bool
+  /// Reports the mean of the prompt's last hidden states. Only without an answer: `maxTokens` is 0.
+  public var poolsPrompt = false
   /// How long the request may take, from its admission to its end.
   public var timeout: Duration?
 

@@ -9,6 +9,8 @@ final class PromptGroup {
     var echoes: Bool
     /// How many log-probabilities are reported with each token.
     var topLogprobs: Int?
+    /// Whether the mean of the prompt's hidden states is reported.
+    var pools: Bool
   }
 
   let id: UInt64
@@ -19,6 +21,8 @@ final class PromptGroup {
   var isShared = false
   /// The prompt's tokens with their log-probabilities, once they are known, if they were requested.
   var records: [TokenRecord]?
+  /// The sums of the prompt's hidden states, once they are known, if they were requested.
+  var pooled: PooledStates?
 
   init(id: UInt64, key: Key) {
     self.id = id

@@ -18,6 +18,7 @@ struct FairQueue {
   private var streams = AccountBook<StreamKey>()
   /// For each stream, the index of its client in `clients`.
   private var clientOfStream: [Int] = []
+  private var isBackgroundStream: [Bool] = []
   /// For each stream, the requests that wait, in the order of their arrival.
   private var waiting: [[GenerationID]] = []
   private var streamOfWaiting: [GenerationID: StreamIndex] = [:]
@@ -36,8 +37,10 @@ struct FairQueue {
     while waiting.count <= stream {
       waiting.append([])
       clientOfStream.append(client)
+      isBackgroundStream.append(false)
     }
     clientOfStream[stream] = client
+    isBackgroundStream[stream] = key.client.isBackground
     return stream
   }
 
@@ -57,6 +60,9 @@ struct FairQueue {
   func service(_ index: StreamIndex) -> (client: Int, stream: Int) {
     (clients.service(clientOfStream[index]), streams.service(index))
   }
+
+  /// Whether the stream's requests only use the time that others leave.
+  func isBackground(_ index: StreamIndex) -> Bool { isBackgroundStream[index] }
 
   /// Puts a counted request into its stream's queue.
   mutating func wait(_ id: GenerationID, in index: StreamIndex) {

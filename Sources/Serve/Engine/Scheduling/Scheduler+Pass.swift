@@ -48,7 +48,8 @@ extension Scheduler {
   /// in turn.
   private func allotRows() -> (rows: [Int], lastDecoder: UInt64) {
     var (decoders, prompts): ([Int], [Int]) = ([], [])
-    for index in running.indices {
+    let onlyBackground = running.allSatisfy(\.isBackground)
+    for index in running.indices where onlyBackground || !running[index].isBackground {
       if running[index].pending == 1 { decoders.append(index) } else { prompts.append(index) }
     }
     // Prompts keep an eighth of the pass, at least one row, however many sequences decode.

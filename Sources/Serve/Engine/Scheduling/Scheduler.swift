@@ -8,6 +8,9 @@
 /// Of running prompts that begin with the same tokens, one computes the common beginning, with the rows of all. The
 /// others share its blocks after each pass. They are only left out of passes that compute their beginning, so if the
 /// computing one ends early, the next one continues the work.
+///
+/// Background sequences have rows and start only while no other sequence runs. Those that run keep their blocks
+/// meanwhile, until others need these.
 struct Scheduler<S: ScheduledSequence> {
   /// A part of a sequence that one pass computes.
   struct Chunk {
@@ -41,6 +44,7 @@ struct Scheduler<S: ScheduledSequence> {
 
     var id: GenerationID { sequence.id }
     var pending: Int { sequence.pending }
+    var isBackground: Bool { sequence.stream.client.isBackground }
   }
 
   /// Sequences with the same prompt.
@@ -161,15 +165,10 @@ struct Scheduler<S: ScheduledSequence> {
   // MARK: admission
 
   private mutating func admit(freeBlocks: Int, sharedBlocks: (S) -> Int) -> Action? {
-    guard running.count < limits.running, !(preempted.isEmpty && queue.count == 0) else { return nil }
-    var entry: Entry
-    if let first = preempted.first {
-      entry = first
-    } else {
-      let backlog = backlog()
-      guard let id = queue.next(where: { mayStart(backlog[$0]) }), let next = waiting[id] else { return nil }
-      entry = next
-    }
+    guard !(preempted.isEmpty && queue.count == 0), var entry = nextToAdmit() else { return nil }
+    // Background sequences give way: their places and blocks are taken back for others.
+    let mayPreempt = !entry.isBackground && running.contains(where: \.isBackground)
+    guard running.count < limits.running else { return mayPreempt ? preempt() : nil }
     if !running.isEmpty {
       // Kept free: what running prompts will need, and a block for each running sequence. Otherwise the newly admitted
       // sequence would soon be preempted.
@@ -177,7 +176,9 @@ struct Scheduler<S: ScheduledSequence> {
       for other in running where other.pending > 1 {
         needed += max(blockCount(covering: other.sequence.length) - other.sequence.blockCount, 0)
       }
-      guard needed <= freeBlocks || needed - sharedBlocks(entry.sequence) <= freeBlocks else { return nil }
+      guard needed <= freeBlocks || needed - sharedBlocks(entry.sequence) <= freeBlocks else {
+        return mayPreempt ? preempt() : nil
+      }
     }
     let isFirst = entry.admission == 0
     if isFirst {
@@ -186,10 +187,23 @@ struct Scheduler<S: ScheduledSequence> {
       admissions += 1
       entry.admission = admissions
     } else {
-      preempted.removeFirst()
+      preempted.removeAll { $0.id == entry.id }
     }
     running.insert(entry, at: running.firstIndex { $0.admission > entry.admission } ?? running.count)
     return isFirst ? .admit(entry.sequence) : .resume(entry.sequence)
+  }
+
+  /// The sequence to admit or resume next, if there are blocks for it: preempted ones first, background ones last and only
+  /// while no others run.
+  private func nextToAdmit() -> Entry? {
+    if let first = preempted.first(where: { !$0.isBackground }) { return first }
+    let backlog = backlog()
+    func next(isBackground: Bool) -> Entry? {
+      queue.next { queue.isBackground($0) == isBackground && mayStart(backlog[$0]) }.flatMap { waiting[$0] }
+    }
+    if let entry = next(isBackground: false) { return entry }
+    guard running.allSatisfy(\.isBackground) else { return nil }
+    return preempted.first ?? next(isBackground: true)
   }
 
   /// The prompts of a stream's running sequences that are being computed, and their rows that are still to be computed.
@@ -214,9 +228,10 @@ struct Scheduler<S: ScheduledSequence> {
     return backlog.prompts < 4 || backlog.rows < limits.rowBudget
   }
 
-  /// Preempts the sequence that was admitted last.
+  /// Preempts the sequence that was admitted last, a background one if there is any.
   mutating func preempt() -> Action {
-    guard let entry = running.popLast() else { return .idle }
+    guard let last = running.lastIndex(where: \.isBackground) ?? running.indices.last else { return .idle }
+    let entry = running.remove(at: last)
     preempted.insert(entry, at: preempted.firstIndex { $0.admission > entry.admission } ?? preempted.count)
     return .preempt(entry.sequence)
   }

@@ -1,0 +1,122 @@
+import Dispatch
+import Formats
+import Synchronization
+
+/// The computing of one batch's lines. Used on the service's thread.
+final class BatchRun {
+  /// The end of a line's request.
+  private struct Ending: Sendable {
+    var line: BatchLine
+    var status: Int
+    var body: [UInt8]
+
+    /// Whether the engine had no place for the request, so that it is tried again.
+    var wasRefused: Bool { status == 429 || status == 503 }
+  }
+
+  /// The requests that have ended since the last look: added on the loop, taken on the service's thread.
+  private final class Endings: Sendable {
+    let list = Mutex<[Ending]>([])
+  }
+
+  private let service: BatchService
+  private let batch: Batch
+  private let endings = Endings()
+  private var running: [Int: BatchLineTarget] = [:]
+  private var refused: [BatchLine] = []
+
+  init(_ batch: Batch, service: BatchService) {
+    self.batch = batch
+    self.service = service
+  }
+
+  /// Computes the lines that have no result yet, until all have one, the batch is cancelled or expires, or the service stops.
+  /// - Throws: `ModelError` if results cannot be stored; everything that was stored stays
+  func run() throws {
+    defer { for target in running.values { target.close() } }
+    let done = try service.database.linesWithResult(ofBatch: batch.id)
+    var reader = try BatchReader(service.inputFile(of: batch.id))
+    var isAtEnd = false
+    while true {
+      try storeEndings()
+      if service.isStopping { return }
+      guard try service.database.batch(batch.id)?.status == .inProgress else { return }
+      guard BatchService.now < batch.expiresAt else {
+        return try BatchResults(batch, service: service).finish(as: .expired)
+      }
+      while running.count < BatchService.maximumRunning, refused.isEmpty, !isAtEnd {
+        guard let (number, text) = try reader.next() else {
+          isAtEnd = true
+          break
+        }
+        if done.contains(number) { continue }
+        // Validated before.
+        if let line = try? BatchLine(text, number: number, endpoint: batch.endpoint) { start(line) }
+      }
+      if isAtEnd, running.isEmpty, refused.isEmpty, endings.list.withLock(\.isEmpty) { break }
+      _ = service.wake.wait(timeout: .now() + 1)
+      if running.isEmpty {
+        let again = refused
+        refused = []
+        for line in again { start(line) }
+      }
+    }
+    _ = try service.database.update(batch: batch.id) { batch in
+      if batch.status == .inProgress { batch.enter(.finalizing, at: BatchService.now) }
+    }
+  }
+
+  private func start(_ line: BatchLine) {
+    let wake = service.wake
+    let target = BatchLineTarget(loop: service.loop) { [endings] status, body in
+      endings.list.withLock { $0.append(Ending(line: line, status: status, body: body)) }
+      wake.signal()
+    }
+    running[line.number] = target
+    let (context, loop) = (service.context, service.loop)
+    do throws(APIError) {
+      guard line.body["stream"]?.bool != true else {
+        throw .invalid("'stream' must be false in a batch", param: "stream", code: "invalid_value")
+      }
+      let prepared = try batch.endpoint.prepare(
+        line.body, context: context, unknownNames: service.unknownNames, Abandonment())
+      loop.execute {
+        do throws(APIError) {
+          try prepared.run(for: target, client: .batches, query: [], context: context)
+        } catch { target.respond(error) }
+      }
+    } catch {
+      loop.execute { target.respond(error) }
+    }
+  }
+
+  /// Stores the results of the requests that have ended.
+  private func storeEndings() throws {
+    let ended = endings.list.withLock { endings in
+      defer { endings = [] }
+      return endings
+    }
+    var results: [BatchResult] = []
+    for ending in ended {
+      running[ending.line.number] = nil
+      // An engine that stops refuses everything.
+      if ending.wasRefused {
+        refused.append(ending.line)
+      } else {
+        results.append(
+          BatchResult(
+            line: ending.line.number, hasFailed: ending.status != 200,
+            text: BatchLine.result(ending.line.customID, status: ending.status, response: ending.body)))
+      }
+    }
+    if !results.isEmpty { try service.database.add(results, toBatch: batch.id) }
+  }
+}
+
+/// The result of a line.
+struct BatchResult: Sendable {
+  var line: Int
+  var hasFailed: Bool
+  /// A line of a result file.
+  var text: [UInt8]
+}

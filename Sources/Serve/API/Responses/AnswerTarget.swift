@@ -1,0 +1,19 @@
+/// Where an answer goes: to a client's connection, or into the results of a batch. Used on its loop only.
+protocol AnswerTarget: AnyObject, Sendable {
+  var loop: EventLoop { get }
+  /// Whether nobody wants the answer any more.
+  var isClosed: Bool { get }
+  /// Calls `handler` once when nobody wants the answer any more. A later handler replaces an earlier one.
+  func onClose(_ handler: @escaping () -> Void)
+  /// Answers at once.
+  func respond(status: Int, headers: HTTPHeaders, body: [UInt8])
+  /// Begins an answer whose body follows in parts.
+  func startStreaming(status: Int, headers: HTTPHeaders, length: Int?)
+  /// Adds a part.
+  /// - Returns: whether more can be written at once
+  @discardableResult func write(_ bytes: [UInt8]) -> Bool
+  /// Ends an answer that was begun by `startStreaming`.
+  func end()
+}
+
+extension HTTPExchange: AnswerTarget {}
