@@ -1,0 +1,42 @@
+/// Why a grammar cannot be used, or why a text under a grammar cannot continue.
+public enum GrammarError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// The grammar has no symbol, or its start is none of its symbols.
+  case noStart
+  /// The start symbol derives no text at all.
+  case derivesNothing(symbol: String)
+  /// The grammar is larger than `GrammarLimits` allows. `what` says what there are too many of.
+  case tooLarge(what: String, limit: Int)
+  /// One operation needed more work than `GrammarLimits.work`.
+  case tooMuchWork(limit: Int)
+  /// The states of one text need more memory than `GrammarLimits.memory`.
+  case tooMuchMemory(limit: Int)
+
+  public var description: String {
+    switch self {
+    case .noStart: "the grammar has no start symbol"
+    case .derivesNothing(let symbol): "the grammar's start symbol \"\(symbol)\" derives no text"
+    case .tooLarge(let what, let limit): "the grammar has more than \(limit) \(what)"
+    case .tooMuchWork(let limit): "the grammar needs more than \(limit) units of work for one token"
+    case .tooMuchMemory(let limit): "the grammar needs more than \(limit) bytes for one text"
+    }
+  }
+}
+
+/// What a grammar may cost.
+public struct GrammarLimits: Hashable, Sendable {
+  /// How many elements the rules of a grammar may have, empty right-hand sides counted as one.
+  public var elements = 1_000_000
+  /// How many nodes the expressions of a grammar may have when it is compiled.
+  public var expressions = 2_000_000
+  /// How deeply the expressions may be nested.
+  public var depth = 400
+  /// How much work compiling the grammar, or one operation of a matcher, may take. A unit is one node of an expression or one
+  /// item of a parser's state, and takes about 50 ns.
+  public var work = 4_000_000
+  /// How many bytes the states that the matchers of a grammar share may take. Reaching it costs time, since the states are made
+  /// again; it is an error only if one text needs more than half of it.
+  public var memory = 128 << 20
+
+  /// The default limits.
+  public init() {}
+}

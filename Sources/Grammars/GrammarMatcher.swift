@@ -1,0 +1,158 @@
+/// The progress of one text under a grammar.
+///
+/// A matcher is a value: a copy continues on its own. It remembers the state after each token, so that tokens can be taken back.
+/// All methods may throw `GrammarError.tooMuchWork` or `.tooMuchMemory`, after which the matcher is as it was before the call; the
+/// text cannot continue then, since a mask that is not exact is never given.
+public struct GrammarMatcher: Sendable {
+  /// The grammar.
+  public let grammar: CompiledGrammar
+  /// The bytes of the text so far.
+  public private(set) var bytes: [UInt8] = []
+  /// Whether a token that ends the text was accepted.
+  public private(set) var hasEnded = false
+  /// For each accepted token, and before the first: the state and the length of the text.
+  private var history: [(state: Int32, length: Int)] = []
+  private var epoch = -1
+
+  /// A matcher before the text.
+  public init(_ grammar: CompiledGrammar) throws(GrammarError) {
+    self.grammar = grammar
+    history = [(0, 0)]
+    try withAutomaton { (_, _) throws(GrammarError) in }
+  }
+
+  /// How many tokens have been accepted. Bytes accepted by one call of `accept(bytes:)` count as a token.
+  public var tokenCount: Int { history.count - 1 }
+
+  /// Appends a token if the text with it can become a member of the grammar's language.
+  ///
+  /// A token that ends the text is accepted if the text is a member; no token is accepted after it.
+  /// - Returns: whether the token was accepted; if not, nothing changes
+  public mutating func accept(token: Int) throws(GrammarError) -> Bool {
+    let vocabulary = grammar.vocabulary
+    if hasEnded || token < 0 || token >= vocabulary.count { return false }
+    if vocabulary.endTokens.contains(token) {
+      guard try canEnd() else { return false }
+      hasEnded = true
+      history.append(history[history.count - 1])
+      return true
+    }
+    let bytes = vocabulary.tokens[token]
+    return bytes.isEmpty ? false : try accept(bytes: bytes)
+  }
+
+  /// Appends bytes, if the text with them can become a member of the grammar's language.
+  public mutating func accept(bytes added: some Collection<UInt8>) throws(GrammarError) -> Bool {
+    if hasEnded { return false }
+    let state = try withAutomaton { (automaton, state) throws(GrammarError) in
+      var state = state
+      for byte in added where state != TextAutomaton.dead { state = try automaton.next(state, byte: byte) }
+      return state
+    }
+    if state == TextAutomaton.dead { return false }
+    bytes.append(contentsOf: added)
+    history.append((state, bytes.count))
+    return true
+  }
+
+  /// Takes tokens back until `count` are left.
+  public mutating func truncate(toTokens count: Int) {
+    precondition(count >= 0 && count <= tokenCount, "a matcher is truncated to a number of tokens that it has")
+    if count < tokenCount { hasEnded = false }
+    history.removeLast(tokenCount - count)
+    bytes.removeLast(bytes.count - history[count].length)
+  }
+
+  /// Whether the text is a member of the grammar's language, so that it may end.
+  public mutating func canEnd() throws(GrammarError) -> Bool {
+    try withAutomaton { (automaton, state) throws(GrammarError) in automaton.canEnd(state) }
+  }
+
+  /// Whether nothing may follow but the end.
+  public mutating func isFinished() throws(GrammarError) -> Bool {
+    if hasEnded { return true }
+    return try withAutomaton { (automaton, state) throws(GrammarError) in
+      guard automaton.canEnd(state) else { return false }
+      for byteClass in 0..<automaton.classCount where try automaton.next(state, byteClass) != TextAutomaton.dead {
+        return false
+      }
+      return true
+    }
+  }
+
+  /// The bytes that every continuation of the text begins with, at most `limit`. None if the text may end here.
+  public mutating func forcedBytes(limit: Int = 256) throws(GrammarError) -> [UInt8] {
+    if hasEnded { return [] }
+    return try withAutomaton { (automaton, state) throws(GrammarError) in
+      var state = state
+      var result: [UInt8] = []
+      while result.count < limit, !automaton.canEnd(state), let byte = try automaton.onlyByte(state) {
+        result.append(byte)
+        state = try automaton.next(state, byte: byte)
+      }
+      return result
+    }
+  }
+
+  /// Writes which tokens may come next: bit `id % 32` of word `id / 32`.
+  ///
+  /// A token with bytes is allowed exactly if `accept` would accept it, a token that ends the text if the text may end.
+  /// - Parameter mask: `TokenVocabulary.maskWords` words; what was in them is overwritten
+  public mutating func computeMask(into mask: UnsafeMutableBufferPointer<UInt32>) throws(GrammarError) {
+    let vocabulary = grammar.vocabulary
+    precondition(mask.count == vocabulary.maskWords, "a mask has a bit for each token")
+    mask.update(repeating: 0)
+    if hasEnded { return }
+    try withAutomaton { (automaton, state) throws(GrammarError) in
+      try automaton.allowTokens(of: vocabulary, after: state, in: mask)
+      if automaton.canEnd(state) {
+        for token in vocabulary.endTokens { mask[token >> 5] |= 1 << UInt32(token & 31) }
+      }
+    }
+  }
+
+  /// Runs an operation on the shared automaton and the text's state in it.
+  private mutating func withAutomaton<Result>(
+    _ body: (inout TextAutomaton, Int32) throws(GrammarError) -> Result
+  ) throws(GrammarError) -> Result {
+    let (result, replayed, current) = try grammar.withStates {
+      [self] (shared) throws(GrammarError) -> (Result, [(state: Int32, length: Int)]?, Int) in
+      var replayed: [(state: Int32, length: Int)]?
+      let limit = grammar.limits.memory
+      if shared.automaton.memory - shared.baseMemory > limit {
+        shared.automaton = TextAutomaton(shared.automaton.start)
+        shared.epoch += 1
+      }
+      if epoch != shared.epoch {
+        replayed = try replay(&shared.automaton)
+        if shared.automaton.memory - shared.baseMemory > limit / 2, shared.epoch > 0 {
+          throw .tooMuchMemory(limit: limit / 2)
+        }
+      }
+      let state = (replayed ?? history)[history.count - 1].state
+      return (try body(&shared.automaton, state), replayed, shared.epoch)
+    }
+    if let replayed {
+      history = replayed
+      epoch = current
+    }
+    return result
+  }
+
+  /// The states of the text's tokens in an automaton that has thrown its states away.
+  private func replay(_ automaton: inout TextAutomaton) throws(GrammarError) -> [(state: Int32, length: Int)] {
+    var state = try automaton.initialState()
+    var result: [(state: Int32, length: Int)] = []
+    var length = 0
+    for entry in history {
+      for byte in bytes[length..<entry.length] {
+        state = try automaton.next(state, byte: byte)
+        // The work was accounted for when the text was first read.
+        automaton.lexer.expressions.work = 0
+      }
+      length = entry.length
+      result.append((state, length))
+    }
+    return result
+  }
+}
