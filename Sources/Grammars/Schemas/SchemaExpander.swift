@@ -297,7 +297,7 @@ final class SchemaExpander {
     if conjunction.kinds.contains(.string) {
       let expression = conjunction.string.expression
       guard case .intersection = expression else { return expression == .nothing }
-      if TextAutomaton(expression).isEmpty(limit: 500) != true { return false }
+      if TextExpressionAutomaton(expression).isEmpty(limit: 500) != true { return false }
     }
     if conjunction.kinds.contains(.array) {
       let array = conjunction.array
@@ -327,7 +327,7 @@ extension SchemaConjunction.ObjectDemands {
     var literals: [SchemaLiteral] = []
     for group in groups {
       let named = group.names.filter { $0.key == key }.map(\.value)
-      let matched = group.patterns.filter { TextAutomaton($0.keys).matches(key) }.map(\.value)
+      let matched = group.patterns.filter { TextExpressionAutomaton($0.keys).matches(key) }.map(\.value)
       literals += named + matched
       if named.isEmpty, matched.isEmpty, let additional = group.additional { literals.append(additional) }
     }

@@ -24,7 +24,7 @@ extension SchemaGrammarBuilder {
 
   /// A state of reading a number digit by digit.
   private struct DigitState: Hashable {
-    var state: TextAutomaton.State
+    var state: TextExpressionAutomaton.State
     /// The remainder of the digits read; `nil` if the number is no multiple of the smallest unit.
     var remainder: Int?
     /// How many digits after the point are read; `nil` before the point.
@@ -54,7 +54,7 @@ extension SchemaGrammarBuilder {
       modulus = modulus / a * divisor
       guard modulus <= Self.mostStates else { throw tooLarge }
     }
-    let automaton = TextAutomaton(text)
+    let automaton = TextExpressionAutomaton(text)
     var known: [DigitState: Grammar.Symbol] = [:]
     var waiting: [DigitState] = []
     func follow(_ state: DigitState, in builder: inout SchemaGrammarBuilder) throws(SchemaError) -> Grammar.Symbol {

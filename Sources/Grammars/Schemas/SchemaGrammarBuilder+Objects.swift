@@ -34,7 +34,7 @@ extension SchemaGrammarBuilder {
       keys.append(key)
     }
     let named = try keyExpression(demands.propertyNames)
-    let namedAutomaton = named.map(TextAutomaton.init)
+    let namedAutomaton = named.map(TextExpressionAutomaton.init)
     var properties: [Property] = []
     for key in keys {
       var literals = demands.literals(ofKey: key)

@@ -197,7 +197,7 @@ extension TextExpression {
       if case .sequence = self { return answers.contains(true) }
       return !answers.contains(false)
     case .repetition(let part, let minimum, _): return minimum == 0 ? false : part.isEmpty
-    case .intersection, .complement: return TextAutomaton(self).isEmpty(limit: Self.mostStates)
+    case .intersection, .complement: return TextExpressionAutomaton(self).isEmpty(limit: Self.mostStates)
     }
   }
 }

@@ -32,7 +32,7 @@ struct SchemaValidator {
     case .kinds(let kinds): return !kinds.isDisjoint(with: value.kind)
     case .values(let list): return expander.keywords.values[list].contains { $0.equals(value) }
     case .bounds, .multiple: return numberSatisfies(value, sourced.assertion)
-    case .text(let text): return value.string.map { TextAutomaton(text).matches($0) } ?? true
+    case .text(let text): return value.string.map { TextExpressionAutomaton(text).matches($0) } ?? true
     case .length(let range): return value.string.map { range.contains($0.unicodeScalars.count) } ?? true
     case .items, .itemCount, .contains, .uniqueItems: return try arraySatisfies(value, sourced.assertion)
     case .properties, .required, .propertyCount, .propertyNames, .dependentRequired, .dependentSchema:

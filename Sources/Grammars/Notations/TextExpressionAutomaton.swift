@@ -2,7 +2,7 @@
 ///
 /// Expressions are interned, so that equal states are one number. Scalars that no set of the expression tells apart are one
 /// class.
-final class TextAutomaton {
+final class TextExpressionAutomaton {
   /// A state: an interned expression.
   typealias State = Int
 
