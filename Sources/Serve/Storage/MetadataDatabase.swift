@@ -4,7 +4,8 @@ internal import GRDB
 internal import Glibc
 internal import Model
 
-/// The database of a data folder, `graft.sqlite`: records of adapters, files, fine-tuning jobs and batches. It has one
+/// The database of a data folder, `graft.sqlite`: records of adapters, files, fine-tuning jobs,
+/// batches and responses. It has one
 /// connection. A transaction survives a power loss once `write` has returned (WAL, synchronous = FULL).
 ///
 /// Each kind of record has a migration here that creates its tables, and an extension in its own file with its queries.
@@ -59,6 +60,7 @@ public final class MetadataDatabase: Sendable {
       try FineTuningTables.index($0)
     }
     migrator.registerMigration("0005 batches") { try BatchTables.create($0) }
+    migrator.registerMigration("0006 responses") { try ResponseTables.create($0) }
     return migrator
   }
 

@@ -84,6 +84,9 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "Days after which uploaded and result files go; 0 keeps them.")
   var keepFiles: Int = 0
 
+  @Option(help: "Days for which responses are kept, to be read and continued; 0 keeps none.")
+  var responsesRetention: Int = 30
+
   @Option(help: "Most bytes of an uploaded file, in KiB, MiB or GiB.")
   var maxFileSize: ByteSize = ByteSize(bytes: 512 << 20)
 
@@ -111,6 +114,9 @@ struct ServeCommand: ParsableCommand {
       throw ValidationError("--training-share must be between 0 and 0.9")
     }
     guard (0...36500).contains(keepFiles) else { throw ValidationError("--keep-files must be between 0 and 36,500") }
+    guard (0...36500).contains(responsesRetention) else {
+      throw ValidationError("--responses-retention must be between 0 and 36,500")
+    }
     for (name, value) in [
       ("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL), ("training-turn", trainingTurn),
       ("keep-checkpoints", keepCheckpoints),
@@ -233,7 +239,8 @@ struct ServeCommand: ParsableCommand {
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
-      startedAt: Int(Date().timeIntervalSince1970), chat: chat)
+      startedAt: Int(Date().timeIntervalSince1970),
+      responses: ResponseStore(database: database, daysKept: responsesRetention), chat: chat)
     let batches = try BatchService(
       dataFolder: dataFolder, context: context, files: files, loop: loop, logger: logger)
     let routes = APIRoutes(

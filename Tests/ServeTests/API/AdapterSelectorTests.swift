@@ -92,8 +92,9 @@ import Testing
       model = try TinyModel(TinyShape(layers: 1))
       let base = try model.base()
       let folder = try DataFolder(model.root.appending(path: "data"))
+      let database = try MetadataDatabase(folder)
       let store = try AdapterStore(
-        dataFolder: folder, database: try MetadataDatabase(folder),
+        dataFolder: folder, database: database,
         binding: .init(fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: .f32)),
         folder: model.adaptersFolder)
       for (seed, name) in ["a", "b", "c"].enumerated() {
@@ -107,7 +108,7 @@ import Testing
         cache: try KeyValueCache(config: base.config, bytes: 1 << 20, element: .f32), tokenizer: tokenizer)
       context = ServerContext(
         engine: engine, tokenizer: tokenizer, adapters: store, base: base, contextLength: 64, servedModelName: "tiny",
-        startedAt: 0)
+        startedAt: 0, responses: ResponseStore(database: database, daysKept: 1))
     }
 
     func select(_ model: String?, _ adapters: [String]) throws(APIError) -> (adapters: AdapterSet, name: String) {

@@ -3,8 +3,8 @@ import Formats
 import Foundation
 import Model
 
-/// Answers one request for text: submits its choices to the engine, collects their events, and writes the answer in the
-/// shape of its route, complete or as a stream. Used on the target's loop only.
+/// Answers one request for text: submits its choices to the engine, collects their events, and gives them to the writer of
+/// its route. Used on the target's loop only.
 final class AnswerRun {
   /// A choice that is being generated. With `best_of`, only the best candidates become choices of the answer.
   private struct Candidate {
@@ -12,8 +12,6 @@ final class AnswerRun {
     /// Finds tool calls in the text.
     var parser: ToolCallParser?
     var logprobs: any LogprobsWriter
-    /// The candidate's events with text and without logprobs.
-    var textEvent: EventTemplate?
     var hasOpened = false
     var reason: FinishReason?
     /// The sum over the tokens that were shown, for `best_of`.
@@ -27,33 +25,27 @@ final class AnswerRun {
   private let engine: Engine
   private let tokenizer: Tokenizer
   private let request: AnswerRequest
-  private let shape: any AnswerShape
-  /// The model's name in the answer.
-  private let model: String
-  private let fingerprint: String
-  private let id: String
-  private let created = Int(Date().timeIntervalSince1970)
+  private let writer: any AnswerWriter
   /// The engine's ids of the candidates.
   private var generations: [GenerationID] = []
   private var candidates: [Candidate]
   private var usage = GenerationUsage()
-  private var isStreaming = false
   private var isOver = false
-  /// The bytes of one event; the memory is reused.
-  private var event: [UInt8] = []
 
   init(
     _ request: AnswerRequest, model: String, fingerprint: String, target: any AnswerTarget, context: ServerContext
   ) {
     self.request = request
-    shape = request.shape
-    self.model = model
-    self.fingerprint = fingerprint
     self.target = target
     engine = context.engine
     tokenizer = context.tokenizer
-    id = shape.idPrefix + UUID().uuidString.lowercased().filter { $0 != "-" }
-    candidates = (0..<request.candidateCount).map { [shape] _ in
+    let shape = request.shape
+    writer = shape.makeWriter(
+      AnswerFrame(
+        id: shape.idPrefix + UUID().uuidString.lowercased().filter { $0 != "-" },
+        created: Int(Date().timeIntervalSince1970), model: model, fingerprint: fingerprint, stream: request.stream,
+        includeUsage: request.includeUsage), to: target)
+    candidates = (0..<request.candidateCount).map { _ in
       Candidate(parser: shape.makeParser(), logprobs: shape.makeLogprobs(context.tokenizer))
     }
   }
@@ -89,7 +81,7 @@ final class AnswerRun {
   private func receive(_ event: GenerationEvent, of index: Int) {
     guard !isOver else { return }
     if case .failed(let error) = event { return fail(error.apiError) }
-    openStream(index)
+    open(index)
     switch event {
     case .prompt(let records):
       let text = tokenizer.decode(request.prompts[promptIndex(of: index)], skippingSpecialTokens: false)
@@ -100,20 +92,12 @@ final class AnswerRun {
     }
   }
 
-  /// Begins the response, if this is its first event, and the choice's stream. The status is only decided now, so a
-  /// request that fails before its first event is answered with an error status.
-  private func openStream(_ index: Int) {
-    guard request.stream else { return }
-    if !isStreaming {
-      isStreaming = true
-      target.startStreaming(
-        status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"],
-        length: nil)
-    }
-    if !candidates[index].hasOpened {
-      candidates[index].hasOpened = true
-      if let opening = shape.opening(index) { send([opening]) }
-    }
+  /// Tells the writer of a candidate's first event. The status is only decided now, so a request that fails before its
+  /// first event is answered with an error status.
+  private func open(_ index: Int) {
+    guard !candidates[index].hasOpened else { return }
+    candidates[index].hasOpened = true
+    writer.open(index)
   }
 
   /// Adds text and the tokens that end in it to a candidate.
@@ -134,17 +118,16 @@ final class AnswerRun {
     let firstCall = candidates[index].answer.calls.count
     candidates[index].answer.text += parsed.text
     candidates[index].answer.calls += parsed.calls
-    guard request.stream else { return }
-    if !request.showsLogprobs {
-      if !parsed.text.isEmpty { send(parsed.text, of: index) }
-    } else if !parsed.text.isEmpty || hasTokens {
-      send([shape.delta(index, text: parsed.text, logprobs: takeLogprobs(index))])
+    if !writer.takesParts { return }
+    if !parsed.text.isEmpty || request.showsLogprobs && hasTokens {
+      writer.add(parsed.text, logprobs: takeLogprobs(index), to: index)
     }
-    if !parsed.calls.isEmpty, let choice = shape.calls(index, parsed.calls, first: firstCall) { send([choice]) }
+    if !parsed.calls.isEmpty { writer.add(parsed.calls, first: firstCall, to: index) }
   }
 
-  private func takeLogprobs(_ index: Int) -> JSONValue {
-    request.showsLogprobs ? candidates[index].logprobs.take() : .null
+  /// The log-probabilities that the writer has not got yet; `nil` where none were requested.
+  private func takeLogprobs(_ index: Int) -> JSONValue? {
+    request.showsLogprobs ? candidates[index].logprobs.take() : nil
   }
 
   /// Ends a candidate, and the answer with the last one.
@@ -157,33 +140,22 @@ final class AnswerRun {
       self.usage.promptTokens += usage.promptTokens
       self.usage.cachedTokens += usage.cachedTokens
     }
-    if request.stream {
-      send([shape.ending(index, candidates[index].answer, logprobs: takeLogprobs(index), reason: reason)])
+    if writer.takesParts {
+      writer.end(index, candidates[index].answer, logprobs: takeLogprobs(index), reason: reason)
     }
     guard candidates.allSatisfy({ $0.reason != nil }) else { return }
     isOver = true
-    request.stream ? endStream() : respond()
+    let choices = best.map { candidate in
+      FinishedChoice(
+        answer: candidates[candidate].answer, logprobs: takeLogprobs(candidate),
+        reason: candidates[candidate].reason ?? .stop)
+    }
+    writer.finish(choices, usage: self.usage)
   }
 
   private func fail(_ error: APIError) {
     cancel()
-    if isStreaming {
-      target.write(SSEWriter.event(error.json))
-      target.end()
-    } else {
-      target.respond(error)
-    }
-  }
-
-  // MARK: the answer
-
-  private func respond() {
-    let list = best.enumerated().map { index, candidate in
-      shape.choice(
-        index, candidates[candidate].answer, logprobs: takeLogprobs(candidate),
-        reason: candidates[candidate].reason ?? .stop)
-    }
-    target.respond(json: envelope(shape.wholeObject, choices: list, usage: usage.json))
+    writer.fail(error)
   }
 
   /// The indices of the candidates that become choices: for each prompt, those with the highest mean logprob, the best
@@ -197,46 +169,6 @@ final class AnswerRun {
       }
       return count == request.choicesPerPrompt ? Array(all) : Array(ranked.prefix(request.choicesPerPrompt))
     }
-  }
-
-  private func send(_ choices: [JSONValue]) { target.write(chunk(choices)) }
-
-  /// Sends text without logprobs. Does the same as `send` of the shape's delta, but faster.
-  private func send(_ text: String, of index: Int) {
-    let textEvent =
-      candidates[index].textEvent ?? EventTemplate { chunk([shape.delta(index, text: $0, logprobs: .null)]) }
-    candidates[index].textEvent = textEvent
-    event.removeAll(keepingCapacity: true)
-    textEvent.append(to: &event) { JSONValue.escape(text, into: &$0) }
-    target.write(event)
-  }
-
-  private func chunk(_ choices: [JSONValue]) -> [UInt8] {
-    let usage = request.includeUsage ? #","usage":null}"# : "}"
-    return SSEWriter.event(chunkOpening + JSONValue.array(choices).encoded + Array(usage.utf8))
-  }
-
-  private func endStream() {
-    if request.includeUsage {
-      target.write(SSEWriter.event(envelope(shape.chunkObject, choices: [], usage: usage.json)))
-    }
-    target.write(SSEWriter.done)
-    target.end()
-  }
-
-  /// The JSON of a chunk up to its choices. It is the same for all chunks of a stream, so it is encoded once.
-  private lazy var chunkOpening: [UInt8] =
-    JSONValue.object(JSONObject(keepingFirst: head(shape.chunkObject))).encoded.dropLast() + Array(#","choices":"#.utf8)
-
-  private func head(_ object: String) -> [(key: String, value: JSONValue)] {
-    [
-      ("id", .string(id)), ("object", .string(object)), ("created", .integer(created)), ("model", .string(model)),
-      ("system_fingerprint", .string(fingerprint)),
-    ]
-  }
-
-  private func envelope(_ object: String, choices: [JSONValue], usage: JSONValue) -> JSONValue {
-    .object(JSONObject(keepingFirst: head(object) + [("choices", .array(choices)), ("usage", usage)]))
   }
 }
 

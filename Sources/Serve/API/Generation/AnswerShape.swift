@@ -2,18 +2,24 @@ import Tokenization
 import Formats
 import Model
 
-/// How a route writes its answers: as one JSON object, or as a stream of chunks.
+/// How a route writes its answers.
 protocol AnswerShape: Sendable {
   /// The beginning of an answer's id.
   var idPrefix: String { get }
-  /// `object` of a whole answer.
-  var wholeObject: String { get }
-  /// `object` of a stream's chunk.
-  var chunkObject: String { get }
   /// Makes a writer for a choice's log-probabilities.
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter
   /// Makes a parser for tool calls in a choice's text; `nil` where no tools were offered.
   func makeParser() -> ToolCallParser?
+  /// Makes the writer of an answer.
+  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget) -> any AnswerWriter
+}
+
+/// How a route with choices writes its answers: as one JSON object, or as a stream of chunks.
+protocol ChoiceShape: AnswerShape {
+  /// `object` of a whole answer.
+  var wholeObject: String { get }
+  /// `object` of a stream's chunk.
+  var chunkObject: String { get }
   /// A choice of a whole answer.
   func choice(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue
   /// The first chunk of a stream's choice, before any text; `nil` for none.
@@ -26,6 +32,12 @@ protocol AnswerShape: Sendable {
   /// The last chunk of a stream's choice.
   /// - Parameter answer: all that was streamed of the choice
   func ending(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue
+}
+
+extension ChoiceShape {
+  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget) -> any AnswerWriter {
+    ChoiceWriter(self, frame, to: target)
+  }
 }
 
 /// The text and the tool calls of a choice.
@@ -44,7 +56,7 @@ protocol LogprobsWriter {
 }
 
 /// Answers of `POST /v1/completions`.
-struct CompletionShape: AnswerShape {
+struct CompletionShape: ChoiceShape {
   let idPrefix = "cmpl-"
   let wholeObject = "text_completion"
   let chunkObject = "text_completion"

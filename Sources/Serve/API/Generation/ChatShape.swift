@@ -4,7 +4,7 @@ import Foundation
 import Model
 
 /// Answers of `POST /v1/chat/completions`.
-struct ChatShape: AnswerShape {
+struct ChatShape: ChoiceShape {
   /// How the model writes calls, and the tools that it can call; `nil` if none were offered.
   var tools: (form: ToolCallForm, names: Set<String>)?
 

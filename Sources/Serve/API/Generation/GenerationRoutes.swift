@@ -1,6 +1,6 @@
 import Logging
 
-/// The routes that the model answers: completions, chats and embeddings.
+/// The routes that the model answers: completions, chats, responses and embeddings.
 ///
 /// A request takes these steps: its body is parsed and checked (`PreparedRequest`), it is admitted (`Admission`), its
 /// adapters are read into memory where they are not (`AdapterSet`), and a run (`AnswerRun`, `EmbeddingRun`) submits it to
@@ -41,6 +41,7 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
   case completions = "/v1/completions"
   case chat = "/v1/chat/completions"
   case embeddings = "/v1/embeddings"
+  case responses = "/v1/responses"
 
   /// The fields that a body can have.
   var catalog: FieldCatalog {
@@ -48,10 +49,11 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
     case .completions: .completions
     case .chat: .chat
     case .embeddings: .embeddings
+    case .responses: .responses
     }
   }
 
-  var limits: BodyLimits { self == .chat ? .chat : .prompts }
+  var limits: BodyLimits { self == .chat || self == .responses ? .chat : .prompts }
 
   /// Parses and checks a request's fields, and tokenises what it has for the model.
   /// - Throws: `APIError` that names the field
@@ -65,6 +67,7 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
     case .completions: return try CompletionRequest.parse(fields, prompts: prompts)
     case .chat: return try ChatRequest.parse(fields, context: context, prompts: prompts)
     case .embeddings: return try EmbeddingRequest(fields, context: context, prompts: prompts)
+    case .responses: return try ResponseRequest.parse(fields, context: context, prompts: prompts)
     }
   }
 }

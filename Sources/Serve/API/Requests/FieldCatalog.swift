@@ -161,6 +161,34 @@ extension FieldCatalog {
       "reasoning_in_content": isFalse, "thinking_forced_open": isFalse, "parse_tool_calls": isTrue,
     ])
 
+  /// `POST /v1/responses`.
+  static let responses = FieldCatalog(
+    honoured: [
+      "model", "adapter", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text",
+      "max_output_tokens", "temperature", "top_p", "top_logprobs", "include", "metadata", "truncation", "stream",
+      "store", "previous_response_id",
+      // The same as a chat's.
+      "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
+      "stop_token_ids", "ignore_eos", "timeout", "chat_template_kwargs",
+    ],
+    accepted: [
+      "user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "request_id",
+      "priority", "cache_salt",
+      // Only the calls of built-in tools, of which there are none, count.
+      "max_tool_calls",
+      // Changes the stream's padding alone.
+      "stream_options",
+    ],
+    refused: [
+      "background": isFalse, "conversation": never, "prompt": never, "messages": never, "max_tokens": never,
+      "max_completion_tokens": never, "n": equals(1), "logprobs": isFalse, "response_format": never,
+      "context_management": isEmpty,
+      "reasoning": { value in
+        ["none", "medium", nil].contains(value.object?["effort"]?.string)
+      },
+    ],
+    members: ["text": FieldCatalog(honoured: ["format"], refused: ["verbosity": { $0 == "medium" }])])
+
   /// `POST /v1/embeddings`.
   static let embeddings = FieldCatalog(
     honoured: ["model", "adapter", "input", "encoding_format", "dimensions", "timeout"],

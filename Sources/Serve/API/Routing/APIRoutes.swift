@@ -53,6 +53,7 @@ public struct APIRoutes: Sendable {
       service: fineTuning, servedModelName: context.servedModelName, preparation: preparation,
       unknownNames: unknownNames
     ).add(to: &router)
+    ResponseRoutes(store: context.responses, pools: pools).add(to: &router)
     BatchRoutes(service: batches, preparation: preparation, unknownNames: unknownNames, pools: pools).add(to: &router)
     return router
   }

@@ -20,13 +20,15 @@ public struct ServerContext: Sendable {
   public let startedAt: Int
   /// How chats become prompts, or why they cannot.
   public let chat: Result<ChatFormat, ModelError>
+  /// The responses that are kept.
+  public let responses: ResponseStore
   /// The thread that encodes large answers.
   let encoding = WorkerPool(label: "encoding", threads: 1)
 
   /// - Parameter chat: `nil` for the model's own template
   public init(
     engine: Engine, tokenizer: Tokenizer, adapters: AdapterStore, base: Base, contextLength: Int,
-    servedModelName: String, startedAt: Int, chat: Result<ChatFormat, ModelError>? = nil
+    servedModelName: String, startedAt: Int, responses: ResponseStore, chat: Result<ChatFormat, ModelError>? = nil
   ) {
     self.engine = engine
     self.tokenizer = tokenizer
@@ -35,6 +37,7 @@ public struct ServerContext: Sendable {
     self.contextLength = contextLength
     self.servedModelName = servedModelName
     self.startedAt = startedAt
+    self.responses = responses
     self.chat =
       chat ?? Result { () throws(ModelError) in try ChatFormat(tokenizer, name: servedModelName) }
   }

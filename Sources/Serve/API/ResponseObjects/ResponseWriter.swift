@@ -1,0 +1,159 @@
+import Formats
+import Foundation
+import Model
+
+/// Writes a response: one object, or a stream of OpenAI's events. Used on the target's loop only.
+///
+/// The events are made in both cases, so that the items of a response are the same; without a stream they are not sent.
+final class ResponseWriter: AnswerWriter {
+  /// The message that is being written.
+  private struct Message {
+    var id = RandomName.make("msg_", length: 24)
+    var text = ""
+    var logprobs: [JSONValue] = []
+  }
+
+  private let shape: ResponseShape
+  private let frame: AnswerFrame
+  private let target: any AnswerTarget
+  /// The items that are complete.
+  private var output: [JSONValue] = []
+  private var message: Message?
+  private var isStreaming = false
+  /// Events that were sent.
+  private var eventCount = 0
+
+  init(_ shape: ResponseShape, _ frame: AnswerFrame, to target: any AnswerTarget) {
+    self.shape = shape
+    self.frame = frame
+    self.target = target
+  }
+
+  let takesParts = true
+
+  // MARK: the answer's parts
+
+  func open(_ index: Int) {
+    guard frame.stream else { return }
+    isStreaming = true
+    target.startEventStream()
+    for type in ["response.created", "response.in_progress"] {
+      send(type, [("response", shape.response(frame, status: "in_progress", output: []))])
+    }
+  }
+
+  func add(_ text: String, logprobs: JSONValue?, to index: Int) {
+    if message == nil { begin() }
+    let tokens = logprobs?.object?["content"]?.array ?? []
+    message?.text += text
+    message?.logprobs += tokens
+    if !text.isEmpty || !tokens.isEmpty {
+      send(
+        "response.output_text.delta",
+        position + [("content_index", 0), ("delta", .string(text)), ("logprobs", .array(tokens))])
+    }
+  }
+
+  func add(_ calls: [ToolCall], first: Int, to index: Int) {
+    endMessage(status: "completed")
+    for call in calls {
+      let id = RandomName.make("fc_", length: 24)
+      let callID = RandomName.make("call_", length: 24)
+      func item(_ arguments: String, _ status: String) -> JSONValue {
+        ResponseItems.call(id: id, callID: callID, name: call.name, arguments: arguments, status: status)
+      }
+      let position = position(of: id)
+      send("response.output_item.added", place + [("item", item("", "in_progress"))])
+      send("response.function_call_arguments.delta", position + [("delta", .string(call.arguments))])
+      send(
+        "response.function_call_arguments.done",
+        position + [("name", .string(call.name)), ("arguments", .string(call.arguments))])
+      let done = item(call.arguments, "completed")
+      send("response.output_item.done", place + [("item", done)])
+      output.append(done)
+    }
+  }
+
+  func end(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue?, reason: FinishReason) {
+    // A response has at least one item.
+    if message == nil, output.isEmpty { begin() }
+    endMessage(status: reason == .length ? "incomplete" : "completed")
+  }
+
+  func finish(_ choices: [FinishedChoice], usage: GenerationUsage) {
+    let status = choices.first?.reason == .length ? "incomplete" : "completed"
+    let response = shape.response(frame, status: status, output: output, usage: usage)
+    guard let store = shape.store else { return send(response, status: status) }
+    let record = StoredResponse(
+      id: frame.id, createdAt: frame.created, response: response, input: shape.input,
+      context: shape.earlier + shape.input + output)
+    // It can be continued as soon as the client has it.
+    let writer = LoopBound(self, on: target.loop)
+    store.add(record) { [loop = target.loop] error in
+      loop.execute {
+        if let error { writer.value.fail(error) } else { writer.value.send(response, status: status) }
+      }
+    }
+  }
+
+  func fail(_ error: APIError) {
+    guard isStreaming else { return target.respond(error) }
+    send("response.failed", [("response", shape.response(frame, status: "failed", output: output, error: error))])
+    target.end()
+  }
+
+  private func send(_ response: JSONValue, status: String) {
+    if target.isClosed { return }
+    guard frame.stream else { return target.respond(json: response) }
+    send("response.\(status)", [("response", response)])
+    target.end()
+  }
+
+  // MARK: messages
+
+  private func begin() {
+    let message = Message()
+    self.message = message
+    send(
+      "response.output_item.added",
+      place + [("item", ResponseItems.message("assistant", [], id: message.id, status: "in_progress"))])
+    send("response.content_part.added", position + [("content_index", 0), ("part", part(Message()))])
+  }
+
+  private func endMessage(status: String) {
+    guard let message else { return }
+    send(
+      "response.output_text.done",
+      position + [
+        ("content_index", 0), ("text", .string(message.text)), ("logprobs", .array(message.logprobs)),
+      ])
+    send("response.content_part.done", position + [("content_index", 0), ("part", part(message))])
+    let item = ResponseItems.message("assistant", [part(message)], id: message.id, status: status)
+    send("response.output_item.done", place + [("item", item)])
+    output.append(item)
+    self.message = nil
+  }
+
+  private func part(_ message: Message) -> JSONValue {
+    [
+      "type": "output_text", "text": .string(message.text), "annotations": [], "logprobs": .array(message.logprobs),
+    ]
+  }
+
+  // MARK: events
+
+  private typealias Members = [(key: String, value: JSONValue)]
+
+  /// Which item an event is about.
+  private var place: Members { [("output_index", .integer(output.count))] }
+  private var position: Members { position(of: message?.id ?? "") }
+  private func position(of item: String) -> Members { [("item_id", .string(item))] + place }
+
+  private func send(_ type: String, _ members: Members) {
+    guard isStreaming, !target.isClosed else { return }
+    let head: Members = [("type", .string(type)), ("sequence_number", .integer(eventCount))]
+    eventCount += 1
+    let json = JSONValue.object(JSONObject(keepingFirst: head + members))
+    target.write(Array("event: \(type)\n".utf8) + SSEWriter.event(json))
+  }
+}

@@ -1,0 +1,237 @@
+"""Responses, worked by OpenAI's client: text, tools, streams, and responses that continue others."""
+
+import json
+
+import openai
+import pytest
+
+from graft_server import MODEL_NAME, Server, state_folder
+
+SETTINGS = {"model": MODEL_NAME, "temperature": 0, "max_output_tokens": 24}
+QUESTION = "What is the capital of France?"
+WEATHER = {
+    "type": "function", "name": "weather", "description": "The weather in a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
+def chat(client, messages, **fields):
+    answer = client.chat.completions.create(
+        model=MODEL_NAME, temperature=0, max_tokens=24, messages=messages, **fields
+    )
+    return answer.choices[0].message.content
+
+
+def test_text(client):
+    response = client.responses.create(input=QUESTION, instructions="You answer briefly.", **SETTINGS)
+    assert response.id.startswith("resp_") and response.object == "response" and response.model == MODEL_NAME
+    assert response.output_text == chat(
+        client, [{"role": "system", "content": "You answer briefly."}, {"role": "user", "content": QUESTION}]
+    )
+    (message,) = response.output
+    assert message.type == "message" and message.role == "assistant" and message.id.startswith("msg_")
+    assert message.content[0].annotations == []
+    assert response.status in ("completed", "incomplete") and response.error is None
+    assert response.instructions == "You answer briefly." and response.max_output_tokens == 24
+    assert response.temperature == 0 and response.top_p == 1 and response.truncation == "disabled"
+    usage = response.usage
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens > 20
+    assert usage.output_tokens_details.reasoning_tokens == 0 and usage.input_tokens_details.cached_tokens >= 0
+
+
+def test_incomplete(client):
+    response = client.responses.create(input=QUESTION, model=MODEL_NAME, max_output_tokens=2)
+    assert response.status == response.output[0].status == "incomplete"
+    assert response.incomplete_details.reason == "max_output_tokens"
+    assert response.usage.output_tokens == 2
+
+
+def test_items_are_messages(client):
+    items = [
+        {"role": "developer", "content": "You answer briefly."},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello."}]},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Hi.", "annotations": []}]},
+        {"role": "user", "content": QUESTION},
+    ]
+    messages = [
+        {"role": "developer", "content": "You answer briefly."}, {"role": "user", "content": "Hello."},
+        {"role": "assistant", "content": "Hi."}, {"role": "user", "content": QUESTION},
+    ]
+    assert client.responses.create(input=items, **SETTINGS).output_text == chat(client, messages)
+
+
+def test_continued(client):
+    first = client.responses.create(input="My name is Ada.", **SETTINGS)
+    second = client.responses.create(input="What is my name?", previous_response_id=first.id, **SETTINGS)
+    assert second.previous_response_id == first.id
+    assert second.output_text == chat(
+        client,
+        [
+            {"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": first.output_text},
+            {"role": "user", "content": "What is my name?"},
+        ],
+    )
+    third = client.responses.create(input="Are you sure?", previous_response_id=second.id, **SETTINGS)
+    assert third.usage.input_tokens > second.usage.input_tokens > first.usage.input_tokens
+
+    kept = client.responses.retrieve(second.id)
+    assert kept.output == second.output and kept.usage == second.usage
+    items = client.responses.input_items.list(second.id).data
+    assert [item.content[0].text for item in items] == ["What is my name?"]
+    client.responses.delete(second.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(second.id)
+    # What continued it has its context.
+    assert client.responses.create(input="Thanks.", previous_response_id=third.id, **SETTINGS).output_text
+    with pytest.raises(openai.BadRequestError) as error:
+        client.responses.create(input="a", previous_response_id=second.id, **SETTINGS)
+    assert error.value.code == "previous_response_not_found"
+
+
+def test_not_stored(client):
+    response = client.responses.create(input=QUESTION, store=False, **SETTINGS)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(response.id)
+
+
+def test_retention(data_dir):
+    state = state_folder(data_dir)
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        kept = client.responses.create(input=QUESTION, **SETTINGS)
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        assert client.responses.retrieve(kept.id).output_text == kept.output_text
+    with Server("--responses-retention", "0", data_dir=data_dir, state=state) as server, server.client() as client:
+        for id in (kept.id, client.responses.create(input=QUESTION, **SETTINGS).id):
+            with pytest.raises(openai.NotFoundError):
+                client.responses.retrieve(id)
+
+
+def test_stream(client):
+    whole = client.responses.create(input=QUESTION, **SETTINGS)
+    events = list(client.responses.create(input=QUESTION, stream=True, **SETTINGS))
+    kinds = [event.type.removeprefix("response.") for event in events]
+    deltas = kinds.count("output_text.delta")
+    assert deltas > 3
+    assert kinds == [
+        "created", "in_progress", "output_item.added", "content_part.added", *["output_text.delta"] * deltas,
+        "output_text.done", "content_part.done", "output_item.done", whole.status,
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    texts = [event.delta for event in events if event.type == "response.output_text.delta"]
+    last = events[-1].response
+    assert "".join(texts) == last.output_text == whole.output_text
+    assert {event.item_id for event in events if hasattr(event, "item_id")} == {last.output[0].id}
+    assert events[0].response.status == "in_progress" and events[0].response.output == []
+    assert last.usage.output_tokens == whole.usage.output_tokens
+    assert client.responses.retrieve(last.id).output_text == last.output_text
+
+
+def test_stream_helper(client):
+    with client.responses.stream(input=QUESTION, **(SETTINGS | {"max_output_tokens": 200})) as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert stream.get_final_response().output_text == text
+
+
+def test_logprobs(client):
+    response = client.responses.create(
+        input=QUESTION, include=["message.output_text.logprobs"], top_logprobs=2, **SETTINGS
+    )
+    content = response.output[0].content[0]
+    assert b"".join(bytes(entry.bytes) for entry in content.logprobs).decode() == content.text
+    assert all(len(entry.top_logprobs) == 2 for entry in content.logprobs)
+    events = client.responses.create(
+        input=QUESTION, include=["message.output_text.logprobs"], top_logprobs=2, stream=True, **SETTINGS
+    )
+    streamed = [entry for event in events if event.type == "response.output_text.delta" for entry in event.logprobs]
+    assert [entry.logprob for entry in streamed] == [entry.logprob for entry in content.logprobs]
+
+
+def test_past_calls_are_shown(client):
+    items = [
+        {"role": "user", "content": "How is the weather in Paris?"},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Paris"}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "17 degrees, rain"},
+    ]
+    response = client.responses.create(input=items, tools=[WEATHER], **SETTINGS)
+    messages = [
+        {"role": "user", "content": "How is the weather in Paris?"},
+        {
+            "role": "assistant", "content": None,
+            "tool_calls": [
+                {
+                    "id": "call_1", "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "17 degrees, rain"},
+    ]
+    function = {key: value for key, value in WEATHER.items() if key != "type"}
+    tools = [{"type": "function", "function": function}]
+    assert response.output_text == (chat(client, messages, tools=tools) or "")
+    assert response.tools[0].name == "weather" and response.tool_choice == "auto"
+
+
+def test_adapter(client, server):
+    body = SETTINGS | {"input": QUESTION, "adapter": "r8-all"}
+    adapted = server.http.post("/v1/responses", json=body).json()
+    assert adapted["model"] == "r8-all"
+    named = client.responses.create(input=QUESTION, **(SETTINGS | {"model": "r8-all"}))
+    assert adapted["output"][0]["content"][0]["text"] == named.output_text
+
+
+def test_truncation(data_dir):
+    items = [{"role": "user", "content": f"{index} " + "word " * 60} for index in range(12)]
+    with Server("--context", "512", data_dir=data_dir) as server, server.client() as client:
+        with pytest.raises(openai.BadRequestError) as error:
+            client.responses.create(input=items, **SETTINGS)
+        assert error.value.code == "context_length_exceeded" and error.value.param == "input"
+        cut = client.responses.create(input=items, truncation="auto", instructions="Be brief.", **SETTINGS)
+        # One more message would not have fitted.
+        assert 512 - 24 - 70 < cut.usage.input_tokens <= 512 - 24
+        rest = client.responses.create(input=items[-2:], truncation="auto", **SETTINGS)
+        assert rest.usage.input_tokens < 200
+
+
+@pytest.mark.parametrize(
+    "fields, param",
+    [
+        ({"input": None}, "input"),
+        ({"input": []}, "input"),
+        ({"input": [{"role": "robot", "content": "a"}]}, "input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "a"}]}]}, "input[0].content[0].type"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "["}]}, "input[0].arguments"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"background": True}, "background"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"previous_response_id": "resp_none"}, "previous_response_id"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"truncation": "middle"}, "truncation"),
+        ({"text": {"verbosity": "high"}}, "verbosity"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format"),
+        ({"include": ["file_search_call.results"]}, "include"),
+        ({"reasoning": {"effort": "high"}}, "reasoning"),
+        ({"max_tokens": 5}, "max_tokens"),
+        ({"temperature": 3}, "temperature"),
+        ({"model": "nobody"}, "model"),
+    ],
+)
+def test_errors(server, fields, param):
+    reply = server.http.post("/v1/responses", json={"input": "a"} | fields)
+    assert reply.status_code in (400, 404), reply.text
+    error = reply.json()["error"]
+    assert error["param"] == param, error
+    assert "messages" not in error["message"] and "response_format" not in error["message"]
+
+
+def test_in_a_batch(client):
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": SETTINGS | {"input": QUESTION}}
+    file = client.files.create(file=("a.jsonl", json.dumps(line).encode()), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/responses", completion_window="24h")
+    while batch.status in ("validating", "in_progress", "finalizing"):
+        batch = client.batches.retrieve(batch.id)
+    entry = json.loads(client.files.content(batch.output_file_id).text)
+    assert entry["response"]["body"]["object"] == "response"

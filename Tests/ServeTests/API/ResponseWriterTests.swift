@@ -1,0 +1,146 @@
+import Formats
+import Model
+import Testing
+
+@testable import Serve
+
+@Suite struct ResponseWriterTests {
+  /// Collects what is written.
+  private final class Target: AnswerTarget, @unchecked Sendable {
+    let loop: EventLoop
+    let isClosed = false
+    var status: Int?
+    var bytes: [UInt8] = []
+    var hasEnded = false
+
+    init() throws { loop = try EventLoop() }
+
+    func onClose(_ handler: @escaping () -> Void) {}
+    func respond(status: Int, headers: HTTPHeaders, body: [UInt8]) {
+      (self.status, bytes, hasEnded) = (status, body, true)
+    }
+    func startStreaming(status: Int, headers: HTTPHeaders, length: Int?) { self.status = status }
+    func write(_ bytes: [UInt8]) -> Bool {
+      self.bytes += bytes
+      return true
+    }
+    func end() { hasEnded = true }
+
+    /// The body's JSON.
+    func json() throws -> JSONObject? { try JSONValue.parse(bytes, subject: "response").object }
+
+    /// The events' JSON, whose type is also the event's name.
+    func events() throws -> [JSONObject] {
+      try String(decoding: bytes, as: UTF8.self).split(separator: "\n\n").map { block in
+        let lines = block.split(separator: "\n")
+        let data = try #require(lines.last?.dropFirst(6))
+        let parsed = try JSONValue.parse(Array(data.utf8), subject: "event")
+        let event = try #require(parsed.object)
+        #expect(lines.count == 2 && lines[0] == "event: \(event["type"]?.string ?? "")")
+        return event
+      }
+    }
+  }
+
+  private func writer(_ target: Target, stream: Bool) -> ResponseWriter {
+    let shape = ResponseShape(chat: ChatShape(), settings: [("tools", [])], input: [], earlier: [], store: nil)
+    return ResponseWriter(
+      shape,
+      AnswerFrame(id: "resp_1", created: 7, model: "m", fingerprint: "fp", stream: stream, includeUsage: false),
+      to: target)
+  }
+
+  private let usage = GenerationUsage(promptTokens: 5, completionTokens: 3, cachedTokens: 2)
+  private let calls = [ToolCall(name: "f", arguments: "{\"a\":1}"), ToolCall(name: "g", arguments: "{}")]
+
+  private func write(_ writer: ResponseWriter) {
+    writer.open(0)
+    writer.add("Let me", logprobs: nil, to: 0)
+    writer.add(" see.", logprobs: nil, to: 0)
+    writer.add(calls, first: 0, to: 0)
+    writer.end(0, AnswerContent(text: "Let me see.", calls: calls), logprobs: nil, reason: .stop)
+    writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .stop)], usage: usage)
+  }
+
+  @Test func textAndCallsAreItemsInOpenAIsOrder() throws {
+    let target = try Target()
+    write(writer(target, stream: true))
+    let events = try target.events()
+    let message = [
+      "output_item.added", "content_part.added", "output_text.delta", "output_text.delta",
+      "output_text.done", "content_part.done", "output_item.done",
+    ]
+    let call = [
+      "output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done",
+    ]
+    let kinds: [String] = ["created", "in_progress"] + message + call + call + ["completed"]
+    let types: [String] = events.map { $0["type"]?.string ?? "" }
+    #expect(types == kinds.map { "response." + $0 })
+    #expect(events.map { $0["sequence_number"] } == events.indices.map { .integer($0) })
+    let indices: [Int?] = events[2...].dropLast().map { $0["output_index"]?.integer }
+    #expect(indices == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    #expect(events[10]["delta"] == "{\"a\":1}" && events[11]["arguments"] == "{\"a\":1}")
+    #expect(events[9]["item"]?.object?["id"] == events[10]["item_id"])
+    #expect(events[9]["item"]?.object?["arguments"] == "" && events[9]["item"]?.object?["status"] == "in_progress")
+    let response = try #require(events.last?["response"]?.object)
+    #expect(response["status"] == "completed" && response["usage"]?.object?["total_tokens"] == 8)
+    let output = response["output"]?.array?.compactMap(\.object) ?? []
+    try #require(output.count == 3)
+    #expect(output.map { $0["type"] } == ["message", "function_call", "function_call"])
+    #expect(JSONValue.object(output[1]) == events[12]["item"])
+    #expect(target.hasEnded && target.status == 200)
+  }
+
+  @Test func aWholeResponseHasTheSameItems() throws {
+    let target = try Target()
+    write(writer(target, stream: false))
+    let object = try target.json()
+    let response = try #require(object)
+    let output = response["output"]?.array?.compactMap(\.object) ?? []
+    try #require(output.count == 3)
+    #expect(output.map { $0["type"] } == ["message", "function_call", "function_call"])
+    #expect(output[0]["content"]?.array?.first?.object?["text"] == "Let me see.")
+    #expect(output[2]["name"] == "g" && output[2]["call_id"]?.string?.hasPrefix("call_") == true)
+  }
+
+  @Test func aFailureWithinAStreamIsAnEvent() throws {
+    let error = APIError.plain(status: 500, message: "broken")
+    let target = try Target()
+    let begun = writer(target, stream: true)
+    begun.open(0)
+    begun.fail(error)
+    let last = try target.events().last
+    let response = try #require(last?["response"]?.object)
+    #expect(response["status"] == "failed" && response["error"] == ["code": "server_error", "message": "broken"])
+    let other = try Target()
+    writer(other, stream: true).fail(error)
+    #expect(other.status == 500)
+  }
+
+  @Test func anEmptyAnswerHasAMessage() throws {
+    let target = try Target()
+    let empty = writer(target, stream: false)
+    empty.open(0)
+    empty.end(0, AnswerContent(), logprobs: nil, reason: .length)
+    empty.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .length)], usage: usage)
+    let object = try target.json()
+    let response = try #require(object)
+    #expect(response["status"] == "incomplete" && response["output"]?.array?.count == 1)
+    #expect(response["incomplete_details"] == ["reason": "max_output_tokens"])
+  }
+
+  @Test func callsAfterOneAnotherAreOneMessage() {
+    let items = [
+      ResponseItems.message("user", [["type": "input_text", "text": "a"]]),
+      ResponseItems.message("assistant", [["type": "output_text", "text": "b"]]),
+      ResponseItems.call(id: nil, callID: "1", name: "f", arguments: "{}"),
+      ResponseItems.call(id: nil, callID: "2", name: "g", arguments: "{}"),
+      ["type": "function_call_output", "call_id": "1", "output": "x"],
+      ["type": "function_call_output", "call_id": "2", "output": [["type": "input_text", "text": "y"]]],
+    ]
+    let messages = ResponseItems.messages(items).compactMap(\.object)
+    #expect(messages.map { $0["role"] } == ["user", "assistant", "tool", "tool"])
+    #expect(messages[1]["content"] == "b" && messages[1]["tool_calls"]?.array?.count == 2)
+    #expect(messages[2]["content"] == "x" && messages[3]["content"] == "y" && messages[3]["tool_call_id"] == "2")
+  }
+}
