@@ -267,3 +267,20 @@ class TestSampling:
         ]
         assert asyncio.run(together()) == alone
         assert len({json.dumps(choice) for choice in alone}) == len(alone)
+
+
+def test_stop_strings_and_special_tokens_can_be_shown(server):
+    whole = server.complete(STORY, max_tokens=30)["choices"][0]["text"]
+    stop = whole.split()[4]
+    cut = server.complete(STORY, max_tokens=30, stop=stop)["choices"][0]
+    shown = server.complete(STORY, max_tokens=30, stop=stop, include_stop_str_in_output=True)["choices"][0]
+    assert shown["text"] == cut["text"] + stop and cut["finish_reason"] == shown["finish_reason"] == "stop"
+    chunks = events(server, prompt=STORY, max_tokens=30, stop=stop, include_stop_str_in_output=True)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == shown["text"]
+
+    prompt = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
+    plain = server.complete(prompt, max_tokens=200)["choices"][0]["text"]
+    ended = server.complete(
+        prompt, max_tokens=200, include_stop_str_in_output=True, skip_special_tokens=False
+    )["choices"][0]
+    assert ended["text"] == plain + "<|im_end|>" and ended["finish_reason"] == "stop"

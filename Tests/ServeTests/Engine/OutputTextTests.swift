@@ -18,9 +18,10 @@ import Testing
 
   /// What is shown after each token, and at the end.
   private func run(
-    _ tokens: [Int32], stops: [String] = []
+    _ tokens: [Int32], stops: [String] = [], includesStop: Bool = false
   ) -> (pieces: [String], reported: [[Int32]], isStopped: Bool) {
-    var output = OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: stops)
+    var output = OutputText(
+      decoder: StreamDecoder(tokenizer, isContinuation: true), stops: stops, includesStop: includesStop)
     var (pieces, reported): ([String], [[Int32]]) = ([], [])
     for token in tokens where !output.isStopped {
       let shown = output.push(record(token))
@@ -47,6 +48,13 @@ import Testing
       if count == tokens.count { return (text, false) }
     }
     return ("", false)
+  }
+
+  @Test func aStopStringCanBeShown() {
+    #expect(run(tokens("aaab!"), stops: ["aab"], includesStop: true).pieces == ["", "", "a", "aab", ""])
+    let both = run(tokens("xabc"), stops: ["abc", "ab"], includesStop: true)
+    #expect(both.pieces.joined() == "xab" && both.isStopped && both.reported.joined().count == 3)
+    #expect(run(tokens("xa"), stops: ["ab"], includesStop: true).pieces.joined() == "xa")
   }
 
   @Test func knownCases() {

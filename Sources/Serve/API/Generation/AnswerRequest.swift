@@ -54,6 +54,8 @@ struct AnswerRequest: Sendable {
     options.stop = try Self.stops(fields)
     options.endTokens = try Self.endTokens(fields, vocabularySize: vocabularySize)
     options.timeout = try fields.timeout()
+    options.includesStop = try fields.bool("include_stop_str_in_output") ?? false
+    options.showsSpecialTokens = try !(fields.bool("skip_special_tokens") ?? true)
     options.ignoresEndOfText = try fields.bool("ignore_eos") ?? false
     stream = try fields.bool("stream") ?? false
     includeUsage = try Self.usageOption(fields, stream: stream)

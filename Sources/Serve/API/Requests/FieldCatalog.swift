@@ -86,7 +86,7 @@ extension FieldCatalog {
     honoured: [
       "model", "adapter", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
       "frequency_penalty", "logit_bias", "seed", "n", "stop", "stop_token_ids", "timeout", "ignore_eos", "stream",
-      "stream_options", "max_tokens", "logprobs",
+      "stream_options", "max_tokens", "logprobs", "include_stop_str_in_output", "skip_special_tokens",
     ],
     accepted: [
       // OpenAI's, for its accounts and machines.
@@ -102,7 +102,7 @@ extension FieldCatalog {
     refused: [
       // vLLM (SamplingParams and its protocol's extra parameters).
       "use_beam_search": isFalse, "length_penalty": equals(1), "early_stopping": isFalse,
-      "include_stop_str_in_output": isFalse, "min_tokens": equals(0), "skip_special_tokens": isTrue,
+      "min_tokens": equals(0),
       "spaces_between_special_tokens": isTrue, "truncate_prompt_tokens": never, "prompt_logprobs": never,
       "allowed_token_ids": never, "bad_words": isEmpty, "logits_processors": isEmpty,
       "return_tokens_as_token_ids": isFalse, "return_token_ids": isFalse, "logprob_token_ids": isEmpty,

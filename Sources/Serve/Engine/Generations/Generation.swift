@@ -69,8 +69,10 @@ final class Generation: ScheduledSequence {
     self.endTokens = endTokens.union(request.options.endTokens)
     tokens = request.prompt
     output = GenerationOutput(
-      text: OutputText(decoder: StreamDecoder(tokenizer, isContinuation: true), stops: request.options.stop), sink: sink
-    )
+      text: OutputText(
+        decoder: StreamDecoder(
+          tokenizer, skippingSpecialTokens: !request.options.showsSpecialTokens, isContinuation: true),
+        stops: request.options.stop, includesStop: request.options.includesStop), sink: sink)
     sampler = Sampler(request.options.sampling, prompt: request.prompt)
     usage = GenerationUsage(promptTokens: request.prompt.count)
     pooled = request.options.poolsPrompt ? PooledStates() : nil
@@ -204,7 +206,10 @@ final class Generation: ScheduledSequence {
     sampler.accept(record.token)
     tokens.append(record.token)
     usage.completionTokens += 1
-    if endTokens.contains(record.token), !request.options.ignoresEndOfText { return end(.stop) }
+    if endTokens.contains(record.token), !request.options.ignoresEndOfText {
+      if request.options.includesStop { _ = output.push(record) }
+      return end(.stop)
+    }
     if output.push(record) { return end(.stop) }
     return usage.completionTokens == request.options.maxTokens ? end(.length) : false
   }

@@ -38,6 +38,10 @@ public struct GenerationOptions: Sendable {
   public var echoesPrompt: Bool
   /// Reports the mean of the prompt's last hidden states. Only without an answer: `maxTokens` is 0.
   public var poolsPrompt = false
+  /// Whether the answer has the stop string, or the text of the token, that ends it.
+  public var includesStop = false
+  /// Whether the answer has the texts of special tokens.
+  public var showsSpecialTokens = false
   /// How long the request may take, from its admission to its end.
   public var timeout: Duration?
 

@@ -1,12 +1,13 @@
 import Tokenization
 import Model
 
-/// Turns a generation's tokens into text that can be shown: whole characters, cut before the first stop string.
+/// Turns a generation's tokens into text that can be shown: whole characters, cut before the first stop string, or behind it.
 ///
 /// Text that could be the beginning of a stop string is held back until later tokens show whether it is one.
 struct OutputText {
   private var decoder: StreamDecoder
   private let stops: [[UInt8]]
+  private let includesStop: Bool
   /// Decoded text that is held back, because it could be the beginning of a stop string.
   private var held: [UInt8] = []
   /// Tokens whose text was not shown completely. `begin` and `end` are the range of a token's text in `held`. The first
@@ -15,8 +16,10 @@ struct OutputText {
   /// Whether a stop string was found.
   private(set) var isStopped = false
 
-  init(decoder: StreamDecoder, stops: [String]) {
+  /// - Parameter includesStop: whether the stop string is shown
+  init(decoder: StreamDecoder, stops: [String], includesStop: Bool = false) {
     self.decoder = decoder
+    self.includesStop = includesStop
     self.stops = stops.map { Array($0.utf8) }
   }
 
@@ -44,7 +47,7 @@ struct OutputText {
     var shown = held.count
     if let stop = firstStop() {
       isStopped = true
-      shown = stop
+      shown = includesStop ? stop.upperBound : stop.lowerBound
     } else if !final {
       shown -= lengthOfPossibleStop()
     }
@@ -69,11 +72,11 @@ struct OutputText {
     return (text, tokens)
   }
 
-  /// Where the first stop string in `held` begins.
-  private func firstStop() -> Int? {
+  /// Where the first stop string in `held` is; of several that begin there, the shortest.
+  private func firstStop() -> Range<Int>? {
     stops.compactMap { stop in
-      held.indices.first { held[$0...].starts(with: stop) }
-    }.min()
+      held.indices.first { held[$0...].starts(with: stop) }.map { $0..<$0 + stop.count }
+    }.min { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }
   }
 
   /// How many bytes at the end of `held` could be the beginning of a stop string.
