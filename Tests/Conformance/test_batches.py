@@ -1,6 +1,7 @@
 """Batches, worked by OpenAI's client: results, errors, cancelling, restarts, and requests beside them."""
 
 import json
+import sqlite3
 import time
 
 import openai
@@ -193,3 +194,25 @@ def test_restart(data_dir, adapters_dir):
         ]
         assert generated <= 70 - done
     assert not list((state / "batches").iterdir())
+
+
+def test_expiry(data_dir):
+    state = state_folder(data_dir)
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        batch = create(client, [line(f"r{index}", chat(max_tokens=200, ignore_eos=True)) for index in range(120)])
+        while client.batches.retrieve(batch.id).request_counts.completed < 1:
+            time.sleep(0.01)
+    with sqlite3.connect(state / "graft.sqlite") as database:
+        database.execute(
+            "UPDATE batch SET record = json_set(record, '$.created_at', json_extract(record, '$.created_at') - 86400)"
+        )
+    database.close()
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        batch = ended(client, batch)
+        counts = batch.request_counts
+        assert batch.status == "expired" and batch.expired_at >= batch.expires_at
+        assert counts.total == counts.completed + counts.failed == 120 and counts.completed and counts.failed
+        assert len(results(client, batch.output_file_id)) == counts.completed
+        errors = results(client, batch.error_file_id)
+        assert len(errors) == counts.failed
+        assert {(entry["response"], entry["error"]["code"]) for entry in errors} == {(None, "batch_expired")}
