@@ -44,7 +44,7 @@ let package = Package(
     .target(
       name: "Serve",
       dependencies: [
-        "Train", "Model", "Tokenization", "Formats", "Kernels", "CLibevent", "CMalloc",
+        "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "CLibevent", "CMalloc",
         .product(name: "Logging", package: "swift-log"), .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: swiftSettings),
@@ -90,7 +90,7 @@ let package = Package(
     .testTarget(
       name: "ServeTests",
       dependencies: [
-        "Serve", "Train", "Model", "Tokenization", "Formats", "Kernels", "CLibevent", "TestSupport",
+        "Serve", "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "CLibevent", "TestSupport",
         .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "Logging", package: "swift-log"),
       ],

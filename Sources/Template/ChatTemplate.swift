@@ -58,7 +58,7 @@ public struct Rendering: Equatable, Sendable {
   /// The whole rendering.
   public let text: String
   /// The spans of each message that is shown, by ascending index; see `ChatTemplate`.
-  public let messageSpans: [MessageSpans]
+  public private(set) var messageSpans: [MessageSpans]
   /// What came from `tools`, in byte ranges as above.
   public let toolSpans: [Range<Int>]
   /// What came from any message or from `tools`, and not from the template itself, in byte ranges as above.
@@ -66,6 +66,14 @@ public struct Rendering: Equatable, Sendable {
   /// The UTF-8 byte range of each `{% generation %}` block's text, in the order of the text. Empty if the template has
   /// no such blocks.
   public let generationSpans: [Range<Int>]
+
+  /// The same rendering for those who do not count the first message.
+  public func withoutFirstMessage() -> Rendering {
+    var rendering = self
+    rendering.messageSpans = messageSpans.filter { $0.message > 0 }
+      .map { MessageSpans(message: $0.message - 1, ranges: $0.ranges) }
+    return rendering
+  }
 
   init(_ rendered: Text) {
     text = rendered.string

@@ -148,8 +148,8 @@ def test_unknown_models_are_told_what_there_is(server):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("temprature", 0.1), ("max_token", 5), ("repeat_penalty", 1.2), ("guided_json", {}), ("min_tokens", 5),
-     ("n_predict", 4), ("lora_adapter", "a"), ("loras", ["a"]), ("stop_sequences", ["x"]), ("adaptive_target", 0.5), ("mirostat", 2), ("grammar", "root ::= x"), ("stream_option", {})],
+    [("temprature", 0.1), ("max_token", 5), ("repeat_penalty", 1.2), ("guided_whitespace_pattern", " "), ("min_tokens", 5),
+     ("n_predict", 4), ("lora_adapter", "a"), ("loras", ["a"]), ("stop_sequences", ["x"]), ("adaptive_target", 0.5), ("mirostat", 2), ("structural_tag", "x"), ("stream_option", {})],
 )
 def test_fields_that_would_vanish(server, field, value):
     check(server.http.post(COMPLETIONS, json=HI | {field: value}), 400, param=field)

@@ -5,7 +5,7 @@ Each round runs every program once; the medians over the rounds are compared. ll
 the sdist of the PyPI package llama-cpp-python; its 4-bit types are Q4_0 and IQ4_NL. The 135M model is real, the others
 have random weights, which cost the same time.
 
-    scripts/bench/speed.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--add]
+    scripts/bench/speed.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--add] [--contexts 2048,4096]
 """
 
 import argparse
@@ -168,10 +168,10 @@ def measure_context(shape, threads, length, kinds):
     return rows
 
 
-def measure_contexts(shape, rounds, threads, peers):
+def measure_contexts(shape, lengths, rounds, threads, peers):
     kinds = [(kind, flash) for kind in TYPES for flash in (0, 1)] if peers else []
     results = {}
-    for length in CONTEXTS[shape]:
+    for length in lengths:
         runs = []
         for number in range(rounds):
             runs.append(measure_context(shape, threads, length, kinds))
@@ -284,6 +284,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--contexts", help="lengths of long contexts, by default those of each shape; 0 for none")
     parser.add_argument("--add", action="store_true", help="keep an earlier run's rows of the other shapes")
     options = parser.parse_args()
     peers, left_out = not options.no_peers, []
@@ -299,7 +300,10 @@ def main():
         try:
             results[shape] = compare(shape, options.rounds, options.threads, peers)
             rounds[shape] = options.rounds
-            contexts[shape] = measure_contexts(shape, max(options.rounds // 2, 1), options.threads, peers)
+            lengths = CONTEXTS[shape]
+            if options.contexts is not None:
+                lengths = [int(length) for length in options.contexts.split(",") if int(length)]
+            contexts[shape] = measure_contexts(shape, lengths, max(options.rounds // 2, 1), options.threads, peers)
             passes[shape] = measure_passes(shape, max(options.rounds // 2, 1), options.threads)
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")

@@ -33,7 +33,8 @@ public struct ChatFormat: Sendable {
     } else {
       withTools = nil
     }
-    toolCallForm = (toolText ?? text).contains("<tool_call>") ? .tagged : .bare
+    let isTagged = (toolText ?? text).contains("<tool_call>") || !(withTools ?? plain).showsTools
+    toolCallForm = isTagged ? .tagged : .bare
     endTokens = turnEnds()
   }
 
@@ -41,7 +42,11 @@ public struct ChatFormat: Sendable {
 
   /// The whole chat as text, and which bytes of it came from which message or tool.
   func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
-    try template(for: chat).rendering(chat)
+    let template = template(for: chat)
+    guard !chat.tools.isEmpty, !template.showsTools else { return try template.rendering(chat) }
+    let hermes = HermesChat(chat, showsCalls: template.showsCalls)
+    let rendering = try template.rendering(hermes.chat)
+    return hermes.hasAddedMessage ? rendering.withoutFirstMessage() : rendering
   }
 
   /// The prompt as text.
@@ -85,14 +90,20 @@ public struct ChatFormat: Sendable {
     let data = rendering.dataSpans.filter { $0.lowerBound < end }.map { $0.lowerBound..<min($0.upperBound, end) }
     let tokens = tokenizer.encode(
       text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS, limit: limit, isCancelled: isCancelled)
-    return Prompt(tokens: tokens, warnings: Self.warnings(chat, rendering))
+    return Prompt(tokens: tokens, warnings: warnings(chat, rendering))
   }
 
-  private static func warnings(_ chat: Conversation, _ rendering: Rendering) -> [String] {
-    var warnings: [String] = []
-    if !chat.tools.isEmpty, rendering.toolSpans.isEmpty {
-      warnings.append("The chat template does not show tools, so the model does not know of them.")
+  private func warnings(_ chat: Conversation, _ rendering: Rendering) -> [String] {
+    let template = template(for: chat)
+    if !chat.tools.isEmpty, !template.showsTools {
+      let hasCalls = chat.messages.contains { $0.object?["tool_calls"]?.array?.isEmpty == false }
+      return [
+        "The chat template does not show tools: their definitions are in the system message"
+          + (hasCalls && !template.showsCalls ? ", and earlier calls in the messages' texts" : "")
+          + ", in the form of Hermes."
+      ]
     }
+    var warnings: [String] = []
     let bytes = Array(rendering.text.utf8)
     let spans = Dictionary(uniqueKeysWithValues: rendering.messageSpans.map { ($0.message, $0.ranges) })
     for (index, message) in chat.messages.enumerated() {

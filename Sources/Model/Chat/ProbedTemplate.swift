@@ -13,6 +13,10 @@ struct ProbedTemplate: Sendable {
   /// The template mentions the role "developer"; for other templates it becomes "system".
   private let knowsDeveloper: Bool
   private var callForm = CallForm()
+  /// The template shows the tools that are offered.
+  private(set) var showsTools = false
+  /// The template shows past calls.
+  private(set) var showsCalls = false
 
   /// The form of a message with tool calls.
   private struct CallForm {
@@ -30,6 +34,7 @@ struct ProbedTemplate: Sendable {
     knowsDeveloper = source.contains("developer")
     probeContent()
     probeCalls()
+    showsTools = text([asking], tools: [Self.tool(named: Self.marker)])?.contains(Self.marker) ?? false
   }
 
   /// The whole chat as text, and which bytes of it came from which message or tool.
@@ -113,8 +118,24 @@ struct ProbedTemplate: Sendable {
         guard let rank = rank(form), rank < best else { continue }
         best = rank
         callForm = form
+        showsCalls = true
       }
     }
+  }
+
+  /// A user's message that every template reads.
+  private var asking: JSONValue {
+    ["role": "user", "content": takesText ? "Hi" : [["type": "text", "text": "Hi"]]]
+  }
+
+  private static func tool(named name: String) -> JSONValue {
+    [
+      "type": "function",
+      "function": [
+        "name": .string(name), "description": "Hi",
+        "parameters": ["type": "object", "properties": [:], "required": []],
+      ],
+    ]
   }
 
   /// How well the template shows a call in this form, 0 for best; `nil` if the call's name or an argument is not shown.
@@ -128,18 +149,10 @@ struct ProbedTemplate: Sendable {
     ]
     var pairs: [(key: String, value: JSONValue)] = [("role", "assistant"), ("tool_calls", [call])]
     if let content = form.content { pairs.append(("content", content)) }
-    let user: JSONValue = ["role": "user", "content": takesText ? "Hi" : [["type": "text", "text": "Hi"]]]
-    let asked = [user, .object(JSONObject(keepingFirst: pairs))]
+    let asked = [asking, .object(JSONObject(keepingFirst: pairs))]
     let result: JSONValue = ["role": "tool", "tool_call_id": "abcdef123", "name": .string(Self.marker), "content": "1"]
-    let tool: JSONValue = [
-      "type": "function",
-      "function": [
-        "name": "graft_probe", "description": "Hi",
-        "parameters": ["type": "object", "properties": [:], "required": []],
-      ],
-    ]
     func shown(_ messages: [JSONValue]) -> String? {
-      guard let text = text(messages, tools: [tool]), text.contains(Self.marker),
+      guard let text = text(messages, tools: [Self.tool(named: "graft_probe")]), text.contains(Self.marker),
         text.contains(Self.argument + "Value")
       else { return nil }
       return text

@@ -16,24 +16,27 @@ public struct Sampler: Sendable {
   /// - Parameters:
   ///   - row: finite logits
   ///   - index: of the token among those generated, from 0
+  ///   - mask: the tokens that may be drawn, at least one; `nil` for all
   ///   - workspace: for rows of at least this length; used by no other thread meanwhile
   public func draw(
-    _ row: LogitRow, index: Int, compute: Compute, workspace: SamplingWorkspace
+    _ row: LogitRow, index: Int, mask: TokenMask? = nil, compute: Compute, workspace: SamplingWorkspace
   ) -> Int32 {
     guard let values = row.values.baseAddress, row.values.count <= workspace.logits.count else { return row.argmax }
     let count = row.values.count
-    guard !adjustments.isEmpty else { return choose(values, count, index, compute, workspace) }
+    guard mask != nil || !adjustments.isEmpty else { return choose(values, count, index, nil, compute, workspace) }
     let copy = workspace.logits.pointer
     copy.update(from: values, count: count)
     adjustments.apply(to: copy, count: count)
-    return choose(copy, count, index, compute, workspace)
+    mask?.apply(to: copy, count: count)
+    return choose(copy, count, index, mask, compute, workspace)
   }
 
   /// Records a token of the answer, which the penalties of later draws count.
   public mutating func accept(_ token: Int32) { adjustments.accept(token) }
 
   private func choose(
-    _ logits: UnsafePointer<Float>, _ count: Int, _ index: Int, _ compute: Compute, _ workspace: SamplingWorkspace
+    _ logits: UnsafePointer<Float>, _ count: Int, _ index: Int, _ mask: TokenMask?, _ compute: Compute,
+    _ workspace: SamplingWorkspace
   ) -> Int32 {
     let best = VectorScan.argmax(logits, count: count)
     let factor = 1 / parameters.temperature
@@ -43,7 +46,9 @@ public struct Sampler: Sendable {
     let total = compute.expSum(logits, count: count, maximum: logits[best], factor: factor, into: weights)
     var random = CounterRandom(seed: parameters.seed, counter: UInt64(index))
     let token = draw(weights, count, total, random.unit(), workspace.ids.pointer)
-    return token ?? Int32(best)
+    // The weight of a token that is masked is almost, but not always quite, 0.
+    guard let token, mask?.contains(token) ?? true else { return Int32(best) }
+    return token
   }
 
   /// - Parameters:

@@ -47,7 +47,9 @@ extension EngineLoop {
         continue
       }
       let before = generation.usage.completionTokens
-      work[index].hasEnded = generation.advance(over: work[index].positions, records: records)
+      let hasEnded = generation.advance(over: work[index].positions, records: records)
+      work[index].hasFailed = generation.hasFailed
+      work[index].hasEnded = hasEnded && !generation.hasFailed
       work[index].madeToken = generation.usage.completionTokens > before
     }
     // The blocks of a failed generation must not be shared.

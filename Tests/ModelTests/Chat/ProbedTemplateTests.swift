@@ -10,8 +10,9 @@ import Testing
   private func text(_ template: String, _ message: JSONValue) throws -> String {
     let format = try ChatFormat(try TinyTokenizer.with(specialTokens: []), template: template, name: "test")
     let chat = Conversation(
-      messages: [RealTemplate.user("Hi"), message, RealTemplate.result("Oslo")], tools: [RealTemplate.tool],
-      addsGenerationPrompt: false)
+      messages: [RealTemplate.user("Hi"), message, RealTemplate.result("Oslo")],
+      // A template that shows no tools gets their definitions, and calls, in other messages.
+      tools: template.contains("tools") ? [RealTemplate.tool] : [], addsGenerationPrompt: false)
     return try format.render(chat)
   }
 

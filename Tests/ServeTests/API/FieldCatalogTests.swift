@@ -44,7 +44,7 @@ import Testing
   @Test func knownFieldsThatAreNotHonouredAreRefusedByName() throws {
     for (field, neutral) in [
       ("\"min_tokens\": 5", "\"min_tokens\": 0"), ("\"repeat_penalty\": 1.1", "\"repeat_penalty\": 1.0"),
-      ("\"guided_json\": {}", "\"guided_json\": null"), ("\"grammar\": \"root ::= x\"", "\"grammar\": \"\""),
+      ("\"structural_tag\": {}", "\"structural_tag\": null"), ("\"grammar_lazy\": true", "\"grammar_lazy\": false"),
       ("\"mirostat\": 2", "\"mirostat\": 0"), ("\"bad_words\": [\"x\"]", "\"bad_words\": []"),
       ("\"spaces_between_special_tokens\": false", "\"spaces_between_special_tokens\": true"),
       ("\"n_predict\": 8", "\"n_predict\": null"),

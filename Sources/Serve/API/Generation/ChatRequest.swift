@@ -1,5 +1,6 @@
 import Tokenization
 import Formats
+import Grammars
 import Model
 
 /// The body of `POST /v1/chat/completions`.
@@ -12,11 +13,11 @@ enum ChatRequest {
     var request = try AnswerRequest(fields, vocabularySize: context.tokenizer.vocabularySize)
     request.options.topLogprobs = try logprobCount(fields)
     request.showsLogprobs = request.options.topLogprobs != nil
-    try checkFormat(fields)
-    let chat = try conversation(fields)
+    let tools = try ToolFields(fields)
+    let chat = try conversation(fields, tools)
     let format = try context.chatFormat()
-    let tools = Set(chat.tools.compactMap { $0.object?["function"]?.object?["name"]?.string })
-    request.shape = ChatShape(tools: tools.isEmpty ? nil : (format.toolCallForm, tools))
+    request.shape = ChatShape(tools: tools.shown.isEmpty ? nil : (format.toolCallForm, tools.names))
+    request.options.constraint = try constraint(fields, tools, format, context.grammars)
     request.options.endTokens.formUnion(format.endTokens)
     let prompt = try tokenizer.encode(chat, format)
     request.warnings = prompt.warnings
@@ -48,21 +49,22 @@ enum ChatRequest {
     return isWanted ? top ?? 0 : nil
   }
 
-  private static func checkFormat(_ fields: RequestFields) throws(APIError) {
-    if let format = try fields.object("response_format") {
-      let type = try format.string("type") ?? ""
-      guard type == "text" else {
-        throw .invalid(
-          "'response_format' of the type '\(type.excerpt(40))' is not supported by this server, only 'text'",
-          param: "response_format", code: "unsupported_parameter")
-      }
+  /// The grammar that the answer must follow; `nil` where it is free.
+  private static func constraint(
+    _ fields: RequestFields, _ tools: ToolFields, _ format: ChatFormat, _ grammars: GrammarCache
+  ) throws(APIError) -> CompiledGrammar? {
+    let text = try ConstraintFields(fields).constraint
+    if let calls = tools.constraint(format.toolCallForm, text: text?.value) {
+      return try grammars.compiled(calls, param: text?.param ?? "tools")
     }
+    guard let text else { return nil }
+    return try grammars.compiled(text.value, param: text.param)
   }
 
-  /// Reads the messages, the tools and the template's variables.
-  static func conversation(_ fields: RequestFields) throws(APIError) -> Conversation {
+  /// Reads the messages and the template's variables.
+  static func conversation(_ fields: RequestFields, _ tools: ToolFields) throws(APIError) -> Conversation {
     var chat = Conversation(messages: try ChatMessages.read(fields))
-    chat.tools = try tools(fields)
+    chat.tools = tools.shown
     chat.continuesFinalMessage = try fields.bool("continue_final_message") ?? false
     let addsPrompt = try fields.bool("add_generation_prompt")
     if addsPrompt == true, chat.continuesFinalMessage {
@@ -76,41 +78,6 @@ enum ChatRequest {
       chat.variables = object
     }
     return chat
-  }
-
-  /// The tools that the template gets: none where the answer must not call any.
-  private static func tools(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
-    var tools: [JSONValue] = []
-    if let value = fields["tools"] {
-      guard let list = value.array, list.count <= 128 else {
-        throw fields.wrong("tools", "a list of at most 128 tools")
-      }
-      for (index, tool) in list.enumerated() {
-        let path = "tools[\(index)]"
-        guard tool.object?["type"] == "function" else {
-          throw .invalid("'\(path).type' must be 'function'", param: "\(path).type", code: "invalid_value")
-        }
-        guard tool.object?["function"]?.object?["name"]?.string?.isEmpty == false else {
-          throw .invalid(
-            "'\(path).function.name' is missing", param: "\(path).function.name", code: "missing_required_parameter")
-        }
-      }
-      tools = list
-    }
-    try fields.refuse("parallel_tool_calls") { $0.bool == true || tools.isEmpty }
-    guard let choice = fields["tool_choice"] else { return tools }
-    switch choice {
-    case "none": return []
-    case "auto":
-      guard !tools.isEmpty else {
-        throw .invalid("'tool_choice' needs 'tools'", param: "tool_choice", code: "invalid_value")
-      }
-      return tools
-    default:
-      throw .invalid(
-        "'tool_choice' must be 'none' or 'auto': this server cannot force a call", param: "tool_choice",
-        code: "unsupported_parameter")
-    }
   }
 }
 

@@ -8,7 +8,9 @@ enum CompletionRequest {
 
   /// Parses and checks the body's fields.
   /// - Throws: `APIError`, 400, that names the field
-  static func parse(_ fields: RequestFields, prompts tokenizer: PromptTokenizer) throws(APIError) -> AnswerRequest {
+  static func parse(
+    _ fields: RequestFields, prompts tokenizer: PromptTokenizer, grammars: GrammarCache
+  ) throws(APIError) -> AnswerRequest {
     let contextLength = tokenizer.contextLength
     var request = try AnswerRequest(fields, vocabularySize: tokenizer.tokenizer.vocabularySize)
     request.options.echoesPrompt = try fields.bool("echo") ?? false
@@ -32,6 +34,9 @@ enum CompletionRequest {
     }
     // The best candidates are chosen by their log-probabilities.
     if isChoosing, !request.showsLogprobs { request.options.topLogprobs = 0 }
+    if let text = try ConstraintFields(fields).constraint {
+      request.options.constraint = try grammars.compiled(text.value, param: text.param)
+    }
     request.prompts = try prompts(fields, tokenizer, field: "prompt", maximum: maximumPrompts)
     try request.check(contextLength: contextLength, promptField: "prompt")
     return request

@@ -64,7 +64,7 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
     let prompts = PromptTokenizer(
       tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: abandonment)
     switch self {
-    case .completions: return try CompletionRequest.parse(fields, prompts: prompts)
+    case .completions: return try CompletionRequest.parse(fields, prompts: prompts, grammars: context.grammars)
     case .chat: return try ChatRequest.parse(fields, context: context, prompts: prompts)
     case .embeddings: return try EmbeddingRequest(fields, context: context, prompts: prompts)
     case .responses: return try ResponseRequest.parse(fields, context: context, prompts: prompts)

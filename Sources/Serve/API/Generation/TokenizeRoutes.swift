@@ -24,7 +24,7 @@ struct TokenizeRoutes: Sendable {
   func tokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
     let tokens: [Int32]
     if fields["messages"] != nil {
-      let chat = try ChatRequest.conversation(fields)
+      let chat = try ChatRequest.conversation(fields, ToolFields(fields))
       let addsBOS = try fields.bool("add_special_tokens") ?? false
       try Self.checkLength(chat.textBytes, field: "messages")
       let format = try context.chatFormat()

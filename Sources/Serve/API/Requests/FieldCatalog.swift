@@ -87,12 +87,14 @@ extension FieldCatalog {
       "model", "adapter", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
       "frequency_penalty", "logit_bias", "seed", "n", "stop", "stop_token_ids", "timeout", "ignore_eos", "stream",
       "stream_options", "max_tokens", "logprobs", "include_stop_str_in_output", "skip_special_tokens",
+      "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
+      "grammar", "json_schema",
     ],
     accepted: [
       // OpenAI's, for its accounts and machines.
       "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
       // vLLM's.
-      "request_id", "priority", "cache_salt", "guided_decoding_backend", "guided_whitespace_pattern",
+      "request_id", "priority", "cache_salt", "guided_decoding_backend",
       // llama.cpp's that change when it computes, not what.
       "cache_prompt", "id_slot", "slot_id", "n_keep", "n_discard", "timings_per_token", "return_progress",
       // llama.cpp's that only matter together with fields that are refused.
@@ -106,8 +108,7 @@ extension FieldCatalog {
       "spaces_between_special_tokens": isTrue, "truncate_prompt_tokens": never, "prompt_logprobs": never,
       "allowed_token_ids": never, "bad_words": isEmpty, "logits_processors": isEmpty,
       "return_tokens_as_token_ids": isFalse, "return_token_ids": isFalse, "logprob_token_ids": isEmpty,
-      "guided_json": never, "guided_regex": never, "guided_choice": never, "guided_grammar": never,
-      "structured_outputs": never, "structural_tag": never, "kv_transfer_params": isEmpty, "vllm_xargs": isEmpty,
+      "guided_whitespace_pattern": never, "structural_tag": never, "kv_transfer_params": isEmpty, "vllm_xargs": isEmpty,
       "prompt_embeds": never, "thinking_token_budget": never, "repetition_detection": never,
       // llama.cpp's server.
       "n_predict": never, "n_indent": equals(0), "dynatemp_range": equals(0),
@@ -115,8 +116,8 @@ extension FieldCatalog {
       "repeat_penalty": equals(1), "penalize_nl": isFalse, "dry_multiplier": equals(0), "xtc_probability": equals(0),
       "mirostat": equals(0), "adaptive_target": { ($0.double ?? 1) <= 0 }, "adaptive_decay": never,
       "t_max_prompt_ms": { ($0.double ?? 1) <= 0 }, "system_prompt": isEmpty, "thinking_budget_tokens": { $0 == -1 },
-      "reasoning_budget": { $0 == -1 }, "grammar": isEmpty, "grammar_lazy": isFalse, "grammar_triggers": isEmpty,
-      "json_schema": never, "n_probs": equals(0), "min_keep": equals(0, 1), "samplers": never,
+      "reasoning_budget": { $0 == -1 }, "grammar_lazy": isFalse, "grammar_triggers": isEmpty,
+      "n_probs": equals(0), "min_keep": equals(0, 1), "samplers": never,
       "post_sampling_probs": isFalse, "return_tokens": isFalse, "response_fields": isEmpty,
       "t_max_predict_ms": { ($0.double ?? 1) <= 0 }, "image_data": isEmpty, "n_cmpl": equals(1),
       // TGI's and SGLang's.
@@ -137,7 +138,6 @@ extension FieldCatalog {
     honoured: ["prompt", "echo", "best_of"],
     refused: [
       "suffix": { $0.string == "" }, "add_special_tokens": isTrue,
-      "response_format": { $0.object?["type"]?.string == "text" },
       // A chat's fields.
       "messages": never, "max_completion_tokens": never, "top_logprobs": equals(0), "tools": isEmpty,
       "tool_choice": { $0 == "none" }, "chat_template": never, "chat_template_kwargs": isEmpty,
@@ -147,7 +147,7 @@ extension FieldCatalog {
   static let chat = generation.adding(
     honoured: [
       "messages", "top_logprobs", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls",
-      "response_format", "continue_final_message", "add_generation_prompt", "chat_template_kwargs",
+      "continue_final_message", "add_generation_prompt", "chat_template_kwargs",
     ],
     refused: [
       "prompt": never, "suffix": { $0.string == "" },

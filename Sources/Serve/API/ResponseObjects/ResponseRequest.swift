@@ -12,7 +12,8 @@ struct ResponseRequest {
   ]
   /// The names that errors of a chat's fields have here.
   private static let names = [
-    ("max_completion_tokens", "max_output_tokens"), ("response_format", "text.format"), ("messages", "input"),
+    ("max_completion_tokens", "max_output_tokens"), ("response_format.json_schema", "text.format"),
+    ("response_format", "text.format"), ("messages", "input"),
   ]
 
   private let fields: RequestFields

@@ -9,6 +9,7 @@ extension EngineError {
     case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
     case .notFinite(let hasAdapters):
       hasAdapters ? .invalid(message, param: "adapter", code: "not_finite") : .plain(status: 500, message: message)
+    case .constraintFailed: .invalid(message, code: "constraint_failed")
     case .overloaded(_, let seconds):
       APIError(
         status: 429, type: "requests", message: message, param: nil, code: "rate_limit_exceeded", retryAfter: seconds)

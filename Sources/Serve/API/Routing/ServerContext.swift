@@ -18,6 +18,8 @@ public struct ServerContext: Sendable {
   public let servedModelName: String
   /// When the server started, in seconds since 1970.
   public let startedAt: Int
+  /// The compiled grammars of recent requests.
+  let grammars: GrammarCache
   /// How chats become prompts, or why they cannot.
   public let chat: Result<ChatFormat, ModelError>
   /// The responses that are kept.
@@ -38,6 +40,7 @@ public struct ServerContext: Sendable {
     self.servedModelName = servedModelName
     self.startedAt = startedAt
     self.responses = responses
+    grammars = GrammarCache(tokenizer)
     self.chat =
       chat ?? Result { () throws(ModelError) in try ChatFormat(tokenizer, name: servedModelName) }
   }

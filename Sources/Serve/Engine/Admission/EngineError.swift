@@ -15,6 +15,9 @@ public enum EngineError: Error, Equatable, Sendable {
   /// Hidden states or logits are infinite or not a number. The cause is the adapters, or the base where there are none.
   case notFinite(hasAdapters: Bool)
 
+  /// The answer cannot follow its grammar any further, for this reason.
+  case constraintFailed(String)
+
   /// What happened, in a sentence for the client.
   public var message: String {
     switch self {
@@ -30,6 +33,7 @@ public enum EngineError: Error, Equatable, Sendable {
     case .notFinite(hasAdapters: true):
       "the model's numbers are not finite with these adapters at these scales: their weights or scales are too large"
     case .notFinite(hasAdapters: false): "the model's numbers are not finite: its own weights are too large"
+    case .constraintFailed(let reason): "the answer cannot follow its grammar any further: \(reason)"
     case .timedOut: "the request's timeout was over before its first token"
     }
   }

@@ -39,11 +39,15 @@ final class Generation: ScheduledSequence {
   private var pooled: PooledStates?
   private(set) var usage: GenerationUsage
   private(set) var finishReason: FinishReason?
+  /// Whether it ended with an error.
+  private(set) var hasFailed = false
   /// When the last token was generated.
   var lastToken: ContinuousClock.Instant?
 
   private var output: GenerationOutput
   private var sampler: Sampler
+  /// Follows the answer through the grammar that the request gives.
+  private let constraint: ConstrainedAnswer?
   private let tokenizer: Tokenizer
   private let endTokens: Set<Int32>
 
@@ -74,6 +78,9 @@ final class Generation: ScheduledSequence {
           tokenizer, skippingSpecialTokens: !request.options.showsSpecialTokens, isContinuation: true),
         stops: request.options.stop, includesStop: request.options.includesStop), sink: sink)
     sampler = Sampler(request.options.sampling, prompt: request.prompt)
+    constraint = request.options.constraint.map { [endTokens = self.endTokens] grammar in
+      ConstrainedAnswer(grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize)
+    }
     usage = GenerationUsage(promptTokens: request.prompt.count)
     pooled = request.options.poolsPrompt ? PooledStates() : nil
   }
@@ -153,9 +160,7 @@ final class Generation: ScheduledSequence {
   /// nothing, so several threads can read rows at once.
   func read(_ row: LogitRow, at position: Int, compute: Compute, workspace: SamplingWorkspace) -> TokenRecord {
     let next = position + 1
-    let token =
-      next < tokens.count
-      ? tokens[next] : sampler.draw(row, index: usage.completionTokens, compute: compute, workspace: workspace)
+    let token = next < tokens.count ? tokens[next] : draw(row, compute, workspace)
     var record = record(token)
     if let count = request.options.topLogprobs {
       let sum = row.logSumExp
@@ -163,6 +168,12 @@ final class Generation: ScheduledSequence {
       record.top = row.top(count, logSumExp: sum)
     }
     return record
+  }
+
+  /// Without a mask although there is a constraint, the token is never shown: `accept` ends the generation.
+  private func draw(_ row: LogitRow, _ compute: Compute, _ workspace: SamplingWorkspace) -> Int32 {
+    sampler.draw(
+      row, index: usage.completionTokens, mask: constraint?.mask(), compute: compute, workspace: workspace)
   }
 
   /// Records the results of a pass.
@@ -203,14 +214,20 @@ final class Generation: ScheduledSequence {
   }
 
   private func accept(_ record: TokenRecord) -> Bool {
+    if let failure = constraint?.failure {
+      fail(.constraintFailed(failure))
+      return true
+    }
     sampler.accept(record.token)
     tokens.append(record.token)
     usage.completionTokens += 1
-    if endTokens.contains(record.token), !request.options.ignoresEndOfText {
+    // Where an answer follows a grammar, an end token only comes where the text is complete.
+    if endTokens.contains(record.token), !request.options.ignoresEndOfText || constraint != nil {
       if request.options.includesStop { _ = output.push(record) }
       return end(.stop)
     }
-    if output.push(record) { return end(.stop) }
+    constraint?.accept(record.token)
+    if output.push(record) || constraint?.isFinished == true { return end(.stop) }
     return usage.completionTokens == request.options.maxTokens ? end(.length) : false
   }
 
@@ -225,7 +242,10 @@ final class Generation: ScheduledSequence {
     if usage.completionTokens > 0 { _ = end(.length) } else { fail(.timedOut) }
   }
 
-  func fail(_ error: EngineError) { output.add(.failed(error)) }
+  func fail(_ error: EngineError) {
+    hasFailed = true
+    output.add(.failed(error))
+  }
 
   private func end(_ reason: FinishReason) -> Bool {
     finishReason = reason

@@ -1,3 +1,4 @@
+public import Grammars
 public import Model
 
 /// One prompt, tokenised and checked, and how its answer is to be generated.
@@ -26,6 +27,8 @@ public struct GenerationOptions: Sendable {
   public var maxTokens: Int
   /// How tokens are drawn, with the seed.
   public var sampling: SamplingParameters
+  /// The grammar that the answer must follow; `nil` where it is free.
+  public var constraint: CompiledGrammar?
   /// Stop strings: the answer ends before the first of them. None is empty.
   public var stop: [String]
   /// Tokens that end the answer, beside the model's own.
@@ -47,11 +50,13 @@ public struct GenerationOptions: Sendable {
 
   /// - Parameters: as the properties
   public init(
-    maxTokens: Int, sampling: SamplingParameters, stop: [String] = [], endTokens: Set<Int32> = [],
+    maxTokens: Int, sampling: SamplingParameters, constraint: CompiledGrammar? = nil, stop: [String] = [],
+    endTokens: Set<Int32> = [],
     ignoresEndOfText: Bool = false, topLogprobs: Int? = nil, echoesPrompt: Bool = false, timeout: Duration? = nil
   ) {
     self.maxTokens = maxTokens
     self.sampling = sampling
+    self.constraint = constraint
     self.stop = stop
     self.endTokens = endTokens
     self.ignoresEndOfText = ignoresEndOfText

@@ -1,0 +1,38 @@
+import Formats
+import Grammars
+
+/// What an answer's text must be, as the request says it.
+enum TextConstraint: AnswerConstraint {
+  /// Any JSON object.
+  case jsonObject
+  /// A JSON document that a JSON Schema accepts. The schema is JSON text, so that equal ones are compiled once.
+  case schema(String)
+  /// A text that a regular expression matches as a whole.
+  case regex(String)
+  /// One of these texts.
+  case choice([String])
+  /// A text of a grammar in llama.cpp's notation (GBNF).
+  case grammar(String)
+
+  var key: GrammarKey { .text(self) }
+
+  /// The grammar of the texts.
+  /// - Throws: `ConstraintError` that names what cannot be followed
+  func grammar() throws(ConstraintError) -> Grammar {
+    do {
+      switch self {
+      case .jsonObject: return Grammar.jsonObject
+      case .schema(let text):
+        return try JSONSchemaCompiler.grammar(for: try JSONValue.parse(Array(text.utf8), subject: "schema"))
+      case .regex(let pattern): return Grammar(try RegularExpressionParser.expression(pattern))
+      case .choice(let texts): return Grammar.choice(texts)
+      case .grammar(let text): return try GBNFParser.grammar(text)
+      }
+    } catch { throw ConstraintError(reason: "\(error)") }
+  }
+}
+
+/// Why a constraint cannot be followed, in a sentence that names the culprit.
+struct ConstraintError: Error, Sendable {
+  var reason: String
+}

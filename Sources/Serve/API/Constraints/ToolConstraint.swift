@@ -1,0 +1,156 @@
+import Formats
+import Grammars
+import Model
+
+/// Which tool calls an answer may or must have.
+struct ToolConstraint: AnswerConstraint {
+  /// A tool that may be called.
+  struct Tool: Hashable, Sendable {
+    var name: String
+    /// The JSON Schema of the arguments, as JSON text; `nil` for any object.
+    var parameters: String?
+    /// Whether a schema that cannot be followed is an error. For other tools it is left out.
+    var isStrict: Bool
+    /// The tool's index in the request.
+    var index: Int
+  }
+
+  /// The tools that may be called.
+  var tools: [Tool]
+  /// How the model writes calls.
+  var form: ToolCallForm
+  /// Whether the answer must be calls; else it may be text.
+  var isRequired: Bool
+  /// Whether there may be several calls.
+  var isParallel: Bool
+  /// What the text must be, where the answer is no call; `nil` for any text.
+  var text: TextConstraint?
+
+  var key: GrammarKey { .tools(self) }
+
+  /// The grammar of the answers.
+  /// - Throws: `ConstraintError` that names the tool, and what cannot be followed
+  func grammar() throws(ConstraintError) -> Grammar {
+    var grammar = Grammar()
+    let answer = grammar.addSymbol("answer")
+    grammar.start = answer
+    let call = grammar.addSymbol("call")
+    for tool in tools { try addCall(of: tool, to: call, &grammar) }
+    switch form {
+    case .tagged: try addTagged(answer, call, &grammar)
+    case .bare: try addBare(answer, call, &grammar)
+    }
+    return grammar
+  }
+
+  // MARK: forms
+
+  private static let opening = "<tool_call>"
+  private static let closing = "</tool_call>"
+  /// At most two line breaks or spaces.
+  private static let space = ByteExpression.repetition(.byte(ByteSet(" \n".utf8)), minimum: 0, maximum: 2)
+
+  /// Calls between tags. Text may stand before the first one, and between calls, unless calls are required.
+  private func addTagged(
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar
+  ) throws(ConstraintError) {
+    let tagged = grammar.addSymbol("tagged call")
+    grammar.addRule(
+      tagged,
+      [
+        .terminal(grammar.terminal(.sequence([.literal(Self.opening), Self.space]))), .symbol(call),
+        .terminal(grammar.terminal(.sequence([Self.space, .literal(Self.closing)]))),
+      ])
+    if isRequired {
+      addCalls(answer, tagged, between: Self.space, &grammar)
+      return
+    }
+    if let text {
+      grammar.addRule(answer, [.symbol(grammar.embed(try text.grammar()))])
+      addCalls(answer, tagged, between: Self.space, &grammar)
+      return
+    }
+    let text = grammar.terminal(Self.text(without: Self.opening))
+    grammar.addRule(answer, [.terminal(text)])
+    if isParallel {
+      grammar.addRule(answer, [.terminal(text), .symbol(tagged), .symbol(answer)])
+    } else {
+      grammar.addRule(answer, [.terminal(text), .symbol(tagged)])
+    }
+  }
+
+  /// Calls that are the whole answer: one JSON object after another, separated by a semicolon or a line break.
+  private func addBare(
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar
+  ) throws(ConstraintError) {
+    let separator = ByteExpression.sequence([
+      .alternatives([.literal(";"), .literal("\n")]), Self.space,
+    ])
+    addCalls(answer, call, between: separator, &grammar)
+    if isRequired { return }
+    if let text {
+      grammar.addRule(answer, [.symbol(grammar.embed(try text.grammar()))])
+    } else {
+      // Text that begins like a call would be one that no rule describes.
+      let white = ByteSet(" \t\r\n".utf8)
+      let other = white.union(ByteSet("{[".utf8)).inverted
+      let any = ByteExpression.repetition(.byte(.all), minimum: 0, maximum: nil)
+      let blank = ByteExpression.repetition(.byte(white), minimum: 0, maximum: nil)
+      grammar.addRule(
+        answer, [.terminal(grammar.terminal(.alternatives([blank, .sequence([blank, .byte(other), any])])))])
+    }
+  }
+
+  /// One call, or several if they are allowed.
+  private func addCalls(
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, between separator: ByteExpression, _ grammar: inout Grammar
+  ) {
+    let calls = grammar.addSymbol("calls")
+    grammar.addRule(answer, [.symbol(calls)])
+    grammar.addRule(calls, [.symbol(call)])
+    if isParallel {
+      grammar.addRule(calls, [.symbol(call), .terminal(grammar.terminal(separator)), .symbol(calls)])
+    }
+  }
+
+  /// All texts that do not contain the tag.
+  private static func text(without tag: String) -> ByteExpression {
+    let any = ByteExpression.repetition(.byte(.all), minimum: 0, maximum: nil)
+    return .complement(.sequence([any, .literal(tag), any]))
+  }
+
+  // MARK: a call
+
+  /// `{"name": "…", "arguments": {…}}`, with or without a space after colons and the comma. Llama 3 calls the arguments
+  /// "parameters".
+  private func addCall(
+    of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar
+  ) throws(ConstraintError) {
+    let blank = ByteExpression.literal(" ").optional
+    let name = String(decoding: JSONValue.string(tool.name).encoded, as: UTF8.self)
+    let key: ByteExpression =
+      form == .tagged
+      ? .literal(#""arguments""#) : .alternatives([.literal(#""parameters""#), .literal(#""arguments""#)])
+    let head = ByteExpression.sequence([
+      .literal("{"), blank, .literal(#""name":"#), blank, .literal(name), .literal(","), blank, key, .literal(":"),
+      blank,
+    ])
+    let arguments = grammar.embed(try argumentsGrammar(of: tool))
+    grammar.addRule(
+      call,
+      [
+        .terminal(grammar.terminal(head)), .symbol(arguments),
+        .terminal(grammar.terminal(.sequence([blank, .literal("}")]))),
+      ])
+  }
+
+  private func argumentsGrammar(of tool: Tool) throws(ConstraintError) -> Grammar {
+    guard let parameters = tool.parameters else { return Grammar.jsonObject }
+    do { return try TextConstraint.schema(parameters).grammar() } catch {
+      if tool.isStrict {
+        throw ConstraintError(reason: "the parameters of the tool '\(tool.name.excerpt(80))': \(error.reason)")
+      }
+      return Grammar.jsonObject
+    }
+  }
+}

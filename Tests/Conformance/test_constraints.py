@@ -1,0 +1,269 @@
+"""Answers that must follow a schema, a regular expression, a list of choices or a grammar, and calls that are forced."""
+
+import json
+import re
+
+import jsonschema
+import openai
+import pydantic
+import pytest
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+QUESTION = [{"role": "user", "content": "Describe a person as JSON."}]
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 12},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "tags": {"type": "array", "items": {"enum": ["kind", "brave", "quick"]}, "minItems": 1, "maxItems": 3},
+    },
+    "required": ["name", "age", "tags"],
+    "additionalProperties": False,
+}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather", "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 12}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+            "required": ["city", "unit"], "additionalProperties": False,
+        },
+    },
+}
+TIME = {
+    "type": "function",
+    "function": {
+        "name": "get_time",
+        "parameters": {
+            "type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}, "required": ["zone"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def ask(server, path=CHAT, **fields):
+    body = {"max_tokens": 200, "seed": 1} | fields
+    if path == CHAT:
+        body = {"messages": QUESTION} | body
+    else:
+        body = {"prompt": "Here is a person:\n"} | body
+    reply = server.http.post(path, json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()["choices"][0]
+
+
+def text(choice):
+    return choice["text"] if "text" in choice else choice["message"]["content"]
+
+
+def refused(server, path=CHAT, **fields):
+    body = {"messages": QUESTION} if path == CHAT else {"prompt": "x"}
+    reply = server.http.post(path, json=body | fields)
+    assert reply.status_code == 400, reply.text
+    return reply.json()["error"]
+
+
+class TestSchemas:
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("temperature", [0, 1, 2])
+    def test_every_answer_is_valid(self, server, seed, temperature):
+        form = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
+        choice = ask(server, response_format=form, seed=seed, temperature=temperature)
+        assert choice["finish_reason"] == "stop"
+        jsonschema.validate(json.loads(text(choice)), PERSON)
+
+    @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}}},
+            {"response_format": {"type": "json_object", "schema": PERSON}},
+            {"guided_json": PERSON}, {"guided_json": json.dumps(PERSON)}, {"json_schema": PERSON},
+            {"structured_outputs": {"json": PERSON}},
+        ],
+        ids=lambda fields: "-".join(fields),
+    )
+    def test_every_way_to_say_it(self, server, path, fields):
+        choice = ask(server, path, **fields)
+        assert choice["finish_reason"] == "stop"
+        jsonschema.validate(json.loads(text(choice)), PERSON)
+
+    def test_same_answer_in_a_batch(self, server):
+        """A choice of eight is the same as when it is asked for alone."""
+        form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+        reply = server.http.post(
+            CHAT, json={"messages": QUESTION, "n": 8, "seed": 5, "max_tokens": 120, "response_format": form}).json()
+        for index in [0, 3, 7]:
+            alone = ask(server, response_format=form, seed=5 + index, max_tokens=120)
+            assert text(alone) == reply["choices"][index]["message"]["content"]
+
+    def test_any_object(self, server):
+        choice = ask(server, response_format={"type": "json_object"}, temperature=0, max_tokens=400)
+        if choice["finish_reason"] == "stop":
+            assert isinstance(json.loads(text(choice)), dict)
+        else:
+            assert text(choice).lstrip().startswith("{")
+
+    def test_a_limit_cuts_the_document(self, server):
+        choice = ask(server, guided_json=PERSON, max_tokens=5)
+        assert choice["finish_reason"] == "length"
+
+    def test_logprobs_are_the_models_own(self, server):
+        """The distribution is reported as it was before the mask."""
+        body = {"messages": QUESTION, "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 5}
+        free = server.http.post(CHAT, json=body).json()["choices"][0]["logprobs"]["content"][0]
+        bound = server.http.post(CHAT, json=body | {"guided_json": PERSON}).json()["choices"][0]["logprobs"]["content"][0]
+        assert bound["top_logprobs"] == free["top_logprobs"]
+        assert bound["token"].lstrip().startswith("{") and bound["logprob"] <= free["logprob"]
+
+    def test_parse(self, client):
+        class Person(pydantic.BaseModel):
+            name: str
+            grown_up: bool
+
+        completion = client.chat.completions.parse(
+            model="base", messages=QUESTION, response_format=Person, max_tokens=300, seed=3, temperature=0.5)
+        message = completion.choices[0].message
+        assert isinstance(message.parsed, Person)
+
+    def test_parse_of_responses(self, client):
+        class Colour(pydantic.BaseModel):
+            name: str
+            warm: bool
+
+        response = client.responses.parse(
+            model="base", input="Name a colour.", text_format=Colour, max_output_tokens=300, temperature=0.5)
+        assert isinstance(response.output_parsed, Colour)
+
+    def test_streams(self, client):
+        form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+        pieces = [
+            chunk.choices[0].delta.content or ""
+            for chunk in client.chat.completions.create(
+                model="base", messages=QUESTION, response_format=form, max_tokens=200, seed=2, stream=True)
+        ]
+        jsonschema.validate(json.loads("".join(pieces)), PERSON)
+
+    @pytest.mark.parametrize(
+        "schema, words",
+        [
+            ({"type": "array", "uniqueItems": True}, ["uniqueItems"]),
+            ({"properties": {"a": {"$dynamicRef": "#x"}}}, ["$dynamicRef", "/properties/a"]),
+            ({"$ref": "#/$defs/missing"}, ["#/$defs/missing"]),
+            ({"type": "strin"}, ["strin"]),
+            ({"type": "string", "pattern": "(?=x)y"}, ["pattern"]),
+        ],
+    )
+    def test_what_is_not_covered_is_named(self, server, schema, words):
+        error = refused(
+            server, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+        assert error["param"] == "response_format.json_schema.schema"
+        assert all(word in error["message"] for word in words), error["message"]
+
+    @pytest.mark.parametrize(
+        "fields, param",
+        [
+            ({"response_format": {"type": "xml"}}, "response_format.type"),
+            ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+            ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+             "response_format.json_schema.schema"),
+            ({"guided_json": 3}, "guided_json"), ({"guided_json": "{"}, "guided_json"),
+            ({"guided_choice": []}, "guided_choice"), ({"guided_choice": [1]}, "guided_choice"),
+            ({"guided_regex": "(a"}, "guided_regex"), ({"guided_grammar": "root ::= x"}, "guided_grammar"),
+            ({"structured_outputs": {"xml": 1}}, "structured_outputs"),
+            ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice"),
+            ({"grammar": "root ::= ("}, "grammar"),
+        ],
+    )
+    def test_wrong_values(self, server, fields, param):
+        assert refused(server, **fields)["param"] == param
+
+
+class TestOtherConstraints:
+    @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+    def test_choices(self, server, path):
+        for seed in range(4):
+            choice = ask(server, path, guided_choice=["red", "green", "greenish"], seed=seed, temperature=1.5)
+            assert text(choice) in {"red", "green", "greenish"} and choice["finish_reason"] == "stop"
+
+    @pytest.mark.parametrize("fields", [{"guided_regex": r"\d{3}-[a-f]{2,4}"}, {"structured_outputs": {"regex": r"\d{3}-[a-f]{2,4}"}}])
+    def test_regular_expressions(self, server, fields):
+        for seed in range(4):
+            choice = ask(server, seed=seed, temperature=1.5, **fields)
+            assert re.fullmatch(r"\d{3}-[a-f]{2,4}", text(choice)), text(choice)
+
+    @pytest.mark.parametrize("field", ["grammar", "guided_grammar"])
+    def test_grammars(self, server, field):
+        grammar = 'root ::= "(" root ")" | [xyz]+'
+        for seed in range(4):
+            choice = ask(server, COMPLETIONS, seed=seed, max_tokens=60, **{field: grammar})
+            if choice["finish_reason"] == "stop":
+                inner = text(choice).strip("()")
+                depth = text(choice).count("(")
+                assert re.fullmatch("[xyz]+", inner) and text(choice) == "(" * depth + inner + ")" * depth
+
+    def test_characters_of_several_bytes(self, server):
+        choice = ask(server, guided_choice=["日本語", "Grüße", "🦙🦙"], temperature=2)
+        assert text(choice) in {"日本語", "Grüße", "🦙🦙"}
+
+
+class TestForcedCalls:
+    def calls(self, message):
+        return [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message["tool_calls"]]
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_required(self, server, seed):
+        choice = ask(server, tools=[WEATHER, TIME], tool_choice="required", seed=seed, parallel_tool_calls=False)
+        assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
+        (name, arguments), = self.calls(choice["message"])
+        tool = {"get_weather": WEATHER, "get_time": TIME}[name]
+        jsonschema.validate(arguments, tool["function"]["parameters"])
+
+    @pytest.mark.parametrize("tool", [WEATHER, TIME], ids=["weather", "time"])
+    def test_named(self, server, tool):
+        name = tool["function"]["name"]
+        choice = ask(
+            server, tools=[WEATHER, TIME], tool_choice={"type": "function", "function": {"name": name}}, temperature=0)
+        (called, arguments), = self.calls(choice["message"])
+        assert called == name
+        jsonschema.validate(arguments, tool["function"]["parameters"])
+
+    def test_streamed(self, client):
+        with client.chat.completions.stream(
+            model="base", messages=QUESTION, tools=[WEATHER], tool_choice="required", max_tokens=200, seed=4,
+            parallel_tool_calls=False,
+        ) as stream:
+            message = stream.get_final_completion().choices[0].message
+        jsonschema.validate(
+            json.loads(message.tool_calls[0].function.arguments), WEATHER["function"]["parameters"])
+
+    def test_a_call_or_a_document(self, server):
+        """With a format and tools, the answer is one or the other."""
+        for seed in range(4):
+            choice = ask(server, tools=[TIME], guided_json=PERSON, seed=seed, parallel_tool_calls=False)
+            if choice["message"].get("tool_calls"):
+                (name, arguments), = self.calls(choice["message"])
+                jsonschema.validate(arguments, TIME["function"]["parameters"])
+            else:
+                jsonschema.validate(json.loads(choice["message"]["content"]), PERSON)
+
+    def test_strict_schemas_must_be_covered(self, server):
+        tool = {"type": "function", "function": {
+            "name": "f", "strict": True, "parameters": {"type": "object", "properties": {"a": {"$dynamicRef": "#x"}}}}}
+        error = refused(server, tools=[tool])
+        assert error["param"] == "tools" and "'f'" in error["message"] and "$dynamicRef" in error["message"]
+        loose = {"type": "function", "function": {k: v for k, v in tool["function"].items() if k != "strict"}}
+        ask(server, tools=[loose], tool_choice="required", max_tokens=8)
+
+    @pytest.mark.parametrize("choice", ["sometimes", {"type": "function"}, {"type": "function", "function": {"name": "g"}}])
+    def test_wrong_choices(self, server, choice):
+        assert refused(server, tools=[WEATHER], tool_choice=choice)["param"] == "tool_choice"
+
+    def test_calls_reach_openai(self, client):
+        completion = client.chat.completions.create(
+            model="base", messages=QUESTION, tools=[WEATHER], max_tokens=200, seed=1,
+            tool_choice={"type": "function", "function": {"name": "get_weather"}})
+        assert isinstance(completion, openai.types.chat.ChatCompletion)
+        assert completion.choices[0].message.tool_calls[0].function.name == "get_weather"
