@@ -224,6 +224,82 @@ static void check_multiply(size_t m, size_t n, size_t k, int transposed, graft_a
   free(a), free(b), free(expected), free(actual);
 }
 
+// Some of c's values, which its products are added to, in the range of the operands.
+static void check_bf16(size_t m, size_t n, size_t k, int a_along_k, int b_along_k, graft_accumulation accumulation,
+                       int grouped, enum range range) {
+  float *a = activations(m * k, range), *b = activations(k * n, range), *expected = values(m * (n + 3));
+  float *actual = malloc(m * (n + 3) * sizeof(float));
+  memcpy(actual, expected, m * (n + 3) * sizeof(float));
+  graft_dense left = {a, a_along_k ? k : 1, a_along_k ? 1 : m}, right = {b, b_along_k ? 1 : n, b_along_k ? k : 1};
+  // Groups of 32 of three rows of data.
+  size_t starts[64] = {0}, groups = 0;
+  const size_t ends[] = {k / 5, k / 2, k};
+  for (int i = 0; i < 3; i++)
+    while (starts[groups] < ends[i]) {
+      size_t left_over = ends[i] - starts[groups];
+      starts[groups + 1] = starts[groups] + (left_over < 32 ? left_over : 32);
+      groups++;
+    }
+  const size_t *given = grouped ? starts : 0;
+  graft_tile_reference_kernels.training.multiply_bf16(m, n, k, 0.7f, &left, &right, given, groups, accumulation,
+                                                      expected, n + 3);
+  tested_training->multiply_bf16(m, n, k, 0.7f, &left, &right, given, groups, accumulation, actual, n + 3);
+  unify_nan(expected, m * (n + 3)), unify_nan(actual, m * (n + 3));
+  compare("multiply_bf16", expected, actual, m * (n + 3) * sizeof(float));
+  free(a), free(b), free(expected), free(actual);
+}
+
+// In parts of columns and outputs, as training divides it.
+static void check_backward(size_t block, size_t rows, size_t outputs, int is_nf4, enum range range) {
+  const size_t columns = 5 * block, groups = (outputs + GRAFT_LANES - 1) / GRAFT_LANES, padded = groups * GRAFT_LANES;
+  const size_t scales = padded * columns / block, tile = (outputs + 31) / 32 * 512;
+  unsigned char *data = malloc(columns * padded);
+  for (size_t i = 0; i < columns * padded; i++) data[i] = (unsigned char)rand();
+  float *scale = values(scales), *dy = activations(rows * (outputs + 5), range);
+  _Float16 *half = malloc(scales * sizeof *half);
+  for (size_t i = 0; i < scales; i++) half[i] = (_Float16)scale[i];
+  if (range == EXTREME) scale[rand() % scales] = 1e-39f;
+  graft_matrix w = {.data = data, .scale = scale, .half_scale = (uint16_t *)half, .half_unit = 0x1p-3f,
+                    .columns = columns, .block = block};
+  float *dx[2];
+  uint16_t *packed[2];
+  const graft_training_kernels *kernels[] = {&graft_tile_reference_kernels.training, tested_training};
+  const size_t middle = outputs / 64 * 32, column = columns / 16 * 8;
+  for (int i = 0; i < 2; i++) {
+    dx[i] = calloc(rows * (columns + 3), sizeof(float));
+    packed[i] = malloc((rows + 15) / 16 * tile * sizeof(uint16_t));
+    for (size_t r = 0; r < rows; r += 16)
+      kernels[i]->pack_gradient(dy + r * (outputs + 5), outputs + 5, rows - r < 16 ? rows - r : 16, outputs,
+                                packed[i] + r / 16 * tile);
+    const size_t parts[][4] = {{0, middle, 0, columns}, {middle, outputs, column, columns}, {middle, outputs, 0, column}};
+    for (int p = 0; p < 3; p++)
+      if (parts[p][0] < parts[p][1])
+        (is_nf4 ? kernels[i]->nf4_backward : kernels[i]->int8_backward)(
+            &w, packed[i], rows, outputs, parts[p][0], parts[p][1], parts[p][2], parts[p][3], dx[i], columns + 3);
+    unify_nan(dx[i], rows * (columns + 3));
+  }
+  compare("pack_gradient", packed[0], packed[1], (rows + 15) / 16 * tile * sizeof(uint16_t));
+  compare(is_nf4 ? "nf4_backward" : "int8_backward", dx[0], dx[1], rows * (columns + 3) * sizeof(float));
+  free(data), free(scale), free(half), free(dy);
+  for (int i = 0; i < 2; i++) free(dx[i]), free(packed[i]);
+}
+
+static void check_training_tiles(void) {
+  const size_t sizes[][3] = {{1, 1, 1},    {16, 16, 32}, {17, 33, 31},  {64, 8, 300}, {8, 64, 300},
+                             {130, 40, 7}, {270, 5, 65}, {33, 70, 577}, {40, 256, 70}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+    for (int layout = 0; layout < 4; layout++)
+      for (graft_accumulation accumulation = GRAFT_OVERWRITE; accumulation <= GRAFT_CHAIN; accumulation++)
+        for (enum range range = ORDINARY; range <= EXTREME; range++)
+          check_bf16(sizes[s][0], sizes[s][1], sizes[s][2], layout & 1, layout >> 1, accumulation, layout > 1, range);
+  for (size_t block = 8; block <= 64; block *= 2)
+    for (int r = 0; r < ROW_COUNTS; r++)
+      for (int is_nf4 = 0; is_nf4 < 2; is_nf4++)
+        for (enum range range = ORDINARY; range <= EXTREME; range++)
+          check_backward(block, (size_t)row_counts[r], (size_t)(20 + 41 * r), is_nf4, range);
+  check_backward(64, 300, 600, 1, ORDINARY);
+}
+
 static void check_all(const graft_kernels *kernels, const graft_kernels *reference) {
   scalar = &reference->forward;
   tested = &kernels->forward;
@@ -239,6 +315,7 @@ static void check_all(const graft_kernels *kernels, const graft_kernels *referen
       for (enum product kind = NF4_INTEGER; kind <= NF4_FLOAT; kind++)
         for (enum range range = ORDINARY; range <= EXTREME; range++)
           check_product(block, (size_t)row_counts[r], kind, range);
+  if (tested_training->multiply_bf16) check_training_tiles();
   for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)
     for (size_t rank = 1; rank < 70; rank += 3)
       for (int r = 0; r < ROW_COUNTS; r++) check_lora(rank, (size_t)row_counts[r], is_bf16);

@@ -44,6 +44,17 @@ static inline void emulated_tile_dpbf16ps(int sums, int a, int b) {
   }
 }
 
+// Both vectors rounded to bf16, those of `low` first; denormal numbers become 0.
+static inline emulated_ints emulated_cvtne2ps(emulated_floats high, emulated_floats low) {
+  uint16_t words[32];
+  emulated_ints out;
+  for (int i = 0; i < 32; i++) words[i] = bf16_from_float(flush_denormal(i < 16 ? low[i] : high[i - 16]));
+  memcpy(&out, words, 64);
+  return out;
+}
+#undef _mm512_cvtne2ps_pbh
+#define _mm512_cvtne2ps_pbh(high, low) emulated_cvtne2ps(high, low)
+
 // The compiler's headers have macros of these names.
 #undef _tile_loadconfig
 #define _tile_loadconfig emulated_tile_loadconfig

@@ -30,7 +30,7 @@ typedef enum {
   GRAFT_AVX2 = 1,    // AVX2, FMA, F16C, BMI2
   GRAFT_AVX512 = 2,  // AVX-512 F, BW, VL, DQ
   GRAFT_VNNI = 3,    // GRAFT_AVX512 and AVX-512 VNNI
-  GRAFT_AMX = 4,     // GRAFT_VNNI, AMX TILE and BF16; with the bits of GRAFT_TILE_REFERENCE
+  GRAFT_AMX = 4,     // GRAFT_VNNI, AVX-512 BF16, AMX TILE and BF16; with the bits of GRAFT_TILE_REFERENCE
   GRAFT_TILE_REFERENCE = 5  // plain C with AMX's arithmetic
 } graft_level;
 

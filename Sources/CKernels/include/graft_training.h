@@ -35,6 +35,35 @@ typedef struct {
   void (*decode_dense)(const graft_matrix *w, size_t group_begin, size_t group_end, size_t column_begin,
                        size_t column_end, float *out, size_t ldo);
 
+  // MARK: products in bf16 on tile registers; null in sets that have none
+  //
+  // Operands are rounded to bf16, denormal numbers to 0. 32 products of a value are summed as tile_semantics.h shows,
+  // fewer being filled up with zeros, and these sums are added in their order: to 0 if the output is overwritten, else to
+  // what it holds.
+
+  /// c = factor * a * b, combined with c; the factor is multiplied into b before it is rounded. GRAFT_ADD and GRAFT_CHAIN
+  /// are the same. Group i of the products are those of k from starts[i] ..< starts[i + 1], at most 32; without `starts`
+  /// the groups are the first 32, the next 32, and so on. So dividing a product by m or n changes no bit, nor does
+  /// dividing it between two groups.
+  /// starts: [groups + 1], ascending to k; shapes as in multiply_dense. Of each operand, one step is 1.
+  void (*_Nullable multiply_bf16)(size_t m, size_t n, size_t k, float factor, const graft_dense *a,
+                                  const graft_dense *b, const size_t *_Nullable starts, size_t groups,
+                                  graft_accumulation accumulation, float *c, size_t ldc);
+  /// Rounds at most 16 rows of gradients for the two functions below. dy: [rows][ld]; packed: [outputs / 32, rounded
+  /// up][16 pairs of outputs][16 rows][2], written, zeros included.
+  void (*_Nullable pack_gradient)(const float *dy, size_t ld, size_t rows, size_t outputs, uint16_t *packed);
+  /// dx = dy W for columns column_begin ..< column_end (multiples of 8) and the sum over outputs output_begin ..<
+  /// output_end, which overwrites dx if it begins with 0. W is NF4 and is multiplied with its f32 scales before it is
+  /// rounded. output_begin is a multiple of 32, and output_end one or `outputs`.
+  /// gradient: what pack_gradient writes for all `outputs`, for each 16 rows; dx: [rows][ldx].
+  void (*_Nullable nf4_backward)(const graft_matrix *w, const uint16_t *gradient, size_t rows, size_t outputs,
+                                 size_t output_begin, size_t output_end, size_t column_begin, size_t column_end,
+                                 float *dx, size_t ldx);
+  /// The same with an int8 W.
+  void (*_Nullable int8_backward)(const graft_matrix *w, const uint16_t *gradient, size_t rows, size_t outputs,
+                                  size_t output_begin, size_t output_end, size_t column_begin, size_t column_end,
+                                  float *dx, size_t ldx);
+
   // MARK: gradients of elementwise operations. d… is the gradient of …; [n] each.
 
   /// dx += the gradient of x in out = x / sqrt(mean(x^2) + epsilon) * weight.
