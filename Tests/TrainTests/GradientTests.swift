@@ -165,18 +165,35 @@ import Testing
     check(trainer, reference, tolerance: 1e-4, loss: loss)
   }
 
-  @Test func fastModeIsNear() throws {
+  @Test(arguments: [InstructionSet.tileReference, KernelSet.best.instructionSet])
+  func fastModeIsNear(set: InstructionSet) throws {
+    let kernels = try #require(KernelSet(set))
     let shape = TinyShape(hidden: 64, intermediate: 128, heads: 4, keyValueHeads: 2, headSize: 16, vocabulary: 96)
-    let gradients = try [ComputeMode.f32, .fast].map { mode in
+    var gradients: [[Float]] = []
+    var losses: [[Double]] = []
+    for mode in [ComputeMode.f32, .fast] {
       let setting = try TrainSetting(shape, mode: mode)
-      let trainer = try setting.trainer(
-        setting.rows([20, 20]), TrainSetting.hyperparameters(["lora_r": 4, "batch_size": 2]), mode: mode)
-      trainer.stir()
-      trainer.runToGradient()
-      return trainer.gradientValues
+      func trainer() throws -> Trainer {
+        try setting.trainer(
+          setting.rows([20, 20]),
+          TrainSetting.hyperparameters([
+            "lora_r": 4, "batch_size": 2, "max_steps": 10, "learning_rate": .number(0.003), "warmup_ratio": 0,
+          ]), mode: mode, kernels: kernels)
+      }
+      let first = try trainer()
+      first.stir()
+      first.runToGradient()
+      gradients.append(first.gradientValues)
+      let whole = try trainer()
+      whole.run()
+      losses.append(whole.losses)
     }
     let distance = relativeDistance(gradients[1], gradients[0])
-    #expect(distance > 0 && distance < 0.05, "\(distance)")
+    // This model's small gradients amplify the rounding of the forward pass, which is coarser in bf16.
+    #expect(distance > 0 && distance < (kernels.instructionSet.reference == .scalar ? 0.05 : 0.2), "\(distance)")
+    // The curves of ten steps.
+    #expect(losses[0].count == 10 && losses[0][9] < 0.98 * losses[0][0])
+    for (near, exact) in zip(losses[1], losses[0]) { #expect(abs(near - exact) < 2e-3 * exact, "\(near), \(exact)") }
   }
 }
 

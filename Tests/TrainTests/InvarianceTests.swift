@@ -9,15 +9,20 @@ import Testing
 
 /// What the mathematics says is equal: packing, microbatches, accumulation, recomputation, threads.
 @Suite struct InvarianceTests {
+  /// Blocks of 64 columns, and stacks that fill no tile of 32 outputs.
+  private static let quantized = TinyShape(
+    hidden: 64, intermediate: 128, heads: 4, keyValueHeads: 2, headSize: 20, vocabulary: 90)
+
   private func gradient(
-    _ pairs: KeyValuePairs<String, JSONValue>, threads: Int = 1, activationMemory: Int = 256 << 20
+    _ pairs: KeyValuePairs<String, JSONValue>, mode: ComputeMode = .f32, kernels: KernelSet = .best, threads: Int = 1,
+    activationMemory: Int = 256 << 20
   ) throws -> (loss: Double, gradient: [Float]) {
-    let setting = try TrainSetting()
+    let setting = mode == .f32 ? try TrainSetting() : try TrainSetting(Self.quantized, mode: mode)
     var all = pairs.map { (key: $0.key, value: $0.value) }
     all += [("lora_r", 3), ("shuffle", false)]
     let hyperparameters = try Hyperparameters(json: JSONObject(keepingFirst: all))
     let trainer = try setting.trainer(
-      setting.rows([40, 3, 17, 90, 5, 64, 2, 33]), hyperparameters, threads: threads,
+      setting.rows([40, 3, 17, 90, 5, 64, 2, 33]), hyperparameters, mode: mode, kernels: kernels, threads: threads,
       activationMemory: activationMemory)
     trainer.stir()
     trainer.runToGradient()
@@ -49,6 +54,24 @@ import Testing
         ["batch_size": 8, "lora_dropout": .number(0.1)], threads: threads, activationMemory: memory)
       #expect(other.gradient.map(\.bitPattern) == one.gradient.map(\.bitPattern))
     }
+  }
+
+  /// The same with quantised products, in the arithmetic of every instruction set.
+  @Test(arguments: [InstructionSet.tileReference, KernelSet.best.instructionSet], [0.0, 0.2])
+  func quantizedProductsAreAsInvariant(set: InstructionSet, dropout: Double) throws {
+    let kernels = try #require(KernelSet(set))
+    let settings: [(batch: Int, packing: Bool, threads: Int, memory: Int)] = [
+      (8, true, 1, 256 << 20), (4, true, 2, 0), (1, false, 3, 120_000), (2, true, 1, 256 << 20),
+    ]
+    let gradients = try settings.map { setting in
+      try gradient(
+        [
+          "batch_size": .integer(setting.batch), "gradient_accumulation_steps": .integer(8 / setting.batch),
+          "packing": .bool(setting.packing), "lora_dropout": .number(dropout),
+        ], mode: .fast, kernels: kernels, threads: setting.threads, activationMemory: setting.memory
+      ).gradient.map(\.bitPattern)
+    }
+    #expect(Set(gradients).count == 1)
   }
 
   /// The mask's share and mean are those of its probability, and another seed's is another.

@@ -47,14 +47,16 @@ struct TrainSetting {
   }
 
   func trainer(
-    _ examples: [TrainingExample], _ hyperparameters: Hyperparameters, mode: ComputeMode = .f32, threads: Int = 1,
-    folder: URL? = nil, initial: URL? = nil, resume: Bool = false, activationMemory: Int = 256 << 20,
+    _ examples: [TrainingExample], _ hyperparameters: Hyperparameters, mode: ComputeMode = .f32,
+    kernels: KernelSet = .best, threads: Int = 1, folder: URL? = nil, initial: URL? = nil, resume: Bool = false,
+    activationMemory: Int = 256 << 20,
     validation: [TrainingExample]? = nil
   ) throws -> Trainer {
     let data = try TrainingData(
       examples, validation: validation, hyperparameters: hyperparameters, model: base.config)
     return try Trainer(
-      base: base, compute: Compute(pool: ThreadPool(threads: threads), mode: mode), data: data,
+      base: base, compute: Compute(kernels: kernels, pool: ThreadPool(threads: threads), mode: mode),
+      data: data,
       hyperparameters: hyperparameters,
       configuration: TrainerConfiguration(
         folder: folder, baseName: "tiny", initialAdapter: initial, activationMemory: activationMemory),

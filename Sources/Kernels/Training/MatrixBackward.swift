@@ -9,28 +9,12 @@ extension Matrix {
     public let columns: Range<Int>
   }
 
-  /// Divides dx = dy · W into parts of about so many operations each (a multiplication and an addition count as two). For
-  /// each column, the parts come in the order of their outputs, and must be computed in it.
-  /// - Parameter outputs: how many outputs, from the first, have a gradient
-  public func backwardParts(outputs: Int, rows: Int, operations: Int) -> [BackwardPart] {
-    let perColumn = 2 * Self.backwardDepth * Swift.max(rows, 1)
-    let width = Swift.max(operations / perColumn / Self.backwardPanel, Self.minimumPanels) * Self.backwardPanel
-    // Outputs of a part begin on multiples of the depth, so that sums are divided alike whatever the parts.
-    let depth = Swift.max(operations / Swift.max(perColumn * columns, 1), 1) * Self.backwardDepth
-    return stride(from: 0, to: outputs, by: depth).flatMap { first in
-      stride(from: 0, to: columns, by: width).map { column in
-        BackwardPart(
-          outputs: first..<Swift.min(first + depth, outputs), columns: column..<Swift.min(column + width, columns))
-      }
-    }
-  }
-
   /// Columns of W that are decoded together.
   fileprivate static let backwardPanel = 16
   /// Outputs that are decoded together: with `backwardPanel` columns they fill half of a first-level cache.
-  private static let backwardDepth = 256
+  fileprivate static let backwardDepth = 256
   /// The minimum of panels in a part, so that each thread has some.
-  private static let minimumPanels = 8
+  fileprivate static let minimumPanels = 8
 
   fileprivate func decode(_ training: graft_training_kernels)
     -> @convention(c) (
@@ -73,12 +57,42 @@ extension Matrix {
 }
 
 extension Compute {
-  /// One part of dx = dy · W, the gradient of a product's input; f32 arithmetic in every mode.
+  /// Divides dx = dy · W into parts that take about as long as so many operations in f32 (a multiplication and an addition
+  /// count as two). For each column, the parts come in the order of their outputs, and must be computed in it.
+  /// - Parameter outputs: how many outputs, from the first, have a gradient
+  public func backwardParts(_ w: Matrix, outputs: Int, rows: Int, operations: Int) -> [Matrix.BackwardPart] {
+    let panel = packsGradients(of: w) ? Self.tileColumns : Matrix.backwardPanel
+    let operations = self.operations(operations, of: w)
+    // Outputs of a part begin on multiples of the depth, so that sums are divided alike whatever the parts.
+    let unit = Matrix.backwardDepth
+    let perColumn = 2 * max(rows, 1)
+    // On tile registers, parts are deep rather than wide, since each transposes the sums that it begins and ends with.
+    let depthOfWidth = packsGradients(of: w) ? max(outputs, unit) : unit
+    let width = max(operations / (perColumn * depthOfWidth) / panel, Matrix.minimumPanels) * panel
+    let columns = packsGradients(of: w) ? min(width, w.columns) : w.columns
+    let depth = max(operations / max(perColumn * unit * columns, 1), 1) * unit
+    return stride(from: 0, to: outputs, by: depth).flatMap { first in
+      stride(from: 0, to: w.columns, by: width).map { column in
+        Matrix.BackwardPart(
+          outputs: first..<min(first + depth, outputs), columns: column..<min(column + width, w.columns))
+      }
+    }
+  }
+
+  /// One part of dx = dy · W, the gradient of a product's input: in f32, or in bf16 on tile registers where
+  /// `packsGradients(of:)`.
   /// - Parameters:
   ///   - part: one of `backwardParts`; a part with the first outputs overwrites dx, the others add to it
+  ///   - outputs: how many outputs, from the first, have a gradient
   ///   - dy: [rows][≥ the part's last output]
+  ///   - packed: what `packGradient` wrote of dy and all its outputs, if it is read
   ///   - dx: [rows][≥ columns]
-  public func productBackward(_ w: Matrix, part: Matrix.BackwardPart, dy: Rows, rows: Int, into dx: Rows) {
+  public func productBackward(
+    _ w: Matrix, part: Matrix.BackwardPart, outputs: Int, dy: Rows, packed: PackedGradient, rows: Int, into dx: Rows
+  ) {
+    if packsGradients(of: w) {
+      return productBackward(w, part: part, outputs: outputs, packed: packed, rows: rows, into: dx)
+    }
     let training = kernels.training
     let outputs = part.outputs.clamped(to: 0..<w.outputs)
     let panels = (part.columns.count + Matrix.backwardPanel - 1) / Matrix.backwardPanel

@@ -1,6 +1,7 @@
 import Tokenization
 import Formats
 import Foundation
+import Kernels
 import Model
 import Train
 
@@ -71,6 +72,7 @@ struct FineTuningFolder: Sendable {
 /// Reads and checks a job's training data.
 struct FineTuningData: Sendable {
   let base: Base
+  let compute: Compute
   let tokenizer: Tokenizer
   let chat: Result<ChatFormat, ModelError>
 
@@ -134,7 +136,8 @@ struct FineTuningData: Sendable {
     let forecast: MemoryForecast
     do {
       forecast = try MemoryForecast(
-        base: base, hyperparameters: settings, data: data, initialAdapter: initial)
+        base: base, hyperparameters: settings, data: data, initialAdapter: initial,
+        packsGradients: compute.packsGradients)
     } catch {
       throw FineTuningError(.invalid, "\(error)", param: "hyperparameters", code: "invalid_value")
     }

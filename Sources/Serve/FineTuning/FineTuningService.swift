@@ -156,7 +156,8 @@ public final class FineTuningService: @unchecked Sendable {
   var database: MetadataDatabase { environment.database }
   var logger: Logger { environment.logger }
   var data: FineTuningData {
-    FineTuningData(base: environment.base, tokenizer: environment.tokenizer, chat: environment.chat)
+    FineTuningData(
+      base: environment.base, compute: environment.compute, tokenizer: environment.tokenizer, chat: environment.chat)
   }
 
   /// - Throws: `ModelError` if DATA/jobs cannot be made

@@ -74,8 +74,13 @@ struct TrainingShapes {
   let rankSums: PerStack<Int>
   let usesDoRA: Bool
   let usesDropout: Bool
+  /// `Compute.packsGradients`
+  let packsGradients: Bool
 
-  init(config: ModelConfig, targets: [TargetedProjection], usesDoRA: Bool, usesDropout: Bool) {
+  init(
+    config: ModelConfig, targets: [TargetedProjection], usesDoRA: Bool, usesDropout: Bool, packsGradients: Bool
+  ) {
+    self.packsGradients = packsGradients
     self.config = config
     self.usesDoRA = usesDoRA
     self.usesDropout = usesDropout

@@ -16,6 +16,8 @@ struct ScratchLayout {
   /// The maximum rows that are quantised at a time.
   let quantizedRows: Int
   let widestInput: Int
+  /// Values of a packed gradient; 0 if gradients are not packed.
+  let packedValues: Int
   let normed, projected, activated: Field
   let gradient, dNormed, dActivated, dGateUp, dAttended, dQueryKeyValue: Field
   let dInner, perHead, scaled, dropped, dDropped: Field
@@ -40,8 +42,14 @@ struct ScratchLayout {
     let logitRows = min(max(Self.logitBytes / (vocabulary * MemoryLayout<Float>.size), 8), 256)
     self.logitRows = logitRows
     // DoRA's norms quantize the rows of A.
-    quantizedRows = max(tokens, logitRows, shapes.largestRankSum)
+    let productRows = min(tokens, TrainingPass.productTokens)
+    quantizedRows = max(productRows, logitRows, shapes.largestRankSum)
     widestInput = shapes.widestInput
+    packedValues =
+      shapes.packsGradients
+      ? max(
+        PackedGradient.count(rows: productRows, outputs: outputs.all.max() ?? 0),
+        PackedGradient.count(rows: logitRows, outputs: config.vocabularySize)) : 0
     normed = field(tokens, hidden)
     projected = field(tokens, max(outputs.output, outputs.down))
     activated = field(tokens, config.intermediateSize)
@@ -67,6 +75,7 @@ struct ScratchLayout {
 
   var bytes: Int {
     floats * MemoryLayout<Float>.size + QuantizedRows.bytes(rows: quantizedRows, columns: widestInput)
+      + packedValues * MemoryLayout<UInt16>.size
   }
 }
 
@@ -109,6 +118,8 @@ final class Scratch {
   let dGathered, dHeadNormed: Area
   /// Quantised rows for integer products.
   let quantized: QuantizedRows
+  /// A gradient for products on tile registers.
+  let packedGradient: PackedGradient
   private let buffer: AlignedBuffer<Float>
 
   init(_ layout: ScratchLayout) {
@@ -136,5 +147,6 @@ final class Scratch {
     dGathered = area(layout.dGathered)
     dHeadNormed = area(layout.dHeadNormed)
     quantized = QuantizedRows(rows: layout.quantizedRows, columns: layout.widestInput)
+    packedGradient = PackedGradient(count: layout.packedValues)
   }
 }

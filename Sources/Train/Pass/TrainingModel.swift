@@ -29,7 +29,8 @@ final class TrainingModel {
     self.dropout = Float(dropout)
     self.seed = seed
     let shapes = TrainingShapes(
-      config: base.config, targets: adapter.targets, usesDoRA: adapter.usesDoRA, usesDropout: dropout > 0)
+      config: base.config, targets: adapter.targets, usesDoRA: adapter.usesDoRA, usesDropout: dropout > 0,
+      packsGradients: compute.packsGradients)
     activations = Activations(ActivationLayout(shapes, tokens: tokenLimit, budget: activationBytes))
     rope = RoPETable(base.config.rope, headSize: base.config.headSize, positions: max(positionLimit, 1))
     attention = RowAttention(

@@ -71,7 +71,8 @@ extension TrainingPass {
         into: normed.pointer)
       compute.quantizeRows(normed.pointer, rows: chunk.count, for: head, into: scratch.quantized)
     }
-    for groups in head.outputRanges(rows: chunk.count, operations: Self.turnOperations) {
+    let operations = compute.operations(Self.turnOperations, of: head)
+    for groups in head.outputRanges(rows: chunk.count, operations: operations) {
       try slices.slice {
         compute.product(
           head, groups: groups, normed.pointer, rows: chunk.count, quantized: scratch.quantized, into: logits.pointer)
@@ -88,11 +89,7 @@ extension TrainingPass {
     let dNormed = scratch.dHeadNormed.rows(chunk.count, of: hidden)
     let dGathered = scratch.dGathered.rows(chunk.count, of: hidden)
     let gradient = scratch.gradient.rows(tokens, of: hidden)
-    for part in head.backwardParts(
-      outputs: config.vocabularySize, rows: chunk.count, operations: Self.turnOperations)
-    {
-      try slices.slice { compute.productBackward(head, part: part, dy: dLogits, rows: chunk.count, into: dNormed) }
-    }
+    try inputGradient(head, outputs: config.vocabularySize, dy: dLogits, rows: chunk.count, into: dNormed)
     try slices.slice {
       dGathered.pointer.update(repeating: 0, count: chunk.count * hidden)
       compute.rmsNormBackward(

@@ -17,7 +17,8 @@ extension TrainingPass {
     for rows in productRanges {
       let (x, y) = (x.from(row: rows.lowerBound).pointer, y.from(row: rows.lowerBound).pointer)
       try slices.slice { compute.quantizeRows(x, rows: rows.count, for: weights, into: scratch.quantized) }
-      for groups in weights.outputRanges(rows: rows.count, operations: Self.turnOperations) {
+      let operations = compute.operations(Self.turnOperations, of: weights)
+      for groups in weights.outputRanges(rows: rows.count, operations: operations) {
         try slices.slice {
           compute.product(weights, groups: groups, x, rows: rows.count, quantized: scratch.quantized, into: y)
         }
@@ -92,30 +93,48 @@ extension TrainingPass {
       dy = scaled
     }
     if let lora {
-      try byRows(2 * lora.operations) { rows in addGradients(lora, weights, rows, dy: dy, x: x, inner: inner) }
+      try byGroups(2 * lora.operations) { rows, groups in
+        addGradients(lora, weights, rows, groups, dy: dy, x: x, inner: inner)
+      }
     }
     guard let dx else { return }
     for rows in productRanges {
-      for part in weights.matrix.backwardParts(outputs: outputs, rows: rows.count, operations: Self.turnOperations) {
-        try slices.slice {
-          compute.productBackward(
-            weights.matrix, part: part, dy: dy.from(row: rows.lowerBound), rows: rows.count,
-            into: dx.from(row: rows.lowerBound))
-        }
-      }
+      try inputGradient(
+        weights.matrix, outputs: outputs, dy: dy.from(row: rows.lowerBound), rows: rows.count,
+        into: dx.from(row: rows.lowerBound))
     }
     if let lora { try byRows(lora.operations) { rows in addInputGradient(lora, rows, into: dx) } }
   }
 
+  /// dx = dy · W of at most `productTokens` rows.
+  /// - Parameters:
+  ///   - dy: [rows][≥ outputs]
+  ///   - dx: [rows][≥ columns]
+  func inputGradient(
+    _ w: Matrix, outputs: Int, dy: Rows, rows: Int, into dx: Rows
+  ) throws(TrainingInterruption) {
+    let packed = scratch.packedGradient
+    if compute.packsGradients(of: w) {
+      try slices.slice { compute.packGradient(dy, rows: rows, outputs: outputs, into: packed) }
+    }
+    for part in compute.backwardParts(w, outputs: outputs, rows: rows, operations: Self.turnOperations) {
+      try slices.slice {
+        compute.productBackward(w, part: part, outputs: outputs, dy: dy, packed: packed, rows: rows, into: dx)
+      }
+    }
+  }
+
+  /// - Parameter groups: the tokens' groups, from the first of `rows`
   private func addGradients(
-    _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ rows: Range<Int>, dy: Rows, x: Rows, inner: Rows
+    _ lora: TrainableAdapter.Stack, _ weights: StackedWeights, _ rows: Range<Int>, _ groups: [Int], dy: Rows, x: Rows,
+    inner: Rows
   ) {
     let first = rows.lowerBound
     let dInner = scratch.dInner.rows(tokens, of: lora.rankSum).from(row: first)
     func addShrinkGradient(_ dInner: Rows, _ x: Rows, _ a: Int, rank: Int) {
       compute.multiply(
         m: rank, n: lora.inputs, k: rows.count, dInner, transposedA: true, x, accumulation: .chain,
-        into: Rows(adapter.gradient(a), stride: lora.inputs))
+        groups: groups, into: Rows(adapter.gradient(a), stride: lora.inputs))
     }
     for adapted in lora.projections {
       let gradient = dy.from(row: first, column: weights.offset(adapted.projection))
@@ -124,7 +143,7 @@ extension TrainingPass {
         Rows(adapter.parameter(adapted.b), stride: adapted.rank), into: dInner.from(column: adapted.column))
       compute.multiply(
         m: adapted.outputs, n: adapted.rank, k: rows.count, alpha: adapted.scale, gradient, transposedA: true,
-        inner.from(row: first, column: adapted.column), accumulation: .chain,
+        inner.from(row: first, column: adapted.column), accumulation: .chain, groups: groups,
         into: Rows(adapter.gradient(adapted.b), stride: adapted.rank))
       if let step = dropoutStep {
         addShrinkGradient(

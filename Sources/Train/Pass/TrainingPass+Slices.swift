@@ -7,7 +7,7 @@ extension TrainingPass {
   /// Multiplications and additions in a slice.
   static let turnOperations = 160_000_000
   /// Maximum tokens of one product with the base's weights.
-  private static let productTokens = 256
+  static let productTokens = 256
 
   /// What an elementwise operation on one value costs, compared with one operation of a product.
   enum Cost {
@@ -27,6 +27,24 @@ extension TrainingPass {
   func byRows(_ operations: Int, _ body: (Range<Int>) -> Void) throws(TrainingInterruption) {
     for rows in Self.even(tokens, maximum: Self.turnOperations / max(operations, 1)) {
       try slices.slice { body(rows) }
+    }
+  }
+
+  /// The same for sums over tokens, which are divided only where a group of tokens begins. A group is 32 tokens of one
+  /// row of data, counted from its start, or the fewer at its end. So the groups do not depend on what a row is packed
+  /// with.
+  /// - Parameter body: gets the tokens and where groups begin among them, the last number being their count
+  func byGroups(
+    _ operations: Int, _ body: (_ tokens: Range<Int>, _ groups: [Int]) -> Void
+  ) throws(TrainingInterruption) {
+    let starts = microbatch.rows.flatMap { Array(stride(from: $0.lowerBound, to: $0.upperBound, by: 32)) } + [tokens]
+    var begin = 0
+    for range in Self.even(tokens, maximum: Self.turnOperations / max(operations, 1)) {
+      let end = starts[begin...].firstIndex { $0 >= range.upperBound } ?? starts.count - 1
+      guard end > begin else { continue }
+      let first = starts[begin]
+      try slices.slice { body(first..<starts[end], starts[begin...end].map { $0 - first }) }
+      begin = end
     }
   }
 

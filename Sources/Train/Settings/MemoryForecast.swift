@@ -29,11 +29,13 @@ public struct MemoryForecast: Sendable, Equatable {
   /// The bytes of a microbatch for each token; doubled, because the microbatch before it is not freed yet.
   private static let bytesOfMicrobatchToken = 2 * 40
 
-  /// - Parameter initialAdapter: a PEFT folder that training continues from
+  /// - Parameters:
+  ///   - initialAdapter: a PEFT folder that training continues from
+  ///   - packsGradients: whether the run computes gradients on tile registers (`Compute.packsGradients`)
   /// - Throws: `HyperparameterError` naming what does not fit the model, `ModelError` if that folder cannot be read
   public init(
     base: Base, hyperparameters: Hyperparameters, data: TrainingData, initialAdapter: URL? = nil,
-    activationMemory: Int = TrainerConfiguration.defaultActivationMemory
+    packsGradients: Bool = false, activationMemory: Int = TrainerConfiguration.defaultActivationMemory
   ) throws {
     let initial = try initialAdapter.map(TrainableAdapter.configuration)
     let targets =
@@ -46,7 +48,8 @@ public struct MemoryForecast: Sendable, Equatable {
       return sum + target.rank * (shape.input + shape.output)
     }
     let shapes = TrainingShapes(
-      config: base.config, targets: targets, usesDoRA: usesDoRA, usesDropout: hyperparameters.loraDropout > 0)
+      config: base.config, targets: targets, usesDoRA: usesDoRA, usesDropout: hyperparameters.loraDropout > 0,
+      packsGradients: packsGradients)
     let tokens = MicrobatchLimits(hyperparameters, longestExample: data.longestExample).tokens
     let pairs = hyperparameters.method == .dpo ? data.training.count + data.validation.count : 0
 

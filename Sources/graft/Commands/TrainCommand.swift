@@ -91,15 +91,15 @@ struct TrainCommand: ParsableCommand {
     if initial == nil { _ = try settings.targets(source.config) }
     let pool = ThreadPool(threads: options.arithmetic.threads)
     let base = try openBase(source, options, pool)
+    let compute = Compute(kernels: options.kernel.set, pool: pool, mode: options.arithmetic.compute)
     let forecast = try MemoryForecast(
-      base: base, hyperparameters: settings, data: training, initialAdapter: initial)
+      base: base, hyperparameters: settings, data: training, initialAdapter: initial,
+      packsGradients: compute.packsGradients)
     if let initial { try TrainableAdapter.check(peft: initial, settings, model: base.config) }
     // Everything that was given has been checked by now.
     if overwrite { try destination.clear() }
     let trainer = try Trainer(
-      base: base, compute: Compute(kernels: options.kernel.set, pool: pool, mode: options.arithmetic.compute),
-      data: training,
-      hyperparameters: settings,
+      base: base, compute: compute, data: training, hyperparameters: settings,
       configuration: TrainerConfiguration(
         folder: destination.folder, baseName: options.modelStem, initialAdapter: initial),
       resume: resume)

@@ -86,14 +86,23 @@ import Testing
     try checkInvariance(try Setting(mode: mode), mode, element)
   }
 
+  /// In the arithmetic of tile registers, which plain C computes where the machine has none.
+  @Test func companyAndChunksChangeNoBitOnTileRegisters() throws {
+    try checkInvariance(
+      try Setting(mode: .fast), .fast, .f16, kernels: try #require(KernelSet(.tileReference)))
+  }
+
   @Test(arguments: ComputeMode.allCases)
   func companyAndChunksChangeNoBitBesideUnquantizedModules(mode: ComputeMode) throws {
     try checkInvariance(
       try Setting(mode: mode, unquantized: Self.unquantized), mode, mode.keyValueElement)
   }
 
-  private func checkInvariance(_ setting: Setting, _ mode: ComputeMode, _ element: KeyValueLayout.Element) throws {
-    let runner = try ForwardRunner(setting.base, mode: mode, threads: 2, element: element)
+  private func checkInvariance(
+    _ setting: Setting, _ mode: ComputeMode, _ element: KeyValueLayout.Element,
+    kernels: KernelSet = .best
+  ) throws {
+    let runner = try ForwardRunner(setting.base, mode: mode, kernels: kernels, threads: 2, element: element)
     let alone = setting.sequences.map { bits(runner.logits([$0])[0]) }
     #expect(runner.logits(setting.sequences).map { bits($0) } == alone)
     var random = TinyRandom(seed: 3)
