@@ -101,8 +101,7 @@ public struct GrammarMatcher: Sendable {
   public mutating func computeMask(into mask: UnsafeMutableBufferPointer<UInt32>) throws(GrammarError) {
     let vocabulary = grammar.vocabulary
     precondition(mask.count == vocabulary.maskWords, "a mask has a bit for each token")
-    mask.update(repeating: 0)
-    if hasEnded { return }
+    if hasEnded { return mask.update(repeating: 0) }
     try withAutomaton { (automaton, state) throws(GrammarError) in
       try automaton.allowTokens(of: vocabulary, after: state, in: mask)
       if automaton.canEnd(state) {

@@ -1,8 +1,17 @@
 extension TextAutomaton {
-  /// Sets the bits of the tokens whose bytes may follow a state.
+  /// Writes the mask of the tokens whose bytes may follow a state.
+  /// - Parameter vocabulary: the same in all calls
   mutating func allowTokens(
     of vocabulary: TokenVocabulary, after state: Int32, in mask: UnsafeMutableBufferPointer<UInt32>
   ) throws(GrammarError) {
+    let found = try self.mask(after: state) { (automaton) throws(GrammarError) in
+      try automaton.tokens(of: vocabulary, after: state)
+    }
+    _ = mask.update(from: found)
+  }
+
+  private mutating func tokens(of vocabulary: TokenVocabulary, after state: Int32) throws(GrammarError) -> [UInt32] {
+    var mask = [UInt32](repeating: 0, count: vocabulary.maskWords)
     var path: [Int32] = [state]
     var index = 0
     let last = vocabulary.nodes.count - 1
@@ -21,6 +30,7 @@ extension TextAutomaton {
       }
       index += 1
     }
+    return mask
   }
 
   /// The only byte that may follow a state; nil if there are several or none.

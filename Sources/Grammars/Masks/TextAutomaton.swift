@@ -11,6 +11,9 @@ struct TextAutomaton {
   private var states = SequenceTable()
   /// For each state and class of bytes the next state, or -1 if it has not been needed yet.
   private(set) var transitions: [Int32] = []
+  /// The masks of states that texts have been in.
+  private var masks: [Int32: [UInt32]] = [:]
+  private var maskMemory = 0
 
   /// What the automaton is built from.
   struct Start {
@@ -32,7 +35,28 @@ struct TextAutomaton {
   /// How many classes of bytes there are.
   var classCount: Int { lexer.representatives.count }
   /// About how many bytes the states take.
-  var memory: Int { lexer.memory + parser.memory + 8 * states.size + 4 * transitions.count + 48 * states.count }
+  var memory: Int {
+    lexer.memory + parser.memory + 8 * states.size + 4 * transitions.count + 48 * states.count + maskMemory
+  }
+
+  /// How many bytes the masks may take. Beyond that they are found again.
+  private static let maximumMaskMemory = 32 << 20
+
+  /// The mask of the tokens that may follow a state. Most tokens of a text follow a state that another token followed before,
+  /// such as the inside of a string.
+  mutating func mask(
+    after state: Int32, _ find: (inout TextAutomaton) throws(GrammarError) -> [UInt32]
+  ) throws(GrammarError) -> [UInt32] {
+    if let known = masks[state] { return known }
+    let mask = try find(&self)
+    if maskMemory + 4 * mask.count > Self.maximumMaskMemory {
+      masks = [:]
+      maskMemory = 0
+    }
+    masks[state] = mask
+    maskMemory += 4 * mask.count
+    return mask
+  }
 
   private mutating func add(_ content: [Int32]) -> Int32 {
     let (index, isNew) = states.intern(content)
