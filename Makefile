@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench styles check-peers check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build serve test bench styles check-peers check-schemas check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -58,6 +58,13 @@ styles: build model ## Train the tour's adapters again
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
 	.build-venv/bin/python scripts/check_peers.py
 
+check-schemas: ## Grammars of random JSON schemas against jsonschema and llguidance
+	@test -x .build-schemas/bin/python || python3 -m venv .build-schemas
+	.build-schemas/bin/pip install -q jsonschema==4.26.0 llguidance==1.9.1
+	swift build --build-tests -Xcc -O2 --scratch-path .build-dev
+	.build-schemas/bin/python scripts/check_schemas.py $(SCHEMA_ARGS) -- \
+	  swift test -Xcc -O2 --scratch-path .build-dev --skip-build --disable-xctest --filter SchemaComparisonTests
+
 check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)
 	scripts/check_avx512.sh
 
@@ -71,4 +78,4 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-threads .build-venv .build-peers .build-styles
+	rm -rf .build .build-test .build-threads .build-venv .build-peers .build-schemas .build-styles

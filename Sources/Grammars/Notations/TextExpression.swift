@@ -28,11 +28,42 @@ indirect enum TextExpression: Hashable, Sendable {
     joined(text.unicodeScalars.map { .scalar(ScalarSet($0...$0)) })
   }
 
+  /// Any of the texts, as a tree, so that beginnings that are the same are there once.
+  static func any(of texts: [String]) -> TextExpression {
+    let scalars = Set(texts.map { Array($0.unicodeScalars) })
+    return tree(scalars.sorted { $0.lexicographicallyPrecedes($1) }[...], after: 0, depth: 0)
+  }
+
+  /// The rests, after some scalars that all have in common, of sorted texts.
+  private static func tree(_ texts: ArraySlice<[Unicode.Scalar]>, after: Int, depth: Int) -> TextExpression {
+    func literal(_ scalars: some Sequence<Unicode.Scalar>) -> TextExpression {
+      joined(scalars.map { .scalar(ScalarSet($0...$0)) })
+    }
+    guard let first = texts.first, let last = texts.last else { return .nothing }
+    if depth > 30 { return either(texts.map { literal($0.dropFirst(after)) }) }
+    // What the first and the last have in common, all have.
+    let common = zip(first.dropFirst(after), last.dropFirst(after)).prefix { $0 == $1 }.count
+    let start = after + common
+    var branches: [TextExpression] = []
+    var rest = texts
+    if first.count == start {
+      branches.append(.empty)
+      rest = rest.dropFirst()
+    }
+    while let next = rest.first {
+      let group = rest.prefix { $0[start] == next[start] }
+      branches.append(
+        .joined([literal([next[start]]), tree(group, after: start + 1, depth: depth + 1)]))
+      rest = rest.dropFirst(group.count)
+    }
+    return joined([literal(first[after..<start]), branches.isEmpty ? .empty : either(branches)])
+  }
+
   /// A scalar of a range.
   static func range(_ range: ClosedRange<Unicode.Scalar>) -> TextExpression { .scalar(ScalarSet(range)) }
 
   /// A scalar of a text.
-  static func any(of scalars: String) -> TextExpression { .scalar(ScalarSet(scalars)) }
+  static func anyScalar(of scalars: String) -> TextExpression { .scalar(ScalarSet(scalars)) }
 
   /// A sequence, without parts that are empty.
   static func joined(_ parts: [TextExpression]) -> TextExpression {

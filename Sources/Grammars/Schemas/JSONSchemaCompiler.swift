@@ -36,7 +36,7 @@ extension Grammar {
   /// - Parameter texts: at least one
   public static func choice(_ texts: [String]) -> Grammar {
     precondition(!texts.isEmpty)
-    return Grammar(.alternatives(texts.map { .literal($0) }))
+    return Grammar(TextExpression.any(of: texts).bytes(written: .raw))
   }
 
   /// The strings of one expression.

@@ -141,7 +141,7 @@ extension SchemaGrammarBuilder {
     for pattern in demands.groups.flatMap(\.patterns) where !patterns.contains(pattern.keys) {
       patterns.append(pattern.keys)
     }
-    let declared = keys.isEmpty ? [] : [TextExpression.complement(.either(keys.map { .literal($0) }))]
+    let declared = keys.isEmpty ? [] : [TextExpression.complement(.any(of: keys))]
     var cells = [(matched: Set<TextExpression>(), keys: declared + (named.map { [$0] } ?? []))]
     if patterns.count > Self.mostPatterns { throw tooManyPatterns(conjunction) }
     for pattern in patterns {

@@ -9,7 +9,8 @@ enum NumberExpression {
   /// Every number; with an exponent, which is short enough that the number is no infinity to those who read it.
   static let number = TextExpression.joined([
     integer, TextExpression.joined([.literal("."), digit.repeated(1)]).optional,
-    TextExpression.joined([.any(of: "eE"), TextExpression.any(of: "+-").optional, digit.repeated(1, 2)]).optional,
+    TextExpression.joined([.anyScalar(of: "eE"), TextExpression.anyScalar(of: "+-").optional, digit.repeated(1, 2)])
+      .optional,
   ])
   private static let whole = TextExpression.either([.literal("0"), .joined([.range("1"..."9"), digits])])
 
@@ -31,7 +32,7 @@ enum NumberExpression {
     }
     let within = TextExpression.either(parts)
     if whole || !fractional { return within }
-    let fraction = TextExpression.joined([.any(of: "-0123456789").repeated(1), .literal("."), nonZeroFraction])
+    let fraction = TextExpression.joined([.anyScalar(of: "-0123456789").repeated(1), .literal("."), nonZeroFraction])
     return .all([within, fraction])
   }
 

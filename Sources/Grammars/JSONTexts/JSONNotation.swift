@@ -63,10 +63,14 @@ struct JSONNotation {
   /// A key that is known, with its colon.
   func key(_ text: String) -> ByteExpression { .sequence([literal(text), colon]) }
 
-  /// A value that is known; numbers are written without exponent.
+  /// The text of a value that is known and no array or object; numbers are written without exponent.
+  func scalar(_ value: JSONValue) -> String {
+    DecimalNumber(value)?.text ?? String(decoding: value.encoded, as: UTF8.self)
+  }
+
+  /// A value that is known.
   func literal(_ value: JSONValue) -> ByteExpression {
     switch value {
-    case .integer, .number: return .literal(DecimalNumber(value)!.text)
     case .array(let items) where !items.isEmpty:
       var parts = [openArray]
       for (index, item) in items.enumerated() { parts += (index == 0 ? [] : [comma]) + [literal(item)] }
@@ -79,7 +83,7 @@ struct JSONNotation {
       }
       return .sequence(parts + [closeObject])
     case .object: return emptyObject
-    default: return .literal(bytes: value.encoded)
+    default: return .literal(scalar(value))
     }
   }
 }

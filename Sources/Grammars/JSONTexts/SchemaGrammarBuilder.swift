@@ -104,11 +104,17 @@ struct SchemaGrammarBuilder {
   ) throws(SchemaError) {
     if let list = conjunction.values {
       var validator = SchemaValidator(expander)
+      var scalars: [String] = []
       var chosen: [ByteExpression] = []
       for value in expander.keywords.values[list]
       where try validator.accepts(value, all: conjunction.literals) {
-        chosen.append(notation.literal(value))
+        if value.array == nil, value.object == nil {
+          scalars.append(notation.scalar(value))
+        } else {
+          chosen.append(notation.literal(value))
+        }
       }
+      if !scalars.isEmpty { chosen.append(TextExpression.any(of: scalars).bytes(written: .raw)) }
       if !chosen.isEmpty { addRule(symbol, .expression(chosen.count == 1 ? chosen[0] : .alternatives(chosen))) }
       return
     }

@@ -6,7 +6,7 @@ enum StringFormat {
   private static let expressions: [String: TextExpression] = [
     "date": date,
     "time": time,
-    "date-time": .joined([date, .any(of: "Tt"), time]),
+    "date-time": .joined([date, .anyScalar(of: "Tt"), time]),
     "duration": duration,
     "uuid": pattern("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"),
     "email": email,
