@@ -190,7 +190,7 @@ enum SchemaGrammarPart {
 }
 
 extension TextExpression {
-  private static let mostStates = 10_000
+  private static let mostStates = 4_000
 
   /// Whether no text is in the expression; `nil` if that takes too many states to tell.
   var isEmpty: Bool? {

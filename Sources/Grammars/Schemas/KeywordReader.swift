@@ -122,7 +122,7 @@ struct KeywordReader {
     }
     var group = PropertyGroup()
     for key in try map("properties") {
-      group.names.append(.init(key: key, value: try document.child(schema, "properties", key)))
+      group.add(.init(key: key, value: try document.child(schema, "properties", key)))
     }
     for pattern in try map("patternProperties") {
       let path = document.subschemas[schema].path + "/patternProperties/" + SchemaDocument.escape(pattern)

@@ -74,10 +74,26 @@ struct CountRange: Hashable, Sendable {
 
 /// `properties`, `patternProperties` and `additionalProperties` of one schema.
 struct PropertyGroup: Hashable, Sendable {
-  var names: [Name] = []
+  /// In the order of the schema.
+  private(set) var names: [Name] = []
+  private var values: [String: SchemaLiteral] = [:]
   var patterns: [Pattern] = []
   /// For keys that are neither a name nor match a pattern.
   var additional: SchemaLiteral?
+
+  /// - Parameter names: each key once
+  init(names: [Name] = []) {
+    for name in names { add(name) }
+  }
+
+  /// Adds a property by name.
+  mutating func add(_ name: Name) {
+    names.append(name)
+    values[name.key] = name.value
+  }
+
+  /// What the property of a name has to satisfy; `nil` for another key.
+  func value(ofName key: String) -> SchemaLiteral? { values[key] }
 
   struct Name: Hashable, Sendable {
     let key: String

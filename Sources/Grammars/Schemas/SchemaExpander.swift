@@ -326,7 +326,7 @@ extension SchemaConjunction.ObjectDemands {
   func literals(ofKey key: String) -> [SchemaLiteral] {
     var literals: [SchemaLiteral] = []
     for group in groups {
-      let named = group.names.filter { $0.key == key }.map(\.value)
+      let named = group.value(ofName: key).map { [$0] } ?? []
       let matched = group.patterns.filter { TextExpressionAutomaton($0.keys).matches(key) }.map(\.value)
       literals += named + matched
       if named.isEmpty, matched.isEmpty, let additional = group.additional { literals.append(additional) }

@@ -4,6 +4,8 @@ import Formats
 struct SchemaKeywords {
   /// Lists of the values of `enum` and `const`, which assertions name by position.
   private(set) var values: [[JSONValue]] = []
+  /// The canonical texts of each list.
+  private(set) var canonicalValues: [Set<String>] = []
   private var known: [Int: [SourcedAssertion]] = [:]
 
   private static let annotations: Set = [
@@ -53,6 +55,7 @@ struct SchemaKeywords {
       case "enum", "const":
         assertions = [.values(values.count)]
         values.append(keyword == "const" ? [value] : try reader.list())
+        canonicalValues.append(Set(values.last!.map(\.canonical)))
       case "$ref", "$dynamicRef", "$recursiveRef": assertions = [try reader.reference(in: &document)]
       case "properties", "patternProperties", "additionalProperties":
         assertions = groups.insert("properties").inserted ? [try reader.properties(in: document)] : []

@@ -30,7 +30,7 @@ struct SchemaValidator {
   private mutating func satisfies(_ value: JSONValue, _ sourced: SourcedAssertion) throws(SchemaError) -> Bool {
     switch sourced.assertion {
     case .kinds(let kinds): return !kinds.isDisjoint(with: value.kind)
-    case .values(let list): return expander.keywords.values[list].contains { $0.equals(value) }
+    case .values(let list): return expander.keywords.canonicalValues[list].contains(value.canonical)
     case .bounds, .multiple: return numberSatisfies(value, sourced.assertion)
     case .text(let text): return value.string.map { TextExpressionAutomaton(text).matches($0) } ?? true
     case .length(let range): return value.string.map { range.contains($0.unicodeScalars.count) } ?? true
@@ -84,7 +84,7 @@ struct SchemaValidator {
       for item in items.dropFirst(count.from) where try accepts(item, count.item) { matches += 1 }
       return count.range.contains(matches)
     case .uniqueItems:
-      return items.indices.allSatisfy { index in items[..<index].allSatisfy { !$0.equals(items[index]) } }
+      return Set(items.map(\.canonical)).count == items.count
     default: return true
     }
   }
@@ -127,14 +127,16 @@ extension JSONValue {
     }
   }
 
-  /// Whether the values are equal in JSON Schema: numbers by value, objects in any order.
-  func equals(_ other: JSONValue) -> Bool {
-    switch (self, other) {
-    case (.array(let a), .array(let b)): a.count == b.count && zip(a, b).allSatisfy { $0.equals($1) }
-    case (.object(let a), .object(let b)):
-      a.pairs.count == b.pairs.count && a.pairs.allSatisfy { key, value in b[key].map { value.equals($0) } ?? false }
-    case (.integer, .number), (.number, .integer), (.number, .number): DecimalNumber(self) == DecimalNumber(other)
-    default: self == other
+  /// A text that is the same for values that are equal in JSON Schema: numbers by value, objects in any order.
+  var canonical: String {
+    switch self {
+    case .integer, .number: DecimalNumber(self)!.text
+    case .array(let items): "[" + items.map(\.canonical).joined(separator: ",") + "]"
+    case .object(let object):
+      "{"
+        + object.pairs.map { JSONValue.string($0.key).canonical + ":" + $0.value.canonical }.sorted()
+        .joined(separator: ",") + "}"
+    default: String(decoding: encoded, as: UTF8.self)
     }
   }
 }
