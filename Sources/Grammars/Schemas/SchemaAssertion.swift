@@ -63,7 +63,8 @@ struct CountRange: Hashable, Sendable {
 
   /// The counts below and above, which are in neither.
   var outside: [CountRange] {
-    (minimum > 0 ? [CountRange(maximum: minimum - 1)] : []) + (maximum.map { [CountRange(minimum: $0 + 1)] } ?? [])
+    (minimum > 0 ? [CountRange(maximum: minimum - 1)] : [])
+      + (maximum.map { $0 < .max ? [CountRange(minimum: $0 + 1)] : [] } ?? [])
   }
 
   /// Whether there is no count.

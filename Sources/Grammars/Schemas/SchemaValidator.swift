@@ -6,6 +6,9 @@ struct SchemaValidator {
 
   private let expander: SchemaExpander
   private var depth = 0
+  /// How often a value was held to a subschema. Choices within choices could take for ever.
+  private var work = 0
+  private static let mostWork = 2_000_000
 
   init(_ expander: SchemaExpander) { self.expander = expander }
 
@@ -17,7 +20,11 @@ struct SchemaValidator {
 
   private mutating func accepts(_ value: JSONValue, _ literal: SchemaLiteral) throws(SchemaError) -> Bool {
     depth += 1
+    work += 1
     defer { depth -= 1 }
+    guard work <= Self.mostWork else {
+      throw SchemaError(expander.document[literal].path, "the values of an enum need too much work to be checked")
+    }
     guard depth <= Self.deepest else {
       throw SchemaError(expander.document[literal].path, "references are nested more than \(Self.deepest) deep")
     }
