@@ -1,8 +1,9 @@
 /// Regular expressions as nodes of a graph, each of which is stored once.
 ///
-/// The constructors bring an expression to a normal form: alternatives and intersections are sorted sets, sequences lean to the
-/// right, counted repetitions of one body are joined. Thus an expression has few different derivatives, which are the states of
-/// an automaton (Brzozowski 1964; Owens, Reppy and Turon 2009).
+/// The constructors write equal languages in the same way where that is easy to see: the members of alternatives and intersections
+/// are sorted and differ from one another, a sequence is a first part and a rest, and repetitions of one body that follow one
+/// another are one repetition. An expression then has few different derivatives, which are the states of an automaton
+/// (Brzozowski 1964; Owens, Reppy and Turon 2009).
 struct ExpressionTable {
   /// A node's position.
   typealias Node = Int32

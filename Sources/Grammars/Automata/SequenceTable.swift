@@ -24,12 +24,6 @@ struct SequenceTable {
   /// A sequence's numbers.
   subscript(index: Int32) -> ArraySlice<Int32> { contents[range(index)] }
 
-  /// The position of a sequence if it is in the table.
-  func find(_ sequence: [Int32]) -> Int32? {
-    let found = slots[slot(of: sequence)]
-    return found < 0 ? nil : found
-  }
-
   /// The position of a sequence, which is added if it is new.
   mutating func intern(_ sequence: [Int32]) -> (index: Int32, isNew: Bool) {
     let slot = slot(of: sequence)

@@ -44,11 +44,6 @@ struct DecimalNumber: Hashable, Sendable {
 
   /// Whether it is a whole number.
   var isWhole: Bool { fraction.isEmpty }
-  /// How many digits it has between the first and the last that are not zero.
-  var significantDigits: Int {
-    let all = (whole + fraction).drop { $0 == 0 }
-    return all.reversed().drop { $0 == 0 }.count
-  }
 
   /// The magnitude with the other sign.
   var negated: DecimalNumber { DecimalNumber(isNegative: !isNegative, whole: whole, fraction: fraction) }

@@ -48,29 +48,16 @@ extension Grammar {
 
   /// Whether each symbol derives any string.
   private func productiveSymbols() -> [Bool] {
-    var productive = [Bool](repeating: false, count: rules.count)
-    // For each rule the number of symbols that are not known to be productive, and where each symbol is used.
-    var missing: [Int] = []
-    var owner: [Int] = []
-    var uses = [[Int]](repeating: [], count: rules.count)
-    var waiting: [Int] = []
-    for (symbol, alternatives) in rules.enumerated() {
-      for rule in alternatives {
-        let parts = rule.compactMap { if case .symbol(let symbol) = $0 { symbol.index } else { nil } }
-        for part in parts { uses[part].append(missing.count) }
-        missing.append(parts.count)
-        owner.append(symbol)
-        if parts.isEmpty { waiting.append(symbol) }
+    let numbered = rules.map { alternatives in
+      alternatives.map { rule in
+        rule.map { element -> Int32 in
+          switch element {
+          case .symbol(let symbol): Int32(symbol.index)
+          case .terminal(let terminal): ~Int32(terminal.index)
+          }
+        }
       }
     }
-    while let symbol = waiting.popLast() {
-      guard !productive[symbol] else { continue }
-      productive[symbol] = true
-      for rule in uses[symbol] {
-        missing[rule] -= 1
-        if missing[rule] == 0 { waiting.append(owner[rule]) }
-      }
-    }
-    return productive
+    return ParserRules.closure(numbered) { _ in true }
   }
 }

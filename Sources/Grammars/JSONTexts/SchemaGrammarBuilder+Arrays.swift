@@ -5,9 +5,9 @@ extension SchemaGrammarBuilder {
 
   /// Between two items of an array.
   private struct ItemState: Hashable {
-    /// How many items there are, as far as that matters.
+    /// How many items there are, up to a limit from which on every count allows the same items to follow.
     var count: Int
-    /// How many items count for each `contains`, as far as that matters.
+    /// For each `contains`, how many items satisfy it, up to such a limit.
     var contained: [Int]
   }
 

@@ -18,10 +18,11 @@ extension SchemaGrammarBuilder {
     var literals: [SchemaLiteral] = []
   }
 
-  /// A position between two properties: how many of the declared ones are decided, and how many are written as far as that
-  /// matters.
+  /// A position between two properties.
   private struct Position: Hashable {
+    /// How many of the declared properties were written or left out.
     var decided: Int
+    /// How many properties were written, up to a limit from which on every count allows the same ones to follow.
     var written: Int
   }
 

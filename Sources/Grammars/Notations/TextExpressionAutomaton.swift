@@ -1,4 +1,5 @@
-/// The deterministic automaton of a text expression, by Brzozowski's derivatives, built as far as it is asked for.
+/// The deterministic automaton of a text expression. Its states are the expression's derivatives (Brzozowski, 1964), and each is
+/// made when it is first needed.
 ///
 /// Expressions are interned, so that equal states are one number. Scalars that no set of the expression tells apart are one
 /// class.
@@ -38,7 +39,8 @@ final class TextExpressionAutomaton {
   /// Whether the text read up to this state is in the expression.
   func accepts(_ state: State) -> Bool { accepting[state] }
 
-  /// Whether nothing can follow that would lead to an accepting state, as far as is seen without a search.
+  /// Whether the state's expression is `nothing`, so that no accepting state can be reached. Other states may have none either;
+  /// only a search of their derivatives would tell.
   func isNothing(_ state: State) -> Bool { nodes[state] == .nothing }
 
   /// The class of a scalar.

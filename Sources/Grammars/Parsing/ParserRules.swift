@@ -113,7 +113,7 @@ struct ParserRules {
   }
 
   /// The symbols with a rule of which every element has a property: terminals that are said to have it, and such symbols.
-  private static func closure(_ rules: [[[Int32]]], _ terminalHasIt: (Int32) -> Bool) -> [Bool] {
+  static func closure(_ rules: [[[Int32]]], _ terminalHasIt: (Int32) -> Bool) -> [Bool] {
     var result = [Bool](repeating: false, count: rules.count)
     var users = [[Int]](repeating: [], count: rules.count)
     var missing: [Int] = []

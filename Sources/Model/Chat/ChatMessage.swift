@@ -40,6 +40,11 @@ public struct ChatMessage {
     return .object(JSONObject(keepingFirst: pairs))
   }
 
+  /// The text parts of a content as one text, a line or more for each.
+  static func text(ofParts parts: [JSONValue]) -> String {
+    parts.compactMap { $0.object?["text"]?.string }.joined(separator: "\n")
+  }
+
   /// Whether a call's arguments are an object, or a string with one.
   public static func areArguments(_ value: JSONValue) -> Bool {
     guard let text = value.string else { return value.object != nil }

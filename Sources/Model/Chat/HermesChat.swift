@@ -67,7 +67,7 @@ struct HermesChat {
   private static func text(_ content: JSONValue?) -> String {
     switch content {
     case .string(let text): text
-    case .array(let parts): parts.compactMap { $0.object?["text"]?.string }.joined(separator: "\n")
+    case .array(let parts): ChatMessage.text(ofParts: parts)
     default: ""
     }
   }

@@ -64,7 +64,7 @@ struct ProbedTemplate: Sendable {
       case ("role", "developer") where !knowsDeveloper: pairs.append((key, "system"))
       case ("content", .null) where !calls.isEmpty, ("content", "") where !calls.isEmpty: break
       case ("content", .array(let parts)) where !takesParts:
-        pairs.append((key, .string(parts.compactMap { $0.object?["text"]?.string }.joined(separator: "\n"))))
+        pairs.append((key, .string(ChatMessage.text(ofParts: parts))))
       case ("content", .string) where !takesText: pairs.append((key, [["type": "text", "text": value]]))
       case ("tool_calls", .array): pairs.append((key, .array(calls.map(adaptedCall))))
       default: pairs.append((key, value))

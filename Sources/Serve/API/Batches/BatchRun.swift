@@ -50,7 +50,7 @@ final class BatchRun {
           break
         }
         if done.contains(number) { continue }
-        // Validated before.
+        // The line was read without an error when the batch was validated.
         if let line = try? BatchLine(text, number: number, endpoint: batch.endpoint) { start(line) }
       }
       if isAtEnd, running.isEmpty, refused.isEmpty, endings.list.withLock(\.isEmpty) { break }

@@ -3,8 +3,11 @@ import Formats
 /// Reads the fields that constrain an answer's text: OpenAI's `response_format`, vLLM's `guided_…` and
 /// `structured_outputs`, llama.cpp's `grammar` and `json_schema`.
 struct ConstraintFields {
-  /// The constraint and the field that gives it; `nil` where the text is free.
-  private(set) var constraint: (param: String, value: TextConstraint)?
+  /// A constraint and the field that gives it.
+  typealias Constraint = (param: String, value: TextConstraint)
+
+  /// `nil` where the text is free.
+  private(set) var constraint: Constraint?
 
   private static let maximumChoices = 10_000
 

@@ -14,16 +14,18 @@ enum ChatRequest {
     request.options.topLogprobs = try logprobCount(fields)
     request.showsLogprobs = request.options.topLogprobs != nil
     let tools = try ToolFields(fields)
+    let text = try ConstraintFields(fields).constraint
     let chat = try conversation(fields, tools)
     let format = try context.chatFormat()
     request.shape = ChatShape(tools: tools.shown.isEmpty ? nil : (format.toolCallForm, tools.names))
-    request.options.constraint = try constraint(fields, tools, format, context.grammars)
     request.options.endTokens.formUnion(format.endTokens)
     let prompt = try tokenizer.encode(chat, format)
     request.warnings = prompt.warnings
     request.prompts = [prompt.tokens]
     request.options.maxTokens = try maxTokens(fields, prompt: prompt.tokens.count, context: context)
     try request.check(contextLength: context.contextLength, promptField: "messages")
+    // Last, because compiling takes the longest.
+    request.options.constraint = try constraint(text, tools, format, context.grammars)
     return request
   }
 
@@ -50,10 +52,10 @@ enum ChatRequest {
   }
 
   /// The grammar that the answer must follow; `nil` where it is free.
+  /// - Parameter text: what the answer must be if it is no call
   private static func constraint(
-    _ fields: RequestFields, _ tools: ToolFields, _ format: ChatFormat, _ grammars: GrammarCache
+    _ text: ConstraintFields.Constraint?, _ tools: ToolFields, _ format: ChatFormat, _ grammars: GrammarCache
   ) throws(APIError) -> CompiledGrammar? {
-    let text = try ConstraintFields(fields).constraint
     if let calls = tools.constraint(format.toolCallForm, text: text?.value) {
       return try grammars.compiled(calls, param: text?.param ?? "tools")
     }

@@ -34,11 +34,11 @@ enum CompletionRequest {
     }
     // The best candidates are chosen by their log-probabilities.
     if isChoosing, !request.showsLogprobs { request.options.topLogprobs = 0 }
-    if let text = try ConstraintFields(fields).constraint {
-      request.options.constraint = try grammars.compiled(text.value, param: text.param)
-    }
+    let text = try ConstraintFields(fields).constraint
     request.prompts = try prompts(fields, tokenizer, field: "prompt", maximum: maximumPrompts)
     try request.check(contextLength: contextLength, promptField: "prompt")
+    // Last, because compiling takes the longest.
+    if let text { request.options.constraint = try grammars.compiled(text.value, param: text.param) }
     return request
   }
 

@@ -1,9 +1,9 @@
 /// Where an answer goes: to a client's connection, or into the results of a batch. Used on its loop only.
 protocol AnswerTarget: AnyObject, Sendable {
   var loop: EventLoop { get }
-  /// Whether nobody wants the answer any more.
+  /// Whether the answer can no longer be delivered: the client has left, or the batch has stopped.
   var isClosed: Bool { get }
-  /// Calls `handler` once when nobody wants the answer any more. A later handler replaces an earlier one.
+  /// Calls `handler` once when `isClosed` becomes true. A later handler replaces an earlier one.
   func onClose(_ handler: @escaping () -> Void)
   /// Answers at once.
   func respond(status: Int, headers: HTTPHeaders, body: [UInt8])
