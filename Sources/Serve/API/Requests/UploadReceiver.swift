@@ -90,10 +90,20 @@ final class UploadReceiver<Parts: UploadParts> {
   private func end(_ outcome: Outcome) {
     guard let completion else { return }
     self.completion = nil
-    guard case .failure = outcome, slot != nil else { return completion(outcome) }
+    // A client that has its answer has its place back, so the place is given back first.
+    guard case .failure = outcome, slot != nil else {
+      slot = nil
+      return completion(outcome)
+    }
     // The answer is sent after everything of the upload was removed.
-    let (loop, complete) = (exchange.loop, LoopBound(completion, on: exchange.loop))
-    abandon { loop.execute { complete.value(outcome) } }
+    let (loop, receiver) = (exchange.loop, LoopBound(self, on: exchange.loop))
+    let complete = LoopBound(completion, on: exchange.loop)
+    abandon {
+      loop.execute {
+        receiver.value.slot = nil
+        complete.value(outcome)
+      }
+    }
   }
 
   private func abandon(then: @escaping @Sendable () -> Void) {
