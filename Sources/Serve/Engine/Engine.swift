@@ -18,6 +18,8 @@ public final class Engine: Sendable {
     public var maxQueue: Int
     /// Whether requests that begin with the same tokens share the keys and values of these.
     public var cachesPrefixes: Bool
+    /// Whether tokens that may come next are computed early, where that saves time. Answers do not depend on it.
+    public var speculates: Bool
     /// The maximum time of a pass while requests decode; chunks of prompts are cut to fit. `nil` for no limit.
     public var stepTarget: Duration?
     /// Training's share of the time, 0...0.9, if requests leave no time free.
@@ -26,12 +28,13 @@ public final class Engine: Sendable {
     /// - Parameters: as the properties of the same names
     public init(
       rowBudget: Int = 128, maxRunning: Int = 256, maxQueue: Int = 256, cachesPrefixes: Bool = true,
-      stepTarget: Duration? = .milliseconds(200), trainingShare: Double = 0.1
+      speculates: Bool = true, stepTarget: Duration? = .milliseconds(200), trainingShare: Double = 0.1
     ) {
       self.rowBudget = rowBudget
       self.maxRunning = maxRunning
       self.maxQueue = maxQueue
       self.cachesPrefixes = cachesPrefixes
+      self.speculates = speculates
       self.stepTarget = stepTarget
       self.trainingShare = trainingShare
     }

@@ -13,7 +13,9 @@ extension EngineLoop {
     let needed: Range<Int>
     var hasEnded = false
     var hasFailed = false
-    var madeToken = false
+    var madeTokens = 0
+    /// How many of the positions are those of the draft.
+    let drafted: Int
   }
 
   /// Computes a pass, gives each generation its results, and removes those that ended.
@@ -23,7 +25,7 @@ extension EngineLoop {
       segments: work.map { item in
         let generation = item.generation
         return .init(
-          tokens: Array(generation.tokens[item.positions]), position: item.positions.lowerBound,
+          tokens: generation.inputs(item.positions), position: item.positions.lowerBound,
           table: generation.table, adapters: generation.request.adapters, logits: item.needed,
           hiddenStates: generation.pooledRows(item.positions))
       })
@@ -41,6 +43,11 @@ extension EngineLoop {
     }
     for (index, records) in records.enumerated() {
       let generation = work[index].generation
+      if records == nil, work[index].drafted > 0 {
+        // Perhaps only the numbers of a wrong draft.
+        generation.discardDraft()
+        continue
+      }
       guard let records else {
         generation.fail(.notFinite(hasAdapters: !generation.request.adapters.terms.isEmpty))
         work[index].hasFailed = true
@@ -50,7 +57,7 @@ extension EngineLoop {
       let hasEnded = generation.advance(over: work[index].positions, records: records)
       work[index].hasFailed = generation.hasFailed
       work[index].hasEnded = hasEnded && !generation.hasFailed
-      work[index].madeToken = generation.usage.completionTokens > before
+      work[index].madeTokens = generation.usage.completionTokens - before
     }
     // The blocks of a failed generation must not be shared.
     for item in work where !item.hasFailed { publish(item) }
@@ -65,7 +72,8 @@ extension EngineLoop {
     for item in work { item.generation.sendEvents() }
     // Including the work before and after the pass, because training's share is a share of the whole time.
     let time = started.duration(to: .now)
-    scheduler.completed(rows: batch.rowCount, in: time)
+    let isDecoding = work.allSatisfy { $0.positions.count - $0.drafted == 1 }
+    scheduler.completed(rows: batch.rowCount, isDecoding: isDecoding, in: time)
     lease.completedPass(in: time)
   }
 
@@ -83,7 +91,8 @@ extension EngineLoop {
       }
       work.append(
         Work(
-          generation: generation, positions: chunk.positions, needed: generation.neededLogits(chunk.positions)))
+          generation: generation, positions: chunk.positions, needed: generation.neededLogits(chunk.positions),
+          drafted: generation.draftedCount(chunk.positions)))
     }
     if work.count > 2 { work.sort { $0.generation.adapterOrder < $1.generation.adapterOrder } }
     return work
@@ -98,37 +107,53 @@ extension EngineLoop {
     generation.publishBlocks(in: cache, partial: completesPrompt)
   }
 
-  /// Reads the needed rows of logits on all threads of the pool. Returns, for each item of work, a record for each of
-  /// its rows, or `nil` if not all of its logits are finite.
+  /// Reads the needed rows of logits on all threads of the pool. Returns, for each item of work, the records of its rows, or
+  /// `nil` if not all of its logits are finite.
   /// - Parameters:
   ///   - logits: [needed rows][stride]
   ///   - skipped: for each item, whether it is not read; its result is then `nil`
   private func read(
     _ work: [Work], logits: UnsafeMutablePointer<Float>, stride: Int, skipping skipped: [Bool]
   ) -> [[TokenRecord]?] {
-    let rows = work.indices.flatMap { index in work[index].needed.map { (item: index, row: $0) } }
-    let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
-    let read = [TokenRecord?](unsafeUninitializedCapacity: rows.count) { records, count in
-      count = rows.count
-      guard let records = records.baseAddress else { return }
-      compute.pool.run(parts: rows.count) { part in
-        let (item, row) = rows[part]
-        let logits = LogitRow(UnsafeBufferPointer(start: logits + part * stride, count: vocabulary), compute: compute)
-        guard !skipped[item], logits.isFinite else { return (records + part).initialize(to: nil) }
-        let record = samplingWorkspaces.withWorkspace { workspace in
-          work[item].generation.read(
-            logits, at: work[item].positions.lowerBound + row, compute: compute, workspace: workspace)
-        }
-        (records + part).initialize(to: record)
+    /// Rows that one thread reads one after another.
+    struct Part {
+      let item: Int
+      let rows: Range<Int>
+      /// The logits of the first of them.
+      let logits: UnsafeMutablePointer<Float>
+    }
+    var parts: [Part] = []
+    var count = 0
+    for (index, item) in work.enumerated() {
+      for rows in item.generation.readingRanges(item.needed, of: item.positions) {
+        parts.append(Part(item: index, rows: rows, logits: logits + count * stride))
+        count += rows.count
       }
     }
-    var first = 0
-    return work.indices.map { index in
-      let records = read[first..<first + work[index].needed.count]
-      first += records.count
-      let found = records.compactMap(\.self)
-      return skipped[index] || found.count < records.count ? nil : found
+    let (compute, vocabulary) = (transformer.compute, transformer.base.config.vocabularySize)
+    let read = [[TokenRecord]?](unsafeUninitializedCapacity: parts.count) { records, count in
+      count = parts.count
+      guard let records = records.baseAddress else { return }
+      compute.pool.run(parts: parts.count) { number in
+        let part = parts[number]
+        guard !skipped[part.item] else { return (records + number).initialize(to: nil) }
+        let found = samplingWorkspaces.withWorkspace { workspace in
+          work[part.item].generation.read(
+            part.rows, of: work[part.item].positions, compute: compute, workspace: workspace
+          ) { row in
+            let first = part.logits + (row - part.rows.lowerBound) * stride
+            return LogitRow(UnsafeBufferPointer(start: first, count: vocabulary), compute: compute)
+          }
+        }
+        (records + number).initialize(to: found)
+      }
     }
+    var results = [[TokenRecord]?](repeating: [], count: work.count)
+    for index in work.indices where skipped[index] { results[index] = nil }
+    for (part, records) in zip(parts, read) {
+      if let records { results[part.item]?.append(contentsOf: records) } else { results[part.item] = nil }
+    }
+    return results
   }
 
   /// Adds the pass's hidden states to the sums of the generations that want their mean.
@@ -152,11 +177,14 @@ extension EngineLoop {
       recordState(in: &state)
       state.stepSeconds.observe(started.duration(to: ended) / .seconds(1))
       state.batchRows.observe(Double(rows))
-      for item in work where item.madeToken {
+      for item in work where item.madeTokens > 0 {
         let generation = item.generation
-        state.counts[generation.label].generatedTokens += 1
+        state.counts[generation.label].generatedTokens += item.madeTokens
+        state.draftTokens += item.drafted
+        state.acceptedDraftTokens += item.madeTokens - 1
         if let last = generation.lastToken {
-          state.interToken.observe(last.duration(to: ended) / .seconds(1))
+          let seconds = last.duration(to: ended) / .seconds(1) / Double(item.madeTokens)
+          for _ in 0..<item.madeTokens { state.interToken.observe(seconds) }
         } else {
           state.timeToFirstToken.observe(generation.admission.time.duration(to: ended) / .seconds(1))
         }

@@ -20,6 +20,8 @@ final class EngineLoop {
   let samplingWorkspaces: SamplingWorkspaces
   /// Whether requests of all clients share cache blocks, or only those of one group.
   let cachesPrefixes: Bool
+  /// Whether tokens that may come next are computed early.
+  let speculates: Bool
   var scheduler: Scheduler<Generation>
   /// Groups whose prompt is not complete yet.
   var groups: [PromptGroup.Key: PromptGroup] = [:]
@@ -43,6 +45,7 @@ final class EngineLoop {
     endTokens = Set(transformer.base.config.eosTokens + tokenizer.eosTokens)
     samplingWorkspaces = SamplingWorkspaces(vocabularySize: transformer.base.config.vocabularySize)
     cachesPrefixes = settings.cachesPrefixes
+    speculates = settings.speculates
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(

@@ -26,6 +26,9 @@ final class EngineMetrics: Sendable {
     var running = 0
     var preemptions = 0
     var steps = 0
+    /// Tokens of drafts that were computed, and those among them that turned out right.
+    var draftTokens = 0
+    var acceptedDraftTokens = 0
     var prefixQueries = 0
     var prefixHits = 0
     var prefixHitTokens = 0

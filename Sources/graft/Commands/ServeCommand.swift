@@ -64,6 +64,9 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
   var prefixCache: Switch = .on
 
+  @Option(help: "Compute tokens that may come next beside the next one, where that saves time: on or off.")
+  var speculation: Switch = .on
+
   @Option(
     name: .customLong("target-itl"),
     help: "Milliseconds that a token should take at most while prompts are computed beside it.")
@@ -222,8 +225,7 @@ struct ServeCommand: ParsableCommand {
       transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
       settings: .init(
         maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
-        stepTarget: .milliseconds(targetITL),
-        trainingShare: trainingShare))
+        speculates: speculation == .on, stepTarget: .milliseconds(targetITL), trainingShare: trainingShare))
     let files = try FileStore(
       dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes,
       daysKept: keepFiles > 0 ? keepFiles : nil)

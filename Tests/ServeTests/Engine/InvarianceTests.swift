@@ -38,7 +38,9 @@ import Testing
   @Test(arguments: [(.f32, .f32), (.fast, .f16), (.fast, .int8)] as [(ComputeMode, KeyValueLayout.Element)])
   func everyMixGivesWhatALonelyRunGives(mode: ComputeMode, element: KeyValueLayout.Element) throws {
     let model = try TinyModel()
-    let lonely = try EngineHarness(mode: mode, element: element, settings: .init(cachesPrefixes: false), model: model)
+    let lonely = try EngineHarness(
+      mode: mode, element: element, settings: .init(cachesPrefixes: false, speculates: false),
+      model: model)
     var (preemptions, hits, cancelled, evictions) = (0, 0, 0, 0)
     for seed in 1...6 as ClosedRange<UInt64> {
       var random = TinyRandom(seed: seed * 7919)
@@ -48,7 +50,7 @@ import Testing
       for _ in 0..<4 {
         let settings = Engine.Settings(
           maxRunning: [2, 7, 64].randomElement(using: &random) ?? 1,
-          cachesPrefixes: Int.random(in: 0..<4, using: &random) > 0,
+          cachesPrefixes: Int.random(in: 0..<4, using: &random) > 0, speculates: Bool.random(using: &random),
           stepTarget: Bool.random(using: &random) ? .microseconds(300) : nil)
         let mixed = try EngineHarness(
           rows: Int.random(in: 1...70, using: &random), blocks: [8, 8, 9, 12, 100].randomElement(using: &random) ?? 9,

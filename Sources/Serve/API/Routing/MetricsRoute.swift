@@ -41,6 +41,12 @@ struct MetricsRoute {
     page.value(
       "graft_preemptions_total", .counter, "Requests put back into the queue for want of cache blocks.",
       Double(state.preemptions))
+    page.value(
+      "graft_draft_tokens_total", .counter, "Tokens that were computed before it was known that they come next.",
+      Double(state.draftTokens))
+    page.value(
+      "graft_draft_tokens_accepted_total", .counter, "Those among them that did come next.",
+      Double(state.acceptedDraftTokens))
     page.value("graft_training_seconds_total", .counter, "Time that training took.", state.trainingSlices.sum)
     page.histogram(
       "graft_training_slice_seconds", "What a request may wait for: a slice of training.", state.trainingSlices)

@@ -49,6 +49,30 @@ final class ConstrainedAnswer {
     return try matcher.canEnd()
   }
 
+  /// Another follower of the same text, which continues on its own.
+  func copy() -> ConstrainedAnswer { ConstrainedAnswer(copying: self) }
+
+  private init(copying other: ConstrainedAnswer) {
+    matcher = other.matcher
+    allowed = other.allowed
+    endTokens = other.endTokens
+    failure = other.failure
+    isFinished = other.isFinished
+  }
+
+  /// Tokens of the only text that can come next; none if there are several texts.
+  /// - Parameter limit: the maximum tokens
+  func forcedTokens(limit: Int) -> [Int32] {
+    guard failure == nil, var matcher, let bytes = try? matcher.forcedBytes() else { return [] }
+    return matcher.grammar.vocabulary.tokens(of: bytes, limit: limit)
+  }
+
+  /// The first of the tokens, as many as the grammar allows.
+  func allowedBeginning(of tokens: [Int32]) -> [Int32] {
+    guard failure == nil, var matcher else { return [] }
+    return Array(tokens.prefix { (try? matcher.accept(token: Int($0))) == true })
+  }
+
   /// Records a token of the answer that is no end token.
   func accept(_ token: Int32) {
     do throws(GrammarError) {

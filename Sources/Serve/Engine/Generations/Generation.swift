@@ -46,6 +46,8 @@ final class Generation: ScheduledSequence {
 
   private var output: GenerationOutput
   private var sampler: Sampler
+  /// Proposes tokens that a pass may compute early; `nil` where speculation is off.
+  private var speculator: Speculator?
   /// Follows the answer through the grammar that the request gives.
   private let constraint: ConstrainedAnswer?
   private let tokenizer: Tokenizer
@@ -55,10 +57,12 @@ final class Generation: ScheduledSequence {
   ///   - deadline: on the scheduler's clock
   ///   - label: the index of the request's label in the metrics
   ///   - sharesWithAll: whether the prefix cache is on
+  ///   - speculates: whether tokens that may come next are computed early
   ///   - endTokens: the end tokens of the model and its tokenizer
   init(
     _ request: GenerationRequest, admission: Admission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool,
-    label: Int, tokenizer: Tokenizer, endTokens: Set<Int32>, sink: @escaping @Sendable (GenerationEvent) -> Void
+    speculates: Bool, label: Int, tokenizer: Tokenizer, endTokens: Set<Int32>,
+    sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
     self.request = request
     self.admission = admission
@@ -78,6 +82,7 @@ final class Generation: ScheduledSequence {
           tokenizer, skippingSpecialTokens: !request.options.showsSpecialTokens, isContinuation: true),
         stops: request.options.stop, includesStop: request.options.includesStop), sink: sink)
     sampler = Sampler(request.options.sampling, prompt: request.prompt)
+    speculator = speculates && request.options.maxTokens > 1 ? Speculator() : nil
     constraint = request.options.constraint.map { [endTokens = self.endTokens] grammar in
       ConstrainedAnswer(grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize)
     }
@@ -93,6 +98,8 @@ final class Generation: ScheduledSequence {
   var scoresPrompt: Bool { request.options.scoresPrompt }
   var length: Int { tokens.count }
   var blockCount: Int { table.blocks.count }
+  var draftLength: Int { speculator?.draft?.tokens.count ?? 0 }
+  var draftRate: Double { speculator?.rate ?? 0 }
 
   func reusableTokens(from other: Generation) -> Int {
     guard sharesPrefix, other.sharesPrefix, prefixKey == other.prefixKey else { return 0 }
@@ -120,6 +127,7 @@ final class Generation: ScheduledSequence {
   func preempted() {
     computed = 0
     wasPreempted = true
+    speculator?.discard()
   }
 
   /// Takes over the prompt's logprobs or hidden states from a member of its group that has computed them.
@@ -135,10 +143,19 @@ final class Generation: ScheduledSequence {
   private var lastScored: Int { request.prompt.count - 1 }
   private var isScoring: Bool { request.options.scoresPrompt && scored < lastScored }
 
+  /// How many of the positions are those of the draft.
+  func draftedCount(_ positions: Range<Int>) -> Int { max(positions.upperBound - tokens.count, 0) }
+
+  /// The tokens of the positions.
+  func inputs(_ positions: Range<Int>) -> [Int32] {
+    let drafted = speculator?.draft?.tokens.prefix(draftedCount(positions)) ?? []
+    return Array(tokens[positions.lowerBound..<min(positions.upperBound, tokens.count)]) + drafted
+  }
+
   /// The positions whose logits are needed, as indices into the range.
   func neededLogits(_ positions: Range<Int>) -> Range<Int> {
     let first = isScoring ? scored : tokens.count - 1
-    let end = request.options.maxTokens == 0 ? lastScored : tokens.count
+    let end = request.options.maxTokens == 0 ? lastScored : max(tokens.count, positions.upperBound)
     let upper = min(end, positions.upperBound) - positions.lowerBound
     let lower = max(first, positions.lowerBound) - positions.lowerBound
     return lower < upper ? lower..<upper : 0..<0
@@ -156,11 +173,55 @@ final class Generation: ScheduledSequence {
   ///   - size: the model's hidden size
   func pool(_ states: UnsafeBufferPointer<Float>, size: Int) { pooled?.add(states, size: size) }
 
-  /// The token after a position: sampled if it is not known yet, with its logprobs if they were requested. Changes
-  /// nothing, so several threads can read rows at once.
-  func read(_ row: LogitRow, at position: Int, compute: Compute, workspace: SamplingWorkspace) -> TokenRecord {
-    let next = position + 1
-    let token = next < tokens.count ? tokens[next] : draw(row, compute, workspace)
+  /// The ranges of `needed` whose rows are read by one thread after another: every row that only scores the prompt on its
+  /// own, and the rows of a draft together.
+  func readingRanges(_ needed: Range<Int>, of positions: Range<Int>) -> [Range<Int>] {
+    draftedCount(positions) > 0 ? [needed] : needed.map { $0..<$0 + 1 }
+  }
+
+  /// The tokens after positions, each sampled if it is not known yet, with its logprobs if they were requested. Where a draft
+  /// turns out wrong, the rows after that are not read. Changes nothing, so several threads can read ranges at once.
+  /// - Parameters:
+  ///   - range: one of `readingRanges`
+  ///   - row: the logits of an index in `range`
+  /// - Returns: `nil` if the first row is not finite
+  func read(
+    _ range: Range<Int>, of positions: Range<Int>, compute: Compute, workspace: SamplingWorkspace,
+    row: (Int) -> LogitRow
+  ) -> [TokenRecord]? {
+    let inputs = draftedCount(positions) > 0 ? inputs(positions) : []
+    var records: [TokenRecord] = []
+    var (sampler, constraint) = (sampler, constraint)
+    for index in range {
+      let logits = row(index)
+      // If a row of a draft is not finite, the next pass computes it again as the first.
+      guard logits.isFinite else { return records.isEmpty ? nil : records }
+      let next = positions.lowerBound + index + 1
+      let token: Int32
+      if next < tokens.count {
+        token = tokens[next]
+      } else {
+        let mask = constraint?.mask()
+        // Without a mask although there is a constraint, the token is never shown: `accept` ends the generation.
+        if constraint != nil, mask == nil, !records.isEmpty { return records }
+        token = sampler.draw(
+          logits, index: usage.completionTokens + records.count, mask: mask, compute: compute, workspace: workspace)
+      }
+      records.append(record(token, logits))
+      guard index + 1 < range.upperBound, inputs[index + 1] == token else { break }
+      sampler.accept(token)
+      if let before = constraint {
+        let after = before.copy()
+        after.accept(token)
+        if after.failure != nil || after.isFinished { break }
+        constraint = after
+      }
+    }
+    return records
+  }
+
+  /// A token with its logprobs if they were requested.
+  private func record(_ token: Int32, _ row: LogitRow) -> TokenRecord {
     var record = record(token)
     if let count = request.options.topLogprobs {
       let sum = row.logSumExp
@@ -170,27 +231,43 @@ final class Generation: ScheduledSequence {
     return record
   }
 
-  /// Without a mask although there is a constraint, the token is never shown: `accept` ends the generation.
-  private func draw(_ row: LogitRow, _ compute: Compute, _ workspace: SamplingWorkspace) -> Int32 {
-    sampler.draw(
-      row, index: usage.completionTokens, mask: constraint?.mask(), compute: compute, workspace: workspace)
-  }
-
   /// Records the results of a pass.
-  /// - Parameter records: the results of `read` for each of `neededLogits(positions)`
+  /// - Parameter records: the results of `read`, for all ranges of `neededLogits(positions)`
   /// - Returns: whether the generation has ended
   func advance(over positions: Range<Int>, records: [TokenRecord]) -> Bool {
     if isScoring { scorePrompt(records) }
-    computed = positions.upperBound
+    let drafted = draftedCount(positions)
+    computed = positions.upperBound - drafted
     if !hasToldPrompt, computed >= request.prompt.count {
       hasToldPrompt = true
       tellPrompt()
       tellPooled()
       if request.options.maxTokens == 0 { return end(.length) }
     }
-    guard computed == tokens.count, let record = records.last else { return false }
-    return accept(record)
+    guard computed == tokens.count, let last = records.last else { return false }
+    let drawn = drafted > 0 ? records : [last]
+    for (index, record) in drawn.enumerated() {
+      // A token after the first was drawn from the row of the right token before it.
+      if index > 0 { computed += 1 }
+      if accept(record) { return true }
+    }
+    speculate(accepted: drawn.count - 1, of: drafted)
+    return false
   }
+
+  /// Makes the draft of the next pass.
+  /// - Parameters:
+  ///   - accepted: how many tokens of the last draft were right
+  ///   - drafted: how many of its tokens were computed
+  private func speculate(accepted: Int, of drafted: Int) {
+    speculator?.record(accepted: accepted, of: drafted)
+    // The token after the draft is one of the answer, too.
+    let limit = request.options.maxTokens - usage.completionTokens - 1
+    speculator?.propose(after: tokens, limit: limit, constraint: constraint, ends: endTokens.contains)
+  }
+
+  /// Takes back the draft, whose numbers could not be computed. The next pass computes the next token alone.
+  func discardDraft() { speculator?.discard() }
 
   private func scorePrompt(_ records: [TokenRecord]) {
     if scored == 0, promptRecords.isEmpty { promptRecords.append(record(request.prompt[0])) }

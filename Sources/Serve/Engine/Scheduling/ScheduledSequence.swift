@@ -25,6 +25,11 @@ protocol ScheduledSequence: AnyObject {
   var computed: Int { get }
   /// Cache blocks that the sequence holds.
   var blockCount: Int { get }
+  /// Tokens that may follow the known ones. A pass may compute any number of the first of them. 0 unless one token is
+  /// pending.
+  var draftLength: Int { get }
+  /// The expected rate at which a token of the draft turns out right, if those before it do.
+  var draftRate: Double { get }
 
   /// How many of this sequence's first tokens it could share with `other`, once `other` has computed them.
   func reusableTokens(from other: Self) -> Int

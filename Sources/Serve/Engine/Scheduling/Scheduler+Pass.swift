@@ -24,6 +24,7 @@ extension Scheduler {
       rows[index] = min(rows[index], room)
       left -= max(blockCount(covering: sequence.computed + rows[index]) - sequence.blockCount, 0)
     }
+    allotDrafts(&rows, freeBlocks: left)
     passes += 1
     lastDecoder = decoder
     var chunks: [Chunk] = []
@@ -76,7 +77,7 @@ extension Scheduler {
   }
 
   /// How many rows of prompts keep a pass within `stepTarget`, in addition to one row for each decoder.
-  private func affordableRows(decoders: Int) -> Int {
+  func affordableRows(decoders: Int) -> Int {
     guard let target = limits.stepTarget, let secondsPerRow else { return .max }
     // Training's share of the time between passes counts too.
     let affordable = min(target / .seconds(1) * (1 - trainingShare) / secondsPerRow, Double(limits.rowBudget))

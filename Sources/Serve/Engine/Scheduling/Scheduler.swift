@@ -9,13 +9,15 @@
 /// others share its blocks after each pass. They are only left out of passes that compute their beginning, so if the
 /// computing one ends early, the next one continues the work.
 ///
+/// A pass without prompts can have further rows, which compute drafts: tokens that may come next.
+///
 /// Background sequences have rows and start only while no other sequence runs. Those that run keep their blocks
 /// meanwhile, until others need these.
 struct Scheduler<S: ScheduledSequence> {
   /// A part of a sequence that one pass computes.
   struct Chunk {
     var sequence: S
-    /// Positions to compute: some of the prompt's, or the one that is decoded.
+    /// Positions to compute: some of the prompt's, or the one that is decoded and those of its draft.
     var positions: Range<Int>
   }
 
@@ -71,6 +73,8 @@ struct Scheduler<S: ScheduledSequence> {
   private var earliestDeadline: Duration?
   /// Seconds that a row of a pass with prompts takes; `nil` until one was measured.
   private(set) var secondsPerRow: Double?
+  /// What further rows of a decoding pass cost.
+  private(set) var passCost = PassCost()
 
   /// The share of the time that training takes between passes. Passes can use the rest of `stepTarget`.
   var trainingShare = 0.0
@@ -128,8 +132,11 @@ struct Scheduler<S: ScheduledSequence> {
     return (entry.sequence, phase)
   }
 
-  /// Records how long a pass took, which decides how many rows prompts get while other sequences decode.
-  mutating func completed(rows: Int, in time: Duration) {
+  /// Records how long a pass took, which decides how many rows prompts get while other sequences decode, and how many
+  /// drafts get.
+  /// - Parameter isDecoding: whether the pass had no rows of prompts
+  mutating func completed(rows: Int, isDecoding: Bool = false, in time: Duration) {
+    if isDecoding { passCost.record(rows: rows, seconds: time / .seconds(1)) }
     guard rows >= Self.minimumChunk else { return }
     let seconds = time / .seconds(1) / Double(rows)
     secondsPerRow = secondsPerRow.map { $0 * 0.8 + seconds * 0.2 } ?? seconds

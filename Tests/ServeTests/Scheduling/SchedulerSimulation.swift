@@ -12,6 +12,8 @@ final class SimulatedSequence: ScheduledSequence {
   var computed = 0
   var length: Int
   var blockCount = 0
+  var draftLength = 0
+  var draftRate = 0.0
   /// Blocks that others hold, too.
   var sharedBlocks = 0
 

@@ -1,0 +1,42 @@
+import Kernels
+
+/// How many rows of a pass are given to drafts.
+extension Scheduler {
+  /// Gives a pass in which all sequences decode further rows for their drafts: as many as make the most tokens in the
+  /// least time. The rows of a draft take no block that another sequence's next token needs.
+  /// - Parameters:
+  ///   - rows: of each running sequence; changed
+  ///   - freeBlocks: blocks that are left after those rows
+  func allotDrafts(_ rows: inout [Int], freeBlocks: Int) {
+    let decoders = running.indices.filter { rows[$0] > 0 }
+    guard !decoders.isEmpty, decoders.allSatisfy({ running[$0].pending == 1 }) else { return }
+    var candidates: [(index: Int, probability: Double)] = []
+    for index in decoders {
+      let sequence = running[index].sequence
+      var probability = 1.0
+      for _ in 0..<min(sequence.draftLength, draftRoom(of: sequence, freeBlocks: freeBlocks)) {
+        probability *= sequence.draftRate
+        candidates.append((index, probability))
+      }
+    }
+    // A stable order: of one sequence's rows, the first has the greatest probability.
+    candidates.sort { ($1.probability, $0.index) < ($0.probability, $1.index) }
+    let maximum = min(
+      min(limits.rowBudget, limits.logitRows) - decoders.count, affordableRows(decoders: decoders.count))
+    var tokens = Double(decoders.count)
+    var best = (count: 0, rate: tokens / passCost.ratio(rows: decoders.count))
+    for (count, candidate) in candidates.prefix(max(maximum, 0)).enumerated() {
+      tokens += candidate.probability
+      let rate = tokens / passCost.ratio(rows: decoders.count + count + 1)
+      if rate > best.rate { best = (count + 1, rate) }
+    }
+    for candidate in candidates.prefix(best.count) { rows[candidate.index] += 1 }
+  }
+
+  /// Positions for a draft in the sequence's last block, or else in its share of the free blocks.
+  private func draftRoom(of sequence: S, freeBlocks: Int) -> Int {
+    let end = sequence.computed + 1
+    let blocks = max(blockCount(covering: end), sequence.blockCount) + max(freeBlocks / running.count - 1, 0)
+    return blocks * keyValueBlockLength - end
+  }
+}
