@@ -257,6 +257,46 @@ class TestForcedCalls:
         loose = {"type": "function", "function": {k: v for k, v in tool["function"].items() if k != "strict"}}
         ask(server, tools=[loose], tool_choice="required", max_tokens=8)
 
+    @pytest.mark.parametrize("seed", range(6))
+    def test_keys_that_repeat(self, server, seed):
+        """A schema does not forbid that a key comes twice, and the model may write that. A forced call stays a call."""
+        function = {"name": "f", "parameters": {
+            "type": "object", "patternProperties": {"^[ab]$": {"enum": [1, 2]}}, "additionalProperties": False}}
+        choice = ask(
+            server, messages=[{"role": "user", "content": "Describe the time as JSON."}], temperature=1.5, seed=seed,
+            tools=[{"type": "function", "function": function}], tool_choice="required", parallel_tool_calls=False)
+        assert choice["finish_reason"] == "tool_calls", choice
+        (call,) = choice["message"]["tool_calls"]
+        jsonschema.validate(json.loads(call["function"]["arguments"]), function["parameters"])
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_allowed_tools(self, server, seed):
+        allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "get_time"}}]}
+        choice = ask(
+            server, tools=[WEATHER, TIME], tool_choice={"type": "allowed_tools", "allowed_tools": allowed}, seed=seed)
+        assert {call["function"]["name"] for call in choice["message"]["tool_calls"]} == {"get_time"}
+        choice = ask(
+            server, tools=[WEATHER, TIME], seed=seed, temperature=2,
+            tool_choice={"type": "allowed_tools", "allowed_tools": allowed | {"mode": "auto"}})
+        calls = choice["message"].get("tool_calls") or []
+        assert {call["function"]["name"] for call in calls} <= {"get_time"}
+
+    def test_allowed_tools_of_responses(self, client):
+        tools = [{"type": "function", **tool["function"]} for tool in (WEATHER, TIME)]
+        choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get_weather"}]}
+        response = client.responses.create(
+            model="base", input="Hello.", tools=tools, tool_choice=choice, parallel_tool_calls=False, max_output_tokens=100)
+        assert [item.name for item in response.output] == ["get_weather"]
+        assert response.tool_choice.type == "allowed_tools"
+
+    @pytest.mark.parametrize(
+        "allowed",
+        [{}, {"mode": "auto"}, {"mode": "auto", "tools": []}, {"mode": "never", "tools": [{"type": "function", "function": {"name": "get_time"}}]},
+         {"mode": "auto", "tools": ["get_time"]}, {"mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}]}])
+    def test_wrong_allowed_tools(self, server, allowed):
+        choice = {"type": "allowed_tools", "allowed_tools": allowed}
+        assert refused(server, tools=[WEATHER, TIME], tool_choice=choice)["param"] == "tool_choice"
+
     @pytest.mark.parametrize("choice", ["sometimes", {"type": "function"}, {"type": "function", "function": {"name": "g"}}])
     def test_wrong_choices(self, server, choice):
         assert refused(server, tools=[WEATHER], tool_choice=choice)["param"] == "tool_choice"

@@ -1,5 +1,7 @@
 """The models' routes, and the tokenizer's."""
 
+import json
+
 import pytest
 
 from graft_server import ADAPTERS, MODEL_NAME
@@ -55,6 +57,12 @@ class TestTokenize:
         assert reply["token_strs"] == ["Hi", "Ġthere"] and reply["max_model_len"] == 8192
         assert server.http.post("/tokenize", json={"prompt": "Hi"}).json()["token_strs"] is None
         assert server.http.post("/tokenize", json={"prompt": ""}).json()["tokens"] == []
+
+    def test_information(self, server, hf_dir):
+        config = json.loads((hf_dir / "tokenizer_config.json").read_text())
+        shown = server.http.get("/tokenizer_info").json()
+        assert shown["bos_token"] == config["bos_token"] and shown["eos_token"] == config["eos_token"]
+        assert shown["chat_template"] == config["chat_template"]
 
     @pytest.mark.parametrize(
         "path, body, param",

@@ -64,6 +64,22 @@ public struct JSONObject: Sendable, Equatable {
     self.index = index
   }
 
+  /// Of pairs with equal keys the last value stays, in the place of the first.
+  init(keepingLast pairs: [(key: String, value: JSONValue)]) {
+    var index: [String: Int] = [:]
+    var kept: [(key: String, value: JSONValue)] = []
+    for pair in pairs {
+      if let position = index[pair.key] {
+        kept[position].value = pair.value
+      } else {
+        index[pair.key] = kept.count
+        kept.append(pair)
+      }
+    }
+    self.pairs = kept
+    self.index = index
+  }
+
   /// The value of a key; `nil` if there is none.
   public subscript(key: String) -> JSONValue? { index[key].map { pairs[$0].value } }
   /// In the order of the text.
@@ -85,14 +101,44 @@ extension JSONValue {
   public static func parse(
     _ text: some Collection<UInt8>, subject: String, limits: JSONLimits = JSONLimits()
   ) throws -> JSONValue {
+    try document(text, subject: subject, limits: limits)
+  }
+
+  /// Parses as `parse` does, but keys may repeat within an object: the last value stays, as in most parsers. Models write
+  /// such objects.
+  public static func parseKeepingLast(
+    _ text: some Collection<UInt8>, subject: String, limits: JSONLimits = JSONLimits()
+  ) throws -> JSONValue {
+    let document: RepeatingKeys = try document(text, subject: subject, limits: limits)
+    return document.value
+  }
+
+  private static func document<Document: JSONDocument>(
+    _ text: some Collection<UInt8>, subject: String, limits: JSONLimits
+  ) throws -> Document {
     let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
     do throws(JSONSyntaxError) {
       return try Array(text.starts(with: mark) ? text.dropFirst(mark.count) : text[...]).withUnsafeBufferPointer {
         (bytes) throws(JSONSyntaxError) in
-        var parser = JSONParser<JSONValue>(bytes, limits: limits)
+        var parser = JSONParser<Document>(bytes, limits: limits)
         return try parser.document()
       }
     } catch { throw ModelError(subject, reason: "malformed JSON at byte \(error.offset): \(error.reason)") }
+  }
+}
+
+/// A value in whose objects keys may repeat.
+private struct RepeatingKeys: JSONDocument {
+  let value: JSONValue
+
+  static var null: Self { Self(value: .null) }
+  static func bool(_ value: Bool) -> Self { Self(value: .bool(value)) }
+  static func integer(_ value: Int) -> Self { Self(value: .integer(value)) }
+  static func number(_ value: Double) -> Self { Self(value: .number(value)) }
+  static func string(_ value: String) -> Self { Self(value: .string(value)) }
+  static func array(_ values: [Self]) -> Self { Self(value: .array(values.map(\.value))) }
+  static func object(members: [(key: String, value: Self)]) -> Self? {
+    Self(value: .object(JSONObject(keepingLast: members.map { ($0.key, $0.value.value) })))
   }
 }
 

@@ -129,7 +129,9 @@ private struct DigitRange {
   }
 
   private func digit(at index: Int, isLow: Bool, isHigh: Bool) -> TextExpression {
-    let (least, most) = (isLow ? low![index] : 0, isHigh ? high![index] : 9)
+    // JSON's numbers have no leading zeros.
+    let first: UInt8 = index == 0 && point > 1 ? 1 : 0
+    let (least, most) = (isLow ? low![index] : first, isHigh ? high![index] : 9)
     guard least <= most else { return .nothing }
     var parts: [TextExpression] = []
     var (from, to) = (Int(least), Int(most))

@@ -156,7 +156,7 @@ struct BareCallParser: CallParser {
   }
 
   private func readCalls(_ json: ArraySlice<UInt8>) -> [ToolCall]? {
-    guard let value = try? JSONValue.parse(json, subject: "call") else { return nil }
+    guard let value = try? JSONValue.parseKeepingLast(json, subject: "call") else { return nil }
     let values = value.array ?? [value]
     let calls = values.compactMap { ToolCall($0, names: names) }
     return calls.count == values.count && !calls.isEmpty ? calls : nil

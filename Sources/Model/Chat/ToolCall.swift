@@ -37,7 +37,7 @@ extension ToolCall {
       self.init(name: name, arguments: String(decoding: JSONValue.object(arguments).encoded, as: UTF8.self))
     // A string of JSON, as in OpenAI's API.
     case .string(let text):
-      guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: "call"), parsed.object != nil else {
+      guard let parsed = try? JSONValue.parseKeepingLast(Array(text.utf8), subject: "call"), parsed.object != nil else {
         return nil
       }
       self.init(name: name, arguments: text)
@@ -47,7 +47,7 @@ extension ToolCall {
 
   /// `nil` if the text is no JSON, or no call.
   init?(json: ArraySlice<UInt8>, names: Set<String>) {
-    guard let value = try? JSONValue.parse(json, subject: "call") else { return nil }
+    guard let value = try? JSONValue.parseKeepingLast(json, subject: "call") else { return nil }
     self.init(value, names: names)
   }
 }

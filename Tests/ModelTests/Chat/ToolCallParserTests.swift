@@ -39,6 +39,17 @@ import Testing
     }
   }
 
+  @Test func keysThatRepeat() {
+    let arguments = #"{"a": 1, "b": {"c": 2, "c": 3}, "a": 4}"#
+    let calls = [ToolCall(name: "f", arguments: #"{"a":4,"b":{"c":3}}"#)]
+    #expect(run(.tagged, [#"<tool_call>{"name": "f", "arguments": \#(arguments)}</tool_call>"#]).calls == calls)
+    #expect(run(.bare, [#"{"name": "f", "parameters": \#(arguments)}"#]).calls == calls)
+    let text = #"{\"a\": 1, \"a\": 2}"#
+    #expect(
+      run(.bare, [#"{"name": "f", "parameters": "\#(text)"}"#]).calls
+        == [ToolCall(name: "f", arguments: #"{"a": 1, "a": 2}"#)])
+  }
+
   @Test func bareCalls() {
     let object = #"{"name": "weather", "parameters": {"city": "Paris"}}"#
     let paris = ToolCall(name: "weather", arguments: #"{"city":"Paris"}"#)

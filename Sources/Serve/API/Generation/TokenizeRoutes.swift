@@ -48,6 +48,15 @@ struct TokenizeRoutes: Sendable {
     ]
   }
 
+  /// What clients without the model's tokenizer must know of it, with vLLM's fields: special tokens and the chat template.
+  static func information(_ tokenizer: Tokenizer) -> JSONValue {
+    func text(_ token: Int32?) -> JSONValue { token.flatMap(tokenizer.tokenText).map { .string($0) } ?? .null }
+    return [
+      "bos_token": text(tokenizer.bosToken), "eos_token": text(tokenizer.eosToken),
+      "chat_template": tokenizer.chatTemplate.map { .string($0) } ?? .null,
+    ]
+  }
+
   /// The text of tokens, with special tokens.
   func detokenize(_ fields: RequestFields) throws(APIError) -> JSONValue {
     guard let value = fields["tokens"] else {

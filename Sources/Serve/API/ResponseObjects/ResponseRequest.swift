@@ -136,11 +136,25 @@ struct ResponseRequest {
 
   private func toolChoice() throws(APIError) -> JSONValue? {
     guard let object = fields["tool_choice"]?.object else { return fields["tool_choice"] }
-    guard object["type"] == "function", let name = object["name"] else {
+    if object["type"] == "allowed_tools", let tools = object["tools"]?.array {
+      return [
+        "type": "allowed_tools",
+        "allowed_tools": [
+          "mode": object["mode"] ?? .null, "tools": .array(tools.map { Self.namedFunction($0) ?? $0 }),
+        ],
+      ]
+    }
+    guard let named = Self.namedFunction(.object(object)) else {
       throw .invalid(
-        "'tool_choice' must be 'none', 'auto', 'required' or a function", param: "tool_choice",
+        "'tool_choice' must be 'none', 'auto', 'required', a function or 'allowed_tools'", param: "tool_choice",
         code: "unsupported_parameter")
     }
+    return named
+  }
+
+  /// `{"type": "function", "name": …}` in the form of chats; `nil` for anything else.
+  private static func namedFunction(_ value: JSONValue) -> JSONValue? {
+    guard let object = value.object, object["type"] == "function", let name = object["name"] else { return nil }
     return ["type": "function", "function": ["name": name]]
   }
 

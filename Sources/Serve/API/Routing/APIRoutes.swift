@@ -41,6 +41,9 @@ public struct APIRoutes: Sendable {
       .add(to: &router)
     router.on("POST", "tokenize", query: ["adapter"]) { [self] in tokenize($0) }
     router.on("POST", "detokenize", query: ["adapter"]) { [self] in detokenize($0) }
+    router.on("GET", "tokenizer_info") { [context] in
+      $0.exchange.respond(json: TokenizeRoutes.information(context.tokenizer))
+    }
     router.on("GET", "metrics") { [self] in metrics($0) }
     ModelRoutes(context: context, pools: pools, logger: logger).add(to: &router)
     AdapterRoutes(
