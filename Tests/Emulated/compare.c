@@ -116,22 +116,26 @@ static void *factor(size_t count, int is_bf16) {
   return out;
 }
 
-static void check_lora(size_t rank, size_t rows, int is_bf16) {
-  const size_t columns = 33 + rank % 2, groups = 3, outputs = groups * GRAFT_LANES;
+static void check_lora(size_t rank, size_t columns, size_t rows, int is_bf16, enum range range) {
+  const size_t groups = 3, outputs = groups * GRAFT_LANES;
   size_t padded_columns = is_bf16 ? (columns + 1) / 2 * 2 : columns, padded_rank = is_bf16 ? (rank + 1) / 2 * 2 : rank;
   graft_lora w = {.a = factor(rank * padded_columns, is_bf16), .b = factor(outputs * padded_rank, is_bf16),
                   .columns = columns, .rank = rank, .is_bf16 = is_bf16};
   size_t ldu = (rank + GRAFT_LANES - 1) / GRAFT_LANES * GRAFT_LANES;
-  float *x = values(rows * columns), *magnitude = values(outputs);
+  float *x = activations(rows * columns, range), *magnitude = values(outputs);
   float *u = calloc(rows * ldu, sizeof(float)), *u2 = calloc(rows * ldu, sizeof(float));
   scalar->lora_shrink(&w, x, columns, rows, u, ldu);
   tested->lora_shrink(&w, x, columns, rows, u2, ldu);
+  unify_nan(u, rows * ldu), unify_nan(u2, rows * ldu);
   for (size_t r = 0; r < rows; r++) compare("lora_shrink", u + r * ldu, u2 + r * ldu, rank * sizeof(float));
   for (int scaled = 0; scaled < 2; scaled++) {
     float *y = values(rows * outputs), *y2 = malloc(rows * outputs * sizeof(float));
     memcpy(y2, y, rows * outputs * sizeof(float));
     scalar->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y, outputs, 0, groups);
-    tested->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y2, outputs, 0, groups);
+    // In two parts, as threads divide it.
+    tested->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y2, outputs, 0, rank % groups);
+    tested->lora_expand(&w, u, ldu, rows, 0.7f, scaled ? magnitude : 0, y2, outputs, rank % groups, groups);
+    unify_nan(y, rows * outputs), unify_nan(y2, rows * outputs);
     compare("lora_expand", y, y2, rows * outputs * sizeof(float));
     free(y), free(y2);
   }
@@ -160,14 +164,22 @@ static void check_elementwise(size_t n) {
   free(x), free(w), free(y), free(z), free(expected), free(actual);
 }
 
-static void check_attention(graft_kv_type type, size_t size, size_t heads) {
+// Numbers of very different magnitudes, some of them denormal or zero.
+static float *uneven_values(size_t count) {
+  const float factors[] = {1, 1, 1, 1e-3f, 30, 1e-40f, 0, -1e-20f};
+  float *out = values(count), factor = factors[rand() % 8];
+  for (size_t i = 0; i < count; i++) out[i] *= rand() % 16 ? factor : factors[rand() % 8];
+  return out;
+}
+
+static void check_attention(graft_kv_type type, size_t size, size_t heads, int uneven) {
   enum { LENGTH = GRAFT_SPAN + 77, BLOCKS = (LENGTH + GRAFT_KV_BLOCK - 1) / GRAFT_KV_BLOCK };
-  const size_t element = type == GRAFT_KV_F32 ? 4 : type == GRAFT_KV_F16 ? 2 : 1;
-  size_t bytes = 2 * size * GRAFT_KV_BLOCK * element + (type == GRAFT_KV_INT8 ? 2 * GRAFT_KV_BLOCK * sizeof(float) : 0);
+  const size_t element = type == GRAFT_KV_F32 ? 4 : type == GRAFT_KV_INT8 ? 1 : 2;
+  size_t bytes = 2 * size * GRAFT_KV_BLOCK * element + (type >= GRAFT_KV_INT8 ? 2 * GRAFT_KV_BLOCK * sizeof(float) : 0);
   void *expected_blocks[BLOCKS], *actual_blocks[BLOCKS];
   for (int i = 0; i < BLOCKS; i++) expected_blocks[i] = calloc(1, bytes), actual_blocks[i] = calloc(1, bytes);
   for (size_t p = 0; p < LENGTH; p++) {
-    float *key = values(size), *content = values(size);
+    float *key = uneven ? uneven_values(size) : values(size), *content = uneven ? uneven_values(size) : values(size);
     size_t block = p / GRAFT_KV_BLOCK, slot = p % GRAFT_KV_BLOCK;
     scalar->store_kv(key, content, type, size, slot, expected_blocks[block]);
     tested->store_kv(key, content, type, size, slot, actual_blocks[block]);
@@ -179,7 +191,7 @@ static void check_attention(graft_kv_type type, size_t size, size_t heads) {
   // Rows of the last positions, as many as a tile takes; the span's end lies among the first.
   size_t rows = graft_tile_queries(size) / heads, ld = heads * size;
   rows = rows < 1 ? 1 : rows > 16 ? 16 : rows;
-  float *query = values(rows * ld);
+  float *query = uneven ? uneven_values(rows * ld) : values(rows * ld);
   float *expected = calloc(rows * ld, sizeof(float)), *actual = calloc(rows * ld, sizeof(float));
   for (size_t count = 1; count <= rows; count++) {
     scalar->attend(&a, query, ld, count, LENGTH - rows + 1, 0, expected, ld);
@@ -316,13 +328,22 @@ static void check_all(const graft_kernels *kernels, const graft_kernels *referen
         for (enum range range = ORDINARY; range <= EXTREME; range++)
           check_product(block, (size_t)row_counts[r], kind, range);
   if (tested_training->multiply_bf16) check_training_tiles();
-  for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)
-    for (size_t rank = 1; rank < 70; rank += 3)
-      for (int r = 0; r < ROW_COUNTS; r++) check_lora(rank, (size_t)row_counts[r], is_bf16);
+  for (int is_bf16 = 0; is_bf16 < 2; is_bf16++) {
+    for (enum range range = ORDINARY; range <= EXTREME; range++) {
+      for (size_t rank = 1; rank < 70; rank += 3)
+        for (int r = 0; r < ROW_COUNTS; r++) check_lora(rank, 33 + rank % 2, (size_t)row_counts[r], is_bf16, range);
+      check_lora(256, 96, 33, is_bf16, range);
+      check_lora(270, 31, 17, is_bf16, range);
+      check_lora(529, 64, 20, is_bf16, range);
+      check_lora(16, 1100, 40, is_bf16, range);
+      check_lora(20, 577, 1, is_bf16, range);
+    }
+  }
   for (size_t n = 1; n < 200; n += 7) check_elementwise(n);
-  for (graft_kv_type type = GRAFT_KV_F32; type <= GRAFT_KV_INT8; type++)
+  for (graft_kv_type type = GRAFT_KV_F32; type <= GRAFT_KV_INT16; type++)
     for (size_t size = 16; size <= 128; size += 16)
-      for (size_t heads = 1; heads <= 5; heads++) check_attention(type, size, heads);
+      for (size_t heads = 1; heads <= 5; heads++) check_attention(type, size, heads, heads % 2);
+  for (int uneven = 0; uneven < 2; uneven++) check_attention(GRAFT_KV_INT16, 256, 4, uneven);
 }
 
 int main(void) {

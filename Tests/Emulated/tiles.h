@@ -44,6 +44,18 @@ static inline void emulated_tile_dpbf16ps(int sums, int a, int b) {
   }
 }
 
+static inline void emulated_tile_dpbssd(int sums, int a, int b) {
+  for (int r = 0; r < tiles.rows[sums]; r++) {
+    for (int lane = 0; lane < tiles.row_bytes[sums] / 4; lane++) {
+      int32_t sum;
+      memcpy(&sum, tiles.data[sums][r] + 4 * lane, 4);
+      for (int k = 0; k < tiles.row_bytes[a]; k++)
+        sum += (int8_t)tiles.data[a][r][k] * (int8_t)tiles.data[b][k / 4][4 * lane + k % 4];
+      memcpy(tiles.data[sums][r] + 4 * lane, &sum, 4);
+    }
+  }
+}
+
 // Both vectors rounded to bf16, those of `low` first; denormal numbers become 0.
 static inline emulated_ints emulated_cvtne2ps(emulated_floats high, emulated_floats low) {
   uint16_t words[32];
@@ -68,3 +80,5 @@ static inline emulated_ints emulated_cvtne2ps(emulated_floats high, emulated_flo
 #define _tile_stored emulated_tile_stored
 #undef _tile_dpbf16ps
 #define _tile_dpbf16ps emulated_tile_dpbf16ps
+#undef _tile_dpbssd
+#define _tile_dpbssd emulated_tile_dpbssd

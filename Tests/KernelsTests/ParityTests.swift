@@ -222,6 +222,7 @@ import Testing
       case .f32: #expect(error < 2e-6)
       case .f16: #expect((1e-5..<2e-3).contains(error))
       case .int8: #expect(error < 2e-3)
+      case .int16: #expect((1e-5..<1e-3).contains(error))
       }
     }
   }

@@ -49,6 +49,28 @@ static inline float scalar_exp(float x) {
   return x < EXP_MINIMUM ? 0.0f : result;
 }
 
+// 2^x for x of at most 0, by a polynomial of degree 4 on |r| <= 1/2 with a relative error below 3e-6. Below EXP2_MINIMUM,
+// the result is 2^EXP2_MINIMUM. For weights that are rounded to fewer bits afterwards. `exp2_16` in vector.inc does the same
+// operations on 16 lanes.
+#define EXP2_MINIMUM -120.0f
+// ROUNDING_MAGIC and the bias of a float's exponent: the lowest bits hold the exponent of the power of two.
+#define EXP2_MAGIC (ROUNDING_MAGIC + 127.0f)
+static inline float scalar_exp2(float x) {
+  float clamped = x < EXP2_MINIMUM ? EXP2_MINIMUM : x;
+  float shifted = clamped + EXP2_MAGIC;
+  float r = clamped - (shifted - EXP2_MAGIC);
+  unsigned bits;
+  memcpy(&bits, &shifted, 4);
+  bits <<= 23;
+  float power, p = 9.5701013e-3f;
+  memcpy(&power, &bits, 4);
+  p = fmaf(p, r, 5.5917859e-2f);
+  p = fmaf(p, r, 2.4024744e-1f);
+  p = fmaf(p, r, 6.9312179e-1f);
+  p = fmaf(p, r, 9.9999928e-1f);
+  return p * power;
+}
+
 // MARK: sums and rounding
 
 // The sum of 16 lanes, in the order that all kernels use: the upper half is added to the lower, until one is left.
@@ -94,10 +116,21 @@ static inline float largest_magnitude(const float *x, size_t n) {
 // MARK: key-value cache
 
 #define KV_BYTE_MAXIMUM 127.0f
+// The maximum magnitude of an int16 key or value, and of the weight of a value.
+#define KV_SHORT_MAXIMUM 4095.0f
+#define WEIGHT_MAXIMUM 2047.0f
+// Positions whose int16 values are summed exactly, as integers.
+enum { KV_CHUNK = 4 * KV_BLOCK };
 
-// Where the scales of a head's int8 keys begin in a block; the scales of its values follow.
-static inline float *kv_scales(const void *head, size_t head_size) {
-  return (float *)((char *)head + 2 * head_size * KV_BLOCK);
+// The maximum magnitude of a query's integers: its products with a key sum up to less than 2^31.
+static inline float query_maximum(size_t head_size) {
+  size_t limit = 0x7FFFFFFF / (4095 * head_size);
+  return limit < 2047 ? (float)limit : 2047.0f;
+}
+
+// Where the scales of a head's int8 or int16 keys begin in a block; the scales of its values follow.
+static inline float *kv_scales(const void *head, size_t head_size, graft_kv_type type) {
+  return (float *)((char *)head + (type == GRAFT_KV_INT16 ? 4 : 2) * head_size * KV_BLOCK);
 }
 
 // MARK: 16-bit floats

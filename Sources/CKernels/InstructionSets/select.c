@@ -30,7 +30,7 @@ static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx51
 static int has_tile_registers(void) {
   unsigned a, b, c, d;
   return __builtin_cpu_supports("avx512bf16") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & bit_AMXTILE) &&
-         (d & bit_AMXBF16);
+         (d & bit_AMXBF16) && (d & bit_AMXINT8);
 }
 
 // On Linux, a process must ask for permission before it uses tile registers, once for all threads. Linux refuses if

@@ -7,8 +7,8 @@
 // row to the start of the next.
 //
 // A kernel has one order of operations, which its scalar version spells out: every instruction set gives the same bits,
-// and a row gives the same bits alone and among others. Products of quantised rows have two: in integers, and on AMX's
-// tile registers in bf16.
+// and a row gives the same bits alone and among others. Products of quantised rows, and LoRA's with factors in bf16, have a
+// second one: on AMX's tile registers, in bf16.
 #pragma once
 
 #include "graft_forward.h"
@@ -30,7 +30,7 @@ typedef enum {
   GRAFT_AVX2 = 1,    // AVX2, FMA, F16C, BMI2
   GRAFT_AVX512 = 2,  // AVX-512 F, BW, VL, DQ
   GRAFT_VNNI = 3,    // GRAFT_AVX512 and AVX-512 VNNI
-  GRAFT_AMX = 4,     // GRAFT_VNNI, AVX-512 BF16, AMX TILE and BF16; with the bits of GRAFT_TILE_REFERENCE
+  GRAFT_AMX = 4,     // GRAFT_VNNI, AVX-512 BF16, AMX TILE, BF16 and INT8; with the bits of GRAFT_TILE_REFERENCE
   GRAFT_TILE_REFERENCE = 5  // plain C with AMX's arithmetic
 } graft_level;
 

@@ -41,10 +41,13 @@ typedef struct {
   // MARK: LoRA and DoRA
 
   /// u = x At: even and odd columns are summed apart, then added. x: [rows][ldx]; u: [rows][ldu]. Of a row of u, values
-  /// beyond the rank may be overwritten, so ldu is at least the rank rounded up to a multiple of 16.
+  /// beyond the rank may be overwritten, so ldu is at least the rank rounded up to a multiple of 16. On AMX, bf16 factors
+  /// are multiplied with x rounded to bf16; 32 columns are one product, as tile_semantics.h shows, and such products with an
+  /// even index, and those with an odd one, are summed apart.
   void (*lora_shrink)(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu);
   /// y += scale * u Bt for groups group_begin ..< group_end of B: even and odd ranks are summed apart, then added. With
-  /// row factors, [outputs rounded up to a multiple of 16], the scale of an output is scale * its factor.
+  /// row factors, [outputs rounded up to a multiple of 16], the scale of an output is scale * its factor. On AMX, bf16
+  /// factors are multiplied with u rounded to bf16, 32 ranks in one product, and the products are summed in order.
   /// u: [rows][ldu]; y: [rows][ldy], y[row][0] being the output of B's first row.
   void (*lora_expand)(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
                       const float *_Nullable row_factors, float *y, size_t ldy, size_t group_begin, size_t group_end);
@@ -57,14 +60,15 @@ typedef struct {
 
   /// Stores the key and the value of one head at one position, [head_size] each, in slot 0 ..< 32 of a block. `head` is
   /// where the head begins in the block. F16 is rounded to nearest, and magnitudes beyond its maximum to that; int8 is
-  /// nearest(x / scale) with scale = max|x| / 127.
+  /// nearest(x / scale) with scale = max|x| / 127; int16 is the same with 4095.
   void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                    void *head);
   /// Attention of one key-value head's queries for `rows` consecutive positions of a sequence, by online softmax
   /// (Milakov and Gimelshein, 2018). The first row sees positions 0 ..< length, each later row one more. Every span of
   /// GRAFT_SPAN positions is summed on its own, in the order of its blocks; then the spans' sums are added in order.
   /// `offset` is the number of bytes from the start of a block to the key-value head. Int8 scales are applied to a score
-  /// and to the weight of a value.
+  /// and to the weight of a value. With int16, queries are rounded to integers, and so are the weights of 128 positions, each
+  /// times the scale of its value, by their maximum; the products are summed exactly.
   /// query: [rows][ldq] and out: [rows][ldo], in each row [heads_per_group][head_size]; length and rows are at least 1;
   /// rows is 1, or rows * heads_per_group is at most graft_tile_queries(head_size).
   void (*attend)(const graft_attention *a, const float *query, size_t ldq, size_t rows, size_t length, size_t offset,

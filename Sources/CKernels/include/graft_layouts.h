@@ -72,11 +72,13 @@ static inline size_t graft_tile_queries(size_t head_size) {
   return fitting < GRAFT_TILE_QUERIES ? fitting : GRAFT_TILE_QUERIES;
 }
 
-/// How keys and values are stored. Int8 has an f32 scale for the key, and one for the value, of each head and position.
-typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1, GRAFT_KV_INT8 = 2 } graft_kv_type;
+/// How keys and values are stored. Int8 and int16 have an f32 scale for the key, and one for the value, of each head and
+/// position. Int16 numbers have magnitudes up to 4095; queries and weights are rounded to integers, too.
+typedef enum { GRAFT_KV_F32 = 0, GRAFT_KV_F16 = 1, GRAFT_KV_INT8 = 2, GRAFT_KV_INT16 = 3 } graft_kv_type;
 
 /// Keys and values of one sequence in one layer. Block i holds positions 32 i to 32 i + 31. For each key-value head it has
-/// keys, [head_size][32], then values, [32][head_size]; for int8 then scales of keys, [32], and of values, [32].
+/// keys, [head_size][32], then values, [32][head_size]; for int8 then scales of keys, [32], and of values, [32]. Int16 has
+/// the same in pairs: keys, [head_size / 2][32][2], values, [16][head_size][2], then the scales.
 typedef struct {
   const void *_Nonnull const *_Nonnull blocks;
   graft_kv_type type;

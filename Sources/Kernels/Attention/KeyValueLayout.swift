@@ -3,9 +3,10 @@ import CKernels
 /// The layout of one block of the key-value cache: 32 positions of all layers.
 ///
 /// A layer's share is, for each key-value head, keys [headSize][32] then values [32][headSize], so that a vector of scores
-/// has one position in each lane. For int8, the scales of the keys, [32], and of the values, [32], follow.
+/// has one position in each lane. For int8, the scales of the keys, [32], and of the values, [32], follow. Int16 has pairs:
+/// keys [headSize / 2][32][2], values [16][headSize][2], then the scales.
 public struct KeyValueLayout: Sendable, Equatable {
-  /// How keys and values are stored. Attention computes in f32.
+  /// How keys and values are stored. Attention computes in f32, but for products of int16.
   public enum Element: String, CaseIterable, Sendable {
     /// 32-bit floats.
     case f32
@@ -13,11 +14,14 @@ public struct KeyValueLayout: Sendable, Equatable {
     case f16
     /// Signed bytes. The key of a head at one position has an f32 scale, its largest magnitude / 127; so has the value.
     case int8
+    /// 13-bit signed integers in 16 bits, with scales as for int8: the largest magnitude / 4095. Attention rounds queries
+    /// and weights to integers, too, and sums their products exactly.
+    case int16
 
     var bytes: Int {
       switch self {
       case .f32: 4
-      case .f16: 2
+      case .f16, .int16: 2
       case .int8: 1
       }
     }
@@ -26,10 +30,16 @@ public struct KeyValueLayout: Sendable, Equatable {
       case .f32: GRAFT_KV_F32
       case .f16: GRAFT_KV_F16
       case .int8: GRAFT_KV_INT8
+      case .int16: GRAFT_KV_INT16
       }
     }
     /// Bytes of the scales of one head's keys and values in a block.
-    var scaleBytes: Int { self == .int8 ? 2 * keyValueBlockLength * MemoryLayout<Float>.size : 0 }
+    var scaleBytes: Int {
+      switch self {
+      case .f32, .f16: 0
+      case .int8, .int16: 2 * keyValueBlockLength * MemoryLayout<Float>.size
+      }
+    }
 
     /// The largest magnitude that a key or value may have. A larger one would be stored as a different number.
     public var maximumMagnitude: Float { self == .f16 ? 65_504 : .greatestFiniteMagnitude }

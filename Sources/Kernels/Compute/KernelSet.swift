@@ -12,7 +12,7 @@ public enum InstructionSet: String, CaseIterable, Sendable {
   case avx512
   /// AVX-512 with VNNI.
   case vnni
-  /// AMX's tile registers for products with the base's weights, AVX-512 with VNNI for all else.
+  /// AMX's tile registers for products with the base's weights, adapters' and attention; AVX-512 with VNNI for all else.
   case amx
 
   /// The set in plain C that gives the same bits.

@@ -15,7 +15,7 @@ struct Graft: ParsableCommand {
       One NF4-quantised base stays in memory; every request names the adapters it wants, and they are applied beside
       the base, never merged into it.
       """,
-    version: "\(graftVersion) (kernels: \(KernelSet.best.instructionSet.rawValue))",
+    version: "\(graftVersion) (kernels: \(KernelOptions.byDefault.instructionSet.rawValue))",
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
       TokenizeCommand.self,

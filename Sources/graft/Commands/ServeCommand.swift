@@ -194,9 +194,9 @@ struct ServeCommand: ParsableCommand {
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
     _ readiness: Readiness, _ logger: Logger
   ) throws -> Serving {
-    if options.kernel.kernels == nil, KernelSet.tileRegistersAreRefused {
+    if options.kernel.tilesAreRefused {
       logger.warning(
-        "the system refuses AMX's tile registers",
+        "\(KernelOptions.refusal)",
         metadata: ["kernels": .string(options.kernel.set.instructionSet.rawValue)])
     }
     let opened = try OpenedModel(options)

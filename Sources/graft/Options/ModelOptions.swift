@@ -14,7 +14,7 @@ struct KeyValueOptions: ParsableArguments {
   @Option(
     help: """
       Keys and values in memory: \(KeyValueLayout.Element.allCases.map(\.rawValue).joined(separator: ", ")) \
-      (default: f32 with --compute f32, else f16).
+      (default: f32 with --compute f32, else int16).
       """)
   var kvType: KeyValueLayout.Element?
 
@@ -40,6 +40,23 @@ struct KernelOptions: ParsableArguments {
   }
 
   var set: KernelSet { kernels.flatMap(KernelSet.init) ?? .best }
+
+  /// Whether the processor's tile registers are not used because the system refuses them.
+  var tilesAreRefused: Bool { kernels == nil && KernelSet.tileRegistersAreRefused }
+
+  /// One line on standard error, if the system refuses tile registers.
+  func warnOfRefusedTiles() {
+    guard tilesAreRefused else { return }
+    writeError("\(Self.refusal); kernels: \(set.instructionSet.rawValue)")
+  }
+
+  static let refusal = "the system refuses AMX's tile registers"
+
+  /// The set of commands that are given none: that of the environment, or else the machine's fastest.
+  static var byDefault: KernelSet {
+    let named = ProcessInfo.processInfo.environment["GRAFT_KERNELS"].flatMap(InstructionSet.init)
+    return named.flatMap(KernelSet.init) ?? .best
+  }
 }
 
 extension InstructionSet: ExpressibleByArgument {}

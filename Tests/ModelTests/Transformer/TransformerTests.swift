@@ -87,9 +87,10 @@ import Testing
   }
 
   /// In the arithmetic of tile registers, which plain C computes where the machine has none.
-  @Test func companyAndChunksChangeNoBitOnTileRegisters() throws {
+  @Test(arguments: [KeyValueLayout.Element.f16, .int16])
+  func companyAndChunksChangeNoBitOnTileRegisters(element: KeyValueLayout.Element) throws {
     try checkInvariance(
-      try Setting(mode: .fast), .fast, .f16, kernels: try #require(KernelSet(.tileReference)))
+      try Setting(mode: .fast), .fast, element, kernels: try #require(KernelSet(.tileReference)))
   }
 
   @Test(arguments: ComputeMode.allCases)

@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [(.f32, .f32), (.fast, .f16), (.fast, .int8)] as [(ComputeMode, KeyValueLayout.Element)])
+  @Test(arguments: [(.f32, .f32), (.fast, .f16), (.fast, .int8), (.fast, .int16)] as [(ComputeMode, KeyValueLayout.Element)])
   func everyMixGivesWhatALonelyRunGives(mode: ComputeMode, element: KeyValueLayout.Element) throws {
     let model = try TinyModel()
     let lonely = try EngineHarness(

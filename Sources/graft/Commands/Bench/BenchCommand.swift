@@ -75,6 +75,7 @@ struct BenchCommand: ParsableCommand {
   var streams: Int { sequences ?? max(adapters, 1) }
 
   func run() throws {
+    kernel.warnOfRefusedTiles()
     let pool = ThreadPool(threads: arithmetic.threads)
     if let accuracy { return try AccuracyReport(bench: self, pool: pool, text: accuracy).print() }
     let report = try SpeedReport(bench: self, pool: pool)
