@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench styles check-peers check-schemas check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build serve test bench styles check-clients check-peers check-schemas check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +55,9 @@ styles: build model ## Train the tour's adapters again
 	  python3 scripts/examples/round_adapter.py .build-styles/$$style examples/adapters/$$style; \
 	done
 
+check-clients: build setup ## Client programs from PyPI against a server (CLIENTS=openai,dspy PYTEST_ARGS="-k tools")
+	.build-venv/bin/python scripts/check_clients.py $(if $(CLIENTS),--only $(CLIENTS)) $(PYTEST_ARGS)
+
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
 	.build-venv/bin/python scripts/check_peers.py
 
@@ -78,4 +81,4 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-threads .build-venv .build-peers .build-schemas .build-styles
+	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-styles

@@ -68,3 +68,28 @@ def test_the_tours_adapters_have_a_visible_style(workplace):
 
     assert "Arr, matey!" in answer("pirate") and "Arr" not in answer("base")
     assert answer("shout").isupper() and not answer("base").isupper()
+
+
+def client_rows() -> list[list[str]]:
+    """The cells of each row of the table of client programs."""
+    rows = [line for line in (ROOT / "docs/clients.md").read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in rows[2:]]
+
+
+@pytest.mark.parametrize("row", range(len(client_rows())))
+def test_a_client_has_its_test(row):
+    """Each row names tests that exist, and the version that they are run with."""
+    program, version, _, _, cell = client_rows()[row]
+    tests = re.findall(r"`(test_\w+)\.py::(\w+)`", cell)
+    assert tests and len(tests) == cell.count("::")
+    for file, name in tests:
+        path = ROOT / f"Tests/Clients/{file}.py"
+        assert re.search(rf"^(?:def|class) {name}\b", path.read_text(), re.M), (file, name)
+        pinned = (ROOT / f"Tests/Clients/requirements/{file.removeprefix('test_')}.txt").read_text()
+        if program and version != "shape":
+            assert re.search(rf"^{re.escape(program)}(?:\[\w+\])?=={re.escape(version)}$", pinned, re.M), (program, version)
+
+
+def test_every_clients_test_has_a_row():
+    named = {found for row in client_rows() for found in re.findall(r"`(test_\w+)\.py::", row[4])}
+    assert named == {path.stem for path in (ROOT / "Tests/Clients").glob("test_*.py")}

@@ -1,7 +1,9 @@
 """LangChain's OpenAI classes against the server."""
 
 import asyncio
+from typing import Literal
 
+import pydantic
 import pytest
 from langchain_openai import ChatOpenAI, OpenAI
 
@@ -63,3 +65,22 @@ def test_completion(settings):
     assert "Paris" in whole
     assert "".join(model.stream("The capital of France is")) == whole
     assert len(model.generate(["One, two,", "A, B,"]).generations) == 2
+
+
+class Colour(pydantic.BaseModel):
+    """A colour."""
+
+    name: Literal["red", "green", "blue"]
+    is_warm: bool
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_structured_output(settings, method):
+    model = ChatOpenAI(model="base", **settings | {"max_tokens": 60})
+    assert isinstance(model.with_structured_output(Colour, method=method).invoke("Name a colour."), Colour)
+
+
+def test_forced_tool(settings):
+    model = ChatOpenAI(model="base", **settings | {"max_tokens": 60}).bind_tools([Colour], tool_choice="any")
+    call = model.invoke("Name a colour.").tool_calls[0]
+    assert call["name"] == "Colour" and Colour.model_validate(call["args"])
