@@ -71,6 +71,17 @@ class TestUsage:
         wrong = run("serve", env={"GRAFT_MODEL": str(MODEL), "GRAFT_PORT": "many"})
         assert wrong.returncode == 2 and b"GRAFT_PORT" in wrong.stderr
 
+    def test_the_kernels_that_run_are_named(self, data_dir):
+        forced = {"GRAFT_KERNELS": "scalar"}
+        assert b"(kernels: scalar)" in run("--version", env=forced).stdout
+        assert b"(kernels: scalar)" not in run("--version").stdout
+        bench = ["bench", "--model", MODEL, "--data-dir", data_dir, "--prompt", 2, "--generate", 1, "--repetitions", 1, "--json"]
+        assert json.loads(run(*bench, env=forced).stdout)["kernels"] == "scalar"
+        assert json.loads(run(*bench, "--kernels", "scalar").stdout)["kernels"] == "scalar"
+        with Server("--kernels", "scalar", data_dir=data_dir) as server:
+            assert 'kernels="scalar"' in server.http.get("/metrics").text
+            assert any("scalar" in line for line in server.log)
+
 
 class TestBadModels:
     def prepare(self, model, tmp_path):
