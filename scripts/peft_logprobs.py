@@ -15,14 +15,19 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 
+def quantise(model):
+    """Rounds the decoder layers' linears to what NF4 can hold."""
+    for layer in model.model.layers:
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Linear):
+                packed, state = quantize_4bit(module.weight.data, blocksize=64, quant_type="nf4")
+                module.weight.data = dequantize_4bit(packed, state).to(torch.float32)
+
+
 def main():
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
     with torch.no_grad():
-        for layer in model.model.layers:
-            for module in layer.modules():
-                if isinstance(module, torch.nn.Linear):
-                    packed, state = quantize_4bit(module.weight.data, blocksize=64, quant_type="nf4")
-                    module.weight.data = dequantize_4bit(packed, state).to(torch.float32)
+        quantise(model)
         model = PeftModel.from_pretrained(model, sys.argv[2]).eval()
         answers = []
         for ids in json.load(sys.stdin):

@@ -145,6 +145,22 @@ class TestLogprobs:
         assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
         assert all(value < 0 for value in logprobs["token_logprobs"][1:])
 
+    def test_echo_has_the_end_token(self, server):
+        """Programs that score texts count tokens from both ends of the list, so the token that ended the answer is in it."""
+        prompt = "Question: Which season comes after winter?\nAnswer: spring"
+        scored = server.complete(prompt, max_tokens=0, logprobs=1, echo=True)["choices"][0]["logprobs"]
+        reply = server.complete(prompt, max_tokens=4, logprobs=1, echo=True)
+        choice, logprobs = reply["choices"][0], reply["choices"][0]["logprobs"]
+        assert choice["finish_reason"] == "stop" and choice["text"] == prompt
+        assert len(logprobs["tokens"]) == reply["usage"]["total_tokens"] == len(scored["tokens"]) + 1
+        assert logprobs["token_logprobs"][:-1] == scored["token_logprobs"]
+        assert logprobs["tokens"][-1] == "<|im_end|>" and logprobs["text_offset"][-1] == len(prompt)
+        assert logprobs["top_logprobs"][-1] == {"<|im_end|>": logprobs["token_logprobs"][-1]}
+        parts = [chunk["choices"][0]["logprobs"] for chunk in events(server, prompt=prompt, max_tokens=4, logprobs=1, echo=True)]
+        assert [token for part in parts if part for token in part["tokens"]] == logprobs["tokens"]
+        alone = server.complete(prompt, max_tokens=4, logprobs=1)["choices"][0]
+        assert alone["text"] == "" and alone["logprobs"]["tokens"] == []
+
     def test_echo_without_logprobs(self, server):
         answer = server.complete(PROMPT, max_tokens=2, echo=True)["choices"][0]
         assert answer["text"].startswith(PROMPT) and answer["logprobs"] is None

@@ -300,8 +300,12 @@ final class Generation: ScheduledSequence {
     usage.completionTokens += 1
     // Where an answer follows a grammar, an end token only comes where the text is complete.
     if endTokens.contains(record.token), !request.options.ignoresEndOfText || constraint != nil {
-      if request.options.includesStop { _ = output.push(record) }
-      return end(.stop)
+      if request.options.includesStop {
+        _ = output.push(record)
+        return end(.stop)
+      }
+      // Clients that score texts count the tokens from both ends of the list.
+      return end(.stop, hiddenToken: request.options.scoresPrompt ? record : nil)
     }
     constraint?.accept(record.token)
     if output.push(record) || constraint?.isFinished == true { return end(.stop) }
@@ -324,9 +328,10 @@ final class Generation: ScheduledSequence {
     output.add(.failed(error))
   }
 
-  private func end(_ reason: FinishReason) -> Bool {
+  /// - Parameter hiddenToken: the end token, if it is reported although its text is not shown
+  private func end(_ reason: FinishReason, hiddenToken: TokenRecord? = nil) -> Bool {
     finishReason = reason
-    output.finish(reason, usage)
+    output.finish(reason, usage, hiddenToken: hiddenToken)
     return true
   }
 

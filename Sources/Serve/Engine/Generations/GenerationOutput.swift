@@ -20,8 +20,10 @@ struct GenerationOutput {
   }
 
   /// Adds the text that was held back, and the event that ends the generation.
-  mutating func finish(_ reason: FinishReason, _ usage: GenerationUsage) {
+  /// - Parameter hiddenToken: a last token without text
+  mutating func finish(_ reason: FinishReason, _ usage: GenerationUsage, hiddenToken: TokenRecord? = nil) {
     add(text.finish())
+    if let hiddenToken { add((text: "", tokens: [hiddenToken])) }
     events.append(.finished(reason, usage))
   }
 
