@@ -11,14 +11,14 @@
 
 uint8_t codes[4096];
 uint16_t decoded[64 * LANES];
-float totals[TILE_ROWS * LANES], products[TILE_ROWS * LANES], scales_of_16[LANES], scores[KV_CHUNK];
+float totals[TILE_ROWS * LANES], products[TILE_ROWS * LANES], scales_of_16[LANES], scores[KV_QUARTER];
 float outputs[TILE_ROWS * 64];
 int16_t numbers[8192];
-int16_t rounded_weights[KV_CHUNK];
+int16_t rounded_weights[KV_QUARTER];
 byte_tiles operand, operands[2];
 byte_sums integer_products;
 integer_query query_state, query_states[TILE_ROWS];
-kv_chunk chunk;
+kv_quarter quarter;
 
 REGION(decode_64_columns, nf4_tile_weights(codes, decoded, 64))
 REGION(scale_16_rows, add_scaled_tile(totals, products, load(scales_of_16), TILE_ROWS))
@@ -26,8 +26,8 @@ REGION(pack_16_rows_of_bytes, pack_right(numbers, 64, 0, TILE_ROWS, &operand))
 REGION(join_16_rows_of_scores, for (size_t r = 0; r < TILE_ROWS; r++)
                                    store(scores + r * LANES, joined_sums(integer_products, r) * load(scales_of_16)))
 REGION(weights_of_128_positions, {
-  chunk.count = CHUNK_BLOCKS;
-  integer_weights(&chunk, scores, KV_CHUNK, &query_state, rounded_weights, 1);
+  quarter.count = QUARTER_BLOCKS;
+  integer_weights(&quarter, scores, KV_QUARTER, &query_state, rounded_weights, 1);
 })
 REGION(pack_128_weights, for (size_t s = 0; s < 2; s++) pack_left(rounded_weights + s * BYTE_DEPTH, 0, operands + s))
 REGION(join_16_rows_of_values, for (size_t r = 0; r < TILE_ROWS; r++) {

@@ -119,8 +119,8 @@ static inline float largest_magnitude(const float *x, size_t n) {
 // The maximum magnitude of an int16 key or value, and of the weight of a value.
 #define KV_SHORT_MAXIMUM 4095.0f
 #define WEIGHT_MAXIMUM 2047.0f
-// Positions whose int16 values are summed exactly, as integers.
-enum { KV_CHUNK = 4 * KV_BLOCK };
+// Positions whose int16 values are summed exactly, as integers: a quarter of a span.
+enum { KV_QUARTER = GRAFT_SPAN / 4 };
 
 // The maximum magnitude of a query's integers: its products with a key sum up to less than 2^31.
 static inline float query_maximum(size_t head_size) {
