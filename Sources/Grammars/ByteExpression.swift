@@ -72,7 +72,19 @@ extension ByteExpression {
 
   /// Exactly these bytes.
   public static func literal(bytes: [UInt8]) -> ByteExpression {
-    bytes.isEmpty ? .empty : .sequence(bytes.map { .byte(ByteSet([$0])) })
+    bytes.isEmpty ? .empty : .sequence(bytes.map { single[Int($0)] })
+  }
+
+  /// The expression of each byte, made once, so that long texts share them.
+  private static let single: [ByteExpression] = (UInt8.min...UInt8.max).map { .byte(ByteSet([$0])) }
+
+  /// How many nodes the expression has.
+  var size: Int {
+    switch self {
+    case .nothing, .empty, .byte: 1
+    case .sequence(let parts), .alternatives(let parts), .intersection(let parts): parts.reduce(1) { $0 + $1.size }
+    case .repetition(let part, _, _), .complement(let part): 1 + part.size
+    }
   }
 
   /// This expression or the empty string.

@@ -10,24 +10,41 @@ public final class CompiledGrammar: Sendable {
   /// What compiling and matching may cost.
   public let limits: GrammarLimits
   private let shared: Mutex<SharedStates>
+  private let pool: GrammarMemory?
+  private let counted = Atomic<Int>(0)
 
+  /// - Parameter pool: counts the memory of this grammar among that of others
   /// - Throws: if the grammar derives no text, is larger than the limits, or takes too much work
   public init(
-    _ grammar: Grammar, vocabulary: TokenVocabulary, limits: GrammarLimits = GrammarLimits()
+    _ grammar: Grammar, vocabulary: TokenVocabulary, limits: GrammarLimits = GrammarLimits(), pool: GrammarMemory? = nil
   ) throws(GrammarError) {
     self.vocabulary = vocabulary
     self.limits = limits
-    var expressions = ExpressionTable(limits: limits)
-    let rules = try ParserRules(grammar, &expressions, limits: limits)
-    if expressions.count > limits.expressions {
-      throw .tooLarge(what: "nodes in expressions", limit: limits.expressions)
+    self.pool = pool
+    var automaton: TextAutomaton
+    do throws(GrammarError) {
+      var expressions = ExpressionTable(limits: limits)
+      let rules = try ParserRules(grammar, &expressions, limits: limits)
+      if expressions.count > limits.expressions {
+        throw .tooLarge(what: "nodes in expressions", limit: limits.expressions)
+      }
+      automaton = TextAutomaton(TextAutomaton.Start(lexer: LexerAutomaton(expressions), rules: rules))
+      _ = try automaton.initialState()
+    } catch {
+      if case .tooMuchWork(let limit) = error { throw .tooMuchWorkToCompile(limit: limit) }
+      throw error
     }
-    expressions.work = 0
-    let start = TextAutomaton.Start(lexer: LexerAutomaton(expressions), rules: rules)
-    var automaton = TextAutomaton(start)
-    _ = try automaton.initialState()
+    // The automaton keeps what it began with, for when its states are thrown away.
+    let base = 2 * automaton.memory
     shared = Mutex(SharedStates(automaton: automaton, epoch: 0, baseMemory: automaton.memory))
+    counted.store(base, ordering: .relaxed)
+    pool?.add(base)
   }
+
+  deinit { pool?.add(-memory) }
+
+  /// About how many bytes the grammar takes at the moment.
+  public var memory: Int { counted.load(ordering: .relaxed) }
 
   /// The states that the matchers share.
   struct SharedStates {
@@ -35,21 +52,28 @@ public final class CompiledGrammar: Sendable {
     /// How often the states have been thrown away.
     var epoch: Int
     /// The memory of an automaton that no text has used.
-    var baseMemory: Int
+    let baseMemory: Int
+
+    /// The memory that texts made the automaton use.
+    var textMemory: Int { automaton.memory - baseMemory }
+
+    /// Throws the states away.
+    mutating func reset() {
+      automaton = TextAutomaton(automaton.start)
+      epoch += 1
+    }
   }
 
+  /// How many bytes the states of texts may take now. Where other grammars need much, these take less.
+  var memoryLimit: Int { pool?.isFull == true ? limits.memory / 8 : limits.memory }
+
   /// Runs an operation on the shared states, under their lock.
-  func withStates<Result>(
-    _ body: (inout SharedStates) throws(GrammarError) -> Result
-  ) throws(GrammarError) -> Result {
-    let result = shared.withLock { states -> Swift.Result<Result, GrammarError> in
-      states.automaton.lexer.expressions.work = 0
-      do throws(GrammarError) {
-        return .success(try body(&states))
-      } catch {
-        return .failure(error)
-      }
+  func withStates<Result>(_ body: (inout SharedStates) -> Result) -> Result {
+    shared.withLock { states in
+      let result = body(&states)
+      let now = states.automaton.memory + states.baseMemory
+      pool?.add(now - counted.exchange(now, ordering: .relaxed))
+      return result
     }
-    return try result.get()
   }
 }

@@ -6,8 +6,12 @@ public enum GrammarError: Error, Hashable, Sendable, CustomStringConvertible {
   case derivesNothing(symbol: String)
   /// The grammar is larger than `GrammarLimits` allows. `what` says what there are too many of.
   case tooLarge(what: String, limit: Int)
-  /// One operation needed more work than `GrammarLimits.work`.
+  /// Compiling the grammar takes more work than `GrammarLimits.work`.
+  case tooMuchWorkToCompile(limit: Int)
+  /// One token of a text needs more work than `GrammarLimits.tokenWork`.
   case tooMuchWork(limit: Int)
+  /// The tokens of one text need more work than `GrammarLimits.textWork`.
+  case tooMuchWorkForText(limit: Int)
   /// The states of one text need more memory than `GrammarLimits.memory`.
   case tooMuchMemory(limit: Int)
 
@@ -16,7 +20,9 @@ public enum GrammarError: Error, Hashable, Sendable, CustomStringConvertible {
     case .noStart: "the grammar has no start symbol"
     case .derivesNothing(let symbol): "the grammar's start symbol \"\(symbol)\" derives no text"
     case .tooLarge(let what, let limit): "the grammar has more than \(limit) \(what)"
+    case .tooMuchWorkToCompile(let limit): "the grammar needs more than \(limit) units of work to be compiled"
     case .tooMuchWork(let limit): "the grammar needs more than \(limit) units of work for one token"
+    case .tooMuchWorkForText(let limit): "the grammar needs more than \(limit) units of work for one text"
     case .tooMuchMemory(let limit): "the grammar needs more than \(limit) bytes for one text"
     }
   }
@@ -30,12 +36,17 @@ public struct GrammarLimits: Hashable, Sendable {
   public var expressions = 2_000_000
   /// How deeply the expressions may be nested.
   public var depth = 400
-  /// How much work compiling the grammar, or one operation of a matcher, may take. A unit is one node of an expression or one
-  /// item of a parser's state, and takes about 50 ns.
+  /// How much work compiling the grammar may take. A unit is one node of an expression or one item of a parser's state, and takes
+  /// about 50 ns and at most 100 bytes.
   public var work = 4_000_000
-  /// How many bytes the states that the matchers of a grammar share may take. Reaching it costs time, since the states are made
-  /// again; it is an error only if one text needs more than half of it.
-  public var memory = 128 << 20
+  /// How much work the operations of a matcher between two tokens may take together: what other texts have not left in memory of
+  /// the mask, of the acceptance of the token and of whether the text may end. It bounds how long one text can hold up others.
+  public var tokenWork = 100_000
+  /// How much work the tokens of one text may take together.
+  public var textWork = 20_000_000
+  /// How many bytes the states and masks that the matchers of a grammar share may take. Reaching it costs time, since the states
+  /// are made again; it is an error only if one text needs more than half of it, or much work to be read again.
+  public var memory = 32 << 20
 
   /// The default limits.
   public init() {}

@@ -1,8 +1,9 @@
 /// The progress of one text under a grammar.
 ///
 /// A matcher is a value: a copy continues on its own. It remembers the state after each token, so that tokens can be taken back.
-/// All methods may throw `GrammarError.tooMuchWork` or `.tooMuchMemory`, after which the matcher is as it was before the call; the
-/// text cannot continue then, since a mask that is not exact is never given.
+/// All methods may throw that the token or the text needs too much work or memory, after which the text is as it was before the
+/// call; it cannot continue then, since a mask that is not exact is never given. What other matchers of the grammar do is not
+/// counted.
 public struct GrammarMatcher: Sendable {
   /// The grammar.
   public let grammar: CompiledGrammar
@@ -13,6 +14,10 @@ public struct GrammarMatcher: Sendable {
   /// For each accepted token, and before the first: the state and the length of the text.
   private var history: [(state: Int32, length: Int)] = []
   private var epoch = -1
+  /// The work of the operations since the last token, which is the one at `workPosition`, and of all operations.
+  private var tokenWork = 0
+  private var textWork = 0
+  private var workPosition = 0
 
   /// A matcher before the text.
   public init(_ grammar: CompiledGrammar) throws(GrammarError) {
@@ -110,32 +115,56 @@ public struct GrammarMatcher: Sendable {
     }
   }
 
-  /// Runs an operation on the shared automaton and the text's state in it.
+  /// Runs an operation on the shared automaton and the text's state in it, with what work the current token and the text have left.
   private mutating func withAutomaton<Result>(
     _ body: (inout TextAutomaton, Int32) throws(GrammarError) -> Result
   ) throws(GrammarError) -> Result {
-    let (result, replayed, current) = try grammar.withStates {
-      [self] (shared) throws(GrammarError) -> (Result, [(state: Int32, length: Int)]?, Int) in
+    let limits = grammar.limits
+    if workPosition != tokenCount { (workPosition, tokenWork) = (tokenCount, 0) }
+    let ofText = limits.textWork - textWork < limits.tokenWork - tokenWork
+    let allowed = ofText ? limits.textWork - textWork : limits.tokenWork - tokenWork
+    let outcome = grammar.withStates { [self] shared -> Outcome<Result> in
       var replayed: [(state: Int32, length: Int)]?
-      let limit = grammar.limits.memory
-      if shared.automaton.memory - shared.baseMemory > limit {
-        shared.automaton = TextAutomaton(shared.automaton.start)
-        shared.epoch += 1
-      }
-      if epoch != shared.epoch {
-        replayed = try replay(&shared.automaton)
-        if shared.automaton.memory - shared.baseMemory > limit / 2, shared.epoch > 0 {
-          throw .tooMuchMemory(limit: limit / 2)
+      var work = 0
+      do throws(GrammarError) {
+        if shared.textMemory > grammar.memoryLimit { shared.reset() }
+        if epoch != shared.epoch {
+          shared.automaton.allow(work: limits.textWork / 10)
+          do throws(GrammarError) { replayed = try replay(&shared.automaton) } catch {
+            throw .tooMuchMemory(limit: limits.memory / 2)
+          }
+          if shared.textMemory > limits.memory / 2, shared.epoch > 0 { throw .tooMuchMemory(limit: limits.memory / 2) }
         }
+        let state = (replayed ?? history)[history.count - 1].state
+        shared.automaton.allow(work: allowed)
+        defer { work = shared.automaton.work }
+        let result = try body(&shared.automaton, state)
+        return Outcome(result: .success(result), replayed: replayed, epoch: shared.epoch, work: shared.automaton.work)
+      } catch {
+        return Outcome(result: .failure(error), replayed: replayed, epoch: shared.epoch, work: work)
       }
-      let state = (replayed ?? history)[history.count - 1].state
-      return (try body(&shared.automaton, state), replayed, shared.epoch)
     }
-    if let replayed {
+    tokenWork += outcome.work
+    textWork += outcome.work
+    if let replayed = outcome.replayed {
       history = replayed
-      epoch = current
+      epoch = outcome.epoch
     }
-    return result
+    switch outcome.result {
+    case .success(let result): return result
+    case .failure(.tooMuchWork):
+      throw ofText ? .tooMuchWorkForText(limit: limits.textWork) : .tooMuchWork(limit: limits.tokenWork)
+    case .failure(let error): throw error
+    }
+  }
+
+  /// What an operation under the lock gives.
+  private struct Outcome<Result> {
+    var result: Swift.Result<Result, GrammarError>
+    /// The history in the current epoch, if it was made again.
+    var replayed: [(state: Int32, length: Int)]?
+    var epoch: Int
+    var work: Int
   }
 
   /// The states of the text's tokens in an automaton that has thrown its states away.
@@ -144,11 +173,7 @@ public struct GrammarMatcher: Sendable {
     var result: [(state: Int32, length: Int)] = []
     var length = 0
     for entry in history {
-      for byte in bytes[length..<entry.length] {
-        state = try automaton.next(state, byte: byte)
-        // The work was accounted for when the text was first read.
-        automaton.lexer.expressions.work = 0
-      }
+      for byte in bytes[length..<entry.length] { state = try automaton.next(state, byte: byte) }
       length = entry.length
       result.append((state, length))
     }

@@ -180,6 +180,23 @@ class TestSchemas:
     def test_wrong_values(self, server, fields, param):
         assert refused(server, **fields)["param"] == param
 
+    def test_text_that_is_nested_too_deeply(self, server):
+        error = refused(server, guided_json='{"const":' + "[" * 200 + "]" * 200 + "}")
+        assert error["param"] == "guided_json" and "nested more than 64 deep" in error["message"]
+
+    @pytest.mark.parametrize(
+        "fields, words",
+        [
+            ({"guided_json": {"not": {"prefixItems": [{}] * 15_000}}}, "more than 2000 alternatives"),
+            ({"guided_json": {"const": "k" * 6_000_000}}, "units of work"),
+            ({"guided_json": {"pattern": "^" + ".?" * 9_900 + "$", "minLength": 3}}, "units of work"),
+            ({"guided_regex": "\\p{L}" * 3_000}, "units of work"),
+        ],
+    )
+    def test_what_would_take_too_much(self, server, fields, words):
+        assert words in refused(server, **fields)["message"]
+        assert text(ask(server, guided_choice=["red"])) == "red"
+
 
 class TestOtherConstraints:
     @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])

@@ -207,7 +207,7 @@ import Testing
     #expect(!SimpleRecognizer("[1]").matches(Grammar.jsonObject))
     let endless = "{" + String(repeating: " ", count: 40) + "}"
     #expect(!SimpleRecognizer(endless).matches(Grammar.jsonObject))
-    let choice = Grammar.choice(["yes", "no"])
+    let choice = try Grammar.choice(["yes", "no"])
     #expect(SimpleRecognizer("no").matches(choice) && !SimpleRecognizer("yesno").matches(choice))
   }
 }

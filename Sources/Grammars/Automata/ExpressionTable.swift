@@ -26,7 +26,7 @@ struct ExpressionTable {
   private var setIndex: [ByteSet: Int32] = [:]
   /// How much work has been done since the caller set this to 0, and when to stop.
   var work = 0
-  let workLimit: Int
+  var workLimit: Int
   let nodeLimit: Int
   let depthLimit: Int
 
@@ -48,7 +48,7 @@ struct ExpressionTable {
   /// How many nodes there are.
   var count: Int { nodes.count }
   /// About how many bytes the nodes take.
-  var memory: Int { 4 * nodes.size + 24 * nodes.count }
+  var memory: Int { nodes.memory + 2 * nodes.count + 128 * sets.count }
 
   func kind(_ node: Node) -> Kind { Kind(rawValue: nodes.number(at: nodes.range(node).lowerBound))! }
   /// The parts of a node: nodes, or what its kind says.
@@ -266,7 +266,7 @@ extension ExpressionTable {
     if members.isEmpty { return Self.everything }
     if members.count == 1 { return members[0] }
     if members.first == Self.empty { return members.allSatisfy(isNullable) ? Self.empty : Self.nothing }
-    for node in members where kind(node) == .complement && members.contains(operand(node, 0)) { return Self.nothing }
+    for node in members where kind(node) == .complement && isIn(members, operand(node, 0)) { return Self.nothing }
     let property: UInt8 = Self.mayBeVoid | (members.allSatisfy(isNullable) ? Self.nullable : 0)
     return add([Kind.intersection.rawValue] + members, property)
   }
@@ -274,6 +274,16 @@ extension ExpressionTable {
   mutating func complement(_ node: Node) -> Node {
     if kind(node) == .complement { return operand(node, 0) }
     return add([Kind.complement.rawValue, node], Self.mayBeVoid | (isNullable(node) ? 0 : Self.nullable))
+  }
+
+  /// Whether a node is in a sorted list.
+  private func isIn(_ sorted: [Node], _ node: Node) -> Bool {
+    var (low, high) = (0, sorted.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if sorted[middle] < node { low = middle + 1 } else { high = middle }
+    }
+    return low < sorted.count && sorted[low] == node
   }
 
   private func sortedSet(_ list: [Node]) -> [Node] {

@@ -20,18 +20,24 @@ struct LexerAutomaton {
   init(_ expressions: ExpressionTable) {
     self.expressions = expressions
     (classes, representatives) = LexerAutomaton.classes(of: expressions.sets)
-    _ = add([])
+    _ = insert([])
     for index in transitions.indices { transitions[index] = Self.dead }
   }
 
   var count: Int { states.count }
   /// About how many bytes the states take.
-  var memory: Int { expressions.memory + 4 * transitions.count + 8 * states.size + 48 * states.count }
+  var memory: Int { expressions.memory + 4 * transitions.capacity + states.memory + 64 * states.count }
 
   /// The state at the beginning of terminals, given as ascending pairs of a terminal and its expression.
-  mutating func state(_ pairs: [Int32]) -> Int32 { add(pairs) }
+  mutating func state(_ pairs: [Int32]) throws(GrammarError) -> Int32 { try add(pairs) }
 
-  private mutating func add(_ pairs: [Int32]) -> Int32 {
+  /// Adds a state if it is new. Its row of transitions is work like other memory.
+  private mutating func add(_ pairs: [Int32]) throws(GrammarError) -> Int32 {
+    try expressions.spend((representatives.count + pairs.count) / 16)
+    return insert(pairs)
+  }
+
+  private mutating func insert(_ pairs: [Int32]) -> Int32 {
     let (index, isNew) = states.intern(pairs)
     if isNew {
       transitions.append(contentsOf: repeatElement(-1, count: representatives.count))
@@ -56,7 +62,7 @@ struct LexerAutomaton {
       let node = try expressions.derivative(states.number(at: position + 1), byte, &alike)
       if try expressions.isLive(node) { pairs += [states.number(at: position), node] }
     }
-    let next = add(pairs)
+    let next = try add(pairs)
     let row = Int(state) * representatives.count
     for (other, byte) in representatives.enumerated() where alike.contains(byte) { transitions[row + other] = next }
     return next

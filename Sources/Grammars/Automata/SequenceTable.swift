@@ -12,6 +12,9 @@ struct SequenceTable {
   /// How many numbers all sequences have.
   var size: Int { contents.count }
 
+  /// About how many bytes the table takes.
+  var memory: Int { 4 * contents.capacity + 8 * ends.capacity + 4 * slots.count }
+
   /// Where the numbers of a sequence are, for `number(at:)`.
   func range(_ index: Int32) -> Range<Int> {
     let index = Int(index)

@@ -9,13 +9,24 @@ extension Grammar {
         rule.allSatisfy { if case .symbol(let symbol) = $0 { productive[symbol.index] } else { true } }
       }
     }
+    var meanings: [Int: Element] = [:]
     /// What a symbol stands for, past symbols with a single rule of a single element.
     func meaning(_ element: Element) -> Element {
       var element = element
+      var passed: [Int] = []
       var seen: Set<Int> = []
-      while case .symbol(let symbol) = element, kept[symbol.index].count == 1, kept[symbol.index][0].count == 1,
-        seen.insert(symbol.index).inserted
-      { element = kept[symbol.index][0][0] }
+      while case .symbol(let symbol) = element {
+        if let known = meanings[symbol.index] {
+          element = known
+          break
+        }
+        guard kept[symbol.index].count == 1, kept[symbol.index][0].count == 1, seen.insert(symbol.index).inserted else {
+          break
+        }
+        passed.append(symbol.index)
+        element = kept[symbol.index][0][0]
+      }
+      for symbol in passed { meanings[symbol] = element }
       return element
     }
     var result = Grammar()
@@ -28,6 +39,13 @@ extension Grammar {
       waiting.append(symbol.index)
       return new
     }
+    var terminalNumbers: [Terminal: Terminal] = [:]
+    func translate(_ terminal: Terminal) -> Terminal {
+      if let known = terminalNumbers[terminal] { return known }
+      let new = result.terminal(terminals[terminal.index])
+      terminalNumbers[terminal] = new
+      return new
+    }
     result.start = translate(start)
     while let index = waiting.popLast() {
       var seen: Set<[Element]> = []
@@ -35,7 +53,7 @@ extension Grammar {
         let translated = rule.map { element -> Element in
           switch meaning(element) {
           case .symbol(let symbol): .symbol(translate(symbol))
-          case .terminal(let terminal): .terminal(result.terminal(terminals[terminal.index]))
+          case .terminal(let terminal): .terminal(translate(terminal))
           }
         }
         if seen.insert(translated).inserted, translated != [.symbol(numbers[index]!)] {

@@ -52,11 +52,6 @@ struct JSONNotation {
     colon = joined(.literal(":"), space == nil ? nil : ByteExpression.literal(" ").optional)
   }
 
-  /// The string whose text is in the expression, in every spelling.
-  func string(_ text: TextExpression) -> ByteExpression {
-    .sequence([.literal("\""), text.bytes(written: .json), .literal("\"")])
-  }
-
   /// A string in its shortest spelling, as a key or value that is known.
   func literal(_ text: String) -> ByteExpression { .literal(bytes: JSONValue.string(text).encoded) }
 

@@ -46,13 +46,13 @@ extension SchemaGrammarBuilder {
         && zip(state.contained, demands.contains).allSatisfy { $0 >= $1.range.minimum }
     }
     let start = ItemState(count: 0, contained: demands.contains.map { _ in 0 })
-    if canEnd(start) { addRule(symbol, .expression(notation.emptyArray)) }
-    addRule(symbol, .expression(notation.openArray), .symbol(try symbols(start, in: &self).item))
+    if canEnd(start) { try addRule(symbol, .expression(notation.emptyArray)) }
+    try addRule(symbol, .expression(notation.openArray), .symbol(try symbols(start, in: &self).item))
     while let state = waiting.popLast() {
       let from = known[state]!
-      if canEnd(state) { addRule(from.after, .expression(notation.closeArray)) }
+      if canEnd(state) { try addRule(from.after, .expression(notation.closeArray)) }
       if let maximum = count.maximum, state.count >= maximum { continue }
-      addRule(from.after, .expression(notation.comma), .symbol(from.item))
+      try addRule(from.after, .expression(notation.comma), .symbol(from.item))
       let demanded = demands.groups.compactMap { state.count < $0.prefix.count ? $0.prefix[state.count] : $0.rest }
       for choice in 0..<(1 << demands.contains.count) {
         var next = state
@@ -75,7 +75,7 @@ extension SchemaGrammarBuilder {
           }
         }
         guard isPossible else { continue }
-        addRule(from.item, .symbol(try self.symbol(for: literals)), .symbol(try symbols(next, in: &self).after))
+        try addRule(from.item, .symbol(try self.symbol(for: literals)), .symbol(try symbols(next, in: &self).after))
       }
     }
   }

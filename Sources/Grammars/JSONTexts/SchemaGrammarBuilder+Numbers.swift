@@ -8,8 +8,8 @@ extension SchemaGrammarBuilder {
     let whole = conjunction.kinds.contains(.integer)
     let fractional = conjunction.kinds.contains(.fraction)
     if demands == SchemaConjunction.NumberDemands(), whole {
-      addRule(
-        symbol, .expression((fractional ? NumberExpression.number : NumberExpression.integer).bytes(written: .raw)))
+      try addRule(
+        symbol, .expression(try bytes(of: fractional ? NumberExpression.number : NumberExpression.integer, .raw)))
       return
     }
     let bounded = NumberExpression.within(demands.bounds, whole: whole, fractional: fractional)
@@ -19,7 +19,7 @@ extension SchemaGrammarBuilder {
     guard multiples.isEmpty else {
       return try addMultiples(of: multiples, within: text, conjunction, to: symbol)
     }
-    if try hasText(text, conjunction) { addRule(symbol, .expression(text.bytes(written: .raw))) }
+    if try hasText(text, conjunction) { try addRule(symbol, .expression(try bytes(of: text, .raw))) }
   }
 
   /// A state of reading a number digit by digit.
@@ -54,7 +54,9 @@ extension SchemaGrammarBuilder {
       modulus = modulus / a * divisor
       guard modulus <= Self.mostStates else { throw tooLarge }
     }
-    let automaton = TextExpressionAutomaton(text)
+    let automaton = try budget.at(path) { (budget) throws(CompilationBudget.Exceeded) in
+      try TextExpressionAutomaton(text, budget)
+    }
     var known: [DigitState: Grammar.Symbol] = [:]
     var waiting: [DigitState] = []
     func follow(_ state: DigitState, in builder: inout SchemaGrammarBuilder) throws(SchemaError) -> Grammar.Symbol {
@@ -66,7 +68,7 @@ extension SchemaGrammarBuilder {
       return symbol
     }
     let start = DigitState(state: automaton.start, remainder: 0, places: nil)
-    addRule(symbol, .symbol(try follow(start, in: &self)))
+    try addRule(symbol, .symbol(try follow(start, in: &self)))
     while let current = waiting.popLast() {
       let from = known[current]!
       if automaton.accepts(current.state) {
@@ -75,12 +77,14 @@ extension SchemaGrammarBuilder {
         let isMultiple = divisors.allSatisfy { divisor, isPositive in
           (remainder.map { $0 % divisor == 0 } ?? false) == isPositive
         }
-        if isMultiple { addRule(from) }
+        if isMultiple { try addRule(from) }
       }
       // Characters after which the same follows are one terminal.
       var following: [(next: DigitState, bytes: [UInt8])] = []
       for byte in "-.0123456789".utf8 {
-        let state = automaton.next(current.state, automaton.scalarClass(UInt32(byte)))
+        let state = try budget.at(path) { (_) throws(CompilationBudget.Exceeded) in
+          try automaton.next(current.state, automaton.scalarClass(UInt32(byte)))
+        }
         if automaton.isNothing(state) { continue }
         var next = DigitState(state: state, remainder: current.remainder, places: current.places)
         switch byte {
@@ -102,7 +106,7 @@ extension SchemaGrammarBuilder {
         }
       }
       for (next, bytes) in following {
-        addRule(from, .expression(.byte(ByteSet(bytes))), .symbol(try follow(next, in: &self)))
+        try addRule(from, .expression(.byte(ByteSet(bytes))), .symbol(try follow(next, in: &self)))
       }
     }
   }

@@ -7,7 +7,7 @@ extension SchemaGrammarBuilder {
 
   /// A property that is declared or demanded by name.
   private struct Property {
-    let key: String
+    let key: Grammar.Terminal
     let value: Grammar.Symbol
     let isRequired: Bool
   }
@@ -35,21 +35,27 @@ extension SchemaGrammarBuilder {
       keys.append(key)
     }
     let named = try keyExpression(demands.propertyNames)
-    let namedAutomaton = named.map(TextExpressionAutomaton.init)
     var properties: [Property] = []
     for key in keys {
-      var literals = demands.literals(ofKey: key)
-      if let namedAutomaton, !namedAutomaton.matches(key) { literals = [SchemaDocument.never] }
-      let isRequired = demands.required.contains(key)
+      var literals = try expander.literals(ofKey: key, demands.groups)
+      if let named {
+        let isAllowed = try budget.at(path(of: conjunction.literals)) { (_) throws(CompilationBudget.Exceeded) in
+          try expander.matches(key, named)
+        }
+        if !isAllowed { literals = [SchemaDocument.never] }
+      }
+      let isRequired = demands.requires(key)
       if literals.contains(SchemaDocument.never), !isRequired { continue }
-      properties.append(Property(key: key, value: try self.symbol(for: literals), isRequired: isRequired))
+      try budget.spend(key.utf8.count, at: path(of: conjunction.literals))
+      properties.append(
+        Property(key: try terminal(notation.key(key)), value: try self.symbol(for: literals), isRequired: isRequired))
     }
     let cells = try cells(of: demands, besides: keys, named: named, conjunction)
-    var pairs: [(key: ByteExpression, value: Grammar.Symbol)] = []
+    var pairs: [(key: Grammar.Terminal, value: Grammar.Symbol)] = []
     for cell in cells {
       let text = TextExpression.all(cell.keys)
       if try hasText(text, conjunction) {
-        pairs.append((notation.string(text), try self.symbol(for: cell.literals)))
+        pairs.append((try terminal(string(text)), try self.symbol(for: cell.literals)))
       }
     }
     let required = properties.count { $0.isRequired }
@@ -62,7 +68,7 @@ extension SchemaGrammarBuilder {
 
   /// Symbols for what may follow each position. After a comma a property has to come, so that there are two for each.
   private mutating func addPairs(
-    _ properties: [Property], _ others: [(key: ByteExpression, value: Grammar.Symbol)], count: CountRange,
+    _ properties: [Property], _ others: [(key: Grammar.Terminal, value: Grammar.Symbol)], count: CountRange,
     _ conjunction: SchemaConjunction, to symbol: Grammar.Symbol
   ) throws(SchemaError) {
     let limit = max(count.minimum, count.maximum ?? 0)
@@ -86,30 +92,30 @@ extension SchemaGrammarBuilder {
       position.decided >= lastRequired && position.written >= count.minimum
     }
     let start = Position(decided: 0, written: 0)
-    if canEnd(start) { addRule(symbol, .expression(notation.emptyObject)) }
-    addRule(symbol, .expression(notation.openObject), .symbol(try symbols(start, in: &self).key))
+    if canEnd(start) { try addRule(symbol, .expression(notation.emptyObject)) }
+    try addRule(symbol, .expression(notation.openObject), .symbol(try symbols(start, in: &self).key))
     while let position = waiting.popLast() {
       let from = known[position]!
-      if canEnd(position) { addRule(from.after, .expression(notation.closeObject)) }
+      if canEnd(position) { try addRule(from.after, .expression(notation.closeObject)) }
       var next = Position(decided: position.decided + 1, written: min(position.written + 1, limit))
       let isFull = count.maximum.map { position.written >= $0 } ?? false
-      if !isFull { addRule(from.after, .expression(notation.comma), .symbol(from.key)) }
+      if !isFull { try addRule(from.after, .expression(notation.comma), .symbol(from.key)) }
       if position.decided < properties.count {
         let property = properties[position.decided]
         if !isFull {
           let after = try symbols(next, in: &self).after
-          addRule(from.key, .expression(notation.key(property.key)), .symbol(property.value), .symbol(after))
+          try addRule(from.key, .terminal(property.key), .symbol(property.value), .symbol(after))
         }
         if !property.isRequired {
           next.written = position.written
-          addRule(from.key, .symbol(try symbols(next, in: &self).key))
+          try addRule(from.key, .symbol(try symbols(next, in: &self).key))
         }
       } else if !isFull {
         next.decided = position.decided
         for other in others {
           let after = try symbols(next, in: &self).after
-          addRule(
-            from.key, .expression(other.key), .expression(notation.colon), .symbol(other.value), .symbol(after))
+          try addRule(
+            from.key, .terminal(other.key), .expression(notation.colon), .symbol(other.value), .symbol(after))
         }
       }
     }
@@ -141,10 +147,10 @@ extension SchemaGrammarBuilder {
     var patterns: [TextExpression] = []
     for pattern in demands.groups.flatMap(\.patterns) where !patterns.contains(pattern.keys) {
       patterns.append(pattern.keys)
+      if patterns.count > Self.mostPatterns { throw tooManyPatterns(conjunction) }
     }
     let declared = keys.isEmpty ? [] : [TextExpression.complement(.any(of: keys))]
     var cells = [(matched: Set<TextExpression>(), keys: declared + (named.map { [$0] } ?? []))]
-    if patterns.count > Self.mostPatterns { throw tooManyPatterns(conjunction) }
     for pattern in patterns {
       var divided: [(matched: Set<TextExpression>, keys: [TextExpression])] = []
       for cell in cells {

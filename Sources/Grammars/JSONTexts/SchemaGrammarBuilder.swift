@@ -6,6 +6,7 @@ struct SchemaGrammarBuilder {
   private static let mostSymbols = 100_000
 
   let expander: SchemaExpander
+  let budget: CompilationBudget
   let notation: JSONNotation
   private(set) var grammar = Grammar()
   private var symbols: [[SchemaLiteral]: Grammar.Symbol] = [:]
@@ -15,6 +16,7 @@ struct SchemaGrammarBuilder {
 
   init(_ expander: SchemaExpander, whiteSpace: JSONWhiteSpace) {
     self.expander = expander
+    budget = expander.budget
     notation = JSONNotation(whiteSpace)
   }
 
@@ -29,9 +31,11 @@ struct SchemaGrammarBuilder {
   mutating func symbol(for literals: [SchemaLiteral]) throws(SchemaError) -> Grammar.Symbol {
     let key = try simplified(literals)
     if let known = symbols[key] { return known }
+    try budget.spend(key.count, at: path(of: key))
     let name =
       key.isEmpty
-      ? "value" : key.map { ($0.isPositive ? "" : "not ") + expander.document[$0].path }.joined(separator: " and ")
+      ? "value"
+      : key.prefix(4).map { ($0.isPositive ? "" : "not ") + expander.document[$0].path }.joined(separator: " and ")
     let symbol = try addSymbol(name)
     symbols[key] = symbol
     waiting.append((key, symbol))
@@ -43,20 +47,34 @@ struct SchemaGrammarBuilder {
     guard grammar.names.count < Self.mostSymbols else {
       throw SchemaError("#", "the schema needs a grammar of more than \(Self.mostSymbols) symbols")
     }
+    try budget.spend(4 + name.utf8.count / 16, at: "#")
     return grammar.addSymbol(name)
   }
 
   /// Adds a rule of terminals and symbols.
-  mutating func addRule(_ symbol: Grammar.Symbol, _ parts: SchemaGrammarPart...) {
+  mutating func addRule(_ symbol: Grammar.Symbol, _ parts: SchemaGrammarPart...) throws(SchemaError) {
     // Without parts the symbol derives the empty string.
-    grammar.addRule(
-      symbol,
-      parts.map { part in
-        switch part {
-        case .symbol(let symbol): .symbol(symbol)
-        case .expression(let expression): .terminal(grammar.terminal(expression))
-        }
-      })
+    var elements: [Grammar.Element] = []
+    for part in parts {
+      switch part {
+      case .symbol(let symbol): elements.append(.symbol(symbol))
+      case .expression(let expression): elements.append(.terminal(try terminal(expression)))
+      case .terminal(let terminal): elements.append(.terminal(terminal))
+      }
+    }
+    try budget.spend(1 + elements.count, at: "#")
+    grammar.addRule(symbol, elements)
+  }
+
+  /// The terminal of an expression.
+  mutating func terminal(_ expression: ByteExpression) throws(SchemaError) -> Grammar.Terminal {
+    try budget.spend(expression.size, at: "#")
+    return grammar.terminal(expression)
+  }
+
+  /// The path, for messages, of the first of some demands.
+  func path(of literals: some Sequence<SchemaLiteral>) -> String {
+    literals.min().map { expander.document[$0].path } ?? "#"
   }
 
   /// The same demand with schemas that only refer to others replaced by those.
@@ -66,6 +84,7 @@ struct SchemaGrammarBuilder {
     var waiting = literals
     while let literal = waiting.popLast() {
       guard seen.insert(literal).inserted else { continue }
+      try budget.spend(1, at: expander.document[literal].path)
       let assertions = try expander.assertions(of: literal)
       if assertions.isEmpty {
         if literal.isPositive { continue }
@@ -92,7 +111,7 @@ struct SchemaGrammarBuilder {
     if literals.count == 1, literals[0].isPositive {
       let assertions = try expander.assertions(of: literals[0])
       if assertions.count == 1, case .anyOf(let alternatives) = assertions[0].assertion {
-        for alternative in alternatives { addRule(symbol, .symbol(try self.symbol(for: [alternative]))) }
+        for alternative in alternatives { try addRule(symbol, .symbol(try self.symbol(for: [alternative]))) }
         return
       }
     }
@@ -108,36 +127,39 @@ struct SchemaGrammarBuilder {
       var chosen: [ByteExpression] = []
       for value in expander.keywords.values[list]
       where try validator.accepts(value, all: conjunction.literals) {
+        try budget.spend(expander.keywords.size(of: value), at: path(of: conjunction.literals))
         if value.array == nil, value.object == nil {
           scalars.append(notation.scalar(value))
         } else {
           chosen.append(notation.literal(value))
         }
       }
-      if !scalars.isEmpty { chosen.append(TextExpression.any(of: scalars).bytes(written: .raw)) }
-      if !chosen.isEmpty { addRule(symbol, .expression(chosen.count == 1 ? chosen[0] : .alternatives(chosen))) }
+      if !scalars.isEmpty { chosen.append(try bytes(of: .any(of: scalars), .raw)) }
+      if !chosen.isEmpty { try addRule(symbol, .expression(chosen.count == 1 ? chosen[0] : .alternatives(chosen))) }
       return
     }
     let kinds = conjunction.kinds
     for refusal in conjunction.refusals where !refusal.kinds.isDisjoint(with: kinds) { throw refusal.error }
     let words: [(ValueKinds, String)] = [(.null, "null"), (.yes, "true"), (.no, "false")]
     let literals = words.filter { kinds.contains($0.0) }.map { ByteExpression.literal($0.1) }
-    if !literals.isEmpty { addRule(symbol, .expression(literals.count == 1 ? literals[0] : .alternatives(literals))) }
+    if !literals.isEmpty {
+      try addRule(symbol, .expression(literals.count == 1 ? literals[0] : .alternatives(literals)))
+    }
     if !kinds.isDisjoint(with: .number) { try addNumber(conjunction, to: symbol) }
     if kinds.contains(.string) {
       let text = conjunction.string.expression
-      if try hasText(text, conjunction) { addRule(symbol, .expression(notation.string(text))) }
+      if try hasText(text, conjunction) { try addRule(symbol, .expression(try string(text))) }
     }
     if kinds.contains(.array) {
       if conjunction.array == SchemaConjunction.ArrayDemands() {
-        addRule(symbol, .symbol(try unboundArray()))
+        try addRule(symbol, .symbol(try unboundArray()))
       } else {
         try addArray(conjunction, to: symbol)
       }
     }
     if kinds.contains(.object) {
       if conjunction.object == SchemaConjunction.ObjectDemands() {
-        addRule(symbol, .symbol(try unboundObject()))
+        try addRule(symbol, .symbol(try unboundObject()))
       } else {
         try addObject(conjunction, to: symbol)
       }
@@ -146,11 +168,22 @@ struct SchemaGrammarBuilder {
 
   /// Whether an expression has any text, which terminals must have.
   func hasText(_ text: TextExpression, _ conjunction: SchemaConjunction) throws(SchemaError) -> Bool {
-    guard let isEmpty = text.isEmpty else {
-      let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
+    let path = path(of: conjunction.literals)
+    let isEmpty = try budget.at(path) { (budget) throws(CompilationBudget.Exceeded) in try text.isEmpty(budget) }
+    guard let isEmpty else {
       throw SchemaError(path, "the pattern, format and length of strings are too large to combine")
     }
     return !isEmpty
+  }
+
+  /// The bytes of every way to write the texts.
+  func bytes(of text: TextExpression, _ spelling: TextSpelling) throws(SchemaError) -> ByteExpression {
+    try budget.at("#") { (budget) throws(CompilationBudget.Exceeded) in try text.bytes(written: spelling, budget) }
+  }
+
+  /// A JSON string whose text is in the expression.
+  func string(_ text: TextExpression) throws(SchemaError) -> ByteExpression {
+    .sequence([.literal("\""), try bytes(of: text, .json), .literal("\"")])
   }
 
   // MARK: values without demands
@@ -160,10 +193,10 @@ struct SchemaGrammarBuilder {
     let array = try addSymbol("array")
     anyArray = array
     let (value, rest) = (try symbol(for: []), try addSymbol("items"))
-    addRule(array, .expression(notation.emptyArray))
-    addRule(array, .expression(notation.openArray), .symbol(value), .symbol(rest))
-    addRule(rest, .expression(notation.comma), .symbol(value), .symbol(rest))
-    addRule(rest, .expression(notation.closeArray))
+    try addRule(array, .expression(notation.emptyArray))
+    try addRule(array, .expression(notation.openArray), .symbol(value), .symbol(rest))
+    try addRule(rest, .expression(notation.comma), .symbol(value), .symbol(rest))
+    try addRule(rest, .expression(notation.closeArray))
     return array
   }
 
@@ -173,12 +206,12 @@ struct SchemaGrammarBuilder {
     let object = try addSymbol("object")
     anyObject = object
     let (value, pair, rest) = (try symbol(for: []), try addSymbol("pair"), try addSymbol("pairs"))
-    addRule(object, .expression(notation.emptyObject))
-    addRule(object, .expression(notation.openObject), .symbol(pair))
-    addRule(
-      pair, .expression(notation.string(.anything)), .expression(notation.colon), .symbol(value), .symbol(rest))
-    addRule(rest, .expression(notation.comma), .symbol(pair))
-    addRule(rest, .expression(notation.closeObject))
+    try addRule(object, .expression(notation.emptyObject))
+    try addRule(object, .expression(notation.openObject), .symbol(pair))
+    try addRule(
+      pair, .expression(try string(.anything)), .expression(notation.colon), .symbol(value), .symbol(rest))
+    try addRule(rest, .expression(notation.comma), .symbol(pair))
+    try addRule(rest, .expression(notation.closeObject))
     return object
   }
 }
@@ -187,23 +220,25 @@ struct SchemaGrammarBuilder {
 enum SchemaGrammarPart {
   case symbol(Grammar.Symbol)
   case expression(ByteExpression)
+  case terminal(Grammar.Terminal)
 }
 
 extension TextExpression {
   private static let mostStates = 4_000
 
   /// Whether no text is in the expression; `nil` if that takes too many states to tell.
-  var isEmpty: Bool? {
+  func isEmpty(_ budget: CompilationBudget) throws(CompilationBudget.Exceeded) -> Bool? {
     switch self {
     case .nothing: return true
     case .empty, .scalar: return false
     case .sequence(let parts), .alternatives(let parts):
-      let answers = parts.map(\.isEmpty)
+      var answers: [Bool?] = []
+      for part in parts { answers.append(try part.isEmpty(budget)) }
       if answers.contains(nil) { return nil }
       if case .sequence = self { return answers.contains(true) }
       return !answers.contains(false)
-    case .repetition(let part, let minimum, _): return minimum == 0 ? false : part.isEmpty
-    case .intersection, .complement: return TextExpressionAutomaton(self).isEmpty(limit: Self.mostStates)
+    case .repetition(let part, let minimum, _): return minimum == 0 ? false : try part.isEmpty(budget)
+    case .intersection, .complement: return try TextExpressionAutomaton(self, budget).isEmpty(limit: Self.mostStates)
     }
   }
 }

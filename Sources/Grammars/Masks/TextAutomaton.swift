@@ -28,7 +28,7 @@ struct TextAutomaton {
     self.start = start
     lexer = start.lexer
     parser = ParserStates(start.rules)
-    _ = add([0])
+    _ = insert([0])
     for index in transitions.indices { transitions[index] = Self.dead }
   }
 
@@ -36,11 +36,20 @@ struct TextAutomaton {
   var classCount: Int { lexer.representatives.count }
   /// About how many bytes the states take.
   var memory: Int {
-    lexer.memory + parser.memory + 8 * states.size + 4 * transitions.count + 48 * states.count + maskMemory
+    lexer.memory + parser.memory + states.memory + 4 * transitions.capacity + maskMemory
+  }
+
+  /// The work since `allow(work:)`.
+  var work: Int { lexer.expressions.work }
+
+  /// Begins to count work.
+  mutating func allow(work limit: Int) {
+    lexer.expressions.work = 0
+    lexer.expressions.workLimit = limit
   }
 
   /// How many bytes the masks may take. Beyond that they are found again.
-  private static let maximumMaskMemory = 32 << 20
+  private static let maximumMaskMemory = 16 << 20
 
   /// The mask of the tokens that may follow a state. Most tokens of a text follow a state that another token followed before,
   /// such as the inside of a string.
@@ -58,7 +67,13 @@ struct TextAutomaton {
     return mask
   }
 
-  private mutating func add(_ content: [Int32]) -> Int32 {
+  /// Adds a state if it is new. Its row of transitions is work like other memory.
+  private mutating func add(_ content: [Int32]) throws(GrammarError) -> Int32 {
+    try lexer.expressions.spend((classCount + content.count) / 16)
+    return insert(content)
+  }
+
+  private mutating func insert(_ content: [Int32]) -> Int32 {
     let (index, isNew) = states.intern(content)
     if isNew { transitions.append(contentsOf: repeatElement(-1, count: classCount)) }
     return index
@@ -67,7 +82,7 @@ struct TextAutomaton {
   /// The state before the text.
   mutating func initialState() throws(GrammarError) -> Int32 {
     let closure = try parser.closure(ParserStates.initial, &lexer)
-    return add([closure.isComplete ? 1 : 0, ParserStates.initial, closure.lexerState])
+    return try add([closure.isComplete ? 1 : 0, ParserStates.initial, closure.lexerState])
   }
 
   /// Whether the text may end in a state.
@@ -83,8 +98,8 @@ struct TextAutomaton {
     let row = Int(state) * classCount
     let known = transitions[row + byteClass]
     if known >= 0 { return known }
-    try lexer.expressions.spend(1)
     let content = Array(states[state])
+    try lexer.expressions.spend(1 + content.count / 4)
     var pairs: [(parser: Int32, lexer: Int32)] = []
     var entered: [ParserStates.Pair] = []
     var isComplete = false
@@ -98,8 +113,8 @@ struct TextAutomaton {
       hasEnding = true
       let closure = try parser.closure(content[index], &lexer)
       for terminal in endings {
-        let target = closure.targets[closure.terminals.firstIndex(of: terminal)!]
-        try lexer.expressions.spend(target.count)
+        let target = closure.target(after: terminal)
+        try lexer.expressions.spend(1 + target.count)
         if target[0] == 1 { isComplete = true }
         for position in stride(from: 1, to: target.count, by: 2) {
           entered.append(ParserStates.Pair(place: target[position], reference: target[position + 1]))
@@ -118,11 +133,12 @@ struct TextAutomaton {
       result.append(pair.parser)
       result.append(pair.lexer)
     }
-    let next = add(result)
+    let next = try add(result)
     // Other classes that move each lexer's state alike lead to the same state.
     transitions[row + byteClass] = next
     for other in 0..<classCount where transitions[row + other] < 0 {
       var isAlike = true
+      try lexer.expressions.spend(content.count / 64)
       for index in stride(from: 1, to: content.count, by: 2) where isAlike {
         let lexerRow = Int(content[index + 1]) * classCount
         isAlike = lexer.transitions[lexerRow + other] == lexer.transitions[lexerRow + byteClass]

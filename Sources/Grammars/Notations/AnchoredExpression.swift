@@ -28,6 +28,9 @@ struct AnchoredExpression {
   /// Whether there are no anchors in it.
   var isPlain: Bool { matches.keys.allSatisfy(\.isEmpty) }
 
+  /// How many nodes the expressions have.
+  var size: Int { matches.values.reduce(0) { $0 + $1.size } }
+
   /// One after another.
   func followed(by other: AnchoredExpression) -> AnchoredExpression {
     if isPlain, other.isPlain { return AnchoredExpression(.joined([plain, other.plain])) }

@@ -10,18 +10,20 @@ public struct GBNFParser {
 
   /// The grammar of the texts of `root`.
   /// - Throws: `NotationError` with line and column
-  public static func grammar(_ text: String) throws(NotationError) -> Grammar {
+  public static func grammar(
+    _ text: String, budget: CompilationBudget = CompilationBudget()
+  ) throws(NotationError) -> Grammar {
     var parser = GBNFParser(text)
-    return try parser.parse()
+    return try parser.parse(budget)
   }
 
   private init(_ text: String) { scanner = ScalarScanner(text) }
 
-  private mutating func parse() throws(NotationError) -> Grammar {
+  private mutating func parse(_ budget: CompilationBudget) throws(NotationError) -> Grammar {
     guard scanner.count <= Self.longest else {
       throw scanner.error("a grammar of more than \(Self.longest) characters")
     }
-    var builder = NotationGrammarBuilder(scanner)
+    var builder = NotationGrammarBuilder(scanner, budget)
     skipSpace()
     while !scanner.isAtEnd {
       let start = scanner.position

@@ -1,43 +1,67 @@
 /// The right-hand side of a rule in a notation of grammars.
 indirect enum NotationNode {
-  case text(TextExpression)
+  /// A regular expression with its size.
+  case text(TextExpression, size: Int)
   /// Another rule, with the position of its name for errors.
   case reference(String, position: Int)
   case sequence([NotationNode])
   case alternatives([NotationNode])
   case repetition(NotationNode, minimum: Int, maximum: Int?)
+
+  /// A regular expression.
+  static func text(_ text: TextExpression) -> NotationNode { .text(text, size: text.size) }
 }
 
 /// Turns named rules into a grammar. What is regular becomes a terminal, so that the parser has little to do.
 struct NotationGrammarBuilder {
   private static let mostSymbols = 50_000
-  /// How many nodes a terminal may have when rules are put into each other.
+  /// How large a terminal may become when rules and neighbours are put into each other. One that is written as such may be larger.
   private static let largestTerminal = 2_000
   private static let deepestTerminal = 50
+
+  /// A regular part of the grammar.
+  private struct Regular {
+    var text: TextExpression
+    var size: Int
+  }
 
   /// The rules by name.
   var rules: [String: NotationNode] = [:]
   /// What may stand after each terminal of a rule, and before the first; nothing else than text.
   var ignored: TextExpression?
   private let scanner: ScalarScanner
+  private let budget: CompilationBudget
   private var grammar = Grammar()
   private var symbols: [String: Grammar.Symbol] = [:]
   private var waiting: [String] = []
-  private var terminals: [String: TextExpression?] = [:]
+  /// For rules that were read: what each is, if it is regular.
+  private var regularRules: [String: Regular?] = [:]
+  /// The elements of regular rules that were needed.
+  private var elements: [String: Grammar.Element?] = [:]
 
   /// - Parameter scanner: of the notation's text, for the positions of errors
-  init(_ scanner: ScalarScanner) { self.scanner = scanner }
+  init(_ scanner: ScalarScanner, _ budget: CompilationBudget) {
+    self.scanner = scanner
+    self.budget = budget
+  }
 
   /// The grammar of the texts of a rule.
   mutating func build(from start: String) throws(NotationError) -> Grammar {
     let root = try addSymbol("start")
     grammar.start = root
     let first = try element(.reference(start, position: 0))
-    let before = ignored.map { [Grammar.Element.terminal(grammar.terminal($0.bytes(written: .raw)))] } ?? []
+    var before: [Grammar.Element] = []
+    if let ignored { before.append(try terminal(of: ignored)) }
     if let first { grammar.addRule(root, before + [first]) }
     while let name = waiting.popLast() { try addRules(rules[name]!, to: symbols[name]!) }
     guard let result = grammar.reduced() else { throw scanner.error("the grammar has no text at all", at: 0) }
     return result
+  }
+
+  private func spend(_ units: Int) throws(NotationError) {
+    do throws(CompilationBudget.Exceeded) { try budget.spend(units) } catch {
+      throw scanner.error(error.description, at: 0)
+    }
   }
 
   private mutating func addSymbol(_ name: String) throws(NotationError) -> Grammar.Symbol {
@@ -48,12 +72,12 @@ struct NotationGrammarBuilder {
   }
 
   private mutating func addRules(_ node: NotationNode, to symbol: Grammar.Symbol) throws(NotationError) {
-    if case .alternatives(let parts) = node, terminal(node) == nil {
+    if case .alternatives(let parts) = node, try regularPart(node) == nil {
       for part in parts { try addRules(part, to: symbol) }
-    } else if case .sequence(let parts) = node, terminal(node) == nil {
+    } else if case .sequence(let parts) = node, try regularPart(node) == nil {
       var elements: [Grammar.Element] = []
-      for part in merged(parts) {
-        if case .text(.empty) = part { continue }
+      for part in try merged(parts) {
+        if case .text(.empty, _) = part { continue }
         guard let next = try element(part) else { return }
         elements.append(next)
       }
@@ -63,29 +87,53 @@ struct NotationGrammarBuilder {
     }
   }
 
-  /// Neighbours that are regular as one; with text to ignore they stay apart.
-  private mutating func merged(_ parts: [NotationNode]) -> [NotationNode] {
+  /// Neighbours that are regular as one, up to the largest size; with text to ignore they stay apart.
+  private mutating func merged(_ parts: [NotationNode]) throws(NotationError) -> [NotationNode] {
     guard ignored == nil else { return parts }
     var result: [NotationNode] = []
-    var run: [TextExpression] = []
-    for part in parts {
-      if let text = terminal(part) {
-        run.append(text)
-      } else {
-        if !run.isEmpty { result.append(.text(.joined(run))) }
-        run = []
-        result.append(part)
+    var run: [(part: NotationNode, regular: Regular)] = []
+    var size = 0
+    func endRun(in builder: NotationGrammarBuilder) throws(NotationError) {
+      if run.count == 1 {
+        result.append(run[0].part)
+      } else if !run.isEmpty {
+        try builder.spend(size)
+        result.append(.text(.joined(run.map(\.regular.text)), size: size))
       }
+      run = []
+      size = 0
     }
-    return run.isEmpty ? result : result + [.text(.joined(run))]
+    for part in parts {
+      guard let next = try regularPart(part), next.size <= Self.largestTerminal else {
+        try endRun(in: self)
+        result.append(part)
+        continue
+      }
+      if size + next.size > Self.largestTerminal { try endRun(in: self) }
+      run.append((part, next))
+      size += next.size
+    }
+    try endRun(in: self)
+    return result
+  }
+
+  /// The terminal of a regular expression that is followed by what is ignored.
+  private mutating func terminal(of text: TextExpression) throws(NotationError) -> Grammar.Element {
+    do throws(CompilationBudget.Exceeded) {
+      return .terminal(grammar.terminal(try text.bytes(written: .raw, budget)))
+    } catch { throw scanner.error(error.description, at: 0) }
   }
 
   /// The element of a node; `nil` for one without texts.
   private mutating func element(_ node: NotationNode) throws(NotationError) -> Grammar.Element? {
-    if let text = terminal(node) {
-      if text == .nothing { return nil }
-      let followed = text == .empty ? text : .joined([text, ignored ?? .empty])
-      return .terminal(grammar.terminal(followed.bytes(written: .raw)))
+    if case .reference(let name, _) = node, let known = elements[name] { return known }
+    if let regular = try regularPart(node) {
+      var element: Grammar.Element?
+      if regular.text != .nothing {
+        element = try terminal(of: regular.text == .empty ? .empty : .joined([regular.text, ignored ?? .empty]))
+      }
+      if case .reference(let name, _) = node { elements[name] = .some(element) }
+      return element
     }
     switch node {
     case .text: return nil
@@ -138,41 +186,47 @@ struct NotationGrammarBuilder {
 
   /// The node as one expression; `nil` if it is not regular, too large, or of several terminals between which text is
   /// ignored.
-  private mutating func terminal(_ node: NotationNode) -> TextExpression? {
-    if case .text(let text) = node { return text }
-    guard ignored == nil else { return nil }
-    var size = 0
-    return expression(node, depth: 0, size: &size)
+  private mutating func regularPart(_ node: NotationNode) throws(NotationError) -> Regular? {
+    if case .text(let text, let size) = node { return Regular(text: text, size: size) }
+    return ignored == nil ? try regularPart(node, depth: 0, limit: Self.largestTerminal) : nil
   }
 
-  private mutating func expression(_ node: NotationNode, depth: Int, size: inout Int) -> TextExpression? {
-    size += 1
-    guard size <= Self.largestTerminal, depth <= Self.deepestTerminal else { return nil }
-    func all(_ parts: [NotationNode], in builder: inout NotationGrammarBuilder, _ size: inout Int) -> [TextExpression]?
-    {
+  /// The same at a depth below the node that is asked for, with a limit of the size.
+  private mutating func regularPart(_ node: NotationNode, depth: Int, limit: Int) throws(NotationError) -> Regular? {
+    try spend(1)
+    guard depth <= Self.deepestTerminal, limit > 0 else { return nil }
+    var size = 1
+    func all(
+      _ parts: [NotationNode], in builder: inout NotationGrammarBuilder
+    ) throws(NotationError) -> [TextExpression]? {
       var result: [TextExpression] = []
       for part in parts {
-        guard let text = builder.expression(part, depth: depth + 1, size: &size) else { return nil }
-        result.append(text)
+        guard let next = try builder.regularPart(part, depth: depth + 1, limit: limit - size) else { return nil }
+        size += next.size
+        result.append(next.text)
       }
+      try builder.spend(size)
       return result
     }
     switch node {
-    case .text(let text): return text
-    case .sequence(let parts): return all(parts, in: &self, &size).map { .joined($0) }
-    case .alternatives(let parts): return all(parts, in: &self, &size).map { .either($0) }
+    case .text(let text, size: let inner):
+      return inner <= limit ? Regular(text: text, size: inner) : nil
+    case .sequence(let parts):
+      return try all(parts, in: &self).map { Regular(text: .joined($0), size: size) }
+    case .alternatives(let parts):
+      return try all(parts, in: &self).map { Regular(text: .either($0), size: size) }
     case .repetition(let part, let minimum, let maximum):
-      return expression(part, depth: depth + 1, size: &size)?.repeated(minimum, maximum)
+      return try regularPart(part, depth: depth + 1, limit: limit - 1).map {
+        Regular(text: $0.text.repeated(minimum, maximum), size: $0.size + 1)
+      }
     case .reference(let name, _):
-      if let known = terminals[name] { return known }
-      guard let rule = rules[name] else { return nil }
-      // While the rule is read it counts as not regular, which it is if it contains itself.
-      terminals[name] = .some(nil)
-      var inner = 0
-      let result = expression(rule, depth: depth + 1, size: &inner)
-      terminals[name] = .some(result)
-      size += inner
-      return size <= Self.largestTerminal ? result : nil
+      if regularRules[name] == nil, let rule = rules[name] {
+        // While the rule is read it counts as not regular, which it is if it contains itself.
+        regularRules[name] = .some(nil)
+        regularRules[name] = .some(try regularPart(rule, depth: depth + 1, limit: Self.largestTerminal))
+      }
+      guard case .some(.some(let known)) = regularRules[name], known.size <= limit else { return nil }
+      return known
     }
   }
 }

@@ -8,32 +8,52 @@ public struct RegularExpressionParser {
   private static let mostRepetitions = 1_000_000
 
   private var scanner: ScalarScanner
+  private let budget: CompilationBudget
   private var depth = 0
 
   /// The texts, as UTF-8, that an expression matches as a whole.
   /// - Throws: `NotationError`
-  public static func expression(_ pattern: String) throws(NotationError) -> ByteExpression {
-    try wholeMatch(pattern).bytes(written: .raw)
+  public static func expression(
+    _ pattern: String, budget: CompilationBudget = CompilationBudget()
+  ) throws(NotationError) -> ByteExpression {
+    let text = try wholeMatch(pattern, budget: budget)
+    do throws(CompilationBudget.Exceeded) { return try text.bytes(written: .raw, budget) } catch {
+      throw ScalarScanner(pattern).error(error.description, at: 0)
+    }
   }
 
   /// The texts that an expression matches as a whole.
-  static func wholeMatch(_ pattern: String) throws(NotationError) -> TextExpression {
-    var parser = RegularExpressionParser(pattern)
+  static func wholeMatch(
+    _ pattern: String, budget: CompilationBudget = CompilationBudget()
+  ) throws(NotationError) -> TextExpression {
+    var parser = RegularExpressionParser(pattern, budget)
     return try parser.parse().whole
   }
 
   /// The texts somewhere in which an expression matches.
-  static func search(_ pattern: String) throws(NotationError) -> TextExpression {
-    var parser = RegularExpressionParser(pattern)
+  static func search(
+    _ pattern: String, budget: CompilationBudget = CompilationBudget()
+  ) throws(NotationError) -> TextExpression {
+    var parser = RegularExpressionParser(pattern, budget)
     return try parser.parse().searched
   }
 
-  private init(_ pattern: String) { scanner = ScalarScanner(pattern) }
+  private init(_ pattern: String, _ budget: CompilationBudget) {
+    scanner = ScalarScanner(pattern)
+    self.budget = budget
+  }
+
+  private func spend(_ units: Int) throws(NotationError) {
+    do throws(CompilationBudget.Exceeded) { try budget.spend(units) } catch {
+      throw scanner.error(error.description, at: 0)
+    }
+  }
 
   private mutating func parse() throws(NotationError) -> AnchoredExpression {
     guard scanner.count <= Self.longest else {
       throw scanner.error("a regular expression of more than \(Self.longest) characters")
     }
+    try spend(scanner.count)
     let result = try alternatives()
     guard scanner.isAtEnd else { throw scanner.error("a closing parenthesis without an opening one") }
     return result
@@ -55,6 +75,8 @@ public struct RegularExpressionParser {
       if part.isPlain {
         run.append(part.whole)
       } else {
+        // Each part with an anchor copies what stands before it.
+        try spend(result.size + run.count + part.size)
         result = result.followed(by: AnchoredExpression(.joined(run))).followed(by: part)
         run = []
       }
@@ -130,7 +152,10 @@ public struct RegularExpressionParser {
     case "b", "B": throw scanner.error("the word boundary \\\(scalar) is not supported", at: start)
     case "1"..."9", "k": throw scanner.error("the backreference \\\(scalar) is not regular", at: start)
     case "A", "Z", "z", "G": throw scanner.error("the escape \\\(scalar) is not supported; ^ and $ are", at: start)
-    default: return .scalar(try scanner.classEscape(from: start))
+    default:
+      let set = try scanner.classEscape(from: start)
+      try spend(set.ranges.count)
+      return .scalar(set)
     }
   }
 
@@ -164,6 +189,8 @@ public struct RegularExpressionParser {
     guard let scalar = scanner.next() else { throw scanner.error("a character class that does not end") }
     guard scalar == "\\" else { return ScalarSet(scalar...scalar) }
     if scanner.skip("b") { return ScalarSet("\u{08}") }
-    return try scanner.classEscape(from: start)
+    let set = try scanner.classEscape(from: start)
+    try spend(set.ranges.count)
+    return set
   }
 }

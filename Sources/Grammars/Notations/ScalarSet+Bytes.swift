@@ -9,7 +9,14 @@ enum TextSpelling: Hashable, Sendable {
 
 extension TextExpression {
   /// The bytes of every way to write the texts.
-  func bytes(written spelling: TextSpelling) -> ByteExpression {
+  func bytes(
+    written spelling: TextSpelling, _ budget: CompilationBudget
+  ) throws(CompilationBudget.Exceeded) -> ByteExpression {
+    try budget.spend((spelling == .raw ? 2 : 8) * size)
+    return bytes(written: spelling)
+  }
+
+  private func bytes(written spelling: TextSpelling) -> ByteExpression {
     switch self {
     case .nothing: .nothing
     case .empty: .empty

@@ -21,13 +21,13 @@ extension ScalarSet {
     case "Any": return .all
     case "ASCII": return ScalarSet([0...0x7F])
     case "Assigned": return property("Cn")?.inverted
-    case "Alphabetic", "Alpha": return scan { $0.isAlphabetic }
-    case "Uppercase", "Upper": return scan { $0.isUppercase }
-    case "Lowercase", "Lower": return scan { $0.isLowercase }
-    case "White_Space", "space": return scan { $0.isWhitespace }
-    case "Emoji": return scan { $0.isEmoji }
-    case "ID_Start", "IDS": return scan { $0.isIDStart }
-    case "ID_Continue", "IDC": return scan { $0.isIDContinue }
+    case "Alphabetic", "Alpha": return alphabetic
+    case "Uppercase", "Upper": return uppercase
+    case "Lowercase", "Lower": return lowercase
+    case "White_Space", "space": return space
+    case "Emoji": return emoji
+    case "ID_Start", "IDS": return idStart
+    case "ID_Continue", "IDC": return idContinue
     default: break
     }
     let short = longNames[name] ?? name
@@ -35,6 +35,15 @@ extension ScalarSet {
     let ranges = categories.filter { $0.key == short || (short.count == 1 && $0.key.hasPrefix(short)) }
     return ranges.isEmpty ? nil : ScalarSet(ranges.flatMap(\.value))
   }
+
+  // Each is a scan of all scalars, which is done once.
+  private static let alphabetic = scan { $0.isAlphabetic }
+  private static let uppercase = scan { $0.isUppercase }
+  private static let lowercase = scan { $0.isLowercase }
+  private static let space = scan { $0.isWhitespace }
+  private static let emoji = scan { $0.isEmoji }
+  private static let idStart = scan { $0.isIDStart }
+  private static let idContinue = scan { $0.isIDContinue }
 
   private static func scan(_ isMember: (Unicode.Scalar.Properties) -> Bool) -> ScalarSet {
     var ranges: [ClosedRange<UInt32>] = []

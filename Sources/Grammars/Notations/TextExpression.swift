@@ -25,8 +25,16 @@ indirect enum TextExpression: Hashable, Sendable {
 
   /// Exactly this text.
   static func literal(_ text: String) -> TextExpression {
-    joined(text.unicodeScalars.map { .scalar(ScalarSet($0...$0)) })
+    joined(text.unicodeScalars.map(single))
   }
+
+  /// Exactly this scalar.
+  private static func single(_ scalar: Unicode.Scalar) -> TextExpression {
+    scalar.isASCII ? ascii[Int(scalar.value)] : .scalar(ScalarSet(scalar...scalar))
+  }
+
+  /// The expression of each ASCII character, made once, so that long texts share them.
+  private static let ascii: [TextExpression] = (0..<128).map { .scalar(ScalarSet([$0...$0])) }
 
   /// Any of the texts, as a tree, so that beginnings that are the same are there once.
   static func any(of texts: [String]) -> TextExpression {
@@ -37,7 +45,7 @@ indirect enum TextExpression: Hashable, Sendable {
   /// The rests, after some scalars that all have in common, of sorted texts.
   private static func tree(_ texts: ArraySlice<[Unicode.Scalar]>, after: Int, depth: Int) -> TextExpression {
     func literal(_ scalars: some Sequence<Unicode.Scalar>) -> TextExpression {
-      joined(scalars.map { .scalar(ScalarSet($0...$0)) })
+      joined(scalars.map(single))
     }
     guard let first = texts.first, let last = texts.last else { return .nothing }
     if depth > 30 { return either(texts.map { literal($0.dropFirst(after)) }) }
@@ -83,27 +91,31 @@ indirect enum TextExpression: Hashable, Sendable {
   static func either(_ alternatives: [TextExpression]) -> TextExpression {
     var flat: [TextExpression] = []
     var seen: Set<TextExpression> = []
-    var scalars: ScalarSet?
+    var scalars: [ClosedRange<UInt32>] = []
+    var hasScalars = false
     func add(_ alternative: TextExpression) {
       switch alternative {
       case .nothing: break
-      case .scalar(let set): scalars = scalars?.union(set) ?? set
+      case .scalar(let set):
+        scalars.append(contentsOf: set.ranges)
+        hasScalars = true
       case .alternatives(let inner): for part in inner { add(part) }
       default: if seen.insert(alternative).inserted { flat.append(alternative) }
       }
     }
     for alternative in alternatives { add(alternative) }
-    if let scalars { flat.insert(.scalar(scalars), at: 0) }
+    if hasScalars { flat.insert(.scalar(ScalarSet(scalars)), at: 0) }
     return flat.isEmpty ? .nothing : flat.count == 1 ? flat[0] : .alternatives(flat)
   }
 
   /// The texts in all expressions; every text if there are none.
   static func all(_ expressions: [TextExpression]) -> TextExpression {
     var kept: [TextExpression] = []
-    for expression in expressions where expression != .anything && !kept.contains(expression) {
-      kept.append(expression)
+    var seen: Set<TextExpression> = []
+    for expression in expressions {
+      if expression == .nothing { return .nothing }
+      if expression != .anything, expressions.count == 1 || seen.insert(expression).inserted { kept.append(expression) }
     }
-    if kept.contains(.nothing) { return .nothing }
     return kept.isEmpty ? .anything : kept.count == 1 ? kept[0] : .intersection(kept)
   }
 
@@ -117,6 +129,16 @@ indirect enum TextExpression: Hashable, Sendable {
 
   /// This expression or the empty text.
   var optional: TextExpression { repeated(0, 1) }
+
+  /// How many nodes the expression has, with the ranges of its sets.
+  var size: Int {
+    switch self {
+    case .nothing, .empty: 1
+    case .scalar(let set): max(1, set.ranges.count)
+    case .sequence(let parts), .alternatives(let parts), .intersection(let parts): parts.reduce(1) { $0 + $1.size }
+    case .repetition(let part, _, _), .complement(let part): 1 + part.size
+    }
+  }
 
   /// Whether the empty text is in the expression.
   var acceptsEmpty: Bool {

@@ -28,6 +28,16 @@ struct ParserStates {
     var targets: [[Int32]]
     /// The lexer's state at the beginning of all the terminals.
     var lexerState: Int32
+
+    /// What the state after one of the terminals consists of.
+    func target(after terminal: Int32) -> [Int32] {
+      var (low, high) = (0, terminals.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if terminals[middle] < terminal { low = middle + 1 } else { high = middle }
+      }
+      return targets[low]
+    }
   }
 
   /// The state after the whole text.
@@ -44,7 +54,7 @@ struct ParserStates {
   var count: Int { closures.count }
   private(set) var closureMemory = 0
   /// About how many bytes the states take.
-  var memory: Int { 8 * contentSize + 256 * contents.count + closureMemory }
+  var memory: Int { 8 * contentSize + 256 * contents.count + closureMemory + rules.memory }
 
   /// The state of contents that are in order.
   mutating func state(_ content: [Int32]) -> Int32 {
@@ -66,7 +76,7 @@ struct ParserStates {
     if let known = closures[Int(state)] { return known }
     let closure = try makeClosure(state, &lexer)
     closures[Int(state)] = closure
-    closureMemory += 8 * closure.terminals.count + closure.targets.reduce(0) { $0 + 4 * $1.count + 32 }
+    closureMemory += 16 * closure.terminals.count + closure.targets.reduce(0) { $0 + 4 * $1.count + 32 }
     return closure
   }
 
@@ -162,7 +172,7 @@ struct ParserStates {
       lexerPairs += [terminal, rules.terminals[Int(terminal)]]
     }
     return Closure(
-      isComplete: isComplete, terminals: terminals, targets: targets, lexerState: lexer.state(lexerPairs))
+      isComplete: isComplete, terminals: terminals, targets: targets, lexerState: try lexer.state(lexerPairs))
   }
 
   /// Adds what is possible after the element at a pair's place: the next place, or the return if the rule ends.

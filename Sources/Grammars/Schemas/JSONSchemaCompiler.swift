@@ -9,11 +9,11 @@ public enum JSONSchemaCompiler {
   /// The grammar of a schema's values.
   /// - Throws: `SchemaError` that names the keyword and its path
   public static func grammar(
-    for schema: JSONValue, whiteSpace: JSONWhiteSpace = .flexible
+    for schema: JSONValue, whiteSpace: JSONWhiteSpace = .flexible, budget: CompilationBudget = CompilationBudget()
   ) throws(SchemaError) -> Grammar {
-    let document = try SchemaDocument(schema)
+    let document = try SchemaDocument(schema, budget)
     let root = document.root
-    var builder = SchemaGrammarBuilder(SchemaExpander(document), whiteSpace: whiteSpace)
+    var builder = SchemaGrammarBuilder(SchemaExpander(document, budget), whiteSpace: whiteSpace)
     guard let grammar = try builder.build(root).reduced() else {
       throw SchemaError("#", "no value satisfies the schema")
     }
@@ -34,9 +34,15 @@ extension Grammar {
 
   /// One of the texts.
   /// - Parameter texts: at least one
-  public static func choice(_ texts: [String]) -> Grammar {
+  /// - Throws: if they are too long together
+  public static func choice(
+    _ texts: [String], budget: CompilationBudget = CompilationBudget()
+  ) throws(GrammarError) -> Grammar {
     precondition(!texts.isEmpty)
-    return Grammar(TextExpression.any(of: texts).bytes(written: .raw))
+    do throws(CompilationBudget.Exceeded) {
+      for text in texts { try budget.spend(on: text) }
+      return Grammar(try TextExpression.any(of: texts).bytes(written: .raw, budget))
+    } catch { throw .tooLarge(what: "units of work to make", limit: error.limit) }
   }
 
   /// The strings of one expression.

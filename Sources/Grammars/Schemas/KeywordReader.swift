@@ -9,6 +9,7 @@ struct KeywordReader {
   /// The subschema that the keyword is in.
   let schema: Int
   let siblings: JSONObject
+  let budget: CompilationBudget
 
   private static let mostCharacters = 1_000_000
   private static let mostDigits = 100
@@ -85,7 +86,7 @@ struct KeywordReader {
     switch keyword {
     case "pattern":
       guard let pattern = value.string else { throw error("is not a string") }
-      return [.text(try Self.pattern(pattern, keyword: keyword, path: path))]
+      return [.text(try self.pattern(pattern, of: keyword, path: path))]
     case "format":
       guard let name = value.string else { throw error("is not a string") }
       guard let format = StringFormat.expression(name) else { throw error("\"\(name)\" is not supported") }
@@ -98,8 +99,8 @@ struct KeywordReader {
   }
 
   /// The texts that a `pattern` matches somewhere.
-  static func pattern(_ pattern: String, keyword: String, path: String) throws(SchemaError) -> TextExpression {
-    do { return try RegularExpressionParser.search(pattern) } catch {
+  private func pattern(_ pattern: String, of keyword: String, path: String) throws(SchemaError) -> TextExpression {
+    do { return try RegularExpressionParser.search(pattern, budget: budget) } catch {
       throw SchemaError(path, "\(keyword) \"\(pattern.prefix(200))\": \(error)")
     }
   }
@@ -125,8 +126,8 @@ struct KeywordReader {
       group.add(.init(key: key, value: try document.child(schema, "properties", key)))
     }
     for pattern in try map("patternProperties") {
-      let path = document.subschemas[schema].path + "/patternProperties/" + SchemaDocument.escape(pattern)
-      let keys = try Self.pattern(pattern, keyword: "patternProperties", path: path)
+      let path = SchemaDocument.path(document.subschemas[schema].path + "/patternProperties", pattern)
+      let keys = try self.pattern(pattern, of: "patternProperties", path: path)
       group.patterns.append(.init(keys: keys, value: try document.child(schema, "patternProperties", pattern)))
     }
     if siblings["additionalProperties"] != nil { group.additional = try document.child(schema, "additionalProperties") }

@@ -52,11 +52,27 @@ struct SchemaConjunction: Sendable {
   struct ObjectDemands: Hashable, Sendable {
     var groups: [PropertyGroup] = []
     /// In the order in which they are first demanded.
-    var required: [String] = []
+    private(set) var required: [String] = []
+    private var requiredSet: Set<String> = []
     var count = CountRange()
     var propertyNames: [SchemaLiteral] = []
     /// The path of what bounds the count from below.
     var minimumPath: String?
+
+    /// Demands a key.
+    mutating func require(_ key: String) {
+      if requiredSet.insert(key).inserted { required.append(key) }
+    }
+
+    /// Whether the key is demanded.
+    func requires(_ key: String) -> Bool { requiredSet.contains(key) }
+  }
+
+  /// About how many parts the demands have.
+  var size: Int {
+    literals.count + number.multiples.count + number.excluded.count + string.texts.count + array.groups.count
+      + array.contains.count + object.groups.count + 2 * object.required.count + object.propertyNames.count
+      + refusals.count
   }
 
   /// Restricts the kinds.

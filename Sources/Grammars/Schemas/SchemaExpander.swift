@@ -12,18 +12,35 @@ final class SchemaExpander {
   private static let mostAlternatives = 2_000
 
   var document: SchemaDocument
-  var keywords = SchemaKeywords()
+  var keywords: SchemaKeywords
+  let budget: CompilationBudget
+  /// The automata of patterns that keys and values were held to.
+  private var automata: [TextExpression: TextExpressionAutomaton] = [:]
   private var disjoint: [Set<SchemaLiteral>: Bool] = [:]
   private var work = 0
   private static let mostWork = 200_000
 
-  init(_ document: SchemaDocument) { self.document = document }
+  init(_ document: SchemaDocument, _ budget: CompilationBudget) {
+    self.document = document
+    self.budget = budget
+    keywords = SchemaKeywords(budget)
+  }
 
   /// An unfinished alternative.
   private struct Draft {
     var conjunction = SchemaConjunction()
     var goals: [Goal] = []
+    /// Each a list of options. The ones before `nextChoice` were made.
     var choices: [[[Goal]]] = []
+    var nextChoice = 0
+
+    /// About how much work copying it is.
+    var size: Int { 4 + goals.count + choices.count - nextChoice + conjunction.size / 4 }
+  }
+
+  private func tooManyAlternatives(_ literals: some Collection<SchemaLiteral>) -> SchemaError {
+    let path = literals.first.map { document[$0].path } ?? "#"
+    return SchemaError(path, "the schema combines to more than \(Self.mostAlternatives) alternatives")
   }
 
   /// What a subschema demands.
@@ -39,16 +56,21 @@ final class SchemaExpander {
     while var draft = drafts.popLast() {
       steps += 1
       work += 1
-      guard steps <= Self.mostAlternatives, work <= Self.mostWork else {
-        let path = literals.first.map { document[$0].path } ?? "#"
-        throw SchemaError(path, "the schema combines to more than \(Self.mostAlternatives) alternatives")
+      guard steps <= Self.mostAlternatives, work <= Self.mostWork else { throw tooManyAlternatives(literals) }
+      while let goal = draft.goals.popLast(), !draft.conjunction.kinds.isEmpty {
+        try budget.spend(2, at: path(of: literals))
+        try add(goal, to: &draft)
       }
-      while let goal = draft.goals.popLast(), !draft.conjunction.kinds.isEmpty { try add(goal, to: &draft) }
       if draft.conjunction.kinds.isEmpty { continue }
-      guard draft.conjunction.values == nil, let choice = draft.choices.popLast() else {
+      guard draft.conjunction.values == nil, draft.nextChoice < draft.choices.count else {
         finished.append(draft.conjunction)
         continue
       }
+      let choice = draft.choices[draft.nextChoice]
+      draft.nextChoice += 1
+      // Each option is a step.
+      guard steps + drafts.count + choice.count <= Self.mostAlternatives else { throw tooManyAlternatives(literals) }
+      try budget.spend(choice.count * draft.size, at: path(of: literals))
       for option in choice.reversed() {
         var next = draft
         next.goals = option.reversed()
@@ -70,15 +92,35 @@ final class SchemaExpander {
         choose(assertions.map { [.assertion($0, isPositive: false)] }, in: &draft)
       }
     case .assertion(let assertion, isPositive: true): try assert(assertion, in: &draft)
-    case .assertion(let assertion, isPositive: false): deny(assertion, in: &draft)
+    case .assertion(let assertion, isPositive: false): try deny(assertion, in: &draft)
     }
+  }
+
+  /// The path, for messages, of the first of some demands.
+  private func path(of literals: [SchemaLiteral]) -> String { literals.first.map { document[$0].path } ?? "#" }
+
+  /// Throws if a list has more options than there may be alternatives, before the options are made.
+  private func checkOptions(_ count: Int, at path: String) throws(SchemaError) {
+    guard count <= Self.mostAlternatives else {
+      throw SchemaError(path, "the schema combines to more than \(Self.mostAlternatives) alternatives")
+    }
+    try budget.spend(4 * count, at: path)
+  }
+
+  /// Whether a text is in an expression.
+  func matches(_ text: String, _ expression: TextExpression) throws(CompilationBudget.Exceeded) -> Bool {
+    try budget.spend(1 + expression.size / 4)
+    if let known = automata[expression] { return try known.matches(text) }
+    let automaton = try TextExpressionAutomaton(expression, budget)
+    automata[expression] = automaton
+    return try automaton.matches(text)
   }
 
   private func choose(_ options: [[Goal]], in draft: inout Draft) {
     switch options.count {
     case 0: draft.conjunction.kinds = []
     case 1: draft.goals += options[0].reversed()
-    default: draft.choices.insert(options, at: 0)
+    default: draft.choices.append(options)
     }
   }
 
@@ -114,9 +156,8 @@ final class SchemaExpander {
     case .uniqueItems: draft.conjunction.array.unique = sourced.path
     case .properties(let group): draft.conjunction.object.groups.append(group)
     case .required(let names):
-      for name in names where !draft.conjunction.object.required.contains(name) {
-        draft.conjunction.object.required.append(name)
-      }
+      try budget.spend(names.count, at: sourced.path)
+      for name in names { draft.conjunction.object.require(name) }
     case .propertyCount(let range):
       draft.conjunction.object.count = draft.conjunction.object.count.intersection(range)
       if range.minimum > 0 { draft.conjunction.object.minimumPath = sourced.path }
@@ -136,9 +177,13 @@ final class SchemaExpander {
         ], in: &draft)
     case .reference(let literal): draft.goals.append(.literal(literal))
     case .allOf(let literals): draft.goals += literals.reversed().map { .literal($0) }
-    case .anyOf(let literals): choose(literals.map { [.literal($0)] }, in: &draft)
+    case .anyOf(let literals):
+      try checkOptions(literals.count, at: sourced.path)
+      choose(literals.map { [.literal($0)] }, in: &draft)
     case .oneOf(let literals):
+      try checkOptions(literals.count, at: sourced.path)
       let areDisjoint = try areDisjoint(literals)
+      if !areDisjoint { try budget.spend(literals.count * literals.count, at: sourced.path) }
       choose(
         literals.indices.map { index in
           let others = areDisjoint ? [] : literals.indices.filter { $0 != index }.map { literals[$0].negated }
@@ -157,7 +202,7 @@ final class SchemaExpander {
 
   // MARK: the opposites of demands
 
-  private func deny(_ sourced: SourcedAssertion, in draft: inout Draft) {
+  private func deny(_ sourced: SourcedAssertion, in draft: inout Draft) throws(SchemaError) {
     let path = sourced.path
     func refuse(_ kinds: ValueKinds, _ keyword: String) {
       draft.conjunction.restrict(to: kinds)
@@ -166,7 +211,7 @@ final class SchemaExpander {
     }
     switch sourced.assertion {
     case .kinds(let kinds): draft.conjunction.restrict(to: ValueKinds.all.subtracting(kinds))
-    case .values(let list): exclude(keywords.values[list], in: &draft, path: path)
+    case .values(let list): try exclude(keywords.values[list], in: &draft, path: path)
     case .bounds(let bounds):
       choose(bounds.outside.map { goals(.number, .bounds($0), path: path) }, in: &draft)
     case .multiple(let number):
@@ -177,6 +222,8 @@ final class SchemaExpander {
       draft.conjunction.string.texts.append(.complement(text))
     case .length(let range): choose(range.outside.map { goals(.string, .length($0), path: path) }, in: &draft)
     case .items(let group):
+      try checkOptions(group.prefix.count, at: path)
+      try budget.spend(group.prefix.count * group.prefix.count, at: path)
       var options = group.prefix.enumerated().compactMap { index, literal in
         literal.map { literal in
           let group = ItemGroup(prefix: [SchemaLiteral?](repeating: nil, count: index) + [literal.negated])
@@ -196,6 +243,7 @@ final class SchemaExpander {
         }, in: &draft)
     case .uniqueItems: refuse(.array, "uniqueItems")
     case .properties(let group):
+      try checkOptions(group.names.count, at: path)
       var options = group.names.map { name in
         let opposite = PropertyGroup(names: [.init(key: name.key, value: name.value.negated)])
         return goals(.object, .required([name.key]), .properties(opposite), path: path)
@@ -206,19 +254,26 @@ final class SchemaExpander {
         options.append(goals(.object, .unsupported(.object, reason: reason), path: path))
       }
       choose(options, in: &draft)
-    case .required(let names): choose(names.map { goals(.object, forbidding($0), path: path) }, in: &draft)
+    case .required(let names):
+      try checkOptions(names.count, at: path)
+      choose(names.map { goals(.object, forbidding($0), path: path) }, in: &draft)
     case .propertyCount(let range):
       choose(range.outside.map { goals(.object, .propertyCount($0), path: path) }, in: &draft)
     case .propertyNames: refuse(.object, "propertyNames")
     case .dependentRequired(let key, let names):
+      try checkOptions(names.count, at: path)
       choose(names.map { goals(.object, .required([key]), forbidding($0), path: path) }, in: &draft)
     case .dependentSchema(let key, let literal):
       draft.goals.append(.literal(literal.negated))
       draft.goals += goals(.object, .required([key]), path: path)
     case .reference(let literal): draft.goals.append(.literal(literal.negated))
-    case .allOf(let literals): choose(literals.map { [.literal($0.negated)] }, in: &draft)
+    case .allOf(let literals):
+      try checkOptions(literals.count, at: path)
+      choose(literals.map { [.literal($0.negated)] }, in: &draft)
     case .anyOf(let literals): draft.goals += literals.map { .literal($0.negated) }
     case .oneOf(let literals):
+      try checkOptions(literals.count, at: path)
+      try checkOptions(1 + literals.count * (literals.count - 1) / 2, at: path)
       var options = [literals.map { Goal.literal($0.negated) }]
       for (index, first) in literals.enumerated() {
         for second in literals[(index + 1)...] { options.append([.literal(first), .literal(second)]) }
@@ -235,13 +290,19 @@ final class SchemaExpander {
     }
   }
 
-  private func exclude(_ values: [JSONValue], in draft: inout Draft, path: String) {
+  private func exclude(_ values: [JSONValue], in draft: inout Draft, path: String) throws(SchemaError) {
+    try budget.spend(values.count, at: path)
+    let texts = values.compactMap(\.string)
+    if !texts.isEmpty {
+      for text in texts { try budget.spend(text.utf8.count, at: path) }
+      draft.conjunction.string.texts.append(.complement(.any(of: texts)))
+    }
     for value in values {
       switch value {
       case .null: draft.conjunction.kinds.remove(.null)
       case .bool(let value): draft.conjunction.kinds.remove(value ? .yes : .no)
       case .integer, .number: draft.conjunction.number.excluded.append(DecimalNumber(value)!)
-      case .string(let text): draft.conjunction.string.texts.append(.complement(.literal(text)))
+      case .string: break
       case .array(let items) where items.isEmpty:
         draft.conjunction.array.count = draft.conjunction.array.count.intersection(CountRange(minimum: 1))
         if draft.conjunction.array.count.isEmpty { draft.conjunction.kinds.remove(.array) }
@@ -297,7 +358,11 @@ final class SchemaExpander {
     if conjunction.kinds.contains(.string) {
       let expression = conjunction.string.expression
       guard case .intersection = expression else { return expression == .nothing }
-      if TextExpressionAutomaton(expression).isEmpty(limit: 500) != true { return false }
+      let isEmpty = try budget.at(path(of: conjunction.literals.sorted())) {
+        (budget) throws(CompilationBudget.Exceeded) in
+        try TextExpressionAutomaton(expression, budget).isEmpty(limit: 500)
+      }
+      if isEmpty != true { return false }
     }
     if conjunction.kinds.contains(.array) {
       let array = conjunction.array
@@ -312,7 +377,7 @@ final class SchemaExpander {
     if conjunction.kinds.contains(.object) {
       guard depth > 0 else { return false }
       for name in conjunction.object.required {
-        let value = conjunction.object.literals(ofKey: name)
+        let value = try literals(ofKey: name, conjunction.object.groups)
         if !value.isEmpty, try isImpossible(value, depth: depth - 1) { return true }
       }
       return false
@@ -321,13 +386,20 @@ final class SchemaExpander {
   }
 }
 
-extension SchemaConjunction.ObjectDemands {
+extension SchemaExpander {
   /// What the value of a key has to satisfy.
-  func literals(ofKey key: String) -> [SchemaLiteral] {
+  func literals(ofKey key: String, _ groups: [PropertyGroup]) throws(SchemaError) -> [SchemaLiteral] {
     var literals: [SchemaLiteral] = []
     for group in groups {
+      try budget.spend(1, at: "#")
       let named = group.value(ofName: key).map { [$0] } ?? []
-      let matched = group.patterns.filter { TextExpressionAutomaton($0.keys).matches(key) }.map(\.value)
+      var matched: [SchemaLiteral] = []
+      for pattern in group.patterns {
+        let isMatch = try budget.at(document[pattern.value].path) { (_) throws(CompilationBudget.Exceeded) in
+          try matches(key, pattern.keys)
+        }
+        if isMatch { matched.append(pattern.value) }
+      }
       literals += named + matched
       if named.isEmpty, matched.isEmpty, let additional = group.additional { literals.append(additional) }
     }

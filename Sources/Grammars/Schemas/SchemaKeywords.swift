@@ -7,6 +7,9 @@ struct SchemaKeywords {
   /// The canonical texts of each list.
   private(set) var canonicalValues: [Set<String>] = []
   private var known: [Int: [SourcedAssertion]] = [:]
+  private let budget: CompilationBudget
+
+  init(_ budget: CompilationBudget) { self.budget = budget }
 
   private static let annotations: Set = [
     "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema",
@@ -19,6 +22,17 @@ struct SchemaKeywords {
     "else",
     "exclusiveMinimum", "exclusiveMaximum",
   ]
+
+  /// About how much work it is to write a value.
+  func size(of value: JSONValue) -> Int {
+    switch value {
+    case .null, .bool: 4
+    case .integer, .number: 32
+    case .string(let text): 2 + text.utf8.count
+    case .array(let items): items.reduce(2) { $0 + 16 + size(of: $1) }
+    case .object(let object): object.pairs.reduce(2) { $0 + 32 + $1.key.utf8.count + size(of: $1.value) }
+    }
+  }
 
   /// What a subschema demands, keyword by keyword.
   mutating func assertions(
@@ -44,18 +58,26 @@ struct SchemaKeywords {
     var result: [SourcedAssertion] = []
     var groups: Set<String> = []
     for (keyword, value) in object.pairs {
-      let path = subschema.path + "/" + SchemaDocument.escape(keyword)
+      let path = SchemaDocument.path(subschema.path, keyword)
+      try budget.spend(4 + path.utf8.count / 16 + (value.array?.count ?? value.object?.pairs.count ?? 0), at: path)
       if Self.annotations.contains(keyword) || keyword.hasPrefix("x-") { continue }
       if subschema.isOldDraft, keyword != "$ref", object["$ref"] != nil {
         throw SchemaError(path, "\(keyword) beside $ref has no effect in this draft of JSON Schema")
       }
-      let reader = KeywordReader(keyword: keyword, value: value, path: path, schema: schema, siblings: object)
+      let reader = KeywordReader(
+        keyword: keyword, value: value, path: path, schema: schema, siblings: object, budget: budget)
       var assertions: [SchemaAssertion]
       switch keyword {
       case "enum", "const":
         assertions = [.values(values.count)]
         values.append(keyword == "const" ? [value] : try reader.list())
-        canonicalValues.append(Set(values.last!.map(\.canonical)))
+        var texts: Set<String> = []
+        for value in values.last! {
+          let text = value.canonical
+          try budget.spend(1 + text.utf8.count, at: path)
+          texts.insert(text)
+        }
+        canonicalValues.append(texts)
       case "$ref", "$dynamicRef", "$recursiveRef": assertions = [try reader.reference(in: &document)]
       case "properties", "patternProperties", "additionalProperties":
         assertions = groups.insert("properties").inserted ? [try reader.properties(in: document)] : []

@@ -6,9 +6,6 @@ struct SchemaValidator {
 
   private let expander: SchemaExpander
   private var depth = 0
-  /// How often a value was held to a subschema. Choices within choices could take for ever.
-  private var work = 0
-  private static let mostWork = 2_000_000
 
   init(_ expander: SchemaExpander) { self.expander = expander }
 
@@ -20,11 +17,9 @@ struct SchemaValidator {
 
   private mutating func accepts(_ value: JSONValue, _ literal: SchemaLiteral) throws(SchemaError) -> Bool {
     depth += 1
-    work += 1
     defer { depth -= 1 }
-    guard work <= Self.mostWork else {
-      throw SchemaError(expander.document[literal].path, "the values of an enum need too much work to be checked")
-    }
+    // Choices within choices could take for ever.
+    try expander.budget.spend(2, at: expander.document[literal].path)
     guard depth <= Self.deepest else {
       throw SchemaError(expander.document[literal].path, "references are nested more than \(Self.deepest) deep")
     }
@@ -37,10 +32,19 @@ struct SchemaValidator {
   private mutating func satisfies(_ value: JSONValue, _ sourced: SourcedAssertion) throws(SchemaError) -> Bool {
     switch sourced.assertion {
     case .kinds(let kinds): return !kinds.isDisjoint(with: value.kind)
-    case .values(let list): return expander.keywords.canonicalValues[list].contains(value.canonical)
+    case .values(let list):
+      let text = value.canonical
+      try expander.budget.spend(1 + text.utf8.count, at: sourced.path)
+      return expander.keywords.canonicalValues[list].contains(text)
     case .bounds, .multiple: return numberSatisfies(value, sourced.assertion)
-    case .text(let text): return value.string.map { TextExpressionAutomaton(text).matches($0) } ?? true
-    case .length(let range): return value.string.map { range.contains($0.unicodeScalars.count) } ?? true
+    case .text(let expression):
+      guard let text = value.string else { return true }
+      return try expander.budget.at(sourced.path) { (_) throws(CompilationBudget.Exceeded) in
+        try expander.matches(text, expression)
+      }
+    case .length(let range):
+      try expander.budget.spend((value.string?.utf8.count ?? 0) / 8, at: sourced.path)
+      return value.string.map { range.contains($0.unicodeScalars.count) } ?? true
     case .items, .itemCount, .contains, .uniqueItems: return try arraySatisfies(value, sourced.assertion)
     case .properties, .required, .propertyCount, .propertyNames, .dependentRequired, .dependentSchema:
       return try objectSatisfies(value, sourced.assertion)
@@ -91,7 +95,13 @@ struct SchemaValidator {
       for item in items.dropFirst(count.from) where try accepts(item, count.item) { matches += 1 }
       return count.range.contains(matches)
     case .uniqueItems:
-      return Set(items.map(\.canonical)).count == items.count
+      var texts: Set<String> = []
+      for item in items {
+        let text = item.canonical
+        try expander.budget.spend(1 + text.utf8.count, at: "#")
+        texts.insert(text)
+      }
+      return texts.count == items.count
     default: return true
     }
   }
@@ -102,10 +112,13 @@ struct SchemaValidator {
     guard let object = value.object else { return true }
     switch assertion {
     case .properties(let group):
-      let demands = SchemaConjunction.ObjectDemands(groups: [group])
-      for (key, value) in object.pairs where try !accepts(value, all: demands.literals(ofKey: key)) { return false }
+      for (key, value) in object.pairs where try !accepts(value, all: expander.literals(ofKey: key, [group])) {
+        return false
+      }
       return true
-    case .required(let names): return names.allSatisfy { object[$0] != nil }
+    case .required(let names):
+      try expander.budget.spend(names.count, at: "#")
+      return names.allSatisfy { object[$0] != nil }
     case .propertyCount(let range): return range.contains(object.pairs.count)
     case .propertyNames(let literal):
       for key in object.keys where try !accepts(.string(key), literal) { return false }

@@ -17,7 +17,7 @@ import Testing
 
   private func allows(_ constraint: ToolConstraint, _ text: String) throws -> Bool {
     var matcher = try GrammarMatcher(
-      try CompiledGrammar(try constraint.grammar(), vocabulary: Self.vocabulary))
+      try CompiledGrammar(try constraint.grammar(CompilationBudget()), vocabulary: Self.vocabulary))
     return try matcher.accept(bytes: Array(text.utf8)) && matcher.canEnd()
   }
 
@@ -73,7 +73,7 @@ import Testing
     var tool = tool("f", strict: true)
     tool.parameters = ##"{"type":"object","properties":{"a":{"$dynamicRef":"#x"}}}"##
     let strict = ToolConstraint(tools: [tool], form: .tagged, isRequired: true, isParallel: false)
-    let error = #expect(throws: ConstraintError.self) { try strict.grammar() }
+    let error = #expect(throws: ConstraintError.self) { try strict.grammar(CompilationBudget()) }
     #expect(error?.reason.contains("'f'") == true && error?.reason.contains("$dynamicRef") == true)
     tool.isStrict = false
     let loose = ToolConstraint(tools: [tool], form: .tagged, isRequired: true, isParallel: false)

@@ -86,10 +86,11 @@ struct ConstraintFields {
   private static func schema(_ value: JSONValue, _ param: String) throws(APIError) -> TextConstraint {
     var value = value
     if let text = value.string {
-      guard let parsed = try? JSONValue.parse(Array(text.utf8), subject: "schema") else {
-        throw .invalid("'\(param)' is a string that is not valid JSON", param: param, code: "invalid_value")
+      do { value = try JSONValue.parse(Array(text.utf8), subject: "schema", limits: BodyLimits.chat.json) } catch {
+        let reason = (error as? ModelError)?.reason ?? "\(error)"
+        throw .invalid(
+          "'\(param)' is a string that cannot be read as JSON: \(reason)", param: param, code: "invalid_value")
       }
-      value = parsed
     }
     guard value.object != nil || value.bool != nil else {
       throw .invalid("'\(param)' must be a JSON Schema: an object", param: param, code: "invalid_type")

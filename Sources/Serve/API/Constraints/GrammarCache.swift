@@ -5,34 +5,50 @@ import Tokenization
 
 /// The compiled grammars of recent requests, so that a program that sends the same schema with each request has it compiled
 /// once. Used from the threads that prepare requests.
+///
+/// The grammars in use and those that are kept share one limit of memory, `maximumMemory`. Above it, the grammars that were used
+/// longest ago are dropped. Where the grammars of running requests alone are above it, new ones are refused.
 final class GrammarCache: Sendable {
   private struct Entry {
     let grammar: CompiledGrammar
+    let keySize: Int
     var lastUse: UInt64
   }
 
   private struct State {
     var entries: [GrammarKey: Entry] = [:]
     var uses: UInt64 = 0
+
+    /// Drops the grammar that was used longest ago.
+    mutating func dropOldest() {
+      guard let oldest = entries.min(by: { $0.value.lastUse < $1.value.lastUse }) else { return }
+      entries[oldest.key] = nil
+    }
+
+    /// The memory of the entries' keys.
+    var keyMemory: Int { entries.values.reduce(0) { $0 + $1.keySize } }
   }
 
-  private static let capacity = 64
+  /// The largest number of grammars that are kept.
+  private static let capacity = 256
+  /// The largest number of bytes of all grammars together.
+  private static let maximumMemory = 512 << 20
+  private let memory: GrammarMemory
   private let state = Mutex(State())
   private let builtVocabulary = Mutex<TokenVocabulary?>(nil)
   private let tokenizer: Tokenizer
 
-  init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
+  /// - Parameter maximumMemory: bytes of all grammars together
+  init(_ tokenizer: Tokenizer, maximumMemory: Int = GrammarCache.maximumMemory) {
+    self.tokenizer = tokenizer
+    memory = GrammarMemory(limit: maximumMemory)
+  }
 
   /// The compiled grammar of a constraint, compiled now if it is not known.
   /// - Parameter param: the field that gives the constraint
-  /// - Throws: `APIError`, 400, that names the field and what cannot be followed
+  /// - Throws: `APIError`: 400, that names the field and what cannot be followed, or 503 if the grammars of running requests take
+  ///   all memory
   func compiled(_ constraint: some AnswerConstraint, param: String) throws(APIError) -> CompiledGrammar {
-    do throws(ConstraintError) { return try compiled(constraint) } catch {
-      throw .invalid("'\(param)' cannot be followed: \(error.reason)", param: param, code: "invalid_value")
-    }
-  }
-
-  private func compiled(_ constraint: some AnswerConstraint) throws(ConstraintError) -> CompiledGrammar {
     let key = constraint.key
     let known = state.withLock { state -> CompiledGrammar? in
       state.uses += 1
@@ -40,20 +56,37 @@ final class GrammarCache: Sendable {
       return state.entries[key]?.grammar
     }
     if let known { return known }
-    let grammar = try constraint.grammar()
-    let compiled: CompiledGrammar
-    do throws(GrammarError) { compiled = try CompiledGrammar(grammar, vocabulary: vocabulary()) } catch {
-      throw ConstraintError(reason: error.description)
+    makeRoom(reserving: 0)
+    guard !memory.isFull else {
+      throw .plain(
+        status: 503, message: "The grammars of running requests take more than \(memory.limit) bytes; try again later")
     }
+    let compiled: CompiledGrammar
+    do throws(ConstraintError) { compiled = try compile(constraint) } catch {
+      throw .invalid("'\(param)' cannot be followed: \(error.reason)", param: param, code: "invalid_value")
+    }
+    let size = constraint.size
+    makeRoom(reserving: size)
     state.withLock { state in
-      if state.entries.count >= Self.capacity,
-        let oldest = state.entries.min(by: { $0.value.lastUse < $1.value.lastUse })
-      {
-        state.entries[oldest.key] = nil
-      }
-      state.entries[key] = Entry(grammar: compiled, lastUse: state.uses)
+      state.entries[key] = Entry(grammar: compiled, keySize: size, lastUse: state.uses)
     }
     return compiled
+  }
+
+  /// Drops grammars until the others, and as many bytes as are reserved, are within the limits.
+  private func makeRoom(reserving size: Int) {
+    state.withLock { state in
+      while !state.entries.isEmpty,
+        state.entries.count >= Self.capacity || memory.used + state.keyMemory + size > memory.limit
+      { state.dropOldest() }
+    }
+  }
+
+  private func compile(_ constraint: some AnswerConstraint) throws(ConstraintError) -> CompiledGrammar {
+    let grammar = try constraint.grammar(CompilationBudget())
+    do throws(GrammarError) {
+      return try CompiledGrammar(grammar, vocabulary: vocabulary(), pool: memory)
+    } catch { throw ConstraintError(reason: error.description) }
   }
 
   /// The tokenizer's tokens as bytes, sorted into a tree at first use. Special tokens have no text of their own.
@@ -73,9 +106,11 @@ final class GrammarCache: Sendable {
 /// What a request says an answer must be. Equal constraints have the same grammar.
 protocol AnswerConstraint: Hashable, Sendable {
   var key: GrammarKey { get }
+  /// About how many bytes the key takes.
+  var size: Int { get }
   /// The grammar of the answers.
-  /// - Throws: `ConstraintError` that names what cannot be followed
-  func grammar() throws(ConstraintError) -> Grammar
+  /// - Throws: `ConstraintError` that names what cannot be followed, or says that the budget does not suffice
+  func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar
 }
 
 /// What decides a compiled grammar.

@@ -16,17 +16,26 @@ enum TextConstraint: AnswerConstraint {
 
   var key: GrammarKey { .text(self) }
 
+  var size: Int {
+    switch self {
+    case .jsonObject: 0
+    case .schema(let text), .regex(let text), .grammar(let text): text.utf8.count
+    case .choice(let texts): texts.reduce(0) { $0 + 16 + $1.utf8.count }
+    }
+  }
+
   /// The grammar of the texts.
   /// - Throws: `ConstraintError` that names what cannot be followed
-  func grammar() throws(ConstraintError) -> Grammar {
+  func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
     do {
       switch self {
       case .jsonObject: return Grammar.jsonObject
       case .schema(let text):
-        return try JSONSchemaCompiler.grammar(for: try JSONValue.parse(Array(text.utf8), subject: "schema"))
-      case .regex(let pattern): return Grammar(try RegularExpressionParser.expression(pattern))
-      case .choice(let texts): return Grammar.choice(texts)
-      case .grammar(let text): return try GBNFParser.grammar(text)
+        return try JSONSchemaCompiler.grammar(
+          for: try JSONValue.parse(Array(text.utf8), subject: "schema"), budget: budget)
+      case .regex(let pattern): return Grammar(try RegularExpressionParser.expression(pattern, budget: budget))
+      case .choice(let texts): return try Grammar.choice(texts, budget: budget)
+      case .grammar(let text): return try GBNFParser.grammar(text, budget: budget)
       }
     } catch { throw ConstraintError(reason: "\(error)") }
   }

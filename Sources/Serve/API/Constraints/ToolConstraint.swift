@@ -28,17 +28,21 @@ struct ToolConstraint: AnswerConstraint {
 
   var key: GrammarKey { .tools(self) }
 
+  var size: Int {
+    tools.reduce(text?.size ?? 0) { $0 + 128 + $1.name.utf8.count + ($1.parameters?.utf8.count ?? 0) }
+  }
+
   /// The grammar of the answers.
   /// - Throws: `ConstraintError` that names the tool, and what cannot be followed
-  func grammar() throws(ConstraintError) -> Grammar {
+  func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
     var grammar = Grammar()
     let answer = grammar.addSymbol("answer")
     grammar.start = answer
     let call = grammar.addSymbol("call")
-    for tool in tools { try addCall(of: tool, to: call, &grammar) }
+    for tool in tools { try addCall(of: tool, to: call, &grammar, budget) }
     switch form {
-    case .tagged: try addTagged(answer, call, &grammar)
-    case .bare: try addBare(answer, call, &grammar)
+    case .tagged: try addTagged(answer, call, &grammar, budget)
+    case .bare: try addBare(answer, call, &grammar, budget)
     }
     return grammar
   }
@@ -52,7 +56,7 @@ struct ToolConstraint: AnswerConstraint {
 
   /// Calls between tags. Text may stand before the first one, and between calls, unless calls are required.
   private func addTagged(
-    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
   ) throws(ConstraintError) {
     let tagged = grammar.addSymbol("tagged call")
     grammar.addRule(
@@ -66,7 +70,7 @@ struct ToolConstraint: AnswerConstraint {
       return
     }
     if let text {
-      grammar.addRule(answer, [.symbol(grammar.embed(try text.grammar()))])
+      grammar.addRule(answer, [.symbol(try embed(try text.grammar(budget), in: &grammar, budget))])
       addCalls(answer, tagged, between: Self.space, &grammar)
       return
     }
@@ -81,7 +85,7 @@ struct ToolConstraint: AnswerConstraint {
 
   /// Calls that are the whole answer: one JSON object after another, separated by a semicolon or a line break.
   private func addBare(
-    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
   ) throws(ConstraintError) {
     let separator = ByteExpression.sequence([
       .alternatives([.literal(";"), .literal("\n")]), Self.space,
@@ -89,7 +93,7 @@ struct ToolConstraint: AnswerConstraint {
     addCalls(answer, call, between: separator, &grammar)
     if isRequired { return }
     if let text {
-      grammar.addRule(answer, [.symbol(grammar.embed(try text.grammar()))])
+      grammar.addRule(answer, [.symbol(try embed(try text.grammar(budget), in: &grammar, budget))])
     } else {
       // Text that begins like a call would be one that no rule describes.
       let white = ByteSet(" \t\r\n".utf8)
@@ -124,7 +128,7 @@ struct ToolConstraint: AnswerConstraint {
   /// `{"name": "…", "arguments": {…}}`, with or without a space after colons and the comma. Llama 3 calls the arguments
   /// "parameters".
   private func addCall(
-    of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar
+    of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
   ) throws(ConstraintError) {
     let blank = ByteExpression.literal(" ").optional
     let name = String(decoding: JSONValue.string(tool.name).encoded, as: UTF8.self)
@@ -135,7 +139,7 @@ struct ToolConstraint: AnswerConstraint {
       .literal("{"), blank, .literal(#""name":"#), blank, .literal(name), .literal(","), blank, key, .literal(":"),
       blank,
     ])
-    let arguments = grammar.embed(try argumentsGrammar(of: tool))
+    let arguments = try embed(try argumentsGrammar(of: tool, budget), in: &grammar, budget)
     grammar.addRule(
       call,
       [
@@ -144,9 +148,17 @@ struct ToolConstraint: AnswerConstraint {
       ])
   }
 
-  private func argumentsGrammar(of tool: Tool) throws(ConstraintError) -> Grammar {
+  private func embed(
+    _ other: Grammar, in grammar: inout Grammar, _ budget: CompilationBudget
+  ) throws(ConstraintError) -> Grammar.Symbol {
+    do throws(GrammarError) { return try grammar.embed(other, budget: budget) } catch {
+      throw ConstraintError(reason: error.description)
+    }
+  }
+
+  private func argumentsGrammar(of tool: Tool, _ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
     guard let parameters = tool.parameters else { return Grammar.jsonObject }
-    do { return try TextConstraint.schema(parameters).grammar() } catch {
+    do { return try TextConstraint.schema(parameters).grammar(budget) } catch {
       if tool.isStrict {
         throw ConstraintError(reason: "the parameters of the tool '\(tool.name.excerpt(80))': \(error.reason)")
       }

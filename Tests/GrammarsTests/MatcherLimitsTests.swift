@@ -1,0 +1,112 @@
+import Testing
+
+@testable import Grammars
+
+/// What a text may cost while others are answered.
+@Suite struct MatcherLimitsTests {
+  private static let vocabulary = TokenVocabulary(tokens: (0...255).map { [UInt8($0)] }, endTokens: [])
+
+  /// Which of the last letters were an "a": 2ⁿ states.
+  private static func remembering(_ letters: Int) -> Grammar {
+    let any = ByteExpression.byte(ByteSet("ab".utf8))
+    return Grammar(
+      .sequence([
+        .repetition(any, minimum: 0, maximum: nil), .literal("a"),
+        .repetition(any, minimum: letters, maximum: letters), .literal("c"),
+      ]))
+  }
+
+  private static func text(_ count: Int, seed: UInt64) -> [UInt8] {
+    var random = SeededGenerator(state: seed)
+    return (0..<count).map { _ in Bool.random(using: &random) ? 0x61 : 0x62 }
+  }
+
+  @Test func aTokenThatNeedsTooMuchWorkFailsAlone() throws {
+    var limits = GrammarLimits()
+    limits.tokenWork = 2_000
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, limits: limits)
+    var (hostile, other) = (try GrammarMatcher(compiled), try GrammarMatcher(compiled))
+    #expect(throws: GrammarError.tooMuchWork(limit: 2_000)) {
+      _ = try hostile.accept(bytes: Self.text(5_000, seed: 1))
+    }
+    #expect(hostile.tokenCount == 0)
+    for byte in Self.text(20, seed: 2) {
+      let isAccepted = try other.accept(token: Int(byte))
+      #expect(isAccepted)
+    }
+  }
+
+  /// All operations at one token share its work, and the next token has its own.
+  @Test func operationsShareTheWorkOfAToken() throws {
+    var limits = GrammarLimits()
+    limits.tokenWork = 3_000
+    let compiled = try CompiledGrammar(Self.remembering(40), vocabulary: Self.vocabulary, limits: limits)
+    var matcher = try GrammarMatcher(compiled)
+    #expect(throws: GrammarError.tooMuchWork(limit: 3_000)) {
+      for seed in 0..<1_000 {
+        _ = try matcher.accept(bytes: Self.text(30, seed: UInt64(seed)))
+        matcher.truncate(toTokens: 0)
+      }
+    }
+    var tokens = try GrammarMatcher(compiled)
+    for byte in Self.text(1_000, seed: 7) {
+      let isAccepted = try tokens.accept(token: Int(byte))
+      #expect(isAccepted)
+    }
+  }
+
+  @Test func aTextHasALimitOfWork() throws {
+    var limits = GrammarLimits()
+    limits.textWork = 50_000
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, limits: limits)
+    var matcher = try GrammarMatcher(compiled)
+    #expect(throws: GrammarError.tooMuchWorkForText(limit: 50_000)) {
+      for byte in Self.text(20_000, seed: 3) { _ = try matcher.accept(token: Int(byte)) }
+    }
+    #expect(matcher.tokenCount > 100)
+    var other = try GrammarMatcher(compiled)
+    let isAccepted = try other.accept(bytes: Array("ab".utf8))
+    #expect(isAccepted)
+  }
+
+  /// What one operation adds to memory is in proportion to its work.
+  @Test func oneOperationTakesLittleMemory() throws {
+    var limits = GrammarLimits()
+    limits.textWork = .max
+    let compiled = try CompiledGrammar(Self.remembering(100), vocabulary: Self.vocabulary, limits: limits)
+    var matcher = try GrammarMatcher(compiled)
+    let before = compiled.memory
+    #expect(throws: GrammarError.tooMuchWork(limit: limits.tokenWork)) {
+      _ = try matcher.accept(bytes: Self.text(100_000, seed: 4))
+    }
+    #expect(compiled.memory - before < 100 * limits.tokenWork)
+  }
+
+  /// Texts of a grammar go on after its states were thrown away, and the grammar's memory stays within its limit.
+  @Test func statesAreThrownAwayAndMadeAgain() throws {
+    var limits = GrammarLimits()
+    limits.memory = 3_000_000
+    limits.textWork = .max
+    let memory = GrammarMemory(limit: 1 << 30)
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, limits: limits, pool: memory)
+    let base = compiled.memory
+    for seed in 0..<40 {
+      var matcher = try GrammarMatcher(compiled)
+      for byte in Self.text(60, seed: UInt64(seed)) {
+        let isAccepted = try matcher.accept(token: Int(byte))
+        #expect(isAccepted)
+      }
+      #expect(compiled.memory - base < 2 * limits.memory)
+      #expect(memory.used == compiled.memory)
+    }
+  }
+
+  @Test func grammarsShareALimitOfMemory() throws {
+    let memory = GrammarMemory(limit: 1)
+    do {
+      let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, pool: memory)
+      #expect(memory.isFull && compiled.memoryLimit == compiled.limits.memory / 8)
+    }
+    #expect(memory.used == 0 && !memory.isFull)
+  }
+}
