@@ -51,7 +51,7 @@ let package = Package(
     .executableTarget(
       name: "graft",
       dependencies: [
-        "Serve", "Train", "Model", "Tokenization", "Formats", "Kernels",
+        "Serve", "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -1,6 +1,9 @@
+import Synchronization
+
 /// The progress of one text under a grammar.
 ///
-/// A matcher is a value: a copy continues on its own. It remembers the state after each token, so that tokens can be taken back.
+/// A matcher is a value: a copy continues on its own, and shares only the limit of work for the text. A matcher remembers the state
+/// after each token, so that tokens can be taken back.
 /// All methods may throw that the token or the text needs too much work or memory, after which the text is as it was before the
 /// call; it cannot continue then, since a mask that is not exact is never given. What other matchers of the grammar do is not
 /// counted.
@@ -14,10 +17,15 @@ public struct GrammarMatcher: Sendable {
   /// For each accepted token, and before the first: the state and the length of the text.
   private var history: [(state: Int32, length: Int)] = []
   private var epoch = -1
-  /// The work of the operations since the last token, which is the one at `workPosition`, and of all operations.
+  /// The work of the operations since the last token, which is the one at `workPosition`.
   private var tokenWork = 0
-  private var textWork = 0
   private var workPosition = 0
+  /// The work of all operations on the text, those of copies included.
+  private let textWork = TextWork()
+
+  private final class TextWork: Sendable {
+    let units = Atomic<Int>(0)
+  }
 
   /// A matcher before the text.
   public init(_ grammar: CompiledGrammar) throws(GrammarError) {
@@ -121,8 +129,9 @@ public struct GrammarMatcher: Sendable {
   ) throws(GrammarError) -> Result {
     let limits = grammar.limits
     if workPosition != tokenCount { (workPosition, tokenWork) = (tokenCount, 0) }
-    let ofText = limits.textWork - textWork < limits.tokenWork - tokenWork
-    let allowed = ofText ? limits.textWork - textWork : limits.tokenWork - tokenWork
+    let ofText = limits.textWork - textWork.units.load(ordering: .relaxed)
+    let ofToken = limits.tokenWork - tokenWork
+    let allowed = min(ofText, ofToken)
     let outcome = grammar.withStates { [self] shared -> Outcome<Result> in
       var replayed: [(state: Int32, length: Int)]?
       var work = 0
@@ -145,7 +154,7 @@ public struct GrammarMatcher: Sendable {
       }
     }
     tokenWork += outcome.work
-    textWork += outcome.work
+    textWork.units.add(outcome.work, ordering: .relaxed)
     if let replayed = outcome.replayed {
       history = replayed
       epoch = outcome.epoch
@@ -153,7 +162,7 @@ public struct GrammarMatcher: Sendable {
     switch outcome.result {
     case .success(let result): return result
     case .failure(.tooMuchWork):
-      throw ofText ? .tooMuchWorkForText(limit: limits.textWork) : .tooMuchWork(limit: limits.tokenWork)
+      throw ofText < ofToken ? .tooMuchWorkForText(limit: limits.textWork) : .tooMuchWork(limit: limits.tokenWork)
     case .failure(let error): throw error
     }
   }

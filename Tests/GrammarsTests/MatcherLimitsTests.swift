@@ -64,6 +64,11 @@ import Testing
       for byte in Self.text(20_000, seed: 3) { _ = try matcher.accept(token: Int(byte)) }
     }
     #expect(matcher.tokenCount > 100)
+    // A copy cannot do what the text may no longer cost.
+    var copy = matcher
+    #expect(throws: GrammarError.tooMuchWorkForText(limit: 50_000)) {
+      for byte in Self.text(2_000, seed: 5) { _ = try copy.accept(token: Int(byte)) }
+    }
     var other = try GrammarMatcher(compiled)
     let isAccepted = try other.accept(bytes: Array("ab".utf8))
     #expect(isAccepted)

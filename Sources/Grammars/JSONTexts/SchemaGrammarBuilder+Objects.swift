@@ -52,7 +52,8 @@ extension SchemaGrammarBuilder {
     }
     let cells = try cells(of: demands, besides: keys, named: named, conjunction)
     var pairs: [(key: Grammar.Terminal, value: Grammar.Symbol)] = []
-    for cell in cells {
+    // Most schemas allow no other keys.
+    for cell in cells where try !isNever(cell.literals) {
       let text = TextExpression.all(cell.keys)
       if try hasText(text, conjunction) {
         pairs.append((try terminal(string(text)), try self.symbol(for: cell.literals)))

@@ -105,6 +105,11 @@ struct SchemaGrammarBuilder {
     return result.sorted()
   }
 
+  /// Whether it is plain that no value satisfies all literals.
+  func isNever(_ literals: [SchemaLiteral]) throws(SchemaError) -> Bool {
+    try simplified(literals) == [SchemaDocument.never]
+  }
+
   private mutating func addRules(
     of literals: [SchemaLiteral], to symbol: Grammar.Symbol
   ) throws(SchemaError) {

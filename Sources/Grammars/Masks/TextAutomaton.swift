@@ -13,12 +13,22 @@ struct TextAutomaton {
   private(set) var transitions: [Int32] = []
   /// The masks of states that texts have been in.
   private var masks: [Int32: [UInt32]] = [:]
+  /// Which characters of plain text may follow states.
+  var plainSteps: [Int32: PlainStep] = [:]
   private var maskMemory = 0
 
   /// What the automaton is built from.
   struct Start {
-    var lexer: LexerAutomaton
-    var rules: ParserRules
+    let lexer: LexerAutomaton
+    let rules: ParserRules
+    /// The steps of reading plain text, in classes of bytes.
+    let plainSteps: [[(byteClass: Int, next: Int)]]
+
+    init(lexer: LexerAutomaton, rules: ParserRules) {
+      self.lexer = lexer
+      self.rules = rules
+      plainSteps = PlainText.steps(lexer.classes)
+    }
   }
 
   /// The state from which no text is possible.
@@ -36,7 +46,7 @@ struct TextAutomaton {
   var classCount: Int { lexer.representatives.count }
   /// About how many bytes the states take.
   var memory: Int {
-    lexer.memory + parser.memory + states.memory + 4 * transitions.capacity + maskMemory
+    lexer.memory + parser.memory + states.memory + 4 * transitions.capacity + maskMemory + 128 * plainSteps.count
   }
 
   /// The work since `allow(work:)`.

@@ -15,16 +15,8 @@ extension TokenVocabulary {
 
   /// The longest token that a text begins with.
   private func longestToken(_ text: ArraySlice<UInt8>) -> (token: Int32, length: Int)? {
-    var found: (Int32, Int)?
-    var (node, end) = (0, nodes.count - 1)
-    for (offset, byte) in text.enumerated() {
-      while node < end, nodes[node].byte != byte { node = Int(nodes[node].next) }
-      guard node < end else { return found }
-      if nodes[node].firstToken < nodes[node + 1].firstToken {
-        found = (nodeTokens[Int(nodes[node].firstToken)], offset + 1)
-      }
-      (node, end) = (node + 1, Int(nodes[node].next))
-    }
-    return found
+    guard let plain = plain.longestToken(text) else { return others.longestToken(text) }
+    guard let other = others.longestToken(text), other.length > plain.length else { return plain }
+    return other
   }
 }

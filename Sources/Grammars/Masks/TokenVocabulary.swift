@@ -1,4 +1,4 @@
-/// A tokenizer's tokens as a tree of their bytes.
+/// A tokenizer's tokens as trees of their bytes.
 public struct TokenVocabulary: Sendable {
   /// How many token ids there are.
   public let count: Int
@@ -6,18 +6,15 @@ public struct TokenVocabulary: Sendable {
   public let endTokens: [Int]
   /// The bytes of each token; empty for tokens that are no text.
   let tokens: [[UInt8]]
-  /// The nodes in preorder: the byte that leads to each, its depth (1 for one byte) and the node after its subtree.
-  let nodes: [Node]
-  /// The tokens in the order of their nodes.
-  let nodeTokens: [Int32]
+  /// The tokens of 1 to `longestPlain` plain characters. Most tokens are such.
+  let plain: TokenTree
+  /// For each number of characters from 0 to `longestPlain`, the mask of the plain tokens of at most as many.
+  let plainMasks: [[UInt32]]
+  /// All other tokens.
+  let others: TokenTree
 
-  struct Node {
-    var byte: UInt8
-    var depth: Int32
-    var next: Int32
-    /// Where the node's tokens begin in `nodeTokens`. They end where the next node's begin.
-    var firstToken: Int32
-  }
+  /// The largest number of characters of a token in `plain`.
+  static let longestPlain = 16
 
   /// - Parameters:
   ///   - tokens: the bytes of each token id; nil or empty for tokens that are never part of a text, such as special tokens
@@ -28,29 +25,24 @@ public struct TokenVocabulary: Sendable {
     var bytes = tokens.map { $0 ?? [] }
     for token in self.endTokens { bytes[token] = [] }
     self.tokens = bytes
-    let order = TokenVocabulary.sorted(bytes)
-    var nodes: [Node] = []
-    var nodeTokens: [Int32] = []
-    var path: [Int] = []
-    var last: [UInt8] = []
-    nodes.reserveCapacity(3 * order.count)
-    for token in order {
-      let text = bytes[Int(token)]
-      var common = 0
-      while common < last.count, common < text.count, last[common] == text[common] { common += 1 }
-      while path.count > common { nodes[path.removeLast()].next = Int32(nodes.count) }
-      for byte in text[common...] {
-        path.append(nodes.count)
-        nodes.append(
-          Node(byte: byte, depth: Int32(path.count), next: 0, firstToken: Int32(nodeTokens.count)))
+    var plain: [Int32] = []
+    var others: [Int32] = []
+    let words = (count + 31) / 32
+    var masks = [[UInt32]](repeating: [UInt32](repeating: 0, count: words), count: Self.longestPlain + 1)
+    for token in TokenVocabulary.sorted(bytes) {
+      guard let length = PlainText.length(bytes[Int(token)]), length <= Self.longestPlain else {
+        others.append(token)
+        continue
       }
-      nodeTokens.append(token)
-      last = text
+      plain.append(token)
+      masks[length][Int(token) >> 5] |= 1 << UInt32(token & 31)
     }
-    for node in path { nodes[node].next = Int32(nodes.count) }
-    nodes.append(Node(byte: 0, depth: 0, next: Int32(nodes.count + 1), firstToken: Int32(nodeTokens.count)))
-    self.nodes = nodes
-    self.nodeTokens = nodeTokens
+    for length in 1...Self.longestPlain {
+      for word in 0..<words { masks[length][word] |= masks[length - 1][word] }
+    }
+    self.plain = TokenTree(plain, bytes: bytes)
+    self.others = TokenTree(others, bytes: bytes)
+    plainMasks = masks
   }
 
   /// How many words of 32 bits a mask has.

@@ -89,14 +89,10 @@ final class GrammarCache: Sendable {
     } catch { throw ConstraintError(reason: error.description) }
   }
 
-  /// The tokenizer's tokens as bytes, sorted into a tree at first use. Special tokens have no text of their own.
+  /// The tokenizer's tokens, sorted into trees at first use.
   private func vocabulary() -> TokenVocabulary {
     builtVocabulary.withLock { built in
-      if let built { return built }
-      let tokens = (0..<Int32(tokenizer.vocabularySize)).map { id -> [UInt8]? in
-        tokenizer.isSpecial(id) ? nil : tokenizer.tokenBytes(id)
-      }
-      let vocabulary = TokenVocabulary(tokens: tokens, endTokens: [])
+      let vocabulary = built ?? TokenVocabulary(tokenizer)
       built = vocabulary
       return vocabulary
     }

@@ -10,7 +10,8 @@ struct BenchCommand: ParsableCommand {
     discussion: """
       Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one after --depth
       others, in --sequences sequences side by side. Each is repeated and the median shown.
-      --accuracy compares the mode's distributions with f32's instead.
+      --accuracy compares the mode's distributions with f32's instead. --masks measures how long it takes to find
+      the tokens that a JSON Schema allows.
       """)
 
   @Option(help: "The base: a GGUF file or a model folder.")
@@ -49,6 +50,10 @@ struct BenchCommand: ParsableCommand {
     help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
   var accuracy: String?
 
+  @Option(
+    help: "Measures masks: a file of lines of JSON, each with a name, a schema and the tokens of a text under it.")
+  var masks: String?
+
   @OptionGroup var keyValue: KeyValueOptions
 
   @OptionGroup var kernel: KernelOptions
@@ -60,6 +65,7 @@ struct BenchCommand: ParsableCommand {
     guard (shape == nil) != model.isEmpty else { throw ValidationError("give either --model or --shape") }
     if let shape, ModelConfig.published(shape) == nil { throw ValidationError("--shape must be 135m, 1b or 8b") }
     guard accuracy == nil || shape == nil else { throw ValidationError("--accuracy needs --model") }
+    guard masks == nil || shape == nil else { throw ValidationError("--masks needs --model") }
     for (name, value) in [
       ("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", arithmetic.threads),
     ] {
@@ -75,6 +81,10 @@ struct BenchCommand: ParsableCommand {
   var streams: Int { sequences ?? max(adapters, 1) }
 
   func run() throws {
+    if let masks {
+      let report = try MaskReport(bench: self, cases: masks)
+      return json ? report.printJSON() : report.printTable()
+    }
     kernel.warnOfRefusedTiles()
     let pool = ThreadPool(threads: arithmetic.threads)
     if let accuracy { return try AccuracyReport(bench: self, pool: pool, text: accuracy).print() }
