@@ -76,6 +76,12 @@ import Testing
     #expect(error?.description == message)
   }
 
+  @Test(arguments: ["start: \"a\"", "?start: x", "%import common.WS", "// comment\nstart: x"])
+  func larksNotationIsNamed(_ text: String) {
+    let error = #expect(throws: NotationError.self) { try GBNFParser.grammar(text) }
+    #expect(error?.reason == "Lark's notation is not supported: a rule \"name ::= …\" is expected")
+  }
+
   @Test func hostileGrammarsEndInAnError() throws {
     let doubling = (0..<40).map { "a\($0) ::= a\($0 + 1) a\($0 + 1)" }.joined(separator: "\n")
     let doubled = try GBNFParser.grammar("root ::= a0\n\(doubling)\na40 ::= \"x\"")
