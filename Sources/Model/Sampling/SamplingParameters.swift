@@ -16,12 +16,20 @@ public struct SamplingParameters: Sendable, Equatable {
   /// Divides the positive logits of tokens in prompt and answer, and multiplies negative ones (Keskar et al., 2019);
   /// above 0, and 1 for none.
   public var repetitionPenalty: Float
+  /// How many of the last tokens of prompt and answer `repetitionPenalty` counts; `nil` for all.
+  public var repetitionWindow: Int?
   /// Subtracted from the logit of each token that the answer has.
   public var presencePenalty: Float
   /// Subtracted from the logit of each token as often as the answer has it.
   public var frequencyPenalty: Float
   /// Added to the logits of these tokens. Ids beyond the vocabulary are ignored.
   public var logitBias: [Int32: Float]
+  /// How many tokens the answer has before one of `endTokens` can be drawn.
+  public var minimumTokens = 0
+  /// The tokens that end the answer. Only `minimumTokens` needs them.
+  public var endTokens: Set<Int32> = []
+  /// Sequences of tokens that the answer never has. None is empty.
+  public var badWords: [[Int32]] = []
   /// The seed of the random numbers: equal seeds and logits draw equal tokens.
   public var seed: UInt64
 

@@ -24,11 +24,14 @@ public final class Engine: Sendable {
     public var stepTarget: Duration?
     /// Training's share of the time, 0...0.9, if requests leave no time free.
     public var trainingShare: Double
+    /// The rows of batches' requests for each row of others, 0...1, while others run.
+    public var batchShare: Double
 
     /// - Parameters: as the properties of the same names
     public init(
       rowBudget: Int = 128, maxRunning: Int = 256, maxQueue: Int = 256, cachesPrefixes: Bool = true,
-      speculates: Bool = true, stepTarget: Duration? = .milliseconds(200), trainingShare: Double = 0.1
+      speculates: Bool = true, stepTarget: Duration? = .milliseconds(200), trainingShare: Double = 0.1,
+      batchShare: Double = 0.05
     ) {
       self.rowBudget = rowBudget
       self.maxRunning = maxRunning
@@ -37,6 +40,7 @@ public final class Engine: Sendable {
       self.speculates = speculates
       self.stepTarget = stepTarget
       self.trainingShare = trainingShare
+      self.batchShare = batchShare
     }
   }
 
@@ -97,7 +101,7 @@ public final class Engine: Sendable {
 
   /// Admits all of `count` requests of a client, or none. From now on they count as waiting, and their timeouts run.
   /// - Parameter label: the metrics' label of their adapters
-  /// - Throws: `EngineError.overloaded` or `.shuttingDown`
+  /// - Throws: `EngineError.overloaded`, `.exceedsQueue` or `.shuttingDown`
   func admit(_ client: ClientIdentity, label: String, count: Int) throws(EngineError) -> [Admission] {
     do { return try admissions.admit(client, count: count) } catch {
       countRejections(label: label, count)

@@ -49,7 +49,8 @@ final class EngineLoop {
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(
-        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget))
+        rowBudget: rows, running: max(settings.maxRunning, 1), logitRows: rows, stepTarget: settings.stepTarget,
+        backgroundShare: settings.batchShare))
   }
 
   /// Serves until the inbox is closed.

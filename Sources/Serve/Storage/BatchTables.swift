@@ -34,14 +34,30 @@ extension MetadataDatabase {
   /// The batch with an id, if there is one.
   func batch(_ id: String) throws -> Batch? { try read { try Self.batch(id, $0) } }
 
-  /// The first batch that is not over, in the order in which they were created.
-  func oldestBatch() throws -> Batch? {
-    let over = Batch.Status.allCases.filter(\.isOver).map { "'\($0.rawValue)'" }.joined(separator: ",")
-    return try read { db in
-      try Row.fetchOne(db, sql: "SELECT record FROM batch WHERE status NOT IN (\(over)) ORDER BY number LIMIT 1")
-        .flatMap(Self.batch)
+  /// The first batch that is not over, in the order in which they were created. Records that cannot be read are left out.
+  /// - Parameter ids: batches that are left out
+  func oldestBatch(except ids: Set<String> = []) throws -> Batch? {
+    try read { db in
+      let rows = try Row.fetchCursor(db, sql: "SELECT id, record FROM batch WHERE \(Self.isUnfinished) ORDER BY number")
+      while let row = try rows.next() {
+        if !ids.contains(row["id"]), let batch = Self.batch(row) { return batch }
+      }
+      return nil
     }
   }
+
+  /// The ids of the batches that are not over and whose records cannot be read.
+  func unreadableBatches() throws -> [String] {
+    try read { db in
+      try Row.fetchAll(db, sql: "SELECT id, record FROM batch WHERE \(Self.isUnfinished)")
+        .filter { Self.batch($0) == nil }.map { $0["id"] }
+    }
+  }
+
+  private static let isUnfinished: String = {
+    let over = Batch.Status.allCases.filter(\.isOver).map { "'\($0.rawValue)'" }
+    return "status NOT IN (\(over.joined(separator: ",")))"
+  }()
 
   /// A page of all batches, the newest first.
   func batches(after: String?, limit: Int) throws -> Page<Batch> {

@@ -34,23 +34,23 @@ extension MetadataDatabase {
     }
   }
 
-  /// The response with an id, if there is one.
-  func response(_ id: String) throws -> StoredResponse? {
-    guard let row = try read({ try Row.fetchOne($0, sql: "SELECT * FROM response WHERE id = ?", arguments: [id]) })
-    else { return nil }
-    func json(_ column: String) throws -> JSONValue {
-      try JSONValue.parse([UInt8](row[column] as Data), subject: "response")
+  /// One part of a response. The others are not read.
+  /// - Parameter oldest: responses that were made before, in seconds since 1970, do not count
+  /// - Returns: `nil` if there is no such response
+  func responsePart(_ part: StoredResponse.Part, of id: String, oldest: Int) throws -> JSONValue? {
+    let text = try read { db in
+      try Data.fetchOne(
+        db, sql: "SELECT \(part.rawValue) FROM response WHERE id = ? AND createdAt >= ?", arguments: [id, oldest])
     }
-    return StoredResponse(
-      id: row["id"], createdAt: row["createdAt"], response: try json("response"),
-      input: try json("input").array ?? [], context: try json("context").array ?? [])
+    return try text.map { try JSONValue.parse([UInt8]($0), subject: "response") }
   }
 
   /// Deletes a response.
+  /// - Parameter oldest: responses that were made before, in seconds since 1970, do not count
   /// - Returns: whether there was one
-  func deleteResponse(_ id: String) throws -> Bool {
+  func deleteResponse(_ id: String, oldest: Int) throws -> Bool {
     try write { db in
-      try db.execute(sql: "DELETE FROM response WHERE id = ?", arguments: [id])
+      try db.execute(sql: "DELETE FROM response WHERE id = ? AND createdAt >= ?", arguments: [id, oldest])
       return db.changesCount > 0
     }
   }

@@ -75,6 +75,9 @@ struct ServeCommand: ParsableCommand {
   @Option(help: "The share of the time that training gets while requests leave none over, 0 to 0.9.")
   var trainingShare: Double = 0.1
 
+  @Option(help: "How many rows of passes batches get for each row of other requests while these run, 0 to 1.")
+  var batchShare: Double = 0.05
+
   @Option(help: "Most memory for a fine-tuning job beside the base, in KiB, MiB or GiB (default: what is free).")
   var trainingMemory: ByteSize?
 
@@ -116,6 +119,7 @@ struct ServeCommand: ParsableCommand {
     guard (0...0.9).contains(trainingShare) else {
       throw ValidationError("--training-share must be between 0 and 0.9")
     }
+    guard (0...1).contains(batchShare) else { throw ValidationError("--batch-share must be between 0 and 1") }
     guard (0...36500).contains(keepFiles) else { throw ValidationError("--keep-files must be between 0 and 36,500") }
     guard (0...36500).contains(responsesRetention) else {
       throw ValidationError("--responses-retention must be between 0 and 36,500")
@@ -225,7 +229,8 @@ struct ServeCommand: ParsableCommand {
       transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
       settings: .init(
         maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
-        speculates: speculation == .on, stepTarget: .milliseconds(targetITL), trainingShare: trainingShare))
+        speculates: speculation == .on, stepTarget: .milliseconds(targetITL), trainingShare: trainingShare,
+        batchShare: batchShare))
     let files = try FileStore(
       dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes,
       daysKept: keepFiles > 0 ? keepFiles : nil)

@@ -14,7 +14,8 @@ import Testing
     var logits = row.map(Double.init)
     for (token, bias) in parameters.logitBias { logits[Int(token)] += Double(bias) }
     if parameters.repetitionPenalty != 1 {
-      for token in Set(prompt + answer) {
+      let all = prompt + answer
+      for token in Set(all.suffix(parameters.repetitionWindow ?? all.count)) {
         let penalty = Double(parameters.repetitionPenalty)
         let logit = logits[Int(token)]
         logits[Int(token)] = logit > 0 ? logit / penalty : logit * penalty
@@ -127,6 +128,70 @@ import Testing
       .init(
         temperature: 0.8, topP: 0.9, topK: 7, minP: 0.03, repetitionPenalty: 1.3, presencePenalty: 0.4,
         frequencyPenalty: 0.2, logitBias: [7: 2], seed: 6), prompt: prompt, answer: answer)
+  }
+
+  /// The repetition penalty of the last tokens only, whether they are the prompt's or the answer's.
+  @Test(arguments: [0, 1, 2, 3, 5, 7, 8, 9, 100]) func repetitionWindow(window: Int) {
+    var parameters = SamplingParameters(repetitionPenalty: 1.7, presencePenalty: 0.3, seed: 11)
+    parameters.repetitionWindow = window
+    check(small, parameters, prompt: [0, 1, 1, 5, 8], answer: [2, 2, 4, 5], count: 4000)
+    check(small, parameters, prompt: [0, 1, 1, 5, 8, 1], count: 4000)
+  }
+
+  /// Draws follow the distribution without the tokens that would end the answer too early or complete a bad word.
+  @Test(arguments: [Float(0), 0.7, 1]) func excludedTokens(temperature: Float) {
+    var random = TinyRandom(seed: 5)
+    var excluded = 0
+    for round in 0..<60 {
+      let row = random.values(9, scale: 2)
+      var parameters = SamplingParameters(temperature: temperature, seed: UInt64(round))
+      parameters.minimumTokens = round % 4
+      parameters.endTokens = [3, 7]
+      parameters.badWords = (0..<4).map { _ in
+        (0..<Int.random(in: 1...3, using: &random)).map { _ in Int32.random(in: 0..<9, using: &random) }
+      }
+      var sampler = Sampler(parameters)
+      var answer: [Int32] = []
+      let workspace = SamplingWorkspace(vocabularySize: row.count)
+      row.withUnsafeBufferPointer { buffer in
+        for index in 0..<40 {
+          let token = sampler.draw(
+            LogitRow(buffer, compute: compute), index: index, compute: compute, workspace: workspace)
+          sampler.accept(token)
+          answer.append(token)
+          // By the definition, on the whole answer.
+          var without = index < parameters.minimumTokens ? parameters.endTokens : []
+          for word in parameters.badWords where Array(answer.dropLast().suffix(word.count - 1)) == word.dropLast() {
+            word.last.map { _ = without.insert($0) }
+          }
+          #expect(!without.contains(token), "token \(token) of \(answer), round \(round)")
+          excluded += without.count
+          guard temperature == 0 else { continue }
+          let left = row.indices.filter { !without.contains(Int32($0)) }
+          #expect(Int(token) == left.max { (row[$0], $1) < (row[$1], $0) })
+        }
+      }
+    }
+    #expect(excluded > 1000)
+  }
+
+  /// The tokens of a grammar count, whatever else is excluded, because nothing could be drawn without them.
+  @Test func aMaskIsNeverEmptied() {
+    var parameters = SamplingParameters(seed: 3)
+    parameters.minimumTokens = 5
+    parameters.endTokens = [4]
+    parameters.badWords = [[4], [1]]
+    let workspace = SamplingWorkspace(vocabularySize: 6)
+    let row: [Float] = [9, 2, 3, 9, 1, 9]
+    func draw(_ allowed: [Int32]) -> Int32 {
+      var mask = TokenMask(count: 6)
+      for token in allowed { mask.insert(token) }
+      return row.withUnsafeBufferPointer {
+        Sampler(parameters).draw(
+          LogitRow($0, compute: compute), index: 0, mask: mask, compute: compute, workspace: workspace)
+      }
+    }
+    #expect(draw([4]) == 4 && [1, 4].contains(draw([1, 4])) && draw([1, 2, 4]) == 2)
   }
 
   /// The prompt counts for the repetition penalty alone.

@@ -43,14 +43,12 @@ import Testing
 
   @Test func knownFieldsThatAreNotHonouredAreRefusedByName() throws {
     for (field, neutral) in [
-      ("\"min_tokens\": 5", "\"min_tokens\": 0"), ("\"repeat_penalty\": 1.1", "\"repeat_penalty\": 1.0"),
       ("\"structural_tag\": {}", "\"structural_tag\": null"), ("\"grammar_lazy\": true", "\"grammar_lazy\": false"),
-      ("\"mirostat\": 2", "\"mirostat\": 0"), ("\"bad_words\": [\"x\"]", "\"bad_words\": []"),
+      ("\"mirostat\": 2", "\"mirostat\": 0"),
       ("\"spaces_between_special_tokens\": false", "\"spaces_between_special_tokens\": true"),
       ("\"n_predict\": 8", "\"n_predict\": null"),
       ("\"lora_path\": \"a\"", "\"lora_path\": null"), ("\"lora\": [{\"id\": 0}]", "\"lora\": []"),
       ("\"typical_p\": 0.9", "\"typical_p\": 1"), ("\"use_beam_search\": true", "\"use_beam_search\": false"),
-      ("\"truncate_prompt_tokens\": 5", "\"truncate_prompt_tokens\": null"),
     ] {
       for catalog in [FieldCatalog.completions, .chat] {
         let refusal = try error(catalog, "{\(field)}")
@@ -60,6 +58,20 @@ import Testing
     }
     #expect(try error(.completions, #"{"max_completion_tokens": 5}"#)?.param == "max_completion_tokens")
     #expect(try error(.chat, #"{"prompt": "x"}"#)?.param == "prompt")
+  }
+
+  /// A chat's fields that responses do not have are refused, not ignored.
+  @Test func responsesIgnoreNoFieldOfChats() throws {
+    for (field, neutral) in [
+      ("guided_json", "null"), ("best_of", "1"), ("skip_special_tokens", "true"), ("typical_p", "1"), ("n", "1"),
+      ("prompt_logprobs", "null"), ("continue_final_message", "false"),
+    ] {
+      #expect(try error(.responses, #"{"\#(field)": "x"}"#)?.param == field)
+      #expect(try error(.responses, #"{"\#(field)": \#(neutral)}"#) == nil)
+    }
+    let responses = FieldCatalog.responses
+    let known = responses.honoured.union(responses.accepted).union(responses.refused.keys)
+    #expect(FieldCatalog.chat.honoured.isSubset(of: known))
   }
 
   @Test func whatChangesNoAnswerIsAccepted() throws {
@@ -72,7 +84,10 @@ import Testing
 
   /// Every name that a catalog has is one that it does not take for a misspelling of another.
   @Test func catalogsDoNotContradictThemselves() {
-    for catalog in [FieldCatalog.completions, .chat, .tokenize, .detokenize, .loadAdapter, .fineTuningJob] {
+    for catalog in [
+      FieldCatalog.completions, .chat, .responses, .embeddings, .batch, .tokenize, .detokenize, .loadAdapter,
+      .fineTuningJob,
+    ] {
       #expect(catalog.honoured.isDisjoint(with: catalog.accepted))
       #expect(catalog.honoured.isDisjoint(with: catalog.refused.keys))
       #expect(catalog.accepted.isDisjoint(with: catalog.refused.keys))

@@ -18,10 +18,11 @@ import Testing
 
   /// What is shown after each token, and at the end.
   private func run(
-    _ tokens: [Int32], stops: [String] = [], includesStop: Bool = false
+    _ tokens: [Int32], stops: [String] = [], includesStop: Bool = false, minimumTokens: Int = 0
   ) -> (pieces: [String], reported: [[Int32]], isStopped: Bool) {
     var output = OutputText(
-      decoder: StreamDecoder(tokenizer, isContinuation: true), stops: stops, includesStop: includesStop)
+      decoder: StreamDecoder(tokenizer, isContinuation: true), stops: stops, includesStop: includesStop,
+      minimumTokens: minimumTokens)
     var (pieces, reported): ([String], [[Int32]]) = ([], [])
     for token in tokens where !output.isStopped {
       let shown = output.push(record(token))
@@ -34,15 +35,20 @@ import Testing
     return (pieces, reported, output.isStopped)
   }
 
-  /// Where the first stop string begins when the text is cut after each token, in bytes.
-  private func expected(_ tokens: [Int32], stops: [String]) -> (text: String, isStopped: Bool) {
+  /// Where the first stop string begins when the text is cut after each token, in bytes. As in vLLM, one that ends within the
+  /// text of the first `minimumTokens` tokens does not count.
+  private func expected(
+    _ tokens: [Int32], stops: [String], minimumTokens: Int = 0
+  ) -> (text: String, isStopped: Bool) {
+    var first = StreamDecoder(tokenizer, isContinuation: true)
+    let checked = tokens.prefix(minimumTokens).map { first.push($0) }.joined().utf8.count
     for count in 0...tokens.count {
       var decoder = StreamDecoder(tokenizer, isContinuation: true)
       var text = tokens.prefix(count).map { decoder.push($0) }.joined()
       if count == tokens.count { text += decoder.finish() }
       let bytes = Array(text.utf8)
       let starts = stops.compactMap { stop in
-        bytes.indices.first { bytes[$0...].starts(with: Array(stop.utf8)) }
+        bytes.indices.first { $0 + stop.utf8.count > checked && bytes[$0...].starts(with: Array(stop.utf8)) }
       }
       if let start = starts.min() { return (String(decoding: bytes[..<start], as: UTF8.self), true) }
       if count == tokens.count { return (text, false) }
@@ -55,6 +61,13 @@ import Testing
     let both = run(tokens("xabc"), stops: ["abc", "ab"], includesStop: true)
     #expect(both.pieces.joined() == "xab" && both.isStopped && both.reported.joined().count == 3)
     #expect(run(tokens("xa"), stops: ["ab"], includesStop: true).pieces.joined() == "xa")
+  }
+
+  @Test func aStopStringCanComeTooEarly() {
+    #expect(run(tokens("abab"), stops: ["ab"], minimumTokens: 2).pieces.joined() == "ab")
+    // One that ends behind the first tokens counts, even if it begins among them.
+    #expect(run(tokens("aabx"), stops: ["ab"], minimumTokens: 2).pieces.joined() == "a")
+    #expect(run(tokens("aab"), stops: ["ab"], minimumTokens: 3).pieces.joined() == "aab")
   }
 
   @Test func knownCases() {
@@ -103,9 +116,10 @@ import Testing
         }
       }
       let chosen = (0..<Int.random(in: 0...3, using: &random)).compactMap { _ in stops.randomElement(using: &random) }
-      let result = run(sequence, stops: chosen)
-      let wanted = expected(sequence, stops: chosen)
-      #expect(Array(result.pieces.joined().utf8) == Array(wanted.text.utf8), "\(sequence), \(chosen)")
+      let minimum = Bool.random(using: &random) ? 0 : Int.random(in: 1...12, using: &random)
+      let result = run(sequence, stops: chosen, minimumTokens: minimum)
+      let wanted = expected(sequence, stops: chosen, minimumTokens: minimum)
+      #expect(Array(result.pieces.joined().utf8) == Array(wanted.text.utf8), "\(sequence), \(chosen), \(minimum)")
       #expect(result.isStopped == wanted.isStopped)
       let reported = result.reported.flatMap { $0 }
       if wanted.isStopped {

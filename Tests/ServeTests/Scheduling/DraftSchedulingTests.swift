@@ -13,9 +13,11 @@ import Testing
 
   /// A scheduler whose passes take `1 + growth · (rows - 1)` milliseconds, with sequences that decode.
   private func simulation(
-    _ count: Int, growth: Double, rows: Int = 128, blocks: Int = 4096, promptLength: Int = 1
+    _ count: Int, growth: Double, rows: Int = 128, blocks: Int = 4096, promptLength: Int = 1, share: Double = 0
   ) -> (Simulation, [SimulatedSequence]) {
-    var simulation = Simulation(Self.limits(rows), blocks: blocks)
+    var limits = Self.limits(rows)
+    limits.backgroundShare = share
+    var simulation = Simulation(limits, blocks: blocks)
     for _ in 0..<50 {
       for rows in 1...64 {
         let time = Duration.microseconds(Int(1000 * (1 + growth * Double(rows - 1))))
@@ -47,6 +49,17 @@ import Testing
     (simulation, sequences) = self.simulation(1, growth: 0.001)
     (sequences[0].draftLength, sequences[0].draftRate) = (10, 0.9)
     #expect((rows(&simulation).first ?? 0) >= 7)
+  }
+
+  /// Beside others, background sequences have the rows that they are owed and none for drafts; they stop no draft either.
+  @Test func theBackgroundHasNoDraftsBesideOthers() {
+    var (simulation, sequences) = simulation(1, growth: 0.25, share: 0.5)
+    let background = simulation.submit(Request(30, 5, client: "batches"))
+    simulation.live[background]?.draftLength = 10
+    simulation.live[background]?.draftRate = 1
+    (sequences[0].draftLength, sequences[0].draftRate) = (10, 1)
+    let passes = (0..<4).map { _ in rows(&simulation) }
+    #expect(passes.contains([11, 1]) && passes.contains([11]) && passes.allSatisfy { $0 == [11] || $0 == [11, 1] })
   }
 
   @Test func draftsOfManySequencesPayLess() {

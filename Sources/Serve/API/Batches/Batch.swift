@@ -17,6 +17,9 @@ struct Batch: Sendable, Equatable {
     var param: String?
     /// From 1; `nil` for the whole file.
     var line: Int?
+
+    /// The input file is gone or cannot be read.
+    static let noInput = Problem(code: "file_unreadable", message: "The input file cannot be read")
   }
 
   /// How many requests a batch has, and how many of them have ended.

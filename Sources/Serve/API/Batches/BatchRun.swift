@@ -1,5 +1,6 @@
 import Dispatch
 import Formats
+import Foundation
 import Synchronization
 
 /// The computing of one batch's lines. Used on the service's thread.
@@ -10,7 +11,7 @@ final class BatchRun {
     var status: Int
     var body: [UInt8]
 
-    /// Whether the engine had no place for the request, so that it is tried again.
+    /// Whether the server had no place for the request, so that it is tried again.
     var wasRefused: Bool { status == 429 || status == 503 }
   }
 
@@ -22,8 +23,10 @@ final class BatchRun {
   private let service: BatchService
   private let batch: Batch
   private let endings = Endings()
-  private var running: [Int: BatchLineTarget] = [:]
-  private var refused: [BatchLine] = []
+  /// The lines that wait or run in the engine, by their numbers.
+  private var running: [Int: (target: BatchLineTarget, isAlone: Bool)] = [:]
+  private var refused = RefusedLines()
+  private let began = ContinuousClock.now
 
   init(_ batch: Batch, service: BatchService) {
     self.batch = batch
@@ -31,11 +34,14 @@ final class BatchRun {
   }
 
   /// Computes the lines that have no result yet, until all have one, the batch is cancelled or expires, or the service stops.
-  /// - Throws: `ModelError` if results cannot be stored; everything that was stored stays
+  /// - Throws: `Batch.Problem` if the batch can never be completed; `ModelError` if results cannot be stored now. Everything
+  ///   that was stored stays.
   func run() throws {
-    defer { for target in running.values { target.close() } }
+    defer { for line in running.values { line.target.close() } }
     let done = try service.database.linesWithResult(ofBatch: batch.id)
-    var reader = try BatchReader(service.inputFile(of: batch.id))
+    let input = service.inputFile(of: batch.id)
+    guard FileManager.default.fileExists(atPath: input.path) else { throw Batch.Problem.noInput }
+    var reader = try BatchReader(input)
     var isAtEnd = false
     while true {
       try storeEndings()
@@ -44,7 +50,8 @@ final class BatchRun {
       guard BatchService.now < batch.expiresAt else {
         return try BatchResults(batch, service: service).finish(as: .expired)
       }
-      while running.count < BatchService.maximumRunning, refused.isEmpty, !isAtEnd {
+      if running.isEmpty { for line in refused.takeDue(now: began.duration(to: .now)) { start(line) } }
+      while running.count < BatchService.maximumRunning, refused.count < BatchService.maximumRunning, !isAtEnd {
         guard let (number, text) = try reader.next() else {
           isAtEnd = true
           break
@@ -55,11 +62,6 @@ final class BatchRun {
       }
       if isAtEnd, running.isEmpty, refused.isEmpty, endings.list.withLock(\.isEmpty) { break }
       _ = service.wake.wait(timeout: .now() + 1)
-      if running.isEmpty {
-        let again = refused
-        refused = []
-        for line in again { start(line) }
-      }
     }
     _ = try service.database.update(batch: batch.id) { batch in
       if batch.status == .inProgress { batch.enter(.finalizing, at: BatchService.now) }
@@ -72,7 +74,7 @@ final class BatchRun {
       endings.list.withLock { $0.append(Ending(line: line, status: status, body: body)) }
       wake.signal()
     }
-    running[line.number] = target
+    running[line.number] = (target, running.isEmpty)
     let (context, loop) = (service.context, service.loop)
     do throws(APIError) {
       guard line.body["stream"]?.bool != true else {
@@ -98,16 +100,13 @@ final class BatchRun {
     }
     var results: [BatchResult] = []
     for ending in ended {
-      running[ending.line.number] = nil
-      // An engine that stops refuses everything.
-      if ending.wasRefused {
-        refused.append(ending.line)
-      } else {
-        results.append(
-          BatchResult(
-            line: ending.line.number, hasFailed: ending.status != 200,
-            text: BatchLine.result(ending.line.customID, status: ending.status, response: ending.body)))
-      }
+      let wasAlone = running.removeValue(forKey: ending.line.number)?.isAlone ?? false
+      if ending.wasRefused, refused.add(ending.line, wasAlone: wasAlone, now: began.duration(to: .now)) { continue }
+      refused.forget(ending.line)
+      results.append(
+        BatchResult(
+          line: ending.line.number, hasFailed: ending.status != 200,
+          text: BatchLine.result(ending.line.customID, status: ending.status, response: ending.body)))
     }
     if !results.isEmpty { try service.database.add(results, toBatch: batch.id) }
   }

@@ -124,16 +124,52 @@ public final class BatchService: Sendable {
   // MARK: the thread
 
   private func run() {
+    for id in (try? database.unreadableBatches()) ?? [] {
+      logger.error("a batch's record cannot be read, so the batch is left out", metadata: ["id": .string(id)])
+    }
+    var delays = BatchDelays()
     while !isStopping {
       do {
-        if let batch = try database.oldestBatch() { try proceed(batch) } else { wake.wait() }
+        if let batch = try database.oldestBatch(except: delays.waiting(now: .now)) {
+          try proceed(batch, &delays)
+        } else if let time = delays.next {
+          _ = wake.wait(timeout: .now() + max(ContinuousClock.now.duration(to: time) / .seconds(1), 0))
+        } else {
+          wake.wait()
+        }
       } catch {
-        // For example because the disk is full. Nothing is lost; the batch is tried again.
+        // The database itself cannot be used.
         logger.error("batches wait", metadata: ["reason": "\(error)"])
         _ = wake.wait(timeout: .now() + 5)
       }
     }
     hasStopped.signal()
+  }
+
+  /// Takes a batch to its next status. If that is impossible now, for example because the disk is full, nothing is lost: the
+  /// batch is tried again later, and others come first. If it is still impossible when the batch expires, the batch fails.
+  /// - Throws: `ModelError` if the database cannot be used
+  private func proceed(_ batch: Batch, _ delays: inout BatchDelays) throws {
+    do {
+      do { try proceed(batch) } catch let problem as Batch.Problem { try fail(batch, problem) }
+      delays.end(batch.id)
+    } catch {
+      logger.error("a batch waits", metadata: ["id": .string(batch.id), "reason": "\(error)"])
+      if Self.now < batch.expiresAt { return delays.add(batch.id, now: .now) }
+      delays.end(batch.id)
+      let problem = Batch.Problem(code: "server_error", message: "The batch could not be completed: \(error)")
+      try database.end(batch: batch.id) { batch in
+        batch.problems.append(problem)
+        batch.enter(.failed, at: Self.now)
+      }
+      forget(batch.id)
+    }
+  }
+
+  /// Ends a batch that can never be completed, with the results that it has.
+  private func fail(_ batch: Batch, _ problem: Batch.Problem) throws {
+    _ = try database.update(batch: batch.id) { $0.problems = [problem] }
+    try BatchResults(batch, service: self).finish(as: .failed)
   }
 
   /// Takes a batch to its next status.
@@ -169,7 +205,7 @@ public final class BatchService: Sendable {
         } catch { problems.append(error) }
       }
     } catch let problem as Batch.Problem { problems.append(problem) } catch {
-      problems.append(Batch.Problem(code: "file_unreadable", message: "The input file cannot be read"))
+      problems.append(.noInput)
     }
     if isStopping { return }
     if ids.isEmpty, problems.isEmpty {
@@ -186,6 +222,26 @@ public final class BatchService: Sendable {
 
   /// Removes the link to the input file of a batch that is over.
   func forget(_ id: String) { try? FileManager.default.removeItem(at: inputFile(of: id)) }
+}
+
+/// The batches that could not be taken to their next status, and when each is tried again.
+struct BatchDelays {
+  private var times: [String: (failures: Int, retryAt: ContinuousClock.Instant)] = [:]
+
+  /// When the first batch is tried again; `nil` if none waits.
+  var next: ContinuousClock.Instant? { times.values.map(\.retryAt).min() }
+
+  /// The batches that are not tried yet.
+  func waiting(now: ContinuousClock.Instant) -> Set<String> { Set(times.filter { $0.value.retryAt > now }.keys) }
+
+  /// A batch has failed: it is tried again after 5 seconds, then 10, 20, 40, and at most every minute.
+  mutating func add(_ id: String, now: ContinuousClock.Instant) {
+    let failures = times[id]?.failures ?? 0
+    times[id] = (failures + 1, now + .seconds(min(5 << min(failures, 4), 60)))
+  }
+
+  /// A batch was taken to its next status.
+  mutating func end(_ id: String) { times[id] = nil }
 }
 
 extension APIError {

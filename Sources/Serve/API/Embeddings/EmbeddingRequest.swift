@@ -29,7 +29,9 @@ struct EmbeddingRequest: Sendable {
       throw .invalid(
         "'encoding_format' must be 'float' or 'base64'", param: "encoding_format", code: "invalid_value")
     }
-    inputs = try CompletionRequest.prompts(fields, prompts, field: "input", maximum: Self.maximumInputs)
+    let kept = try fields.promptTokensKept(prompts.contextLength, answer: 0)
+    inputs = try CompletionRequest.prompts(
+      fields, prompts.keepingLast(kept), field: "input", maximum: Self.maximumInputs)
     if let empty = inputs.firstIndex(where: \.isEmpty) {
       throw .invalid(
         "'input' has no tokens" + (inputs.count > 1 ? " (input \(empty))" : ""), param: "input", code: "invalid_value")

@@ -1,5 +1,6 @@
 import Formats
 import Model
+import Tokenization
 
 /// A request for text as its body says it, parsed and checked, with its prompts tokenised.
 ///
@@ -33,32 +34,38 @@ struct AnswerRequest: Sendable {
 
   /// Reads the fields that completions and chats share. The route sets `prompts`, `maxTokens` and the shape.
   /// - Throws: `APIError`, 400, that names the field
-  init(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
+  init(_ fields: RequestFields, _ tokenizer: Tokenizer) throws(APIError) {
     model = try ModelFields(fields)
-    var sampling = SamplingParameters(seed: 0)
-    sampling.temperature = Float(try fields.number("temperature", in: 0...2) ?? 1)
-    sampling.topP = Float(try fields.number("top_p", in: 0...1) ?? 1)
-    // No limit is -1 in vLLM, and 0 here and in other servers.
-    sampling.topK = max(try fields.integer("top_k", in: -1...Int(Int32.max)) ?? 0, 0)
-    sampling.minP = Float(try fields.number("min_p", in: 0...1) ?? 0)
-    sampling.repetitionPenalty = Float(try fields.number("repetition_penalty", in: 0.01...10) ?? 1)
-    sampling.presencePenalty = Float(try fields.number("presence_penalty", in: -2...2) ?? 0)
-    sampling.frequencyPenalty = Float(try fields.number("frequency_penalty", in: -2...2) ?? 0)
-    sampling.logitBias = try Self.logitBias(fields, vocabularySize: vocabularySize)
-    sampling.seed =
-      try fields.integer("seed", in: Int.min...Int.max).map { UInt64(bitPattern: Int64($0)) }
-      ?? .random(in: .min ... .max)
     choicesPerPrompt = try fields.integer("n", in: 1...Self.maximumChoices) ?? 1
     candidatesPerPrompt = choicesPerPrompt
-    options = GenerationOptions(maxTokens: 0, sampling: sampling)
+    options = GenerationOptions(maxTokens: 0, sampling: try SamplingParameters(fields, tokenizer))
     options.stop = try Self.stops(fields)
-    options.endTokens = try Self.endTokens(fields, vocabularySize: vocabularySize)
+    options.endTokens = try Self.endTokens(fields, vocabularySize: tokenizer.vocabularySize)
     options.timeout = try fields.timeout()
     options.includesStop = try fields.bool("include_stop_str_in_output") ?? false
     options.showsSpecialTokens = try !(fields.bool("skip_special_tokens") ?? true)
     options.ignoresEndOfText = try fields.bool("ignore_eos") ?? false
     stream = try fields.bool("stream") ?? false
     includeUsage = try Self.usageOption(fields, stream: stream)
+  }
+
+  /// Reads `best_of`. The route has set `showsLogprobs`.
+  /// - Throws: `APIError`, 400, that names the field
+  mutating func readCandidates(_ fields: RequestFields) throws(APIError) {
+    guard let count = try fields.integer("best_of", in: 1...Self.maximumChoices), count != choicesPerPrompt else {
+      return
+    }
+    guard count > choicesPerPrompt else {
+      throw .invalid("'best_of' must be at least 'n'", param: "best_of", code: "invalid_value")
+    }
+    guard !stream else {
+      throw .invalid(
+        "'best_of' above 'n' cannot be streamed: which answers are best is known at the end", param: "best_of",
+        code: "invalid_value")
+    }
+    candidatesPerPrompt = count
+    // The best candidates are chosen by their log-probabilities.
+    if !showsLogprobs { options.topLogprobs = 0 }
   }
 
   /// Checks what depends on several fields, or on the prompts' lengths.
@@ -70,6 +77,11 @@ struct AnswerRequest: Sendable {
           + "completions", param: candidatesPerPrompt > choicesPerPrompt ? "best_of" : "n", code: "invalid_value")
     }
     try checkLogprobs()
+    guard options.sampling.minimumTokens <= options.maxTokens else {
+      throw .invalid(
+        "'min_tokens' must be at most the limit on tokens, which is \(options.maxTokens)", param: "min_tokens",
+        code: "invalid_value")
+    }
     for (index, prompt) in prompts.enumerated() {
       guard !prompt.isEmpty else {
         throw .invalid(
@@ -97,28 +109,6 @@ struct AnswerRequest: Sendable {
   }
 
   // MARK: fields
-
-  private static func logitBias(
-    _ fields: RequestFields, vocabularySize: Int
-  ) throws(APIError) -> [Int32: Float] {
-    guard let value = fields["logit_bias"] else { return [:] }
-    guard let object = value.object else { throw fields.wrong("logit_bias", "an object of token ids and numbers") }
-    var biases: [Int32: Float] = [:]
-    for (key, value) in object.pairs {
-      guard let token = Int32(key), "\(token)" == key, (0..<vocabularySize).contains(Int(token)) else {
-        throw .invalid(
-          "'logit_bias' has the key '\(key.excerpt(40))', which is no token id between 0 and \(vocabularySize - 1)",
-          param: "logit_bias", code: "invalid_value")
-      }
-      guard let bias = value.double, (-100...100).contains(bias) else {
-        throw .invalid(
-          "'logit_bias' of the token \(token) must be a number between -100 and 100", param: "logit_bias",
-          code: "invalid_value")
-      }
-      biases[token] = Float(bias)
-    }
-    return biases
-  }
 
   private static func endTokens(_ fields: RequestFields, vocabularySize: Int) throws(APIError) -> Set<Int32> {
     guard let value = fields["stop_token_ids"] else { return [] }

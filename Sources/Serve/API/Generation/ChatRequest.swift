@@ -10,32 +10,40 @@ enum ChatRequest {
   static func parse(
     _ fields: RequestFields, context: ServerContext, prompts tokenizer: PromptTokenizer
   ) throws(APIError) -> AnswerRequest {
-    var request = try AnswerRequest(fields, vocabularySize: context.tokenizer.vocabularySize)
+    var request = try AnswerRequest(fields, context.tokenizer)
     request.options.topLogprobs = try logprobCount(fields)
     request.showsLogprobs = request.options.topLogprobs != nil
+    try request.readCandidates(fields)
     let tools = try ToolFields(fields)
     let text = try ConstraintFields(fields).constraint
     let chat = try conversation(fields, tools)
     let format = try context.chatFormat()
     request.shape = ChatShape(tools: tools.shown.isEmpty ? nil : (format.toolCallForm, tools.names))
     request.options.endTokens.formUnion(format.endTokens)
-    let prompt = try tokenizer.encode(chat, format)
+    let limit = try maxTokens(fields, context.contextLength)
+    let kept = try fields.promptTokensKept(context.contextLength, answer: limit ?? 1)
+    let prompt = try tokenizer.keepingLast(kept).encode(chat, format)
     request.warnings = prompt.warnings
     request.prompts = [prompt.tokens]
-    request.options.maxTokens = try maxTokens(fields, prompt: prompt.tokens.count, context: context)
+    if let limit {
+      request.options.maxTokens = limit
+    } else {
+      request.options.maxTokens = try maxTokens(behind: prompt.tokens.count, context)
+    }
     try request.check(contextLength: context.contextLength, promptField: "messages")
     // Last, because compiling takes the longest.
     request.options.constraint = try constraint(text, tools, format, context.grammars)
     return request
   }
 
-  /// `max_completion_tokens`, or else `max_tokens`; without either, as many tokens as fit into the context.
-  private static func maxTokens(
-    _ fields: RequestFields, prompt: Int, context: ServerContext
-  ) throws(APIError) -> Int {
-    let range = 1...context.contextLength
-    let older = try fields.integer("max_tokens", in: range)
-    if let given = try fields.integer("max_completion_tokens", in: range) ?? older { return given }
+  /// `max_completion_tokens`, or else `max_tokens`.
+  private static func maxTokens(_ fields: RequestFields, _ contextLength: Int) throws(APIError) -> Int? {
+    let older = try fields.integer("max_tokens", in: 1...contextLength)
+    return try fields.integer("max_completion_tokens", in: 1...contextLength) ?? older
+  }
+
+  /// As many tokens as fit into the context behind a prompt.
+  private static func maxTokens(behind prompt: Int, _ context: ServerContext) throws(APIError) -> Int {
     guard prompt < context.contextLength else {
       throw .exceedsContext(context.contextLength, prompt: prompt, completion: 0, param: "messages")
     }

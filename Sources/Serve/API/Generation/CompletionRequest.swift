@@ -12,7 +12,7 @@ enum CompletionRequest {
     _ fields: RequestFields, prompts tokenizer: PromptTokenizer, grammars: GrammarCache
   ) throws(APIError) -> AnswerRequest {
     let contextLength = tokenizer.contextLength
-    var request = try AnswerRequest(fields, vocabularySize: tokenizer.tokenizer.vocabularySize)
+    var request = try AnswerRequest(fields, tokenizer.tokenizer)
     request.options.echoesPrompt = try fields.bool("echo") ?? false
     request.options.topLogprobs = try logprobCount(fields)
     request.showsLogprobs = request.options.topLogprobs != nil
@@ -21,21 +21,16 @@ enum CompletionRequest {
       throw .invalid(
         "'max_tokens' must be at least 1 unless 'echo' is true", param: "max_tokens", code: "invalid_value")
     }
-    request.candidatesPerPrompt =
-      try fields.integer("best_of", in: 1...AnswerRequest.maximumChoices) ?? request.choicesPerPrompt
-    let isChoosing = request.candidatesPerPrompt > request.choicesPerPrompt
-    guard request.candidatesPerPrompt >= request.choicesPerPrompt else {
-      throw .invalid("'best_of' must be at least 'n'", param: "best_of", code: "invalid_value")
-    }
-    guard !isChoosing || !request.stream else {
-      throw .invalid(
-        "'best_of' above 'n' cannot be streamed: which answers are best is known at the end", param: "best_of",
-        code: "invalid_value")
-    }
-    // The best candidates are chosen by their log-probabilities.
-    if isChoosing, !request.showsLogprobs { request.options.topLogprobs = 0 }
+    try request.readCandidates(fields)
     let text = try ConstraintFields(fields).constraint
-    request.prompts = try prompts(fields, tokenizer, field: "prompt", maximum: maximumPrompts)
+    let suffix = try FillInMiddle(fields, tokenizer)
+    let prompts = tokenizer.keepingLast(
+      try fields.promptTokensKept(contextLength, answer: request.options.maxTokens))
+    request.prompts = try Self.prompts(fields, prompts, field: "prompt", maximum: maximumPrompts)
+    if let suffix {
+      request.prompts = request.prompts.map(suffix.prompt)
+      request.options.endTokens.formUnion(suffix.endTokens)
+    }
     try request.check(contextLength: contextLength, promptField: "prompt")
     // Last, because compiling takes the longest.
     if let text { request.options.constraint = try grammars.compiled(text.value, param: text.param) }

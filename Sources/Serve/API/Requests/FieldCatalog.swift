@@ -60,6 +60,19 @@ struct FieldCatalog: Sendable {
       ?? NearNames.nearest(name, among: accepted.sorted() + refused.keys.sorted())
   }
 
+  /// The catalog with the fields of another route, which are refused unless they are known here.
+  func refusingOthers(of other: FieldCatalog, unless neutral: [String: Neutral] = [:]) -> FieldCatalog {
+    var catalog = self
+    for name in other.honoured where !honoured.contains(name) && !accepted.contains(name) && refused[name] == nil {
+      catalog.refused[name] = neutral[name] ?? { _ in false }
+    }
+    for (name, isNeutral) in other.refused
+    where !honoured.contains(name) && !accepted.contains(name) && refused[name] == nil {
+      catalog.refused[name] = isNeutral
+    }
+    return catalog
+  }
+
   /// The catalog of a route that has further fields.
   func adding(
     honoured more: Set<String> = [], accepted: Set<String> = [], refused: [String: Neutral] = [:]
@@ -88,7 +101,8 @@ extension FieldCatalog {
       "frequency_penalty", "logit_bias", "seed", "n", "stop", "stop_token_ids", "timeout", "ignore_eos", "stream",
       "stream_options", "max_tokens", "logprobs", "include_stop_str_in_output", "skip_special_tokens",
       "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
-      "grammar", "json_schema",
+      "grammar", "json_schema", "min_tokens", "bad_words", "repeat_penalty", "repeat_last_n", "truncate_prompt_tokens",
+      "best_of",
     ],
     accepted: [
       // OpenAI's, for its accounts and machines.
@@ -98,22 +112,21 @@ extension FieldCatalog {
       // llama.cpp's that change when it computes, not what.
       "cache_prompt", "id_slot", "slot_id", "n_keep", "n_discard", "timings_per_token", "return_progress",
       // llama.cpp's that only matter together with fields that are refused.
-      "dynatemp_exponent", "repeat_last_n", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+      "dynatemp_exponent", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
       "dry_sequence_breakers", "xtc_threshold", "mirostat_tau", "mirostat_eta",
     ],
     refused: [
       // vLLM (SamplingParams and its protocol's extra parameters).
       "use_beam_search": isFalse, "length_penalty": equals(1), "early_stopping": isFalse,
-      "min_tokens": equals(0),
-      "spaces_between_special_tokens": isTrue, "truncate_prompt_tokens": never, "prompt_logprobs": never,
-      "allowed_token_ids": never, "bad_words": isEmpty, "logits_processors": isEmpty,
+      "spaces_between_special_tokens": isTrue, "prompt_logprobs": never,
+      "allowed_token_ids": never, "logits_processors": isEmpty,
       "return_tokens_as_token_ids": isFalse, "return_token_ids": isFalse, "logprob_token_ids": isEmpty,
       "guided_whitespace_pattern": never, "structural_tag": never, "kv_transfer_params": isEmpty, "vllm_xargs": isEmpty,
       "prompt_embeds": never, "thinking_token_budget": never, "repetition_detection": never,
       // llama.cpp's server.
       "n_predict": never, "n_indent": equals(0), "dynatemp_range": equals(0),
       "typical_p": equals(1), "typ_p": equals(1), "tfs_z": equals(1), "top_n_sigma": { ($0.double ?? 1) <= 0 },
-      "repeat_penalty": equals(1), "penalize_nl": isFalse, "dry_multiplier": equals(0), "xtc_probability": equals(0),
+      "penalize_nl": isFalse, "dry_multiplier": equals(0), "xtc_probability": equals(0),
       "mirostat": equals(0), "adaptive_target": { ($0.double ?? 1) <= 0 }, "adaptive_decay": never,
       "t_max_prompt_ms": { ($0.double ?? 1) <= 0 }, "system_prompt": isEmpty, "thinking_budget_tokens": { $0 == -1 },
       "reasoning_budget": { $0 == -1 }, "grammar_lazy": isFalse, "grammar_triggers": isEmpty,
@@ -135,9 +148,9 @@ extension FieldCatalog {
 
   /// `POST /v1/completions`.
   static let completions = generation.adding(
-    honoured: ["prompt", "echo", "best_of"],
+    honoured: ["prompt", "suffix", "echo"],
     refused: [
-      "suffix": { $0.string == "" }, "add_special_tokens": isTrue,
+      "add_special_tokens": isTrue,
       // A chat's fields.
       "messages": never, "max_completion_tokens": never, "top_logprobs": equals(0), "tools": isEmpty,
       "tool_choice": { $0 == "none" }, "chat_template": never, "chat_template_kwargs": isEmpty,
@@ -155,7 +168,7 @@ extension FieldCatalog {
       "function_call": { $0 == "none" },
       "functions": isEmpty, "modalities": { $0 == ["text"] },
       "reasoning_effort": { ["none", "medium"].contains($0.string) }, "verbosity": { $0 == "medium" },
-      "chat_template": never, "documents": isEmpty, "echo": isFalse, "best_of": equals(1),
+      "chat_template": never, "documents": isEmpty, "echo": isFalse,
       "add_special_tokens": isFalse, "mm_processor_kwargs": isEmpty, "media_io_kwargs": isEmpty,
       "include_reasoning": isTrue, "reasoning_format": { ["none", "auto"].contains($0.string) },
       "reasoning_in_content": isFalse, "thinking_forced_open": isFalse, "parse_tool_calls": isTrue,
@@ -169,7 +182,8 @@ extension FieldCatalog {
       "store", "previous_response_id",
       // The same as a chat's.
       "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
-      "stop_token_ids", "ignore_eos", "timeout", "chat_template_kwargs",
+      "stop_token_ids", "ignore_eos", "timeout", "chat_template_kwargs", "min_tokens", "bad_words", "repeat_penalty",
+      "repeat_last_n", "truncate_prompt_tokens",
     ],
     accepted: [
       "user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "request_id",
@@ -187,14 +201,20 @@ extension FieldCatalog {
         ["none", "medium", nil].contains(value.object?["effort"]?.string)
       },
     ],
-    members: ["text": FieldCatalog(honoured: ["format"], refused: ["verbosity": { $0 == "medium" }])])
+    members: ["text": FieldCatalog(honoured: ["format"], refused: ["verbosity": { $0 == "medium" }])]
+  ).refusingOthers(
+    of: chat,
+    unless: [
+      "best_of": equals(1), "include_stop_str_in_output": isFalse, "skip_special_tokens": isTrue,
+      "continue_final_message": isFalse, "add_generation_prompt": isTrue,
+    ])
 
   /// `POST /v1/embeddings`.
   static let embeddings = FieldCatalog(
-    honoured: ["model", "adapter", "input", "encoding_format", "dimensions", "timeout"],
+    honoured: ["model", "adapter", "input", "encoding_format", "dimensions", "timeout", "truncate_prompt_tokens"],
     accepted: ["user", "metadata", "request_id", "priority"],
     refused: [
-      "truncate_prompt_tokens": never, "add_special_tokens": isTrue, "messages": never, "normalize": isTrue,
+      "add_special_tokens": isTrue, "messages": never, "normalize": isTrue,
       "embd_normalize": equals(2), "pooling": { $0 == "mean" }, "input_type": never, "embed_dtype": { $0 == "float32" },
     ])
 

@@ -8,7 +8,7 @@ struct ResponseRequest {
   private static let sameFields = [
     "model", "adapter", "temperature", "top_p", "stream", "top_k", "min_p", "repetition_penalty", "presence_penalty",
     "frequency_penalty", "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "timeout",
-    "chat_template_kwargs",
+    "chat_template_kwargs", "min_tokens", "bad_words", "repeat_penalty", "repeat_last_n", "truncate_prompt_tokens",
   ]
   /// The names that errors of a chat's fields have here.
   private static let names = [
@@ -41,12 +41,18 @@ struct ResponseRequest {
     self.fields = fields
     input = try ResponseItems.read(fields)
     if let id = try fields.string("previous_response_id") {
-      guard let previous = try context.responses.find(id) else {
+      guard let previous = try context.responses.read(.context, of: id)?.array else {
         throw .invalid(
           "Previous response with id '\(id.excerpt(80))' not found.", param: "previous_response_id",
           code: "previous_response_not_found")
       }
-      earlier = previous.context
+      earlier = previous
+      let bytes = JSONValue.array(previous + input).encoded.count
+      guard bytes <= StoredResponse.maximumContext else {
+        throw .invalid(
+          "The conversation has \(bytes) bytes of items, of which at most \(StoredResponse.maximumContext) are kept; begin "
+            + "a new one", param: "previous_response_id", code: "context_length_exceeded")
+      }
     } else {
       earlier = []
     }

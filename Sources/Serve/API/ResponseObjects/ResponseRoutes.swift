@@ -12,12 +12,15 @@ struct ResponseRoutes: Sendable {
           "'stream' of a response that is complete is not supported by this server", param: "stream",
           code: "unsupported_parameter")
       }
-      answer(request) { (response) throws(APIError) in response.response }
+      answer(request) { (store, id) throws(APIError) in
+        guard let response = try store.read(.response, of: id) else { throw .unknownResponse(id) }
+        return response
+      }
     }
     router.on("DELETE", "v1/responses/{id}") { request in
-      answer(request) { [store] (response) throws(APIError) in
-        _ = try store.remove(response.id)
-        return ["id": .string(response.id), "object": "response", "deleted": true]
+      answer(request) { (store, id) throws(APIError) in
+        guard try store.remove(id) else { throw .unknownResponse(id) }
+        return ["id": .string(id), "object": "response", "deleted": true]
       }
     }
     let keys: Set<String> = ["after", "include", "limit", "order"]
@@ -28,8 +31,9 @@ struct ResponseRoutes: Sendable {
       guard order == "asc" || order == "desc" else {
         throw .invalid("'order' must be 'asc' or 'desc'", param: "order", code: "invalid_value")
       }
-      answer(request) { (response) throws(APIError) in
-        var items = order == "asc" ? response.input : response.input.reversed()
+      answer(request) { (store, id) throws(APIError) in
+        guard var items = try store.read(.input, of: id)?.array else { throw .unknownResponse(id) }
+        if order == "desc" { items.reverse() }
         if let after = query["after"] {
           guard let index = items.firstIndex(where: { $0.object?["id"]?.string == after }) else {
             throw .unknownCursor
@@ -42,15 +46,15 @@ struct ResponseRoutes: Sendable {
   }
 
   private func answer(
-    _ request: RoutedRequest, _ body: @escaping @Sendable (StoredResponse) throws(APIError) -> JSONValue
+    _ request: RoutedRequest, _ body: @escaping @Sendable (ResponseStore, String) throws(APIError) -> JSONValue
   ) {
     let (store, id) = (store, request.captures["id"] ?? "")
-    request.exchange.respond(on: pools.reading) { () throws(APIError) in
-      guard let response = try store.find(id) else {
-        throw .invalid(
-          "Response with id '\(id.excerpt(80))' not found.", param: "id", code: "not_found", status: 404)
-      }
-      return try body(response)
-    }
+    request.exchange.respond(on: pools.reading) { () throws(APIError) in try body(store, id) }
+  }
+}
+
+extension APIError {
+  fileprivate static func unknownResponse(_ id: String) -> APIError {
+    .invalid("Response with id '\(id.excerpt(80))' not found.", param: "id", code: "not_found", status: 404)
   }
 }

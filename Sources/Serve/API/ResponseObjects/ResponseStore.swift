@@ -12,6 +12,13 @@ struct StoredResponse: Sendable {
   var input: [JSONValue]
   /// All items up to and with the response's output: what a response that continues this one begins with.
   var context: [JSONValue]
+
+  /// What can be read alone. The raw value is the database's column.
+  enum Part: String { case response, input, context }
+
+  /// Maximum bytes of a response's context, as JSON: as much as a request's body may have. Each response has its context on
+  /// the disk, so without a limit a long conversation would take space with the square of its length.
+  static let maximumContext = 16 << 20
 }
 
 /// The responses that are kept for a time. The database has them.
@@ -44,17 +51,15 @@ public final class ResponseStore: Sendable {
     }
   }
 
-  /// The response with an id, if it is kept. Waits for the disk.
-  func find(_ id: String) throws(APIError) -> StoredResponse? {
-    do { return try database.response(id).flatMap { $0.createdAt < oldest ? nil : $0 } } catch {
-      throw Self.failure(error)
-    }
+  /// A part of a response; `nil` if the response is not kept. Waits for the disk.
+  func read(_ part: StoredResponse.Part, of id: String) throws(APIError) -> JSONValue? {
+    do { return try database.responsePart(part, of: id, oldest: oldest) } catch { throw Self.failure(error) }
   }
 
   /// Deletes a response. Waits for the disk.
   /// - Returns: whether there was one
   func remove(_ id: String) throws(APIError) -> Bool {
-    do { return try database.deleteResponse(id) } catch { throw Self.failure(error) }
+    do { return try database.deleteResponse(id, oldest: oldest) } catch { throw Self.failure(error) }
   }
 
   private static func failure(_ error: any Error) -> APIError {

@@ -6,6 +6,7 @@ extension EngineError {
     switch self {
     case .shuttingDown: .plain(status: 503, message: message)
     case .exceedsContext, .exceedsCache: .invalid(advice, code: "context_length_exceeded")
+    case .exceedsQueue: .invalid(message, param: "n", code: "invalid_value")
     case .noSuchToken: .invalid(message, param: "prompt", code: "invalid_value")
     case .notFinite(let hasAdapters):
       hasAdapters ? .invalid(message, param: "adapter", code: "not_finite") : .plain(status: 500, message: message)

@@ -41,13 +41,14 @@ final class AdmissionControl: Sendable {
   }
 
   /// Admits all of `count` requests of a client, or none.
-  /// - Throws: `EngineError.overloaded` or `.shuttingDown`
+  /// - Throws: `EngineError.overloaded`, `.exceedsQueue` or `.shuttingDown`
   func admit(_ client: ClientIdentity, count: Int) throws(EngineError) -> [Admission] {
     let ids = try state.withLock { state throws(EngineError) in
       if state.isClosed { throw .shuttingDown }
       let own = state.waitingByClient[client, default: 0]
       // Background requests take no places from others.
       if client.isBackground {
+        guard count <= capacity else { throw .exceedsQueue(answers: count, capacity: capacity) }
         guard own + count <= capacity else { throw state.overload(waiting: own) }
         return state.enter(client, count, own: own)
       }

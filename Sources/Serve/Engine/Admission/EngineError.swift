@@ -10,6 +10,8 @@ public enum EngineError: Error, Equatable, Sendable {
   case noSuchToken(Int32, vocabulary: Int)
   /// Too many requests wait. `retryAfter` is about how many seconds it takes until all of them have started.
   case overloaded(waiting: Int, retryAfter: Int)
+  /// The request of a batch has more answers than can ever wait.
+  case exceedsQueue(answers: Int, capacity: Int)
   /// The request's timeout passed before its first token.
   case timedOut
   /// Hidden states or logits are infinite or not a number. The cause is the adapters, or the base where there are none.
@@ -30,6 +32,8 @@ public enum EngineError: Error, Equatable, Sendable {
       "the prompt has the token \(token), and the model knows those from 0 to \(vocabulary - 1)"
     case .overloaded(let waiting, let seconds):
       "\(waiting) requests are waiting already; try again in about \(seconds) s"
+    case .exceedsQueue(let answers, let capacity):
+      "the request has \(answers) answers, and at most \(capacity) can wait at once (--max-queue)"
     case .notFinite(hasAdapters: true):
       "the model's numbers are not finite with these adapters at these scales: their weights or scales are too large"
     case .notFinite(hasAdapters: false): "the model's numbers are not finite: its own weights are too large"

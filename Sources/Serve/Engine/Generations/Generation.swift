@@ -80,8 +80,11 @@ final class Generation: ScheduledSequence {
       text: OutputText(
         decoder: StreamDecoder(
           tokenizer, skippingSpecialTokens: !request.options.showsSpecialTokens, isContinuation: true),
-        stops: request.options.stop, includesStop: request.options.includesStop), sink: sink)
-    sampler = Sampler(request.options.sampling, prompt: request.prompt)
+        stops: request.options.stop, includesStop: request.options.includesStop,
+        minimumTokens: request.options.sampling.minimumTokens), sink: sink)
+    var sampling = request.options.sampling
+    if !request.options.ignoresEndOfText || request.options.constraint != nil { sampling.endTokens = self.endTokens }
+    sampler = Sampler(sampling, prompt: request.prompt)
     speculator = speculates && request.options.maxTokens > 1 ? Speculator() : nil
     constraint = request.options.constraint.map { [endTokens = self.endTokens] grammar in
       ConstrainedAnswer(grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize)

@@ -8,6 +8,12 @@ struct OutputText {
   private var decoder: StreamDecoder
   private let stops: [[UInt8]]
   private let includesStop: Bool
+  /// Stop strings that end within the text of so many tokens do not count.
+  private let minimumTokens: Int
+  /// Tokens that were added.
+  private var count = 0
+  /// How many bytes at the beginning of `held` are text in which no stop string may end.
+  private var unstoppable = 0
   /// Decoded text that is held back, because it could be the beginning of a stop string.
   private var held: [UInt8] = []
   /// Tokens whose text was not shown completely. `begin` and `end` are the range of a token's text in `held`. The first
@@ -16,10 +22,13 @@ struct OutputText {
   /// Whether a stop string was found.
   private(set) var isStopped = false
 
-  /// - Parameter includesStop: whether the stop string is shown
-  init(decoder: StreamDecoder, stops: [String], includesStop: Bool = false) {
+  /// - Parameters:
+  ///   - includesStop: whether the stop string is shown
+  ///   - minimumTokens: stop strings that end within the text of so many tokens do not count
+  init(decoder: StreamDecoder, stops: [String], includesStop: Bool = false, minimumTokens: Int = 0) {
     self.decoder = decoder
     self.includesStop = includesStop
+    self.minimumTokens = minimumTokens
     self.stops = stops.map { Array($0.utf8) }
   }
 
@@ -33,6 +42,8 @@ struct OutputText {
     held += Array(text.utf8)
     // A token that ends inside a character is shown with the token that completes it.
     heldTokens.append((record, begin, held.count + (decoder.hasPending ? 1 : 0)))
+    count += 1
+    if count <= minimumTokens { unstoppable = held.count }
     return release(final: false)
   }
 
@@ -69,13 +80,16 @@ struct OutputText {
       }
     }
     held.removeFirst(shown)
+    unstoppable = max(unstoppable - shown, 0)
     return (text, tokens)
   }
 
   /// Where the first stop string in `held` is; of several that begin there, the shortest.
   private func firstStop() -> Range<Int>? {
     stops.compactMap { stop in
-      held.indices.first { held[$0...].starts(with: stop) }.map { $0..<$0 + stop.count }
+      held.indices.first { $0 + stop.count > unstoppable && held[$0...].starts(with: stop) }.map {
+        $0..<$0 + stop.count
+      }
     }.min { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }
   }
 

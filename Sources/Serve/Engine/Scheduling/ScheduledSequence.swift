@@ -53,4 +53,7 @@ struct SchedulerLimits: Equatable {
   var logitRows: Int
   /// How long a pass may take while sequences decode, so that a long prompt does not stall them.
   var stepTarget: Duration?
+  /// The rows of background sequences for each row of others, 0...1, while others run. 0 pauses background sequences until
+  /// no other runs.
+  var backgroundShare = 0.0
 }

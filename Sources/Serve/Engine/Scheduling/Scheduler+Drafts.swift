@@ -3,12 +3,15 @@ import Kernels
 /// How many rows of a pass are given to drafts.
 extension Scheduler {
   /// Gives a pass in which all sequences decode further rows for their drafts: as many as make the most tokens in the
-  /// least time. The rows of a draft take no block that another sequence's next token needs.
+  /// least time. The rows of a draft take no block that another sequence's next token needs. Background sequences that have
+  /// rows beside others get none for drafts.
   /// - Parameters:
   ///   - rows: of each running sequence; changed
   ///   - freeBlocks: blocks that are left after those rows
   func allotDrafts(_ rows: inout [Int], freeBlocks: Int) {
-    let decoders = running.indices.filter { rows[$0] > 0 }
+    let onlyBackground = running.allSatisfy(\.isBackground)
+    let decoders = running.indices.filter { rows[$0] > 0 && (onlyBackground || !running[$0].isBackground) }
+    let planned = rows.reduce(0, +)
     guard !decoders.isEmpty, decoders.allSatisfy({ running[$0].pending == 1 }) else { return }
     var candidates: [(index: Int, probability: Double)] = []
     for index in decoders {
@@ -21,13 +24,12 @@ extension Scheduler {
     }
     // A stable order: of one sequence's rows, the first has the greatest probability.
     candidates.sort { ($1.probability, $0.index) < ($0.probability, $1.index) }
-    let maximum = min(
-      min(limits.rowBudget, limits.logitRows) - decoders.count, affordableRows(decoders: decoders.count))
+    let maximum = min(min(limits.rowBudget, limits.logitRows) - planned, affordableRows(decoders: planned))
     var tokens = Double(decoders.count)
-    var best = (count: 0, rate: tokens / passCost.ratio(rows: decoders.count))
+    var best = (count: 0, rate: tokens / passCost.ratio(rows: planned))
     for (count, candidate) in candidates.prefix(max(maximum, 0)).enumerated() {
       tokens += candidate.probability
-      let rate = tokens / passCost.ratio(rows: decoders.count + count + 1)
+      let rate = tokens / passCost.ratio(rows: planned + count + 1)
       if rate > best.rate { best = (count + 1, rate) }
     }
     for candidate in candidates.prefix(best.count) { rows[candidate.index] += 1 }

@@ -24,6 +24,7 @@ extension Scheduler {
       rows[index] = min(rows[index], room)
       left -= max(blockCount(covering: sequence.computed + rows[index]) - sequence.blockCount, 0)
     }
+    payBackground(rows)
     allotDrafts(&rows, freeBlocks: left)
     passes += 1
     lastDecoder = decoder
@@ -50,11 +51,15 @@ extension Scheduler {
   private func allotRows() -> (rows: [Int], lastDecoder: UInt64) {
     var (decoders, prompts): ([Int], [Int]) = ([], [])
     let onlyBackground = running.allSatisfy(\.isBackground)
+    var allotment = RowAllotment(
+      rows: [Int](repeating: 0, count: running.count), rowsLeft: limits.rowBudget, logitRowsLeft: limits.logitRows)
+    if !onlyBackground { allotOwedRows(&allotment) }
     for index in running.indices where onlyBackground || !running[index].isBackground {
       if running[index].pending == 1 { decoders.append(index) } else { prompts.append(index) }
     }
     // Prompts keep an eighth of the pass, at least one row, however many sequences decode.
-    let maximum = min(limits.rowBudget, limits.logitRows)
+    let maximum = min(allotment.rowsLeft, allotment.logitRowsLeft)
+    if maximum <= 0 { return (allotment.rows, lastDecoder) }
     let kept = prompts.isEmpty || maximum == 1 ? 0 : max(maximum / 8, 1)
     // With one row a pass, prompts and decoders take turns.
     if maximum == 1, !decoders.isEmpty, let prompt = prompts.first {
@@ -67,13 +72,32 @@ extension Scheduler {
       decoders = Array((decoders[first...] + decoders[..<first]).prefix(maximum - kept))
       if let last = decoders.last { decoder = running[last].admission }
     }
-    var allotment = RowAllotment(
-      rows: [Int](repeating: 0, count: running.count), rowsLeft: limits.rowBudget - decoders.count,
-      logitRowsLeft: limits.logitRows - decoders.count)
+    allotment.rowsLeft -= decoders.count
+    allotment.logitRowsLeft -= decoders.count
     for index in decoders { allotment.rows[index] = 1 }
     if !decoders.isEmpty { allotment.rowsLeft = min(allotment.rowsLeft, affordableRows(decoders: decoders.count)) }
     allotPrompts(prompts, &allotment)
     return (allotment.rows, decoder)
+  }
+
+  /// Gives background sequences the rows that they are owed, the oldest first.
+  private func allotOwedRows(_ allotment: inout RowAllotment) {
+    var owed = Int(backgroundCredit)
+    for index in running.indices where running[index].isBackground && owed > 0 {
+      give(owed, to: index, of: &allotment)
+      owed -= allotment.rows[index]
+    }
+  }
+
+  /// Counts a planned pass: background sequences are owed a share of the others' rows, and got their own. What they are owed
+  /// does not grow while there are none, beyond the share of one pass.
+  private mutating func payBackground(_ rows: [Int]) {
+    let own = zip(running, rows).reduce(0) { $0 + ($1.0.isBackground ? $1.1 : 0) }
+    let others = rows.reduce(-own, +)
+    if others == 0, own > 0, running.allSatisfy(\.isBackground) { return }
+    let maximum = 1 + limits.backgroundShare * Double(limits.rowBudget)
+    let earned = limits.backgroundShare * Double(others)
+    backgroundCredit = min(max(backgroundCredit - Double(own), 0) + earned, maximum)
   }
 
   /// How many rows of prompts keep a pass within `stepTarget`, in addition to one row for each decoder.

@@ -11,8 +11,9 @@
 ///
 /// A pass without prompts can have further rows, which compute drafts: tokens that may come next.
 ///
-/// Background sequences have rows and start only while no other sequence runs. Those that run keep their blocks
-/// meanwhile, until others need these.
+/// While other sequences run, background sequences only have the rows that they are owed: `backgroundShare` of the others'.
+/// One of them is enough to take these rows, so none starts beside another. Those that run keep their blocks meanwhile,
+/// until others need these.
 struct Scheduler<S: ScheduledSequence> {
   /// A part of a sequence that one pass computes.
   struct Chunk {
@@ -70,6 +71,8 @@ struct Scheduler<S: ScheduledSequence> {
   var passes: UInt64 = 0
   /// The admission number of the last decoder that got a row, while more sequences decode than fit into a pass.
   var lastDecoder: UInt64 = 0
+  /// Rows that background sequences are owed.
+  var backgroundCredit = 0.0
   private var earliestDeadline: Duration?
   /// Seconds that a row of a pass with prompts takes; `nil` until one was measured.
   private(set) var secondsPerRow: Double?
@@ -200,8 +203,8 @@ struct Scheduler<S: ScheduledSequence> {
     return isFirst ? .admit(entry.sequence) : .resume(entry.sequence)
   }
 
-  /// The sequence to admit or resume next, if there are blocks for it: preempted ones first, background ones last and only
-  /// while no others run.
+  /// The sequence to admit or resume next, if there are blocks for it: preempted ones first, background ones last. While
+  /// others run, a background sequence starts only if it is owed a row and no other background sequence runs.
   private func nextToAdmit() -> Entry? {
     if let first = preempted.first(where: { !$0.isBackground }) { return first }
     let backlog = backlog()
@@ -209,7 +212,8 @@ struct Scheduler<S: ScheduledSequence> {
       queue.next { queue.isBackground($0) == isBackground && mayStart(backlog[$0]) }.flatMap { waiting[$0] }
     }
     if let entry = next(isBackground: false) { return entry }
-    guard running.allSatisfy(\.isBackground) else { return nil }
+    guard running.allSatisfy(\.isBackground) || backgroundCredit >= 1 && !running.contains(where: \.isBackground)
+    else { return nil }
     return preempted.first ?? next(isBackground: true)
   }
 
