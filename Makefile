@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench styles check-clients check-peers check-schemas check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build serve test bench styles check-clients check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -61,6 +61,11 @@ check-clients: build setup ## Client programs from PyPI against a server (CLIENT
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
 	.build-venv/bin/python scripts/check_peers.py
 
+check-openapi: build model ## The server against its OpenAPI document, by schemathesis (SECONDS=120)
+	@test -x .build-openapi/bin/python || python3 -m venv .build-openapi
+	.build-openapi/bin/pip install -q schemathesis==4.32.5 openapi-spec-validator==0.9.0
+	.build-openapi/bin/python scripts/check_openapi.py $(or $(SECONDS),120)
+
 check-schemas: ## Grammars of random JSON schemas against jsonschema and llguidance
 	@test -x .build-schemas/bin/python || python3 -m venv .build-schemas
 	.build-schemas/bin/pip install -q jsonschema==4.26.0 llguidance==1.9.1
@@ -81,4 +86,4 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-styles
+	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-openapi .build-styles

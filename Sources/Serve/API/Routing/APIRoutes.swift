@@ -58,6 +58,10 @@ public struct APIRoutes: Sendable {
     ).add(to: &router)
     ResponseRoutes(store: context.responses, pools: pools).add(to: &router)
     BatchRoutes(service: batches, preparation: preparation, unknownNames: unknownNames, pools: pools).add(to: &router)
+    let document = OpenAPIDocument([Readiness.route] + router.descriptions + [OpenAPIDocument.route]).json.encoded
+    router.on("GET", "openapi.json") { request in
+      request.exchange.respond(status: 200, headers: ["Content-Type": "application/json"], body: document)
+    }
     return router
   }
 

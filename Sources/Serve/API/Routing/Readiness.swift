@@ -33,6 +33,9 @@ public final class Readiness: Sendable {
     }
   }
 
+  /// What the OpenAPI document says about the route that is answered here.
+  static let route = RouteDescription(method: "GET", path: "/ready", captures: [], queryKeys: [], isOpen: true)
+
   /// Handles requests; called by the HTTP server.
   public var handler: HTTPServer.Handler { { [self] in handle($0) } }
 

@@ -44,6 +44,17 @@ struct Router: Sendable {
         method: method, pattern: pattern.split(separator: "/"), isOpen: isOpen, queryKeys: query, handler: handler))
   }
 
+  /// The routes, in the order in which they were added.
+  var descriptions: [RouteDescription] {
+    routes.map { route in
+      let captures = route.pattern.filter { $0.hasPrefix("{") }.map { String($0.filter(\.isLetter)) }
+      let segments = route.pattern.map { $0.hasPrefix("{") ? "{\($0.filter(\.isLetter))}" : String($0) }
+      return RouteDescription(
+        method: route.method, path: "/" + segments.joined(separator: "/"), captures: captures,
+        queryKeys: route.queryKeys, isOpen: route.isOpen)
+    }
+  }
+
   /// Calls the route's handler, or answers that there is none.
   func handle(_ exchange: HTTPExchange) {
     do throws(APIError) { try dispatch(exchange) } catch { exchange.respond(error) }
