@@ -9,7 +9,7 @@ after another, and the first also for eight clients at once.
 For larger shapes, the passes of the small model are timed with `graft bench`: the passes by their rows come from
 /metrics, the time of a pass with so many rows from the shape. Passes of 3 and 4 rows are taken to have 4, and so on.
 
-    scripts/bench/speculation.py [--rounds 5] [--threads N] [--shapes 1b,8b]
+    scripts/bench/speculation.py [--rounds 5] [--threads N] [--shapes 1b,8b] [--tasks editing,story]
 """
 
 import argparse
@@ -97,26 +97,32 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", default=None)
     parser.add_argument("--shapes", default="")
+    parser.add_argument("--tasks", help="only these, separated by commas; no report is written")
     options = parser.parse_args()
     threads = ["--threads", options.threads] if options.threads else []
     servers = [Server(f"speculation-{mode}", GRAFT, "serve", "--model", SMALL, "--data-dir",
                       f"{ROOT}/.build-peers/speculation-{mode}", "--speculation", mode, *threads) for mode in ("off", "on")]
     report = {"processor": cpu("model name"), "rounds": options.rounds, "tasks": {}}
     try:
-        for name, requests, clients in [*((n, r, 1) for n, r in TASKS.items()), ("editing, 8 clients", 8 * TASKS["editing"], 8)]:
+        cases = [*((n, r, 1) for n, r in TASKS.items()), ("editing, 8 clients", 8 * TASKS["editing"], 8)]
+        for name, requests, clients in cases:
+            if options.tasks and name not in options.tasks.split(","):
+                continue
             rates = {"off": [], "on": []}
             for repetition in range(options.rounds + 1):
-                found = []
-                for mode, server in zip(("off", "on"), servers):
+                found = {}
+                # Each goes first in turn.
+                for mode, server in sorted(zip(("off", "on"), servers), key=lambda pair: pair[0], reverse=repetition % 2 == 0):
                     with server:
                         if repetition == 1 and mode == "on":
                             before = metrics(server)
                         rate, texts = answer(server, requests, clients)
-                        page = metrics(server)
-                    found.append(texts)
+                        if mode == "on":
+                            page = metrics(server)
+                    found[mode] = texts
                     if repetition > 0:
                         rates[mode].append(rate)
-                assert found[0] == found[1], f"{name}: the answers differ"
+                assert found["off"] == found["on"], f"{name}: the answers differ"
             made = [b - a for a, b in zip(drafted(before), drafted(page))]
             report["tasks"][name] = {
                 "off": statistics.median(rates["off"]), "on": statistics.median(rates["on"]),
@@ -129,6 +135,8 @@ def main():
     finally:
         for server in servers:
             server.close()
+    if options.tasks:
+        return
     report["shapes"] = {}
     for shape in filter(None, options.shapes.split(",")):
         times = pass_times(shape, threads)
