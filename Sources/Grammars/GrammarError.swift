@@ -45,7 +45,7 @@ public struct GrammarLimits: Hashable, Sendable {
   /// How much work the tokens of one text may take together.
   public var textWork = 20_000_000
   /// How many bytes the states and masks that the matchers of a grammar share may take. Reaching it costs time, since the states
-  /// are made again; it is an error only if one text needs more than half of it, or much work to be read again.
+  /// are made again; it is an error only if one text needs more than half of it, or twice a token's work to be read again.
   public var memory = 32 << 20
 
   /// The default limits.

@@ -138,7 +138,7 @@ public struct GrammarMatcher: Sendable {
       do throws(GrammarError) {
         if shared.textMemory > grammar.memoryLimit { shared.reset() }
         if epoch != shared.epoch {
-          shared.automaton.allow(work: limits.textWork / 10)
+          shared.automaton.allow(work: 2 * limits.tokenWork)
           do throws(GrammarError) { replayed = try replay(&shared.automaton) } catch {
             throw .tooMuchMemory(limit: limits.memory / 2)
           }

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 import time
 
 import openai
@@ -194,6 +195,64 @@ def test_restart(data_dir, adapters_dir):
         ]
         assert generated <= 70 - done
     assert not list((state / "batches").iterdir())
+
+
+def test_a_line_without_place_holds_up_no_other(data_dir):
+    """A line with more answers than can ever wait fails; lines that fill the queue wait for one another."""
+    with Server("--max-queue", 4, data_dir=data_dir) as server, server.client() as client:
+        lines = [line("wide", chat(n=6))] + [line(f"r{index}", chat(n=1 + index % 4)) for index in range(12)]
+        batch = ended(client, create(client, lines))
+        counts = batch.request_counts
+        assert batch.status == "completed" and (counts.completed, counts.failed) == (12, 1)
+        (error,) = results(client, batch.error_file_id)
+        assert error["custom_id"] == "wide" and error["response"]["status_code"] == 400
+        assert error["response"]["body"]["error"]["param"] == "n"
+
+
+def test_a_lost_batch_holds_up_no_other(data_dir):
+    """Batches whose input or record was lost while the server was down, before one that is whole."""
+    state = state_folder(data_dir)
+    lines = [line(f"r{index}", chat(max_tokens=120, ignore_eos=True)) for index in range(80)]
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        lost, damaged = create(client, lines), create(client, lines)
+        whole = create(client, [line("a", chat())])
+        while client.batches.retrieve(lost.id).request_counts.completed < 1:
+            time.sleep(0.01)
+    (state / "batches" / f"{lost.id}.jsonl").unlink()
+    with sqlite3.connect(state / "graft.sqlite") as database:
+        database.execute("UPDATE batch SET record = '{' WHERE id = ?", (damaged.id,))
+    database.close()
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        assert ended(client, whole).status == "completed"
+        lost = client.batches.retrieve(lost.id)
+        assert lost.status == "failed" and [error.code for error in lost.errors.data] == ["file_unreadable"]
+        # What was computed is not lost.
+        assert len(results(client, lost.output_file_id)) == lost.request_counts.completed > 0
+        assert server.http.get(f"/v1/batches/{damaged.id}").status_code == 404
+
+
+def test_a_busy_server_computes_batches(client, server):
+    """Beside requests that never pause, a batch gets its share."""
+    stop = threading.Event()
+
+    def keep_busy():
+        body = {"prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        while not stop.is_set():
+            with server.http.stream("POST", "/v1/completions", json=body) as reply:
+                for _ in reply.iter_lines():
+                    if stop.is_set():
+                        break
+
+    threads = [threading.Thread(target=keep_busy, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        batch = ended(client, create(client, [line("a", chat("Hi.", max_tokens=2))]))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert batch.request_counts.completed == 1
 
 
 def test_expiry(data_dir):

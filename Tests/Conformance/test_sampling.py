@@ -135,6 +135,52 @@ def test_min_tokens(server):
     assert server.http.post("/v1/chat/completions", json=document).json()["choices"][0]["message"]["content"] in ("yes", "no")
 
 
+def test_bad_words(server):
+    plain = texts(server, temperature=0, max_tokens=40)[0]
+
+    def is_one_token(text):
+        return server.http.post("/tokenize", json={"prompt": text}).json()["count"] == 1
+
+    words = [word for word in plain.split() if is_one_token(word) and is_one_token(" " + word)]
+    assert len(words) > 3
+    for word in words[:3]:
+        text = texts(server, temperature=0, max_tokens=40, bad_words=[word])[0]
+        assert text != plain and f" {word} " not in text, word
+    drawn = texts(server, n=32, bad_words=["the", "a", "was"], seed=5, max_tokens=30)
+    assert not any(f" {word} " in text for text in drawn for word in ("the", "a", "was"))
+    assert any(" was " in text for text in texts(server, n=32, seed=5, max_tokens=30))
+
+
+def test_repeat_penalty_counts_the_last_tokens(server):
+    def ask(**fields):
+        return texts(server, temperature=0, max_tokens=30, **fields)
+
+    assert ask(repeat_penalty=1.5, repeat_last_n=-1) == ask(repetition_penalty=1.5) != ask()
+    assert ask(repeat_penalty=1.5, repeat_last_n=0) == ask() == ask(repeat_penalty=1)
+    assert ask(repeat_penalty=1.5) == ask(repeat_penalty=1.5, repeat_last_n=64)
+
+
+def test_truncate_prompt_tokens(server):
+    ids = server.http.post("/tokenize", json={"prompt": STORY * 3}).json()["tokens"]
+    cut = server.complete(STORY * 3, max_tokens=8, truncate_prompt_tokens=7)
+    assert cut["choices"] == server.complete(ids[-7:], max_tokens=8)["choices"] and cut["usage"]["prompt_tokens"] == 7
+    whole = server.complete("word " * 20000, max_tokens=8, truncate_prompt_tokens=-1)
+    limit = server.http.post("/tokenize", json={"prompt": "a"}).json()["max_model_len"]
+    assert whole["usage"]["prompt_tokens"] == limit - 8
+    chat = {"messages": [{"role": "user", "content": STORY}], "max_tokens": 4, "temperature": 0}
+    rendered = server.http.post("/tokenize", json=chat | {"add_generation_prompt": True}).json()["tokens"]
+    reply = server.http.post("/v1/chat/completions", json=chat | {"truncate_prompt_tokens": 9}).json()
+    assert reply["usage"]["prompt_tokens"] == 9
+    expected = server.complete(rendered[-9:], max_tokens=4)["choices"][0]["text"]
+    assert reply["choices"][0]["message"]["content"] == expected
+    vectors = [
+        server.http.post("/v1/embeddings", json={"input": text} | fields).json()["data"][0]["embedding"]
+        for text, fields in ((STORY, {"truncate_prompt_tokens": 3}),
+                             (server.http.post("/tokenize", json={"prompt": STORY}).json()["tokens"][-3:], {}))
+    ]
+    assert vectors[0] == vectors[1]
+
+
 def test_suffix_needs_a_model_for_it(server):
     reply = server.http.post("/v1/completions", json={"prompt": "a", "suffix": "b"})
     assert reply.status_code == 400 and reply.json()["error"]["param"] == "suffix"

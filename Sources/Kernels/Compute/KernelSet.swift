@@ -50,9 +50,10 @@ public struct KernelSet: @unchecked Sendable {
     instructionSet = set
   }
 
-  /// The last of `InstructionSet.allCases` that this machine runs, which is the fastest.
+  /// The fastest set of this machine whose default mode is as close to `f32` as it must be. `amx` is not, because it rounds
+  /// activations to bf16 (docs/decisions/amx.md); it must be asked for.
   public static let best: KernelSet = {
-    for set in InstructionSet.allCases.reversed() {
+    for set in InstructionSet.allCases.reversed() where set.reference == .scalar {
       if let kernels = KernelSet(set) { return kernels }
     }
     preconditionFailure("every machine runs the scalar kernels")

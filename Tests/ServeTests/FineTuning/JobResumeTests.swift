@@ -100,7 +100,7 @@ import Testing
   func savingWaitsForNoValidation(stopsProcess: Bool) throws {
     let setting = try JobSetting()
     try setting.start()
-    let job = try begin(setting, ["max_steps": 5000, "checkpoint_steps": 5000, "lora_r": 2])
+    let job = try begin(setting, ["max_steps": 100_000, "checkpoint_steps": 100_000, "lora_r": 2])
     try setting.server.awaitEvents(3, of: job.id)
     // As a large file that is being checked would.
     let gate = DispatchSemaphore(value: 0)

@@ -50,7 +50,7 @@ final class ResponseWriter: AnswerWriter {
     if !text.isEmpty || !tokens.isEmpty {
       send(
         "response.output_text.delta",
-        position + [("content_index", 0), ("delta", .string(text)), ("logprobs", .array(tokens))])
+        position + [("content_index", 0), ("delta", .string(text)), ("logprobs", eventLogprobs(tokens))])
     }
   }
 
@@ -65,9 +65,7 @@ final class ResponseWriter: AnswerWriter {
       let position = position(of: id)
       send("response.output_item.added", place + [("item", item("", "in_progress"))])
       send("response.function_call_arguments.delta", position + [("delta", .string(call.arguments))])
-      send(
-        "response.function_call_arguments.done",
-        position + [("name", .string(call.name)), ("arguments", .string(call.arguments))])
+      send("response.function_call_arguments.done", position + [("arguments", .string(call.arguments))])
       let done = item(call.arguments, "completed")
       send("response.output_item.done", place + [("item", done)])
       output.append(done)
@@ -125,13 +123,28 @@ final class ResponseWriter: AnswerWriter {
     send(
       "response.output_text.done",
       position + [
-        ("content_index", 0), ("text", .string(message.text)), ("logprobs", .array(message.logprobs)),
+        ("content_index", 0), ("text", .string(message.text)), ("logprobs", eventLogprobs(message.logprobs)),
       ])
     send("response.content_part.done", position + [("content_index", 0), ("part", part(message))])
     let item = ResponseItems.message("assistant", [part(message)], id: message.id, status: status)
     send("response.output_item.done", place + [("item", item)])
     output.append(item)
     self.message = nil
+  }
+
+  /// Tokens with their log-probabilities as events have them: without the tokens' bytes, which parts have.
+  private func eventLogprobs(_ tokens: [JSONValue]) -> JSONValue {
+    func members(_ token: JSONValue, _ names: [String]) -> Members {
+      names.compactMap { name in token.object?[name].map { (name, $0) } }
+    }
+    return .array(
+      tokens.map { token in
+        let top = (token.object?["top_logprobs"]?.array ?? []).map { other in
+          JSONValue.object(JSONObject(keepingFirst: members(other, ["token", "logprob"])))
+        }
+        return .object(
+          JSONObject(keepingFirst: members(token, ["token", "logprob"]) + [("top_logprobs", .array(top))]))
+      })
   }
 
   private func part(_ message: Message) -> JSONValue {
