@@ -35,7 +35,11 @@ import Testing
     }
   }
 
-  @Test(arguments: [(.f32, .f32), (.fast, .f16), (.fast, .int8), (.fast, .int16)] as [(ComputeMode, KeyValueLayout.Element)])
+  private static let formats: [(ComputeMode, KeyValueLayout.Element)] = [
+    (.f32, .f32), (.fast, .f16), (.fast, .int8), (.fast, .int16),
+  ]
+
+  @Test(arguments: formats)
   func everyMixGivesWhatALonelyRunGives(mode: ComputeMode, element: KeyValueLayout.Element) throws {
     let model = try TinyModel()
     let lonely = try EngineHarness(
