@@ -148,7 +148,7 @@ def test_unknown_models_are_told_what_there_is(server):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("temprature", 0.1), ("max_token", 5), ("repeat_penalty", 1.2), ("guided_whitespace_pattern", " "), ("min_tokens", 5),
+    [("temprature", 0.1), ("max_token", 5), ("dry_multiplier", 0.8), ("guided_whitespace_pattern", " "), ("xtc_probability", 0.5),
      ("n_predict", 4), ("lora_adapter", "a"), ("loras", ["a"]), ("stop_sequences", ["x"]), ("adaptive_target", 0.5), ("mirostat", 2), ("structural_tag", "x"), ("stream_option", {})],
 )
 def test_fields_that_would_vanish(server, field, value):
