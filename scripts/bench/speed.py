@@ -176,7 +176,7 @@ def measure_contexts(shape, lengths, rounds, threads, peers):
         for number in range(rounds):
             runs.append(measure_context(shape, threads, length, kinds))
             print(f"{shape} {length} tokens, round {number + 1}/{rounds}", flush=True)
-        results[length] = {name: median_of([r[name] for r in runs]) for name in runs[0]}
+        results[str(length)] = {"rounds": rounds, "programs": {name: median_of([r[name] for r in runs]) for name in runs[0]}}
     return results
 
 
@@ -235,17 +235,18 @@ def table(results, rounds, threads):
 
 
 def contexts_table(contexts):
-    lines = ["", "Long contexts: prefill of so many tokens, and decode of 16 tokens after them.", "",
+    lines = ["", "Long contexts: prefill of so many tokens, and decode of 16 tokens after them; medians of interleaved rounds.", "",
              "| model | tokens | program | prefill | decode |", "| --- | --- | --- | --- | --- |"]
     keys = ["prefill_tokens_per_second", "decode_tokens_per_second"]
     for shape, lengths in contexts.items():
-        for length, rows in lengths.items():
+        for length, measured in lengths.items():
+            rows = measured["programs"]
             for name, row in rows.items():
                 lines.append(f"| {shape} | {length} | {name} | {row[keys[0]]:.1f} | {row[keys[1]]:.1f} |")
             best = [max((row[key] for name, row in rows.items() if name.startswith("llama")), default=0) for key in keys]
             if best[0]:
                 ratios = [rows["graft fast"][key] / value for key, value in zip(keys, best)]
-                lines.append(f"| {shape} | {length} | graft ÷ llama.cpp's best | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+                lines.append(f"| {shape} | {length} | graft ÷ llama.cpp's best (rounds: {measured['rounds']}) | {ratios[0]:.2f} | {ratios[1]:.2f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -284,9 +285,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--contexts", help="lengths of long contexts, by default those of each shape; 0 for none")
-    parser.add_argument("--add", action="store_true", help="keep an earlier run's rows of the other shapes")
+    parser.add_argument("--parts", default="request,contexts,passes", help="what to measure")
+    parser.add_argument("--contexts", help="lengths of long contexts, by default those of each shape")
+    parser.add_argument("--context-rounds", type=int, help="rounds of long contexts and of passes, by default half of --rounds")
+    parser.add_argument("--add", action="store_true", help="keep what an earlier run measured and this one does not")
     options = parser.parse_args()
+    parts = options.parts.split(",")
+    context_rounds = options.context_rounds or max(options.rounds // 2, 1)
     peers, left_out = not options.no_peers, []
     if peers:
         try:
@@ -298,13 +303,15 @@ def main():
     rounds, results, contexts, passes = (kept.get(key, {}) for key in ["rounds", "shapes", "contexts", "passes"])
     for shape in options.shapes.split(","):
         try:
-            results[shape] = compare(shape, options.rounds, options.threads, peers)
-            rounds[shape] = options.rounds
-            lengths = CONTEXTS[shape]
-            if options.contexts is not None:
-                lengths = [int(length) for length in options.contexts.split(",") if int(length)]
-            contexts[shape] = measure_contexts(shape, lengths, max(options.rounds // 2, 1), options.threads, peers)
-            passes[shape] = measure_passes(shape, max(options.rounds // 2, 1), options.threads)
+            if "request" in parts:
+                results[shape] = compare(shape, options.rounds, options.threads, peers)
+                rounds[shape] = options.rounds
+            if "contexts" in parts:
+                lengths = map(int, options.contexts.split(",")) if options.contexts else CONTEXTS[shape]
+                measured = measure_contexts(shape, lengths, context_rounds, options.threads, peers)
+                contexts[shape] = dict(sorted({**contexts.get(shape, {}), **measured}.items(), key=lambda item: int(item[0])))
+            if "passes" in parts:
+                passes[shape] = measure_passes(shape, context_rounds, options.threads)
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")
     OUT.mkdir(parents=True, exist_ok=True)
