@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build serve test bench styles check-clients check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build install serve test bench styles check-clients check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +26,11 @@ model: packages
 
 build: packages ## .build/release/graft
 	swift build -c release --product graft
+
+# DESTDIR is for packages: the files then go below it.
+PREFIX ?= /usr/local
+install: build ## The binary, shell completions and manual pages below PREFIX=/usr/local
+	scripts/install.sh .build/release/graft "$(DESTDIR)$(PREFIX)"
 
 serve: build $(if $(filter $(SMALL_MODEL),$(MODEL)),model) ## Build and serve the small model, or MODEL=path
 	@exec .build/release/graft serve --model "$(MODEL)" $(if $(ADAPTERS),--adapters "$(ADAPTERS)") \

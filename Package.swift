@@ -24,6 +24,8 @@ let package = Package(
     .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(
@@ -34,6 +36,7 @@ let package = Package(
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
       name: "Formats", dependencies: ["Kernels", "CBusError", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
+    .target(name: "Client", dependencies: ["Formats"], swiftSettings: swiftSettings),
     .target(name: "Grammars", dependencies: ["Formats"], swiftSettings: swiftSettings),
     .target(name: "Tokenization", dependencies: ["Formats", "CPCRE2"], swiftSettings: swiftSettings),
     .target(
@@ -51,7 +54,7 @@ let package = Package(
     .executableTarget(
       name: "graft",
       dependencies: [
-        "Serve", "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels",
+        "Serve", "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "Client", "CYAML", "CEdit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -85,7 +88,10 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "CommandTests",
-      dependencies: ["graft", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "graft", "Client", "Train", "Formats", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "ServeTests",

@@ -13,7 +13,7 @@ missing_packages() {
   command -v pkg-config >/dev/null || echo pkg-config
   local library
   for library in libevent_openssl=libevent-dev libssl=libssl-dev libpcre2-8=libpcre2-dev libxxhash=libxxhash-dev \
-    sqlite3=libsqlite3-dev openblas=libopenblas-dev; do
+    sqlite3=libsqlite3-dev yaml-0.1=libyaml-dev libedit=libedit-dev openblas=libopenblas-dev; do
     pkg-config --exists "${library%%=*}" 2>/dev/null || echo "${library#*=}"
   done
   [ -e /usr/include/simde/x86/avx512.h ] || echo libsimde-dev

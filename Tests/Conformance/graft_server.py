@@ -51,7 +51,9 @@ def state_folder(data_dir: Path) -> Path:
 class Server:
     """A running `graft serve`, on a data folder of its own unless `state` names one."""
 
-    def __init__(self, *arguments: object, data_dir: Path, state: Path | None = None, api_key: str | None = None):
+    def __init__(self, *arguments: object, data_dir: Path, state: Path | None = None, api_key: str | None = None,
+                 port_line: str = r"url=(http://\S+)"):
+        self.port_line = port_line
         self.state = state or state_folder(data_dir)
         command = [BINARY, "serve", "--model", MODEL, "--compute", "f32", "--port", "0", "--data-dir", self.state]
         command += arguments
@@ -80,7 +82,7 @@ class Server:
     def _read(self, urls: "queue.Queue[str]") -> None:
         for line in self.process.stdout:
             self.log.append(line)
-            if found := re.search(r"url=(http://\S+)", line):
+            if found := re.search(self.port_line, line):
                 urls.put(found[1])
         urls.put("")
 

@@ -57,7 +57,23 @@ extension FineTuningService {
     var stepEvent = event("Step \(step.step)/\(total): training loss=\(Self.rounded(step.trainLoss))", step: step.step)
     stepEvent.metrics = data
     countTurn(step: step.step, of: total)
+    logProgress(step, of: total)
     record([stepEvent])
+  }
+
+  /// Logs a step's loss and the time left, at most once in ten seconds, and with the last step.
+  private func logProgress(_ step: StepMetrics, of total: Int) {
+    guard let running = current else { return }
+    let now = ContinuousClock.now
+    guard step.step == total || running.logged.map({ now - $0 >= .seconds(10) }) ?? true else { return }
+    current?.logged = now
+    let left = running.job.estimatedFinish.map { "\(max($0 - Self.now, 0))" } ?? "unknown"
+    logger.info(
+      "training",
+      metadata: [
+        "job": .string(running.job.id), "step": "\(step.step)/\(total)",
+        "loss": .string(String(format: "%.4f", step.trainLoss)), "seconds_left": .string(left),
+      ])
   }
 
   private static func rounded(_ loss: Double) -> String { String(format: "%.2f", loss) }

@@ -103,6 +103,8 @@ public final class FineTuningService: @unchecked Sendable {
     var step = 0
     /// When `countTurn` last looked for a job to give way to.
     var askedForTurn = ContinuousClock.now
+    /// When a step was last logged.
+    var logged: ContinuousClock.Instant?
     /// The figures of the newest step.
     var lastMetrics: JSONObject?
     /// Called when the job no longer runs.

@@ -10,7 +10,7 @@ public enum MemoryBudget {
 
   /// The memory in bytes that is free or can be freed: the machine's, or what the control group allows if that is less;
   /// `nil` if the system does not report it.
-  static var available: Int? {
+  public static var available: Int? {
     let group = number("/sys/fs/cgroup/memory.max").flatMap { limit in
       number("/sys/fs/cgroup/memory.current").map { max(limit - $0, 0) }
     }

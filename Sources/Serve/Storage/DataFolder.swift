@@ -35,10 +35,7 @@ public final class DataFolder: Sendable {
         guard code == EWOULDBLOCK else { throw ModelError(file, reason: "cannot be locked: \(systemMessage(code))") }
         throw ModelError(folder.path, reason: "is in use by \(holder(descriptor))")
       }
-      let text = Array("\(getpid())\n".utf8)
-      guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, text, text.count, 0) == text.count else {
-        throw ModelError(file, reason: "cannot be written: \(systemMessage(errno))")
-      }
+      try write("\(getpid())\n", to: descriptor, file)
       return descriptor
     } catch {
       close(descriptor)
@@ -46,12 +43,28 @@ public final class DataFolder: Sendable {
     }
   }
 
-  /// The process that has written its id into the locked file.
+  private static func write(_ text: String, to descriptor: Int32, _ file: String) throws {
+    let bytes = Array(text.utf8)
+    guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, bytes, bytes.count, 0) == bytes.count else {
+      throw ModelError(file, reason: "cannot be written: \(systemMessage(errno))")
+    }
+  }
+
+  /// Writes into the locked file where this process serves, so that others that want the folder can be told.
+  /// - Parameter address: "http://127.0.0.1:8080"
+  /// - Throws: `ModelError` if the file cannot be written
+  public func announce(_ address: String) throws {
+    try Self.write("\(getpid())\n\(address)\n", to: descriptor, url.appending(path: "lock").path)
+  }
+
+  /// The process that has written its id into the locked file, and the server's address if it is one.
   private static func holder(_ descriptor: Int32) -> String {
-    var bytes = [UInt8](repeating: 0, count: 24)
+    var bytes = [UInt8](repeating: 0, count: 512)
     let count = pread(descriptor, &bytes, bytes.count, 0)
-    let digits = bytes.prefix(max(count, 0)).prefix { (0x30...0x39).contains($0) }
-    return digits.isEmpty ? "another process" : "the process \(String(decoding: digits, as: UTF8.self))"
+    let lines = String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self).split(separator: "\n")
+    guard let number = lines.first.flatMap({ Int($0) }) else { return "another process" }
+    guard lines.count > 1, lines[1].hasPrefix("http") else { return "the process \(number)" }
+    return "the process \(number), a server at \(lines[1]); give --url \(lines[1]) to 'graft adapters' and 'graft jobs'"
   }
 
   // MARK: permissions

@@ -77,14 +77,23 @@ extension MetadataDatabase {
 
   /// The contents that the records name, whether or not they exist.
   func recordedContents() throws -> Set<StoredContents> {
-    try read { db in
-      func names(_ kind: StoredContents.Kind, _ sql: String) throws -> [StoredContents] {
-        try String.fetchAll(db, sql: sql).map { StoredContents(kind: kind, name: $0) }
-      }
-      return try Set(
-        names(.adapter, "SELECT DISTINCT contentHash FROM adapterVersion") + names(.file, "SELECT id FROM file")
-          + names(.job, "SELECT id FROM fineTuningJob"))
+    try read { try Self.contents($0, jobs: "SELECT id FROM fineTuningJob") }
+  }
+
+  /// The contents that the records of a database need: jobs that are over, and those that are being checked, need no
+  /// folder.
+  static func neededContents(_ db: Database) throws -> Set<StoredContents> {
+    try contents(
+      db, jobs: "SELECT id FROM fineTuningJob WHERE status IN ('queued', 'running', 'paused')")
+  }
+
+  private static func contents(_ db: Database, jobs: String) throws -> Set<StoredContents> {
+    func names(_ kind: StoredContents.Kind, _ sql: String) throws -> [StoredContents] {
+      try String.fetchAll(db, sql: sql).map { StoredContents(kind: kind, name: $0) }
     }
+    return try Set(
+      names(.adapter, "SELECT DISTINCT contentHash FROM adapterVersion") + names(.file, "SELECT id FROM file")
+        + names(.job, jobs))
   }
 
   private static func refusal(

@@ -12,20 +12,27 @@ struct Graft: ParsableCommand {
     commandName: "graft",
     abstract: "Serves one Llama-family model with many LoRA adapters on a CPU.",
     discussion: """
-      One NF4-quantised base stays in memory; every request names the adapters it wants, and they are applied beside
+      One NF4-quantised base stays in memory; every request names the adapters it wants, and they are applied beside \
       the base, never merged into it.
+
+      Weights are not downloaded: --model names a GGUF file or a Hugging Face folder that you have. In a clone of the \
+      project, 'make model' fetches a small one.
       """,
     version: "\(graftVersion) (kernels: \(KernelOptions.byDefault.instructionSet.rawValue))",
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
-      TokenizeCommand.self,
-      BenchCommand.self, AdaptersCommand.self,
+      TokenizeCommand.self, BenchCommand.self, AdaptersCommand.self, JobsCommand.self, ConfigCommand.self,
+      DoctorCommand.self, BackupCommand.self, RestoreCommand.self, SweepCommand.self, ManualCommand.self,
     ])
 
-  /// The command line, with the options that environment variables give.
+  /// The command line, with the options that environment variables and the config file give.
   static let commandLine = Result {
-    try EnvironmentArguments(
-      Array(CommandLine.arguments.dropFirst()), environment: ProcessInfo.processInfo.environment, root: Graft.self)
+    var arguments = Array(CommandLine.arguments.dropFirst())
+    let environment = ProcessInfo.processInfo.environment
+    let path = try EnvironmentArguments.takeConfig(from: &arguments) ?? environment["GRAFT_CONFIG"]
+    let isHelp = arguments.contains { $0 == "-h" || $0 == "--help" }
+    let file = isHelp ? nil : try ConfigFile.find(path.flatMap { $0.isEmpty ? nil : $0 }, environment: environment)
+    return try EnvironmentArguments(arguments, environment: environment, file: file, root: Graft.self)
   }
 
   static func main() {
@@ -56,10 +63,16 @@ struct Graft: ParsableCommand {
 
   /// The end of every command's help.
   private static let environmentHelp = """
-    ENVIRONMENT:
-      Every option and flag can also be given as a variable: GRAFT_ and its name in
-      capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir. A flag's variable is
-      on or off. What the command line gives goes before what a variable gives.
+    SETTINGS:
+      Every option and flag can also be given as a variable: GRAFT_ and its name
+      in capitals, with _ for -, as in GRAFT_DATA_DIR for --data-dir. A flag's
+      variable is on or off. A YAML file can have them under their long names:
+      --config FILE, GRAFT_CONFIG, or ~/.config/graft/config.yaml. The command
+      line goes before variables, these go before the file. 'graft config
+      COMMAND' prints what holds.
+
+    EXIT CODES:
+      0 done, 1 failed, 2 wrong usage, 130 interrupted
 
     """
 

@@ -16,117 +16,54 @@ struct ServeCommand: ParsableCommand {
       curl 'localhost:8080/v1/completions?adapter=NAME' -d '{"prompt": "..."}'
       """)
 
-  @OptionGroup var options: ModelOptions
+  @OptionGroup(title: "Model") var options: ModelOptions
+
+  @OptionGroup(title: "Log") var log: LogOptions
 
   @Option(help: "The id under which the base is listed (default: the file's or folder's stem).")
   var servedModelName: String = ""
 
-  @Option(help: "The address to listen on.")
-  var host: String = "127.0.0.1"
+  @OptionGroup(title: "Listening") var listening: ListeningOptions
 
-  @Option(help: "The port to listen on; 0 takes a free one.")
-  var port: Int = 8080
+  @OptionGroup(title: "Adapters") var adapterOptions: AdapterOptions
 
-  @Option(help: "A folder of PEFT adapters, each a folder named as requests name it.")
-  var adapters: String = ""
+  @OptionGroup(title: "Requests") var requestOptions: RequestOptions
 
-  @Option(help: "Memory for adapters, in KiB, MiB or GiB; those least recently used go back to the disk.")
-  var adapterMemory: ByteSize = ByteSize(bytes: 1 << 30)
-
-  @Option(help: "Most bytes that one adapter's files may have, in KiB, MiB or GiB.")
-  var maxAdapterSize: ByteSize = ByteSize(bytes: 1 << 30)
-
-  @Option(help: "How many versions of an adapter are kept.")
-  var keepVersions: Int = 5
-
-  @Option(help: "A key that every route but /health and /ready then demands as a Bearer token.")
-  var apiKey: String = ""
-
-  @Flag(help: "Listen beyond loopback without a key, for everybody who reaches the port.")
-  var insecure = false
-
-  @Option(
-    help: "A name under which the server is reached without a key, beside localhost and addresses. May be repeated.")
-  var allowedHost: [String] = []
-
-  @Option(
-    help: "Origins of web pages that may use the server (CORS): https://a.example,http://localhost:3000, or *.")
-  var allowedOrigins: [String] = []
+  @OptionGroup(title: "Fine-tuning") var jobOptions: FineTuningOptions
 
   @OptionGroup var template: ChatTemplateOptions
 
-  @Option(help: "Requests that may run at once.")
-  var maxRunning: Int = 256
-
-  @Option(help: "Requests that may wait; those beyond are refused with 429.")
-  var maxQueue: Int = 256
-
-  @Option(help: "Keep what was computed for prompts that begin alike: on or off.")
-  var prefixCache: Switch = .on
-
-  @Option(help: "Compute tokens that may come next beside the next one, where that saves time: on or off.")
-  var speculation: Switch = .on
-
-  @Option(
-    name: .customLong("target-itl"),
-    help: "Milliseconds that a token should take at most while prompts are computed beside it.")
-  var targetITL: Int = 200
-
-  @Option(help: "The share of the time that training gets while requests leave none over, 0 to 0.9.")
-  var trainingShare: Double = 0.1
-
-  @Option(help: "How many rows of passes batches get for each row of other requests while these run, 0 to 1.")
-  var batchShare: Double = 0.05
-
-  @Option(help: "Most memory for a fine-tuning job beside the base, in KiB, MiB or GiB (default: what is free).")
-  var trainingMemory: ByteSize?
-
-  @Option(help: "Seconds of training that a job may be ahead of one that waits, before it gives way.")
-  var trainingTurn: Int = 60
-
-  @Option(help: "How many of a job's checkpoints can be named; older ones go.")
-  var keepCheckpoints: Int = 3
-
-  @Option(help: "Days after which uploaded and result files go; 0 keeps them.")
-  var keepFiles: Int = 0
-
-  @Option(help: "Days for which responses are kept, to be read and continued; 0 keeps none.")
-  var responsesRetention: Int = 30
-
-  @Option(help: "Most bytes of an uploaded file, in KiB, MiB or GiB.")
-  var maxFileSize: ByteSize = ByteSize(bytes: 512 << 20)
-
-  @Option(help: "A PEM file with the certificate chain, to serve HTTPS.")
-  var tlsCertificate: String = ""
-
-  @Option(help: "The certificate's private key, a PEM file.")
-  var tlsKey: String = ""
-
   func validate() throws {
     try options.requireModel()
-    guard (0...65_535).contains(port) else { throw ValidationError("--port must be between 0 and 65,535") }
-    guard tlsCertificate.isEmpty == tlsKey.isEmpty else {
+    guard (0...65_535).contains(listening.port) else { throw ValidationError("--port must be between 0 and 65,535") }
+    guard listening.tlsCertificate.isEmpty == listening.tlsKey.isEmpty else {
       throw ValidationError("--tls-certificate and --tls-key go together")
     }
-    guard insecure || !apiKey.isEmpty || AccessPolicy.isLoopback(host) else {
+    guard listening.insecure || !listening.apiKey.isEmpty || AccessPolicy.isLoopback(listening.host) else {
       throw ValidationError(
-        "--host \(host) is beyond loopback: give --api-key KEY, or --insecure to serve everybody who reaches the port")
+        "--host \(listening.host) is beyond loopback: give --api-key KEY, or --insecure to serve everybody who reaches the port"
+      )
     }
     for origin in origins where origin != "*" && !origin.contains("://") {
       throw ValidationError("--allowed-origins takes origins such as https://a.example, not '\(origin)'")
     }
-    guard keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
-    guard (0...0.9).contains(trainingShare) else {
+    guard adapterOptions.keepVersions >= 1 else { throw ValidationError("--keep-versions must be at least 1") }
+    guard (0...0.9).contains(jobOptions.trainingShare) else {
       throw ValidationError("--training-share must be between 0 and 0.9")
     }
-    guard (0...1).contains(batchShare) else { throw ValidationError("--batch-share must be between 0 and 1") }
-    guard (0...36500).contains(keepFiles) else { throw ValidationError("--keep-files must be between 0 and 36,500") }
-    guard (0...36500).contains(responsesRetention) else {
+    guard (0...1).contains(requestOptions.batchShare) else {
+      throw ValidationError("--batch-share must be between 0 and 1")
+    }
+    guard (0...36500).contains(jobOptions.keepFiles) else {
+      throw ValidationError("--keep-files must be between 0 and 36,500")
+    }
+    guard (0...36500).contains(requestOptions.responsesRetention) else {
       throw ValidationError("--responses-retention must be between 0 and 36,500")
     }
     for (name, value) in [
-      ("max-running", maxRunning), ("max-queue", maxQueue), ("target-itl", targetITL), ("training-turn", trainingTurn),
-      ("keep-checkpoints", keepCheckpoints),
+      ("max-running", requestOptions.maxRunning), ("max-queue", requestOptions.maxQueue),
+      ("target-itl", requestOptions.targetITL), ("training-turn", jobOptions.trainingTurn),
+      ("keep-checkpoints", jobOptions.keepCheckpoints),
     ] {
       guard (1...1_000_000).contains(value) else {
         throw ValidationError("--\(name) must be between 1 and 1,000,000")
@@ -135,8 +72,7 @@ struct ServeCommand: ParsableCommand {
   }
 
   func run() throws {
-    var logger = Logger(label: "graft") { StreamLogHandler.standardError(label: $0) }
-    logger.logLevel = .info
+    let logger = log.logger
     // Before anything is prepared, so that the folder of another running server is left alone.
     let dataFolder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(dataFolder)
@@ -212,9 +148,10 @@ struct ServeCommand: ParsableCommand {
       dataFolder: dataFolder, database: database,
       binding: .init(
         fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: options.arithmetic.compute)),
-      folder: adapters.isEmpty ? nil : URL(filePath: adapters),
+      folder: adapterOptions.adapters.isEmpty ? nil : URL(filePath: adapterOptions.adapters),
       settings: .init(
-        memory: adapterMemory.bytes, versionsKept: keepVersions, sizeLimit: maxAdapterSize.bytes,
+        memory: adapterOptions.adapterMemory.bytes, versionsKept: adapterOptions.keepVersions,
+        sizeLimit: adapterOptions.maxAdapterSize.bytes,
         reservedNames: [name]),
       logger: logger)
     for (name, error) in try store.scan() {
@@ -228,12 +165,14 @@ struct ServeCommand: ParsableCommand {
     let engine = Engine(
       transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer,
       settings: .init(
-        maxRunning: maxRunning, maxQueue: maxQueue, cachesPrefixes: prefixCache == .on,
-        speculates: speculation == .on, stepTarget: .milliseconds(targetITL), trainingShare: trainingShare,
-        batchShare: batchShare))
+        maxRunning: requestOptions.maxRunning, maxQueue: requestOptions.maxQueue,
+        cachesPrefixes: requestOptions.prefixCache == .on,
+        speculates: requestOptions.speculation == .on, stepTarget: .milliseconds(requestOptions.targetITL),
+        trainingShare: jobOptions.trainingShare,
+        batchShare: requestOptions.batchShare))
     let files = try FileStore(
-      dataFolder: dataFolder, database: database, sizeLimit: maxFileSize.bytes,
-      daysKept: keepFiles > 0 ? keepFiles : nil)
+      dataFolder: dataFolder, database: database, sizeLimit: jobOptions.maxFileSize.bytes,
+      daysKept: jobOptions.keepFiles > 0 ? jobOptions.keepFiles : nil)
     let fineTuning = try FineTuningService(
       dataFolder: dataFolder,
       environment: .init(
@@ -241,29 +180,41 @@ struct ServeCommand: ParsableCommand {
         chat: chat, adapters: store,
         files: files, database: database,
         limits: .init(
-          memory: trainingMemory?.bytes, checkpointsKept: keepCheckpoints,
-          turn: .seconds(trainingTurn)), logger: logger))
+          memory: jobOptions.trainingMemory?.bytes, checkpointsKept: jobOptions.keepCheckpoints,
+          turn: .seconds(jobOptions.trainingTurn)), logger: logger))
     let context = ServerContext(
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
       startedAt: Int(Date().timeIntervalSince1970),
-      responses: ResponseStore(database: database, daysKept: responsesRetention), chat: chat)
+      responses: ResponseStore(database: database, daysKept: requestOptions.responsesRetention), chat: chat)
     let batches = try BatchService(
       dataFolder: dataFolder, context: context, files: files, loop: loop, logger: logger)
     let routes = APIRoutes(
-      context: context, fineTuning: fineTuning, batches: batches, apiKey: apiKey.isEmpty ? nil : apiKey, logger: logger)
+      context: context, fineTuning: fineTuning, batches: batches,
+      apiKey: listening.apiKey.isEmpty ? nil : listening.apiKey, logger: logger)
     engine.start()
     fineTuning.start()
     batches.start()
     readiness.open(routes.handler) { routes.unreadiness }
-    logger.info(
-      "listening",
-      metadata: [
-        "url": .string("\(tlsKey.isEmpty ? "http" : "https")://\(host):\(server.port)"),
-        "model": .string(name), "adapters": "\(store.served.count)",
-        "kernels": .string(model.transformer.compute.kernels.instructionSet.rawValue),
-        "threads": "\(options.arithmetic.threads)",
-      ])
+    let url = "\(listening.tlsKey.isEmpty ? "http" : "https")://\(listening.host):\(server.port)"
+    try dataFolder.announce(url)
+    let kernels = model.transformer.compute.kernels.instructionSet.rawValue
+    if log.format == .terminal {
+      let block = StartupBlock(
+        model: name, details: "\(options.modelURL.lastPathComponent), --compute \(options.arithmetic.compute.rawValue)",
+        adapters: store.served.map(\.name), kernels: kernels, threads: options.arithmetic.threads,
+        keyValueBytes: options.kvMemory.bytes, adapterBytes: adapterOptions.adapterMemory.bytes,
+        contextLength: model.contextLength,
+        url: url, hasKey: !listening.apiKey.isEmpty)
+      writeError(block.text(for: .error))
+    } else {
+      logger.info(
+        "listening",
+        metadata: [
+          "url": .string(url), "model": .string(name), "adapters": "\(store.served.count)",
+          "kernels": .string(kernels), "threads": "\(options.arithmetic.threads)",
+        ])
+    }
     return Serving(engine: engine, fineTuning: fineTuning, batches: batches)
   }
 
@@ -275,26 +226,32 @@ struct ServeCommand: ParsableCommand {
   }
 
   /// `--allowed-origins` may be given several times, or as one value with commas.
-  private var origins: [String] { allowedOrigins.flatMap { $0.split(separator: ",").map(String.init) } }
+  private var origins: [String] { listening.allowedOrigins.flatMap { $0.split(separator: ",").map(String.init) } }
 
   private var accessPolicy: AccessPolicy {
     let hosts: AccessPolicy.Hosts =
-      if !apiKey.isEmpty { .any } else if AccessPolicy.isLoopback(host) { .loopback } else { .addresses }
+      if !listening.apiKey.isEmpty { .any } else if AccessPolicy.isLoopback(listening.host) { .loopback } else {
+        .addresses
+      }
     return AccessPolicy(
-      hosts: hosts, allowedHosts: allowedHost.flatMap { $0.split(separator: ",").map(String.init) },
+      hosts: hosts, allowedHosts: listening.allowedHost.flatMap { $0.split(separator: ",").map(String.init) },
       allowedOrigins: origins)
   }
 
   private func configuration(_ logger: Logger) -> HTTPConfiguration {
     var configuration = HTTPConfiguration()
-    configuration.host = host
-    configuration.port = UInt16(port)
-    if !tlsKey.isEmpty { configuration.tls = .init(certificatePath: tlsCertificate, keyPath: tlsKey) }
+    configuration.host = listening.host
+    configuration.port = UInt16(listening.port)
+    if !listening.tlsKey.isEmpty {
+      configuration.tls = .init(certificatePath: listening.tlsCertificate, keyPath: listening.tlsKey)
+    }
     configuration.errorBody = APIRoutes.errorBody
     configuration.onEnd = { summary in
       let milliseconds = (summary.duration / .milliseconds(1) * 10).rounded() / 10
-      logger.info(
-        "request",
+      // Whatever watches the server asks these every few seconds.
+      let isPoll = ["/health", "/ready"].contains(summary.path)
+      logger.log(
+        level: isPoll ? .debug : .info, "request",
         metadata: [
           "id": .string(summary.id), "method": .string(summary.method), "path": .string(summary.path),
           "status": .string(summary.status.map(String.init) ?? "none"), "ms": "\(milliseconds)",

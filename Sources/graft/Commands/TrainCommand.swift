@@ -12,15 +12,17 @@ struct TrainCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "train", abstract: "Trains a LoRA adapter on the base as it is served.",
     discussion: """
-      --data is a JSONL file: OpenAI's {"messages"}, {"prompt","completion"}, {"text"}, {"tokens","labels"}, or for
-      --method dpo {"input","preferred_output","non_preferred_output"} or {"prompt","chosen","rejected"}. --preview
+      --data is a JSONL file: OpenAI's {"messages"}, {"prompt","completion"}, {"text"}, {"tokens","labels"}, or for \
+      --method dpo {"input","preferred_output","non_preferred_output"} or {"prompt","chosen","rejected"}. --preview \
       shows what of it is learnt. The adapter is written to --output as PEFT reads it, with a plot of its loss.
-      Ctrl-C saves; --resume goes on where a run ended, whatever ended it, to the same bytes, and needs no flag again
+
+      Ctrl-C saves; --resume goes on where a run ended, whatever ended it, to the same bytes, and needs no flag again \
       but --output. A folder that is not empty is refused without --resume or --overwrite.
+
       Rows of Alpaca, ShareGPT and TRL are read as chats; what became of them is told.
       """)
 
-  @OptionGroup var options: ModelOptions
+  @OptionGroup(title: "Model") var options: ModelOptions
 
   @Option(help: "The training data, a JSONL file.")
   var data: String?
@@ -48,6 +50,9 @@ struct TrainCommand: ParsableCommand {
   @Flag(help: "Begin anew in a folder that is not empty: the run that is there is removed.")
   var overwrite = false
 
+  @Option(help: "Answers to show at the end, without and with the adapter; 0 for none.")
+  var samples: Int = 2
+
   @OptionGroup(title: "Hyperparameters") var hyperparameters: HyperparameterOptions
 
   func validate() throws {
@@ -55,6 +60,7 @@ struct TrainCommand: ParsableCommand {
       throw ValidationError("--method must be supervised or dpo")
     }
     guard preview || output != nil else { throw ValidationError("--output is missing: the adapter's folder") }
+    guard (0...100).contains(samples) else { throw ValidationError("--samples must be between 0 and 100") }
     guard !resume || !overwrite else { throw ValidationError("--resume and --overwrite do not go together") }
     guard !resume || !preview else { throw ValidationError("--resume and --preview do not go together") }
     if !resume {
@@ -111,7 +117,44 @@ struct TrainCommand: ParsableCommand {
         + "\(training.validation.count) held out; \(trainer.adapter.parameterCount) parameters; "
         + "\(trainer.totalSteps) steps\(trainer.step > 0 ? ", from step \(trainer.step)" : ""); "
         + "about \(forecast.total >> 20) MiB")
-    try train(trainer, destination.folder)
+    let accuracies = try train(trainer, destination.folder)
+    report(trainer.history, accuracies, destination.folder)
+    show(source, base, compute, training, initial, destination.folder)
+    let commands = TrainingSummary.commands(
+      folder: destination.folder, model: options.model, settings: commandSettings)
+    writeError("\n" + commands.joined(separator: "\n"))
+    print(destination.folder.path)
+  }
+
+  /// The options that the commands at the end need, too.
+  private var commandSettings: [String] {
+    var settings: [String] = []
+    if options.dataDir != ModelOptions.defaultDataFolder { settings += ["--data-dir", options.dataDir] }
+    if options.arithmetic.compute != .fast { settings += ["--compute", options.arithmetic.compute.rawValue] }
+    if !template.chatTemplate.isEmpty { settings += ["--chat-template", template.chatTemplate] }
+    return settings
+  }
+
+  private func report(_ history: LossHistory, _ accuracies: TrainingLine.Accuracies, _ folder: URL) {
+    let summary = TrainingSummary(
+      history: history, trainAccuracy: accuracies.training, validationAccuracy: accuracies.validation)
+    writeError("\n" + summary.lines.joined(separator: "\n") + "\nplot           \(folder.path)/loss.svg")
+  }
+
+  /// Shows some answers without and with the adapter. The adapter is complete already, so an error here is only told.
+  private func show(
+    _ source: any PublishedModel, _ base: Base, _ compute: Compute, _ data: TrainingData, _ initial: URL?,
+    _ folder: URL
+  ) {
+    guard samples > 0 else { return }
+    do {
+      let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
+      let chat = try? template.format(tokenizer, name: options.modelStem).get()
+      let maker = TrainingSamples(
+        base: base, compute: compute, tokenizer: tokenizer, endTokens: chat?.endTokens ?? [])
+      let made = try maker.make(samples, of: data, initial: initial, trained: folder)
+      if !made.isEmpty { writeError("\n" + made.text(for: .error)) }
+    } catch { writeError("no samples: \(error)") }
   }
 
   /// Sets every option that was not given to the value that the resumed run recorded.
@@ -159,27 +202,22 @@ struct TrainCommand: ParsableCommand {
   /// Reads the data, and reports how rows of other programs' formats were converted. With `--preview`, shows the rows.
   private func read(_ source: any PublishedModel, _ settings: Hyperparameters) throws -> TrainingData {
     let tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
-    let chat = try template.format(tokenizer, name: options.modelStem)
-    func rows(_ path: String) throws -> JSONLRows.Reading {
-      try JSONLRows(
-        file: URL(filePath: path), tokenizer: tokenizer, endToken: source.config.eosTokens.first, chat: chat,
-        method: settings.method
-      ).read()
-    }
-    let training = try rows(data ?? "")
-    let heldOut = try validation.map(rows)
+    let files = try TrainingFiles(
+      tokenizer: tokenizer, config: source.config, template: template, modelName: options.modelStem)
+    let training = try files.read(data ?? "", method: settings.method)
+    let heldOut = try validation.map { try files.read($0, method: settings.method) }
     let read = try TrainingData(
       training.examples, validation: heldOut?.examples,
       mappings: training.mappings.union(heldOut?.mappings ?? []), hyperparameters: settings, model: source.config)
     if preview {
-      TrainingPreview(tokenizer: tokenizer, usesColour: isatty(1) == 1).show(read)
+      TrainingPreview(tokenizer: tokenizer, terminal: .output).show(read)
     } else {
       for mapping in read.mappings { writeError(mapping.description) }
     }
     return read
   }
 
-  private func train(_ trainer: Trainer, _ folder: URL) throws {
+  private func train(_ trainer: Trainer, _ folder: URL) throws -> TrainingLine.Accuracies {
     let flag = InterruptFlag()
     let interrupts = DispatchSource.makeSignalSource(signal: SIGINT)
     signal(SIGINT, SIG_IGN)
@@ -203,13 +241,13 @@ struct TrainCommand: ParsableCommand {
       writeError(saved.map { "saved \($0.path); --resume goes on from there" } ?? "stopped before the first step")
       throw ExitCode.interrupted
     }
-    print(folder.path)
+    return line.accuracies
   }
 }
 
 extension HyperparameterError {
   /// "--lora-dropout: 1.5 is not between 0 and 0.99"
-  fileprivate var asFlag: String { "--\(field.replacingOccurrences(of: "_", with: "-")): \(reason)" }
+  var asFlag: String { "--\(field.replacingOccurrences(of: "_", with: "-")): \(reason)" }
 }
 
 extension CommandLine {
@@ -221,7 +259,7 @@ extension CommandLine {
 }
 
 /// Set by Ctrl-C, and read before each slice.
-private final class InterruptFlag: Sendable {
+final class InterruptFlag: Sendable {
   private let raised = Atomic<Bool>(false)
   var isRaised: Bool { raised.load(ordering: .relaxed) }
   func raise() { raised.store(true, ordering: .relaxed) }

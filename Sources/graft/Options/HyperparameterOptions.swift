@@ -48,6 +48,9 @@ struct HyperparameterOptions: ParsableArguments {
     texts.compactMap { name, text in text.map { (key: name, value: Self.value(name, $0)) } }
   }
 
+  /// The wire's names of the hyperparameters that were given, with their values as they were typed.
+  var typed: [(name: String, text: String)] { texts.compactMap { name, text in text.map { (name, $0) } } }
+
   private var texts: [(name: String, text: String?)] {
     [
       ("n_epochs", nEpochs), ("max_steps", maxSteps), ("batch_size", batchSize),
@@ -66,7 +69,8 @@ struct HyperparameterOptions: ParsableArguments {
 
   private static let lists: Set<String> = ["target_modules", "exclude_modules", "layers_to_transform"]
 
-  private static func value(_ name: String, _ text: String) -> JSONValue {
+  /// A value as it was typed, as the wire has it.
+  static func value(_ name: String, _ text: String) -> JSONValue {
     // An absolute path, so that the run can be resumed from any folder.
     if name == "init_adapter", text != "auto" { return .string(URL(filePath: text).standardizedFileURL.path) }
     if name == "scheduler" { return .string(text) }

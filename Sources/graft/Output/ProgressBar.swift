@@ -3,7 +3,7 @@ import Foundation
 /// A progress bar on standard error: redrawn in place on a terminal, otherwise a line every ten per cent.
 struct ProgressBar {
   private let title: String
-  private let isTerminal = isatty(2) == 1
+  private let isTerminal = Terminal.error.isTerminal
   private let started = ContinuousClock.now
   private var shown = -1
 

@@ -1,4 +1,4 @@
-import Formats
+public import Formats
 import Model
 
 extension AdapterRoutes {
@@ -56,6 +56,11 @@ extension AdapterRoutes {
       ("created", .integer(version.createdAt)), ("source", version.source.map(JSONValue.string) ?? .null),
     ]
   }
+}
+
+extension AdapterListing {
+  /// The adapter as `GET /v1/adapters` lists it.
+  public var json: JSONValue { AdapterRoutes.json(self) }
 }
 
 extension AdapterError {

@@ -5,7 +5,7 @@ import Train
 /// Rows as they are trained on. Tokens that carry loss are in colour, or in brackets if colour is not available.
 struct TrainingPreview {
   let tokenizer: Tokenizer
-  let usesColour: Bool
+  let terminal: Terminal
 
   func show(_ data: TrainingData) {
     for mapping in data.mappings { print("=== \(mapping.description)") }
@@ -30,8 +30,8 @@ struct TrainingPreview {
     func flush() {
       guard !run.isEmpty else { return }
       let piece = tokenizer.decode(run, skippingSpecialTokens: false)
-      let (begin, end) = usesColour ? ("\u{1B}[32m", "\u{1B}[0m") : ("[[", "]]")
-      text += isLearnt ? begin + piece + end : piece
+      let marked = terminal.usesColour ? terminal.styled(piece, .good) : "[[\(piece)]]"
+      text += isLearnt ? marked : piece
       run = []
     }
     for (index, token) in row.tokens.enumerated() {

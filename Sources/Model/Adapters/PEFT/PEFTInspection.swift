@@ -1,0 +1,61 @@
+public import Formats
+public import Foundation
+
+/// What a PEFT folder says of itself, for a person who wants to know whether it can be loaded.
+public struct PEFTInspection: Sendable, Equatable {
+  /// The configuration's rank; `nil` if the configuration cannot be read.
+  public private(set) var rank: Int?
+  /// The configuration's alpha.
+  public private(set) var alpha: Double?
+  /// Short names of the modules that have tensors, sorted.
+  public private(set) var targets: [String] = []
+  /// The configuration's `base_model_name_or_path`.
+  public private(set) var baseModel: String?
+  /// Whether the adapter has DoRA's magnitudes.
+  public private(set) var usesDoRA = false
+  /// Whether scales are α / √rank.
+  public private(set) var usesRSLoRA = false
+  /// Bytes of the two files.
+  public private(set) var bytes = 0
+  /// Values of all tensors.
+  public private(set) var parameters = 0
+  /// Why the adapter cannot be loaded, each in one line; empty if nothing is wrong.
+  public private(set) var problems: [String] = []
+
+  /// Reads a folder. What is wrong is among `problems`.
+  /// - Parameter config: the base's, with which every tensor's shape and value is checked; without it, only the
+  ///   configuration and the names are
+  public init(folder: URL, config: ModelConfig? = nil) {
+    note { _ in try PEFTFolder.check(folder) }
+    guard problems.isEmpty else { return }
+    note { found in
+      let file = folder.appending(path: PEFTFolder.configurationFile)
+      let text = try MappedFile.contents(of: file, limit: Self.configurationLimit)
+      found.bytes += text.count
+      let peft = try PEFTConfig(text, file: PEFTFolder.configurationFile)
+      (found.rank, found.alpha, found.baseModel) = (peft.rank, peft.alpha, peft.baseModel)
+      (found.usesDoRA, found.usesRSLoRA) = (peft.usesDoRA, peft.usesRSLoRA)
+    }
+    note { found in
+      try PEFTFolder.checkWeights(folder)
+      let file = try SafetensorsFile(folder.appending(path: PEFTFolder.weightsFile))
+      found.bytes += try file.url.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0
+      found.parameters = file.tensors.values.reduce(0) { $0 + $1.elementCount }
+      found.targets = Set(file.tensors.keys.compactMap(Self.module)).sorted()
+    }
+    if let config, problems.isEmpty { note { _ in _ = try PEFTAdapter.read(folder: folder, config: config) } }
+  }
+
+  private static let configurationLimit = 4 << 20
+
+  private mutating func note(_ body: (inout PEFTInspection) throws -> Void) {
+    do { try body(&self) } catch { problems.append("\(error)") }
+  }
+
+  /// "q_proj" of "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
+  private static func module(_ tensor: String) -> String? {
+    let parts = tensor.split(separator: ".")
+    guard let part = parts.firstIndex(where: { $0.hasPrefix("lora_") }), part > 0 else { return nil }
+    return String(parts[part - 1])
+  }
+}
