@@ -25,5 +25,6 @@ import Testing
 
   @Test func textHasNoMeaningForRoff() {
     #expect(ManualPage.escaped(".SH x\n'a\\b - c") == "\\&.SH x\n\\&'a\\eb \\- c")
+    #expect(ManualPage.escaped("1 / √r") == "1 / \\[u221A]r")
   }
 }

@@ -188,9 +188,10 @@ class TestSettings:
         assert done.returncode == 1 and b"problem" in done.stdout and "→".encode() in done.stdout
         assert run("doctor", "--model", MODEL, "--sha256", "0" * 64).returncode == 1
 
-    @pytest.mark.parametrize("command", ["serve", "train", "chat", "adapters", "jobs", "sweep", "doctor"])
+    @pytest.mark.parametrize(
+        "command", ["serve", "train", "chat", "adapters", "adapters remove", "jobs", "jobs download", "sweep", "doctor"])
     def test_help_fits_80_columns(self, command):
-        text, code = on_terminal(command, "--help")
+        text, code = on_terminal(*command.split(), "--help")
         assert code == 0 and max(map(len, plain(text).splitlines())) <= 80
 
 

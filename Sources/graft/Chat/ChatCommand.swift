@@ -56,17 +56,17 @@ struct ChatCommand: ParsableCommand {
       switch session.take(input) {
       case .nothing: continue
       case .end: return
-      case .say(let text): print(text)
+      case .say(let text): Self.write(text + "\n")
       case .failure(let text): writeError("graft: \(text)")
       case .adapters(let names):
         do {
           if let names { try backend.use(adapters: names) }
-          print(backend.adapterText)
+          Self.write(backend.adapterText + "\n")
         } catch { writeError("graft: \(error)") }
       case .ask:
         do {
-          let answer = try backend.answer(session.messages) { FileHandle.standardOutput.write(Data($0.utf8)) }
-          FileHandle.standardOutput.write(Data("\n".utf8))
+          let answer = try backend.answer(session.messages, receive: Self.write)
+          Self.write("\n")
           session.finish(answer)
         } catch {
           writeError("graft: \(error)")
@@ -76,6 +76,9 @@ struct ChatCommand: ParsableCommand {
     }
     if editor.isTerminal { print() }
   }
+
+  /// Writes at once, as `print` does not in a pipe.
+  @Sendable private static func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
 
   private func backend() throws -> any ChatBackend {
     if let client = try server.client() {

@@ -8,7 +8,7 @@ import Serve
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor", abstract: "Looks at this machine, the data folder and a model, and says what to do.",
-    discussion: "The exit code is 1 if something prevents serving.")
+    usage: "graft doctor [<options>]", discussion: "The exit code is 1 if something prevents serving.")
 
   @Option(help: "A base to check: a GGUF file or a model folder.")
   var model: String = ""

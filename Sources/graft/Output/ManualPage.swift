@@ -81,8 +81,15 @@ struct ManualPage {
     ".SH EXIT STATUS", "0 done, 1 failed, 2 wrong usage, 130 interrupted.",
   ]
 
-  /// A text without meaning for roff.
+  /// A text without meaning for roff, in ASCII.
   static func escaped(_ text: String) -> String {
+    let text = text.unicodeScalars.map { scalar in
+      scalar.isASCII ? String(scalar) : String(format: "\u{1}[u%04X]", scalar.value)
+    }.joined()
+    return escapedASCII(text).replacingOccurrences(of: "\u{1}", with: "\\")
+  }
+
+  private static func escapedASCII(_ text: String) -> String {
     text.replacingOccurrences(of: "\\", with: "\\e").replacingOccurrences(of: "-", with: "\\-")
       .split(separator: "\n", omittingEmptySubsequences: false)
       .map { $0.hasPrefix(".") || $0.hasPrefix("'") ? "\\&" + $0 : String($0) }.joined(separator: "\n")

@@ -7,6 +7,7 @@ import Serve
 struct ListAdapters: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "Lists the adapters with their versions.",
+    usage: "graft adapters list [<options>]",
     discussion: """
       On a terminal this is a table. In a pipe there is one line for each version, with tabs between its parts: name, \
       state, rank, bytes, content hash, base, targets.

@@ -7,6 +7,7 @@ struct PruneAdapters: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "prune",
     abstract: "Deletes old versions, and what no record of the database names; prints what went.",
+    usage: "graft adapters prune [<options>]",
     discussion: """
       Adapters, files and jobs that no record names stay until this command deletes them. It is also how to go on in a \
       data folder whose database was lost: the adapters and files in it then go. --dry-run shows what would.

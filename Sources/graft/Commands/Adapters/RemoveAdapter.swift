@@ -5,7 +5,8 @@ import Serve
 
 struct RemoveAdapter: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "remove", abstract: "Deletes an adapter, or one version of it.")
+    commandName: "remove", abstract: "Deletes an adapter, or one version of it.",
+    usage: "graft adapters remove [<options>] <name>")
 
   @OptionGroup var installation: InstallationOptions
 
@@ -26,7 +27,8 @@ struct RemoveAdapter: ParsableCommand {
 
 struct UnloadAdapter: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "unload", abstract: "Takes a name away from requests until it is loaded again; its files stay.")
+    commandName: "unload", abstract: "Takes a name away from requests until it is loaded again; its files stay.",
+    usage: "graft adapters unload [<options>] <name>")
 
   @OptionGroup var installation: InstallationOptions
 

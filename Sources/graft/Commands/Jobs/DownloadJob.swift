@@ -7,7 +7,8 @@ import Serve
 
 struct DownloadJob: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "download", abstract: "Saves a job's adapter as a PEFT folder.")
+    commandName: "download", abstract: "Saves a job's adapter as a PEFT folder.",
+    usage: "graft jobs download [<options>] <id> <folder>")
 
   @OptionGroup var installation: InstallationOptions
 

@@ -8,6 +8,7 @@ import Synchronization
 struct FollowJob: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "follow", abstract: "Shows a job's loss and the time left until the job is over.",
+    usage: "graft jobs follow [<options>] <id>",
     discussion: """
       On a terminal the newest step is one line that changes. In a pipe each event is a line; with --json each is the \
       event's JSON. The exit code is 1 if the job failed or was cancelled. In a data folder, where nothing trains, the \

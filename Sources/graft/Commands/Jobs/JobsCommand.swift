@@ -20,6 +20,7 @@ struct JobsCommand: ParsableCommand {
 struct ListJobs: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "Lists the jobs, the newest first.",
+    usage: "graft jobs list [<options>]",
     discussion: """
       On a terminal this is a table. In a pipe there is one line for each job, with tabs between its parts: id, status, \
       time of creation (seconds since 1970), model, resulting adapter, error.
@@ -93,7 +94,8 @@ private func change(_ id: String, _ change: StoredJobs.Change, _ options: Instal
 
 struct PauseJob: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "pause", abstract: "Stops a job so that it can go on later; its state is saved.")
+    commandName: "pause", abstract: "Stops a job so that it can go on later; its state is saved.",
+    usage: "graft jobs pause [<options>] <id>")
 
   @OptionGroup var installation: InstallationOptions
 
@@ -103,7 +105,9 @@ struct PauseJob: ParsableCommand {
 }
 
 struct ResumeJob: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "resume", abstract: "Lets a paused job go on.")
+  static let configuration = CommandConfiguration(
+    commandName: "resume", abstract: "Lets a paused job go on.",
+    usage: "graft jobs resume [<options>] <id>")
 
   @OptionGroup var installation: InstallationOptions
 
@@ -113,7 +117,9 @@ struct ResumeJob: ParsableCommand {
 }
 
 struct CancelJob: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "cancel", abstract: "Ends a job for good.")
+  static let configuration = CommandConfiguration(
+    commandName: "cancel", abstract: "Ends a job for good.",
+    usage: "graft jobs cancel [<options>] <id>")
 
   @OptionGroup var installation: InstallationOptions
 
