@@ -125,7 +125,7 @@ class TestTrain:
         assert prompt.endswith("A:") and "I am Graft" in after and "I am Graft" not in before
         # The commands are as they must be typed.
         load = re.search(r"to a new server: +graft (.*)", text)[1].split()
-        assert run(*load, "--data-dir", tmp_path / "data").stdout == b"who@1\n"
+        assert run(*load).stdout == b"who@1\n"
         tried = re.search(r"try it: +graft (.*)", text)[1].split()
         answer = run(*tried, "--temperature", "0", "--max-tokens", "4", stdin=b"Hello\n")
         assert answer.returncode == 0, answer.stderr
