@@ -77,6 +77,37 @@ import Testing
     Case(
       #"{"type":"array","contains":{"const":1},"maxContains":2,"items":{"enum":[0,1]}}"#,
       ["[1]", "[0,1,0,1]"], ["[]", "[0]", "[1,1,1]", "[2]"]),
+    // Different items of a few values.
+    Case(
+      #"{"type":"array","uniqueItems":true,"minItems":1,"items":{"enum":["a","b",1,1.0]}}"#,
+      [#"["a"]"#, #"["b","a"]"#, #"[1,"b","a"]"#], ["[]", #"["a","a"]"#, #"["a","b",1,1]"#, #"["c"]"#, #"["a",]"#]),
+    Case(
+      #"{"type":"array","uniqueItems":true,"maxItems":2,"prefixItems":[{"const":[1]}],"items":{"type":["boolean","null"]}}"#,
+      ["[]", "[[1]]", "[[1],null]", "[[1],true]"], ["[[1],[1]]", "[null]", "[[1],true,null]"]),
+    Case(#"{"type":"array","uniqueItems":true,"maxItems":1,"items":{"type":"integer"}}"#, ["[]", "[7]"], ["[7,8]"]),
+    Case(#"{"type":"array","uniqueItems":false,"items":{"const":7}}"#, ["[]", "[7,7]"], ["[8]"]),
+    // What other schemas evaluate.
+    Case(
+      ##"{"type":"object","properties":{"a":{"const":1}},"allOf":[{"$ref":"#/$defs/b"}],"unevaluatedProperties":false,"$defs":{"b":{"properties":{"b":{"const":2}},"patternProperties":{"^x":{"const":3}}}}}"##,
+      ["{}", #"{"a":1,"b":2}"#, #"{"x1":3}"#], [#"{"c":1}"#, #"{"a":2}"#, #"{"x1":4}"#]),
+    Case(
+      #"{"type":"object","unevaluatedProperties":{"const":0},"oneOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"properties":{"a":{"const":2}},"required":["a"]}]}"#,
+      [#"{"a":1}"#, #"{"a":2,"z":0}"#], [#"{"a":3}"#, #"{"a":1,"z":1}"#]),
+    Case(
+      #"{"type":"array","allOf":[{"prefixItems":[{"const":1}]}],"unevaluatedItems":{"const":2}}"#,
+      ["[]", "[1]", "[1,2,2]"], ["[2]", "[1,1]"]),
+    Case(#"{"type":"array","items":{"const":1},"unevaluatedItems":false}"#, ["[1,1]"], ["[2]"]),
+    // Dynamic references with one target.
+    Case(
+      ##"{"$id":"http://x/tree","$dynamicAnchor":"node","type":"object","properties":{"child":{"$dynamicRef":"#node"}},"additionalProperties":false}"##,
+      ["{}", #"{"child":{"child":{}}}"#], [#"{"child":1}"#, #"{"child":{"c":1}}"#]),
+    Case(
+      ##"{"$recursiveAnchor":true,"type":"array","items":{"$recursiveRef":"#"}}"##, ["[]", "[[],[[]]]"], ["[1]", "{}"]),
+    // Keys that are counted come once.
+    Case(
+      #"{"type":"object","minProperties":2,"propertyNames":{"enum":["a","b","c"]},"additionalProperties":{"const":1}}"#,
+      [#"{"a":1,"b":1}"#, #"{"b":1,"c":1}"#, #"{"a":1,"b":1,"c":1}"#],
+      ["{}", #"{"a":1}"#, #"{"a":1,"a":1}"#, #"{"c":1,"c":1}"#, #"{"a":1,"d":1}"#]),
     // Combinations.
     Case(#"{"anyOf":[{"type":"string"},{"type":"integer"}],"enum":["a",1,null]}"#, [#""a""#, "1"], ["null", #""b""#]),
     Case(#"{"oneOf":[{"minimum":2},{"maximum":5}],"type":"integer"}"#, ["1", "6"], ["2", "5"]),
@@ -110,6 +141,24 @@ import Testing
     (#"{"$ref":"other.json"}"#, ##"#/$ref: $ref names "other.json", which is not in this schema"##),
     (##"{"$ref":"#/$defs/a"}"##, ##"#/$ref: $ref names "#/$defs/a", which is not in this schema"##),
     (#"{"type":"array","uniqueItems":true}"#, "#/uniqueItems: uniqueItems is not supported"),
+    (#"{"type":"array","uniqueItems":true,"items":{"type":"integer"}}"#, "#/uniqueItems: uniqueItems is not supported"),
+    (
+      #"{"anyOf":[{"properties":{"a":{}}},{}],"unevaluatedProperties":false}"#,
+      "#/unevaluatedProperties: unevaluatedProperties beside anyOf is not supported; additionalProperties is"
+    ),
+    (
+      #"{"contains":{"const":1},"unevaluatedItems":false}"#,
+      "#/unevaluatedItems: unevaluatedItems beside contains is not supported; items is"
+    ),
+    (
+      ##"{"$id":"http://x/a","$dynamicAnchor":"n","$defs":{"b":{"$id":"b","$dynamicAnchor":"n"}},"items":{"$dynamicRef":"#n"}}"##,
+      "#/items/$dynamicRef: $dynamicRef with several possible targets is not supported; $ref is"
+    ),
+    (##"{"$dynamicRef":"#n"}"##, ##"#/$dynamicRef: $dynamicRef names "#n", which is not in this schema"##),
+    (
+      #"{"type":"object","minProperties":2,"additionalProperties":{"type":"integer"}}"#,
+      "#/minProperties: minProperties of more than one key that is not required is not supported"
+    ),
     (#"{"minLength":-1}"#, "#/minLength: minLength is not a whole number from 0"),
     (#"{"allOf":[{"type":"string"},{"type":"integer"}]}"#, "#: no value satisfies the schema"),
     (#"{"required":"a"}"#, "#/required: required is not an array of strings"),

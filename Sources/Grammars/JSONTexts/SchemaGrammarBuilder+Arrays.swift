@@ -16,7 +16,7 @@ extension SchemaGrammarBuilder {
     let demands = conjunction.array
     let count = demands.count
     if let path = demands.unique, count.maximum.map({ $0 > 1 }) ?? true {
-      throw SchemaError(path, "uniqueItems is not supported")
+      return try addUniqueItems(demands, path, to: symbol)
     }
     let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
     let prefix = (demands.groups.map(\.prefix.count) + demands.contains.map(\.from)).max() ?? 0

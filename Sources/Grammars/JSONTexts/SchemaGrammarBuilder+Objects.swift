@@ -34,6 +34,10 @@ extension SchemaGrammarBuilder {
     for key in demands.groups.flatMap({ $0.names.map(\.key) }) + demands.required where seen.insert(key).inserted {
       keys.append(key)
     }
+    // Keys that are not declared could come twice and count once. Where they are a few names, they become declared.
+    if demands.count.minimum > demands.required.count + 1 {
+      for key in try keyNames(demands.propertyNames) where seen.insert(key).inserted { keys.append(key) }
+    }
     let named = try keyExpression(demands.propertyNames)
     var properties: [Property] = []
     for key in keys {
@@ -120,6 +124,12 @@ extension SchemaGrammarBuilder {
         }
       }
     }
+  }
+
+  /// The keys that `propertyNames` allows, if it lists them.
+  private func keyNames(_ literals: [SchemaLiteral]) throws(SchemaError) -> [String] {
+    if literals.isEmpty { return [] }
+    return try finiteValues(of: literals)?.compactMap(\.string) ?? []
   }
 
   /// The keys that `propertyNames` allows; `nil` for all.

@@ -99,7 +99,7 @@ struct KeywordReader {
   }
 
   /// The texts that a `pattern` matches somewhere.
-  private func pattern(_ pattern: String, of keyword: String, path: String) throws(SchemaError) -> TextExpression {
+  func pattern(_ pattern: String, of keyword: String, path: String) throws(SchemaError) -> TextExpression {
     do { return try RegularExpressionParser.search(pattern, budget: budget) } catch {
       throw SchemaError(path, "\(keyword) \"\(pattern.prefix(200))\": \(error)")
     }
@@ -107,9 +107,12 @@ struct KeywordReader {
 
   /// `$ref` and its dynamic forms.
   func reference(in document: inout SchemaDocument) throws(SchemaError) -> SchemaAssertion {
-    guard keyword == "$ref" else { throw error("is not supported; $ref is") }
     guard let reference = value.string else { throw error("is not a string") }
-    return .reference(try document.resolve(reference, from: schema))
+    let target = try document.resolve(reference, from: schema, keyword: keyword)
+    if keyword != "$ref", document.isAmbiguous(keyword, reference, target) {
+      throw error("with several possible targets is not supported; $ref is")
+    }
+    return .reference(target)
   }
 
   /// `properties`, `patternProperties` and `additionalProperties` together.
@@ -216,9 +219,6 @@ struct KeywordReader {
         }
       }
       return result
-    case "unevaluatedProperties":
-      return [.unsupported(.object, reason: "unevaluatedProperties is not supported; additionalProperties is")]
-    case "unevaluatedItems": return [.unsupported(.array, reason: "unevaluatedItems is not supported; items is")]
     default: throw error("is not a keyword that is supported")
     }
   }

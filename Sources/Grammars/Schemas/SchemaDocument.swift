@@ -26,6 +26,10 @@ struct SchemaDocument {
   private(set) var root = SchemaLiteral(1)
   private var children: [Position: Int] = [:]
   private var indexOfURI: [String: Int] = [:]
+  /// How many schemas have each `$dynamicAnchor`. A reference to one that is there once has no other target.
+  private var dynamicAnchors: [String: Int] = [:]
+  /// How many schemas have `$recursiveAnchor: true`.
+  private var recursiveAnchors = 0
   private let budget: CompilationBudget
 
   /// Where a subschema is.
@@ -121,7 +125,9 @@ struct SchemaDocument {
         guard let anchor = object[keyword]?.string else { continue }
         try budget.spend((anchor.utf8.count + base.utf8.count) / 16, at: path + "/" + keyword)
         indexOfURI[base + "#" + anchor] = index
+        if keyword == "$dynamicAnchor" { dynamicAnchors[anchor, default: 0] += 1 }
       }
+      if object["$recursiveAnchor"] == true { recursiveAnchors += 1 }
     }
     subschemas.append(Subschema(value: value, path: path, base: base, isOldDraft: isOldDraft))
     func addChild(
@@ -146,22 +152,34 @@ struct SchemaDocument {
   // MARK: references
 
   /// The subschema that a reference names.
-  mutating func resolve(_ reference: String, from schema: Int) throws(SchemaError) -> SchemaLiteral {
-    let path = subschemas[schema].path + "/$ref"
+  /// - Parameter keyword: what has the reference, for messages
+  mutating func resolve(
+    _ reference: String, from schema: Int, keyword: String = "$ref"
+  ) throws(SchemaError) -> SchemaLiteral {
+    let path = subschemas[schema].path + "/" + keyword
     let base = subschemas[schema].base
     try budget.spend(4 + reference.utf8.count + (reference.hasPrefix("#") ? 0 : base.utf8.count), at: path)
     let parts = reference.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     let uri = parts[0].isEmpty ? base : URIReference.resolve(parts[0], against: base)
-    let missing = SchemaError(path, "$ref names \"\(reference.prefix(200))\", which is not in this schema")
+    let missing = SchemaError(path, "\(keyword) names \"\(reference.prefix(200))\", which is not in this schema")
     guard let resource = indexOfURI[uri] ?? (parts[0].isEmpty ? 1 : nil) else { throw missing }
     guard parts.count > 1, !parts[1].isEmpty else { return SchemaLiteral(resource) }
     guard let fragment = URIReference.percentDecoded(parts[1]) else {
-      throw SchemaError(path, "$ref \"\(reference.prefix(200))\" is not a valid URI reference")
+      throw SchemaError(path, "\(keyword) \"\(reference.prefix(200))\" is not a valid URI reference")
     }
     try budget.spend(uri.utf8.count / 16, at: path)
     if let anchored = indexOfURI[uri + "#" + fragment] { return SchemaLiteral(anchored) }
     guard fragment.hasPrefix("/"), let target = try find(fragment, below: resource) else { throw missing }
     return target
+  }
+
+  /// Whether a dynamic reference to a subschema may mean another one, depending on the schemas that lead to it.
+  func isAmbiguous(_ keyword: String, _ reference: String, _ target: SchemaLiteral) -> Bool {
+    let object = self[target].value.object
+    if keyword == "$recursiveRef" { return object?["$recursiveAnchor"] == true && recursiveAnchors > 1 }
+    guard let hash = reference.firstIndex(of: "#") else { return false }
+    let fragment = URIReference.percentDecoded(String(reference[reference.index(after: hash)...])) ?? ""
+    return object?["$dynamicAnchor"]?.string == fragment && dynamicAnchors[fragment, default: 0] > 1
   }
 
   /// The subschema at a JSON pointer. One that is where no keyword expects a schema is added.

@@ -13,7 +13,8 @@ struct SchemaKeywords {
 
   private static let annotations: Set = [
     "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema",
-    "$comment", "$id", "id", "$anchor", "$dynamicAnchor", "$vocabulary", "$defs", "definitions", "contentEncoding",
+    "$comment", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$vocabulary", "$defs", "definitions",
+    "contentEncoding",
     "contentMediaType", "contentSchema",
   ]
   /// Read together with another keyword.
@@ -86,6 +87,7 @@ struct SchemaKeywords {
       case "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf":
         assertions = try reader.number()
       case "pattern", "format", "minLength", "maxLength": assertions = try reader.string()
+      case "unevaluatedProperties", "unevaluatedItems": assertions = try reader.unevaluated(in: &document)
       case "allOf", "anyOf", "oneOf", "not", "if", "then", "else": assertions = try reader.combination(in: document)
       default: assertions = try reader.other(in: document)
       }

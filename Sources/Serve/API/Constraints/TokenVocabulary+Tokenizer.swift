@@ -2,10 +2,19 @@ public import Grammars
 public import Tokenization
 
 extension TokenVocabulary {
+  /// A byte that is in no text (RFC 3629). Special tokens begin with it, so that only a grammar that asks for one allows it.
+  private static let mark: UInt8 = 0xFF
+  /// The bytes of texts.
+  static let textBytes = ByteSet([mark]).inverted
+  /// The special token that Llama 3.1 writes before calls. It is not shown.
+  static let callTag = [mark] + Array("<|python_tag|>".utf8)
+
   /// A tokenizer's tokens as bytes. Special tokens have no text of their own.
   public init(_ tokenizer: Tokenizer) {
     let tokens = (0..<Int32(tokenizer.vocabularySize)).map { id -> [UInt8]? in
-      tokenizer.isSpecial(id) ? nil : tokenizer.tokenBytes(id)
+      guard let bytes = tokenizer.tokenBytes(id) else { return nil }
+      if tokenizer.isSpecial(id) { return [Self.mark] + bytes == Self.callTag ? Self.callTag : nil }
+      return bytes.contains(Self.mark) ? nil : bytes
     }
     self.init(tokens: tokens, endTokens: [])
   }

@@ -83,7 +83,8 @@ struct ToolConstraint: AnswerConstraint {
     }
   }
 
-  /// Calls that are the whole answer: one JSON object after another, separated by a semicolon or a line break.
+  /// Calls at the end of the answer: one JSON object after another, separated by a semicolon or a line break. Text may stand
+  /// before the first one unless calls are required.
   private func addBare(
     _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
   ) throws(ConstraintError) {
@@ -94,23 +95,65 @@ struct ToolConstraint: AnswerConstraint {
     if isRequired { return }
     if let text {
       grammar.addRule(answer, [.symbol(try embed(try text.grammar(budget), in: &grammar, budget))])
-    } else {
-      // Text that begins like a call would be one that no rule describes.
-      let white = ByteSet(" \t\r\n".utf8)
-      let other = white.union(ByteSet("{[".utf8)).inverted
-      let any = ByteExpression.repetition(.byte(.all), minimum: 0, maximum: nil)
-      let blank = ByteExpression.repetition(.byte(white), minimum: 0, maximum: nil)
-      grammar.addRule(
-        answer, [.terminal(grammar.terminal(.alternatives([blank, .sequence([blank, .byte(other), any])])))])
+      return
     }
+    let text = grammar.terminal(try textWithoutCalls(budget))
+    let last = grammar.addSymbol("calls at the end")
+    grammar.addRule(answer, [.terminal(text)])
+    grammar.addRule(answer, [.terminal(text), .symbol(last)])
+    addCalls(last, call, between: separator, &grammar)
+    // A list, a block of Markdown, and Llama's tag as a token of its own.
+    addCalls(last, call, between: .sequence([.literal(","), Self.space]), &grammar, after: "[", before: "]")
+    let letters = ByteExpression.byte(ByteSet("abcdefghijklmnopqrstuvwxyz_".utf8))
+    let fence = ByteExpression.sequence([
+      .literal("```"), .repetition(letters, minimum: 0, maximum: 16), Self.space,
+    ])
+    let block = grammar.addSymbol("calls in a block")
+    addCalls(block, call, between: separator, &grammar)
+    grammar.addRule(
+      last,
+      [
+        .terminal(grammar.terminal(fence)), .symbol(block),
+        .terminal(grammar.terminal(.sequence([Self.space, .literal("```")]))),
+      ])
+    let tag = ByteExpression.sequence([.literal(bytes: TokenVocabulary.callTag), Self.space])
+    grammar.addRule(last, [.terminal(grammar.terminal(tag)), .symbol(block)])
+  }
+
+  /// Any text but one with the name of a tool as a call has it, of which no rule would hold the arguments to their schema. Text
+  /// does not begin like a call either.
+  private func textWithoutCalls(_ budget: CompilationBudget) throws(ConstraintError) -> ByteExpression {
+    let (key, names): (ByteExpression, ByteExpression)
+    do throws(GrammarError) {
+      key = try .jsonStrings(["name"], budget: budget)
+      names = try .jsonStrings(tools.map(\.name), budget: budget)
+    } catch { throw ConstraintError(reason: error.description) }
+    let white = ByteSet(" \t\r\n".utf8)
+    let other = white.union(ByteSet("{[".utf8)).inverted
+    let blank = ByteExpression.repetition(.byte(white), minimum: 0, maximum: nil)
+    let mention = ByteExpression.sequence([Self.any, key, blank, .literal(":"), blank, names, Self.any])
+    return .intersection([
+      .alternatives([blank, .sequence([blank, .byte(other), Self.any])]), .complement(mention),
+      .repetition(.byte(TokenVocabulary.textBytes), minimum: 0, maximum: nil),
+    ])
   }
 
   /// One call, or several if they are allowed.
   private func addCalls(
-    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, between separator: ByteExpression, _ grammar: inout Grammar
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, between separator: ByteExpression, _ grammar: inout Grammar,
+    after opening: String = "", before closing: String = ""
   ) {
     let calls = grammar.addSymbol("calls")
-    grammar.addRule(answer, [.symbol(calls)])
+    if opening.isEmpty {
+      grammar.addRule(answer, [.symbol(calls)])
+    } else {
+      grammar.addRule(
+        answer,
+        [
+          .terminal(grammar.terminal(.sequence([.literal(opening), Self.space]))), .symbol(calls),
+          .terminal(grammar.terminal(.sequence([Self.space, .literal(closing)]))),
+        ])
+    }
     grammar.addRule(calls, [.symbol(call)])
     if isParallel {
       grammar.addRule(calls, [.symbol(call), .terminal(grammar.terminal(separator)), .symbol(calls)])
@@ -119,14 +162,18 @@ struct ToolConstraint: AnswerConstraint {
 
   /// All texts that do not contain the tag.
   private static func text(without tag: String) -> ByteExpression {
-    let any = ByteExpression.repetition(.byte(.all), minimum: 0, maximum: nil)
-    return .complement(.sequence([any, .literal(tag), any]))
+    .intersection([
+      .complement(.sequence([any, .literal(tag), any])),
+      .repetition(.byte(TokenVocabulary.textBytes), minimum: 0, maximum: nil),
+    ])
   }
+
+  private static let any = ByteExpression.repetition(.byte(.all), minimum: 0, maximum: nil)
 
   // MARK: a call
 
   /// `{"name": "…", "arguments": {…}}`, with or without a space after colons and the comma. Llama 3 calls the arguments
-  /// "parameters".
+  /// "parameters", and often writes `"type": "function"` first.
   private func addCall(
     of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
   ) throws(ConstraintError) {
@@ -135,8 +182,12 @@ struct ToolConstraint: AnswerConstraint {
     let key: ByteExpression =
       form == .tagged
       ? .literal(#""arguments""#) : .alternatives([.literal(#""parameters""#), .literal(#""arguments""#)])
+    let type = ByteExpression.sequence([
+      .literal(#""type":"#), blank, .literal(#""function","#), blank,
+    ])
     let head = ByteExpression.sequence([
-      .literal("{"), blank, .literal(#""name":"#), blank, .literal(name), .literal(","), blank, key, .literal(":"),
+      .literal("{"), blank, form == .tagged ? .empty : type.optional, .literal(#""name":"#), blank, .literal(name),
+      .literal(","), blank, key, .literal(":"),
       blank,
     ])
     let arguments = try embed(try argumentsGrammar(of: tool, budget), in: &grammar, budget)
@@ -157,10 +208,14 @@ struct ToolConstraint: AnswerConstraint {
   }
 
   private func argumentsGrammar(of tool: Tool, _ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
-    guard let parameters = tool.parameters else { return Grammar.jsonObject }
-    do { return try TextConstraint.schema(parameters).grammar(budget) } catch {
+    if tool.parameters == nil, !tool.isStrict { return Grammar.jsonObject }
+    do {
+      let parameters = try tool.parameters.map { try JSONValue.parse(Array($0.utf8), subject: "schema") }
+      return try JSONSchemaCompiler.grammar(
+        for: StrictParameters.schema(parameters, isStrict: tool.isStrict), budget: budget)
+    } catch {
       if tool.isStrict {
-        throw ConstraintError(reason: "the parameters of the tool '\(tool.name.excerpt(80))': \(error.reason)")
+        throw ConstraintError(reason: "the parameters of the tool '\(tool.name.excerpt(80))': \(error)")
       }
       return Grammar.jsonObject
     }

@@ -16,9 +16,29 @@ import Testing
   }
 
   private func allows(_ constraint: ToolConstraint, _ text: String) throws -> Bool {
+    try allows(constraint, bytes: Array(text.utf8))
+  }
+
+  private func allows(_ constraint: ToolConstraint, bytes: [UInt8]) throws -> Bool {
     var matcher = try GrammarMatcher(
       try CompiledGrammar(try constraint.grammar(CompilationBudget()), vocabulary: Self.vocabulary))
-    return try matcher.accept(bytes: Array(text.utf8)) && matcher.canEnd()
+    return try matcher.accept(bytes: bytes) && matcher.canEnd()
+  }
+
+  /// The text and the calls that clients get of an answer, which comes in pieces.
+  private func parsed(_ form: ToolCallForm, _ answer: String, pieces: Int) -> (text: String, calls: [ToolCall]) {
+    var parser = ToolCallParser(form, names: ["f", "g"])
+    var result: (text: String, calls: [ToolCall]) = ("", [])
+    func add(_ part: (text: String, calls: [ToolCall])) {
+      result.text += part.text
+      result.calls += part.calls
+    }
+    let letters = Array(answer)
+    for start in stride(from: 0, to: letters.count, by: pieces) {
+      add(parser.push(String(letters[start..<min(letters.count, start + pieces)])))
+    }
+    add(parser.finish())
+    return result
   }
 
   private static let call = #"<tool_call>\#n{"name": "f", "arguments": {"n": 3}}\#n</tool_call>"#
@@ -60,6 +80,151 @@ import Testing
     #expect(try !allows(constraint, "{}"))
     constraint.isParallel = false
     #expect(try !allows(constraint, call + "; " + call))
+  }
+
+  /// Calls behind text are held to the schema, wherever and however they are written.
+  @Test func bareCallsBehindText() throws {
+    let call = #"{"name": "f", "parameters": {"n": 3}}"#
+    let typed = #"{"type": "function", "name": "f", "parameters": {"n": 3}}"#
+    var constraint = ToolConstraint(
+      tools: [tool("f", strict: true)], form: .bare, isRequired: false, isParallel: true)
+    let answers: [(text: String, calls: Int)] = [
+      (call, 1), (typed, 1), ("I will look. " + call, 1), ("Well:\n\n\(call); \(typed)", 2),
+      ("<|python_tag|>\(call)", 1), ("Here.\n```json\n\(call)\n```", 1), ("Both: [\(call), \(call)]", 2),
+      ("A set {1, 2} and [3].", 0), ("He said \"name\": \"Bob\".", 0), (#"As JSON: {"name": "Bob", "id": 3}"#, 0),
+      ("", 0),
+    ]
+    for answer in answers {
+      #expect(try allows(constraint, answer.text), "\(answer.text)")
+      for pieces in [1, 7, 10_000] {
+        #expect(parsed(.bare, answer.text, pieces: pieces).calls.count == answer.calls, "\(answer.text)")
+      }
+    }
+    // Clients would get these as calls whose arguments no schema was asked about.
+    let wrong = call.replacing("3", with: "\"x\"")
+    let loose = [
+      wrong, "I will look. " + wrong, "\(call); \(wrong)", "Both: [\(call), \(wrong)]", "```json\n\(wrong)\n```",
+      #"So: {"name" : "f"}"#, #"So: {"function": {"n\u0061me": "\u0066", "arguments": {}}}"#,
+      #"So: {"id": 1, "name": "f", "arguments": {"x": 1}}"#, "<|python_tag|>\(wrong)",
+    ]
+    for answer in loose {
+      #expect(!parsed(.bare, answer, pieces: 5).calls.isEmpty, "\(answer)")
+      #expect(try !allows(constraint, answer), "\(answer)")
+    }
+    // Llama's tag as a special token is a mark that no text has.
+    #expect(try allows(constraint, bytes: TokenVocabulary.callTag + Array(call.utf8)))
+    #expect(try allows(constraint, bytes: Array("Look: ".utf8) + TokenVocabulary.callTag + Array(call.utf8)))
+    for bytes in [TokenVocabulary.callTag, TokenVocabulary.callTag + Array(wrong.utf8), [0x61, 0xFF]] {
+      #expect(try !allows(constraint, bytes: bytes))
+    }
+    constraint.isParallel = false
+    for answer in answers where !answer.text.isEmpty {
+      #expect(try allows(constraint, answer.text) == (answer.calls < 2), "\(answer.text)")
+    }
+    #expect(try !allows(constraint, "\(call) then \(call)"))
+  }
+
+  /// Deltas of calls have the indices of the calls in the answer, in either form.
+  @Test func callsOfAConstrainedAnswerAsDeltas() throws {
+    for (form, answer) in [
+      (ToolCallForm.bare, #"Look: {"name": "f", "parameters": {"n": 1}}; {"name": "g", "parameters": {"n": 2}}"#),
+      (
+        .tagged,
+        "Look: "
+          + (1...2).map { #"<tool_call>{"name": "\#($0 == 1 ? "f" : "g")", "arguments": {"n": \#($0)}}</tool_call>"# }
+          .joined(separator: "\n")
+      ),
+    ] {
+      let constraint = ToolConstraint(
+        tools: [tool("f", strict: true), tool("g", strict: true)], form: form, isRequired: false, isParallel: true)
+      #expect(try allows(constraint, answer))
+      let shape = ChatShape(tools: (form, ["f", "g"]))
+      var parser = try #require(shape.makeParser())
+      var (count, text) = (0, "")
+      var indices: [JSONValue] = []
+      func add(_ part: (text: String, calls: [ToolCall])) {
+        text += part.text
+        if part.calls.isEmpty { return }
+        let delta = shape.calls(0, part.calls, first: count)?.object?["delta"]?.object
+        indices += (delta?["tool_calls"]?.array ?? []).compactMap { $0.object?["index"] }
+        count += part.calls.count
+      }
+      for letter in answer { add(parser.push(String(letter))) }
+      add(parser.finish())
+      #expect(text == "Look:" && indices == [0, 1], "\(text) \(indices)")
+    }
+  }
+
+  // MARK: strict functions
+
+  /// Strict functions take only declared arguments, whatever their schemas leave open.
+  @Test(arguments: [
+    (#"{"type":"object","properties":{"n":{"type":"integer"}}}"#, [#"{"n":1}"#, "{}"], [#"{"n":1,"m":2}"#]),
+    (#"{"properties":{"n":{"type":"integer"}}}"#, [#"{"n":1}"#], [#"{"m":2}"#, "3"]),
+    (#"{"type":"object"}"#, ["{}"], [#"{"n":1}"#]),
+    (
+      #"{"type":"object","properties":{"o":{"type":"object","properties":{"n":{"type":"null"}}},"free":{"type":"object"}}}"#,
+      [#"{"o":{"n":null}}"#, #"{"free":{"x":1}}"#], [#"{"o":{"m":1}}"#]
+    ),
+    (
+      #"{"type":"object","properties":{"m":{"type":"object","additionalProperties":{"type":"integer"}}}}"#,
+      [#"{"m":{"a":1,"b":2}}"#], [#"{"m":{"a":"b"}}"#]
+    ),
+    (
+      ##"{"type":"object","properties":{"l":{"type":"array","items":{"$ref":"#/$defs/p"}}},"$defs":{"p":{"type":"object","properties":{"x":{"type":"integer"}}}}}"##,
+      [#"{"l":[{"x":1}]}"#], [#"{"l":[{"y":1}]}"#]
+    ),
+    (
+      ##"{"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/b"}],"properties":{"c":{"$ref":"#/$defs/a"}},"$defs":{"a":{"properties":{"a":{"const":1}}},"b":{"properties":{"b":{"const":2}}}}}"##,
+      [#"{"a":1,"b":2}"#, #"{"c":{"a":1}}"#], [#"{"d":1}"#, #"{"c":{"b":2}}"#]
+    ),
+    (
+      ##"{"type":"object","properties":{"a":{"allOf":[{"$ref":"#/$defs/a"}],"title":"A"}},"$defs":{"a":{"type":"object","properties":{"x":{"const":1}}}}}"##,
+      [#"{"a":{"x":1}}"#], [#"{"a":{"y":1}}"#]
+    ),
+    (
+      #"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"u":{"anyOf":[{"type":"object","properties":{"n":{"type":"integer"}}},{"type":"null"}]}}}"#,
+      [#"{"u":{"n":1}}"#, #"{"u":null}"#], [#"{"u":{"m":1}}"#]
+    ),
+  ])
+  func strictFunctionsTakeDeclaredArguments(_ parameters: String, accepted: [String], rejected: [String]) throws {
+    var tool = tool("f", strict: true)
+    tool.parameters = parameters
+    var constraint = ToolConstraint(tools: [tool], form: .tagged, isRequired: true, isParallel: true)
+    func call(_ arguments: String) -> String { Self.call.replacing(#"{"n": 3}"#, with: arguments) }
+    for arguments in accepted { #expect(try allows(constraint, call(arguments)), "\(parameters) \(arguments)") }
+    for arguments in rejected { #expect(try !allows(constraint, call(arguments)), "\(parameters) \(arguments)") }
+    tool.isStrict = false
+    constraint.tools = [tool]
+    for arguments in accepted { #expect(try allows(constraint, call(arguments)), "\(parameters) \(arguments)") }
+    // JSON Schema's own rule.
+    #expect(try parameters.contains("additionalProperties") || allows(constraint, call(#"{"zz": 1}"#)))
+  }
+
+  @Test func strictFunctionsWithoutParameters() throws {
+    var tool = tool("f", strict: true)
+    tool.parameters = nil
+    let constraint = ToolConstraint(tools: [tool], form: .tagged, isRequired: true, isParallel: true)
+    #expect(try allows(constraint, Self.call.replacing(#"{"n": 3}"#, with: "{}")))
+    #expect(try !allows(constraint, Self.call))
+  }
+
+  /// A call nested deeper than documents may be is text: it is neither a call nor an error.
+  @Test(arguments: [60, 64, 1_000, 50_000]) func deepCalls(depth: Int) throws {
+    let deep = String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
+    let bare = "{\"name\": \"f\", \"parameters\": {\"n\": \(deep)}}"
+    let tagged = "<tool_call>\(bare)</tool_call>"
+    for (form, answer) in [(ToolCallForm.bare, bare), (.tagged, tagged)] {
+      let (text, calls) = parsed(form, answer, pieces: 100)
+      #expect(calls.count == (depth <= 62 ? 1 : 0))
+      #expect(text == (calls.isEmpty ? answer : ""))
+    }
+    var loose = tool("f")
+    loose.parameters = "{}"
+    if depth <= 1_000 {
+      #expect(
+        try allows(ToolConstraint(tools: [loose], form: .bare, isRequired: true, isParallel: true), bare))
+    }
   }
 
   @Test func aDocumentInsteadOfCalls() throws {
