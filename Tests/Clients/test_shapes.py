@@ -194,6 +194,15 @@ class TestVercel:
         answer = post(http, "responses", {
             "model": "base", "input": [*body["input"], *past], "max_output_tokens": 10, "tools": [tool], "tool_choice": "none"})
         assert answer["output"][0]["content"][0]["text"]
+        # Unless it is told `store: false`, the SDK names what the server has written.
+        references = [{"type": "item_reference", "id": done["id"]}, past[1]]
+        named = post(http, "responses", {
+            "model": "base", "input": [*body["input"], *references], "max_output_tokens": 10, "tools": [tool], "tool_choice": "none"})
+        assert named["usage"]["input_tokens"] == answer["usage"]["input_tokens"]
+        references += [
+            {"type": "item_reference", "id": named["output"][0]["id"]}, {"role": "user", "content": [{"type": "input_text", "text": "Thanks."}]}]
+        assert post(http, "responses", {
+            "model": "base", "input": [*body["input"], *references], "max_output_tokens": 10})["output"][0]["content"][0]["text"]
 
 
 class TestExamples:

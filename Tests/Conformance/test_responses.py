@@ -89,6 +89,47 @@ def test_continued(client):
     assert error.value.code == "previous_response_not_found"
 
 
+def test_item_references(client, server):
+    """The items of earlier responses can be named instead of sent again."""
+    tool = WEATHER | {"strict": True, "parameters": WEATHER["parameters"] | {
+        "properties": {"city": {"enum": ["Paris"]}}, "additionalProperties": False}}
+    question = {"role": "user", "content": QUESTION}
+    first = client.responses.create(
+        input=[question], tools=[tool], tool_choice="required", parallel_tool_calls=False, **SETTINGS | {"max_output_tokens": 80})
+    (call,) = first.output
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    sent = {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+    named = {"type": "item_reference", "id": call.id}
+    answers = [
+        client.responses.create(input=[question, item, result], tools=[tool], tool_choice="none", **SETTINGS)
+        for item in (sent, named)]
+    assert answers[0].output_text == answers[1].output_text and answers[1].output_text
+    assert answers[0].usage.input_tokens == answers[1].usage.input_tokens
+    items = client.responses.input_items.list(answers[1].id, order="asc").data
+    assert items[1].type == "function_call" and items[1].call_id == call.call_id
+    text = client.responses.create(
+        input=[question, {"type": "item_reference", "id": answers[1].output[0].id}, {"role": "user", "content": "And Rome?"}], **SETTINGS)
+    assert text.usage.input_tokens > client.responses.create(input=[question], **SETTINGS).usage.input_tokens
+
+    # The items of a request have ids, too; a type need not be there.
+    asked = client.responses.input_items.list(text.id, order="asc").data[0]
+    again = client.responses.create(input=[{"id": asked.id}], **SETTINGS)
+    assert client.responses.input_items.list(again.id).data[0].content[0].text == QUESTION
+
+    def refused(**body):
+        reply = server.http.post("/v1/responses", json=body)
+        return reply.status_code, reply.json()["error"]
+
+    status, error = refused(input=[question, named, result, named])
+    assert status == 400 and error["param"] == "input[3].id" and call.id in error["message"]
+    status, error = refused(input=[named], previous_response_id=first.id)
+    assert status == 400 and error["param"] == "input[0].id" and "Duplicate" in error["message"]
+    for response in (first, answers[0], answers[1]):
+        client.responses.delete(response.id)
+    status, error = refused(input=[question, named, result])
+    assert status == 404 and error["param"] == "input[1].type" and call.id in error["message"]
+
+
 def test_not_stored(client):
     response = client.responses.create(input=QUESTION, store=False, **SETTINGS)
     with pytest.raises(openai.NotFoundError):

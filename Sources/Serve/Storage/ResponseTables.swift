@@ -19,6 +19,32 @@ enum ResponseTables {
         CREATE INDEX responseMadeAt ON response (createdAt);
         """)
   }
+
+  /// The migration "0007 items of responses": which responses have an item in their input or output. Requests that send a
+  /// whole conversation name the same items in several responses.
+  static func createItems(_ db: Database) throws {
+    try db.execute(
+      sql: """
+        CREATE TABLE responseItem (
+          id TEXT NOT NULL,
+          response TEXT NOT NULL REFERENCES response (id) ON DELETE CASCADE,
+          PRIMARY KEY (id, response)
+        ) WITHOUT ROWID;
+        CREATE INDEX responseItemOf ON responseItem (response);
+        """)
+    for (column, path) in [("input", "$"), ("response", "$.output")] {
+      // A damaged record has no items; it must not keep the database from opening.
+      let text = "CAST(response.\(column) AS TEXT)"
+      try db.execute(
+        sql: """
+          INSERT OR IGNORE INTO responseItem (id, response)
+          SELECT item.id, item.response FROM (
+            SELECT CASE item.type WHEN 'object' THEN json_extract(item.value, '$.id') END AS id, response.id AS response
+            FROM response, json_each(CASE WHEN json_valid(\(text)) THEN \(text) ELSE '[]' END, '\(path)') AS item
+          ) AS item WHERE item.id IS NOT NULL
+          """)
+    }
+  }
 }
 
 /// Responses.
@@ -31,6 +57,11 @@ extension MetadataDatabase {
           response.id, response.createdAt, Data(response.response.encoded),
           Data(JSONValue.array(response.input).encoded), Data(JSONValue.array(response.context).encoded),
         ])
+      let statement = try db.makeStatement(sql: "INSERT OR IGNORE INTO responseItem (id, response) VALUES (?, ?)")
+      for item in response.input + response.output {
+        guard let id = item.object?["id"]?.string else { continue }
+        try statement.execute(arguments: [id, response.id])
+      }
     }
   }
 
@@ -43,6 +74,20 @@ extension MetadataDatabase {
         db, sql: "SELECT \(part.rawValue) FROM response WHERE id = ? AND createdAt >= ?", arguments: [id, oldest])
     }
     return try text.map { try JSONValue.parse([UInt8]($0), subject: "response") }
+  }
+
+  /// The id of the newest response that has an item.
+  /// - Parameter oldest: responses that were made before, in seconds since 1970, do not count
+  /// - Returns: `nil` if there is none
+  func response(withItem id: String, oldest: Int) throws -> String? {
+    try read { db in
+      try String.fetchOne(
+        db,
+        sql: """
+          SELECT response.id FROM responseItem JOIN response ON response.id = responseItem.response
+          WHERE responseItem.id = ? AND createdAt >= ? ORDER BY createdAt DESC LIMIT 1
+          """, arguments: [id, oldest])
+    }
   }
 
   /// Deletes a response.

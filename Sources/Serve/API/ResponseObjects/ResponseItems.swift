@@ -5,10 +5,10 @@ import Model
 enum ResponseItems {
   private static let roles = ["user", "assistant", "system", "developer"]
 
-  /// Reads `input`: a string, or a list of items.
+  /// Reads `input`: a string, or a list of items. A reference is replaced by the item that it names.
   /// - Returns: the items in the form in which they are stored, each with an id
-  /// - Throws: `APIError`, 400, that names the item and its field
-  static func read(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
+  /// - Throws: `APIError`, 400, that names the item and its field; 404 for a reference to an item that is not kept
+  static func read(_ fields: RequestFields, references: ItemReferences) throws(APIError) -> [JSONValue] {
     guard let value = fields["input"] else {
       throw .invalid("'input' is missing", param: "input", code: "missing_required_parameter")
     }
@@ -17,9 +17,14 @@ enum ResponseItems {
       return [message("user", [["type": "input_text", "text": .string(text)]])]
     case .array(let values):
       var items: [JSONValue] = []
+      var references = references
       for (index, value) in values.enumerated() {
         let path = "input[\(index)]"
-        guard let object = value.object else { throw wrong(path, "an object") }
+        guard var object = value.object else { throw wrong(path, "an object") }
+        if ItemReferences.isReference(object) {
+          guard let id = object["id"]?.string else { throw wrong("\(path).id", "a string") }
+          object = try references.item(id, path)
+        }
         if let item = try item(object, path) { items.append(item) }
       }
       guard !items.isEmpty else { throw .invalid("'input' is empty", param: "input", code: "invalid_value") }

@@ -39,22 +39,24 @@ struct ResponseRequest {
 
   private init(_ fields: RequestFields, _ context: ServerContext) throws(APIError) {
     self.fields = fields
-    input = try ResponseItems.read(fields)
-    if let id = try fields.string("previous_response_id") {
+    let id = try fields.string("previous_response_id")
+    if let id {
       guard let previous = try context.responses.read(.context, of: id)?.array else {
         throw .invalid(
           "Previous response with id '\(id.excerpt(80))' not found.", param: "previous_response_id",
           code: "previous_response_not_found")
       }
       earlier = previous
-      let bytes = JSONValue.array(previous + input).encoded.count
-      guard bytes <= StoredResponse.maximumContext else {
-        throw .invalid(
-          "The conversation has \(bytes) bytes of items, of which at most \(StoredResponse.maximumContext) are kept; begin "
-            + "a new one", param: "previous_response_id", code: "context_length_exceeded")
-      }
     } else {
       earlier = []
+    }
+    input = try ResponseItems.read(fields, references: ItemReferences(store: context.responses, earlier: earlier))
+    if id == nil { return }
+    let bytes = JSONValue.array(earlier + input).encoded.count
+    guard bytes <= StoredResponse.maximumContext else {
+      throw .invalid(
+        "The conversation has \(bytes) bytes of items, of which at most \(StoredResponse.maximumContext) are kept; begin "
+          + "a new one", param: "previous_response_id", code: "context_length_exceeded")
     }
   }
 

@@ -13,6 +13,11 @@ struct StoredResponse: Sendable {
   /// All items up to and with the response's output: what a response that continues this one begins with.
   var context: [JSONValue]
 
+  /// The items that the model has written.
+  var output: [JSONValue] { Self.output(of: response) }
+
+  fileprivate static func output(of response: JSONValue) -> [JSONValue] { response.object?["output"]?.array ?? [] }
+
   /// What can be read alone. The raw value is the database's column.
   enum Part: String { case response, input, context }
 
@@ -54,6 +59,17 @@ public final class ResponseStore: Sendable {
   /// A part of a response; `nil` if the response is not kept. Waits for the disk.
   func read(_ part: StoredResponse.Part, of id: String) throws(APIError) -> JSONValue? {
     do { return try database.responsePart(part, of: id, oldest: oldest) } catch { throw Self.failure(error) }
+  }
+
+  /// The items of the input and the output of the response that has an item. Waits for the disk.
+  /// - Parameter id: the item's
+  /// - Returns: nothing if no response that is kept has the item
+  func items(besides id: String) throws(APIError) -> [JSONValue] {
+    let response: String?
+    do { response = try database.response(withItem: id, oldest: oldest) } catch { throw Self.failure(error) }
+    guard let response else { return [] }
+    let input = try read(.input, of: response)?.array ?? []
+    return input + (try read(.response, of: response).map(StoredResponse.output(of:)) ?? [])
   }
 
   /// Deletes a response. Waits for the disk.

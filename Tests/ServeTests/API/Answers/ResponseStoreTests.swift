@@ -40,6 +40,75 @@ import Testing
     #expect(try store.read(.response, of: "resp_1") == nil)
   }
 
+  private func insert(_ id: String, input: [JSONValue] = [], output: [JSONValue], age: Int = 0) throws {
+    try database.insert(
+      StoredResponse(
+        id: id, createdAt: Int(Date().timeIntervalSince1970) - age,
+        response: ["id": .string(id), "output": .array(output)], input: input, context: []))
+  }
+
+  @Test func itemsAreFoundWhileTheirResponseIsKept() throws {
+    try insert("resp_1", input: [["id": "msg_0"]], output: [["id": "msg_1"], ["id": "fc_1"]])
+    try insert("resp_2", output: [["id": "msg_2"]], age: 86_500)
+    let items: [JSONValue] = [["id": "msg_0"], ["id": "msg_1"], ["id": "fc_1"]]
+    #expect(try store.items(besides: "fc_1") == items && store.items(besides: "msg_0") == items)
+    #expect(try store.items(besides: "msg_2").isEmpty && store.items(besides: "resp_1").isEmpty)
+    // Another response that has the item keeps it.
+    try insert("resp_3", input: [["id": "fc_1"]], output: [["id": "msg_3"]], age: 10)
+    _ = try store.remove("resp_1")
+    #expect(try store.items(besides: "fc_1") == [["id": "fc_1"], ["id": "msg_3"]])
+    #expect(try store.items(besides: "msg_1").isEmpty)
+    try database.deleteResponses(before: .max)
+    #expect(try database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM responseItem") } == 0)
+  }
+
+  @Test func theMigrationFindsTheItemsOfEarlierResponses() throws {
+    try insert("resp_1", input: [["id": "msg_0"], ["id": "msg_0"]], output: [["id": "msg_1"], ["text": "a"], "b", 1])
+    try insert("resp_2", output: [["id": "msg_2"]])
+    try insert("resp_3", output: [])
+    try insert("resp_4", output: [])
+    try database.write { db in
+      try db.execute(
+        sql: """
+          UPDATE response SET response = '{"outpu', input = '{' WHERE id = 'resp_3';
+          UPDATE response SET response = '[1]', input = '"a"' WHERE id = 'resp_4';
+          DROP TABLE responseItem;
+          """)
+      try ResponseTables.createItems(db)
+    }
+    let found = try database.read {
+      try String.fetchAll($0, sql: "SELECT id || ' ' || response FROM responseItem ORDER BY id")
+    }
+    #expect(found == ["msg_0 resp_1", "msg_1 resp_1", "msg_2 resp_2"])
+  }
+
+  @Test func aReferenceIsReplacedByItsItem() throws {
+    let long = JSONValue.string(String(repeating: "a", count: 6 << 20))
+    try insert(
+      "resp_1", input: [["id": "msg_0", "type": "message"]], output: (1...3).map { ["id": "msg_\($0)", "text": long] })
+    var references = ItemReferences(store: store, earlier: [["id": "msg_9"]])
+    #expect(try references.item("msg_0", "input[0]")["type"] == "message")
+    func error(_ id: String) -> APIError? {
+      do throws(APIError) { _ = try references.item(id, "input[1]") } catch { return error }
+      return nil
+    }
+    for id in ["msg_0", "msg_9"] {
+      #expect(error(id)?.status == 400 && error(id)?.message.contains("Duplicate item found with id '\(id)'") == true)
+    }
+    #expect(error("msg_7")?.status == 404 && error("msg_1") == nil && error("msg_2") == nil)
+    #expect(error("msg_3")?.code == "context_length_exceeded")
+  }
+
+  @Test(
+    arguments: [
+      (["type": "item_reference", "id": "a"], true), (["id": "a"], true), (["id": "a", "type": .null], true),
+      (["id": "a", "role": "user"], false), (["id": "a", "type": "message"], false), ([:], false),
+      (["id": "a", "arguments": "{}"], false),
+    ] as [(JSONValue, Bool)])
+  func whatAReferenceIs(item: JSONValue, isReference: Bool) throws {
+    #expect(ItemReferences.isReference(try #require(item.object)) == isReference)
+  }
+
   @Test func whatIsTooOldIsGone() throws {
     try insert("old", age: 86_500)
     try insert("new", age: 86_300)
