@@ -1,5 +1,6 @@
 """Runs the graft binary: a server on a free port, or a command."""
 
+import contextlib
 import os
 import queue
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("GRAFT_BINARY") or ".build/release/graft")
@@ -38,6 +40,18 @@ def run(*arguments: object, stdin: bytes = b"", **options) -> subprocess.Complet
     return subprocess.run(
         command, input=stdin, capture_output=True, timeout=PATIENCE, env=environment() | options.pop("env", {}), **options
     )
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system of so many bytes; skips where none can be mounted."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here: " + mounted.stderr.decode().strip())
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def state_folder(data_dir: Path) -> Path:

@@ -12,7 +12,7 @@ import time
 import openai
 import pytest
 
-from graft_server import BINARY, MODEL, PATIENCE, Server, environment, state_folder
+from graft_server import BINARY, MODEL, PATIENCE, Server, environment, small_disk, state_folder
 from test_fine_tuning import CHATS, SMALL, await_status, content, create, jsonl, steps, upload
 
 LONG = {"max_steps": 12, "checkpoint_steps": 12, "lora_dropout": 0.1}
@@ -106,18 +106,6 @@ def test_validation_is_shown(server, client):
     assert seen == {"validating_files"} and "line 32001" in str(refused[0])
     assert {job.id for job in client.fine_tuning.jobs.list(limit=100).data} == before
     client.files.delete(file.id)
-
-
-@contextlib.contextmanager
-def small_disk(folder, size):
-    """A file system of so many bytes; skips where none can be mounted."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here: " + mounted.stderr.decode().strip())
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk(data_dir):

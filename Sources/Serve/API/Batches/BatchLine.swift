@@ -86,7 +86,7 @@ struct BatchReader {
   mutating func next() throws -> (number: Int, text: [UInt8])? {
     while let line = try nextLine() {
       number += 1
-      if !line.allSatisfy({ $0 <= 0x20 }) { return (number, line) }
+      if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { return (number, line) }
     }
     return nil
   }
