@@ -49,6 +49,7 @@ bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them o
 	  $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench/training.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench/living_together.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench/batches.py $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
 
 styles: build model ## Train the tour's adapters again

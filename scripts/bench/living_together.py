@@ -45,10 +45,7 @@ class Figures:
 
     @staticmethod
     def read(server):
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=PATIENCE) as answer:
-            lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines()]
-        values = {line[0]: float(line[1]) for line in lines if line[0] in FACTS}
-        return {"time": time.perf_counter()} | values
+        return {"time": time.perf_counter()} | {name: value for name, value in server.counters().items() if name in FACTS}
 
     def rates(self):
         now = self.read(self.server)
@@ -65,7 +62,7 @@ class Job:
         settings = {"max_steps": steps, "batch_size": batch, "lora_r": 16, "shuffle": False, "scheduler": "constant",
                     "learning_rate": 2e-4, "checkpoint_steps": steps}
         self.id = server.ask("/v1/fine_tuning/jobs", {
-            "model": "base", "training_file": upload(server),
+            "model": "base", "training_file": server.upload(ROWS.read_bytes(), "fine-tune"),
             "method": {"type": "supervised", "supervised": {"hyperparameters": settings}}})["id"]
         self.reader = threading.Thread(target=self.follow, daemon=True)
         self.reader.start()
@@ -90,17 +87,6 @@ class Job:
 
     def tokens_per_second(self):
         return sum(self.tokens[1:]) / (self.times[-1] - self.times[0])
-
-
-def upload(server):
-    boundary = "graft-living-together"
-    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'.encode(),
-             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'.encode(),
-             ROWS.read_bytes(), f"\r\n--{boundary}--\r\n".encode()]
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/v1/files", b"".join(parts),
-                                     {"Content-Type": f"multipart/form-data; boundary={boundary}"})
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        return json.load(answer)["id"]
 
 
 PROMPTS = random.Random(0)

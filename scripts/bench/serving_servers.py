@@ -106,6 +106,27 @@ class Graft(Server):
             "stream_options": {"include_usage": True},
         })
 
+    def upload(self, data, purpose):
+        """Uploads a file of these bytes, and returns its id."""
+        boundary = "graft-benchmark"
+        parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'.encode(),
+                 f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'.encode(),
+                 data, f"\r\n--{boundary}--\r\n".encode()]
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/files", b"".join(parts),
+                                         {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.load(answer)["id"]
+
+    def counters(self):
+        """The server's metrics by name, each summed over its labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as answer:
+            lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        values = {}
+        for name, value in lines:
+            name = name.split("{")[0]
+            values[name] = values.get(name, 0.0) + float(value)
+        return values
+
     @staticmethod
     def read(event):
         if "error" in event:
