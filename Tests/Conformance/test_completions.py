@@ -161,6 +161,53 @@ class TestLogprobs:
         alone = server.complete(prompt, max_tokens=4, logprobs=1)["choices"][0]
         assert alone["text"] == "" and alone["logprobs"]["tokens"] == []
 
+    def test_prompt_logprobs(self, server):
+        """vLLM's form, with the numbers that `echo` gives."""
+        ids = server.http.post("/tokenize", json={"prompt": PROMPT}).json()["tokens"]
+        echoed = server.complete(PROMPT, max_tokens=1, logprobs=3, echo=True)["choices"][0]["logprobs"]
+        for more in ({}, {"logprobs": 1}, {"logprobs": 1, "echo": True}, {"logprobs": 5, "echo": True}, {"echo": True}):
+            choices = server.complete([PROMPT, PROMPT + " a"], max_tokens=1, prompt_logprobs=3, n=2, **more)["choices"]
+            rows = choices[0]["prompt_logprobs"]
+            assert rows == choices[1]["prompt_logprobs"] == choices[2]["prompt_logprobs"][:len(ids)]
+            assert len(rows) == len(ids) and rows[0] is None
+            for position in range(1, len(ids)):
+                row, own = rows[position], rows[position][str(ids[position])]
+                assert next(iter(row)) == str(ids[position])
+                assert own["logprob"] == echoed["token_logprobs"][position]
+                assert own["decoded_token"] == echoed["tokens"][position]
+                top = sorted((entry for entry in row.values() if entry["rank"] <= 3), key=lambda entry: entry["rank"])
+                assert [entry["rank"] for entry in top] == [1, 2, 3]
+                assert len(row) == (3 if own["rank"] <= 3 else 4)
+                assert {entry["decoded_token"]: entry["logprob"] for entry in row.values()} == echoed["top_logprobs"][position]
+                # A rank is a count of more probable tokens.
+                wide = server.complete(ids[:position], max_tokens=1, logprobs=20, temperature=0)["choices"][0]["logprobs"]
+                better = sum(value > own["logprob"] for value in wide["top_logprobs"][0].values())
+                assert own["rank"] == better + 1 if better < 20 else own["rank"] > 20
+            logprobs = choices[0]["logprobs"]
+            assert (logprobs is not None) == ("logprobs" in more)
+            if logprobs:
+                expected = len(ids) + 1 if "echo" in more else 1
+                assert len(logprobs["tokens"]) == expected
+                assert all(len(top) <= more["logprobs"] + 1 for top in logprobs["top_logprobs"] if top)
+        (row, *_) = server.complete(PROMPT, max_tokens=1, prompt_logprobs=0)["choices"][0]["prompt_logprobs"][1:]
+        assert list(row) == [str(ids[1])]
+        assert "prompt_logprobs" not in server.complete(PROMPT, max_tokens=1)["choices"][0]
+
+    def test_prompt_logprobs_of_a_chat(self, server):
+        body = {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1, "prompt_logprobs": 2}
+        answer = server.http.post("/v1/chat/completions", json=body).json()
+        ids = server.http.post("/tokenize", json={"messages": body["messages"]}).json()["tokens"]
+        scored = server.complete(ids, max_tokens=1, prompt_logprobs=2)["choices"][0]["prompt_logprobs"]
+        assert answer["prompt_logprobs"] == scored and len(scored) == len(ids)
+        assert "prompt_logprobs" not in answer["choices"][0]
+
+    def test_prompt_logprobs_refused(self, server):
+        for fields in ({"prompt_logprobs": 21}, {"prompt_logprobs": -1}, {"prompt_logprobs": True},
+                       {"prompt_logprobs": 1, "stream": True},
+                       {"prompt_logprobs": 20, "prompt": "word " * 900, "n": 128}):
+            reply = server.http.post("/v1/completions", json={"prompt": "a", "max_tokens": 1} | fields)
+            assert reply.status_code == 400 and reply.json()["error"]["param"] == "prompt_logprobs", fields
+
     def test_echo_without_logprobs(self, server):
         answer = server.complete(PROMPT, max_tokens=2, echo=True)["choices"][0]
         assert answer["text"].startswith(PROMPT) and answer["logprobs"] is None

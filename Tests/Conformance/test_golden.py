@@ -53,6 +53,11 @@ def test_prompt_logprobs(client, reference, index, variant):
         assert len(logprobs.token_logprobs) == count + max_tokens
         assert logprobs.token_logprobs[0] is None
         assert logprobs.token_logprobs[1:count] == pytest.approx(want["prompt_logprobs"], abs=TOLERANCE)
+    answer = client.completions.create(
+        prompt=prompt["text"], max_tokens=1, temperature=0, extra_body={"prompt_logprobs": 0}, **by_query(variant))
+    rows = answer.choices[0].prompt_logprobs
+    own = [row[str(id)]["logprob"] for row, id in zip(rows[1:], prompt["ids"][1:], strict=True)]
+    assert own == pytest.approx(want["prompt_logprobs"], abs=TOLERANCE)
 
 
 def test_greedy_tokens(client, reference, index, variant):

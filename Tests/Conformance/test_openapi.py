@@ -99,3 +99,92 @@ def test_lists(server, client, check):
         assert reply.status_code == 200, path
         check(schema, reply.json())
     check("Deleted", server.http.delete(f"/v1/files/{file.id}").json())
+
+
+@pytest.fixture(scope="module")
+def accepts(document):
+    """Whether a route's schema accepts a body."""
+
+    def accepts(path, body):
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return jsonschema.Draft202012Validator(schema | {"components": document["components"]}).is_valid(body)
+
+    return accepts
+
+
+CHAT, COMPLETION, RESPONSE = {"messages": QUESTION}, {"prompt": "a"}, {"input": "a"}
+CALL = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+RESPONSE_TOOL = {"type": "function", "name": "weather"}
+BODIES = {
+    "/v1/chat/completions": (CHAT, [
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "name": "b"}]},
+        {"messages": [*QUESTION, {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                      {"role": "tool", "tool_call_id": "a", "content": "b"}]},
+        {"messages": [*QUESTION, {"role": "assistant", "refusal": "No."}, *QUESTION]},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {
+            "mode": "auto", "tools": [{"type": "function", "function": {"name": "weather"}}]}}},
+        {"tool_choice": "none"}, {"stop": ["a", "b"], "logit_bias": {"5": 1}, "seed": -(2**63)},
+        {"logprobs": True, "top_logprobs": 3}, {"top_logprobs": 0}, {"structured_outputs": {"choice": ["a"]}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}},
+        {"model": "base", "adapter": None, "n": None, "prompt_logprobs": 1, "user": 5, "my_field": 1},
+    ], [
+        {"messages": []}, {"messages": [{"role": "user"}]}, {"messages": [{"role": "robot", "content": "a"}]},
+        {"messages": [{"role": "assistant", "content": None}]}, {"messages": [{"role": "tool", "content": "a"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"tools": [{"type": "web"}]},
+        {"tool_choice": "required"}, {"top_logprobs": 3}, {"stop": ["a"] * 5}, {"logit_bias": {"x": 1}},
+        {"logit_bias": {"5": 101}}, {"stop_token_ids": [10**7]}, {"max_tokens": 0}, {"max_completion_tokens": 10**7},
+        {"timeout": 0}, {"seed": 2**63}, {"response_format": {"type": "xml"}}, {"structured_outputs": {"xml": "a"}},
+        {"model": None}, {"model": ""}, {"truncate_prompt_tokens": 0}, {"prompt_logprobs": 1, "stream": True},
+        {"stream_options": {"include_usage": True}}, {"bad_words": [""]},
+    ]),
+    "/v1/completions": (COMPLETION, [
+        {"prompt": ["a", "b"]}, {"prompt": [1, 2]}, {"prompt": [[1], [2]]}, {"max_tokens": 0, "echo": True},
+        {"logprobs": 3}, {"logprobs": False}, {"stream": True, "stream_options": {"include_usage": True}},
+    ], [{"prompt": []}, {"prompt": [10**7]}, {"prompt": ["a"] * 129}, {"prompt": None}, {"logprobs": 21}]),
+    "/v1/responses": (RESPONSE, [
+        {"input": [{"role": "user", "content": "a"}, {"type": "message", "role": "user", "content": [
+            {"type": "input_text", "text": "a"}]}, {"type": "reasoning", "id": "rs_1", "summary": []}]},
+        {"tools": [RESPONSE_TOOL], "tool_choice": {"type": "function", "name": "weather"}},
+        {"text": {"format": {"type": "json_object"}}, "metadata": {"a": "b"}, "include": ["message.output_text.logprobs"]},
+    ], [
+        {"input": []}, {"input": [{"role": "robot", "content": "a"}]}, {"input": [{"type": "item_reference"}]},
+        {"tools": [{"type": "web_search"}]}, {"include": ["file_search_call.results"]}, {"truncation": "middle"},
+        {"text": {"format": {"type": "xml"}}}, {"previous_response_id": "a"}, {"metadata": {"a": "b" * 513}},
+    ]),
+    "/v1/embeddings": ({"input": "a"}, [{"input": ["a"] * 200}, {"input": [1, 2], "dimensions": 2}],
+                       [{"input": []}, {"input": [[]]}, {"dimensions": 10**6}, {"encoding_format": "hex"}]),
+    "/tokenize": ({}, [{"prompt": "a"}, {"messages": QUESTION}, {"messages": QUESTION, "prompt": None}], [{}, {"prompt": [1]}]),
+    "/detokenize": ({"tokens": [1]}, [{"tokens": []}], [{"tokens": [-1]}, {"tokens": [10**7]}, {"tokens": "a"}]),
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_bodies(server, accepts, path):
+    """The document accepts what the server accepts, and refuses what it refuses."""
+    start, good, bad = BODIES[path]
+    short = {"max_output_tokens": 2} if path == "/v1/responses" else {"max_tokens": 2} if "completions" in path else {}
+    for fields in ({}, *good) if start else good:
+        assert accepts(path, start | fields), fields
+        assert server.http.post(path, json=short | start | fields).status_code == 200, fields
+    for fields in bad:
+        assert not accepts(path, start | fields), fields
+        assert server.http.post(path, json=short | start | fields).status_code == 400, fields
+
+
+def test_limits_of_pages(server, document):
+    for path, operations in document["paths"].items():
+        for parameter in operations.get("get", {}).get("parameters", []):
+            if parameter["name"] == "limit" and "{" not in path:
+                maximum = parameter["schema"]["maximum"]
+                assert server.http.get(path, params={"limit": maximum}).status_code == 200, path
+                assert server.http.get(path, params={"limit": maximum + 1}).status_code == 400, path
+
+
+def test_links(document):
+    links = document["paths"]["/v1/files"]["post"]["responses"]["200"]["links"]
+    assert set(links) == {"get_v1_files_id", "delete_v1_files_id", "get_v1_files_id_content"}
+    identifiers = {operation["operationId"] for operations in document["paths"].values() for operation in operations.values()}
+    for operations in document["paths"].values():
+        for link in operations.get("post", {}).get("responses", {}).get("200", {}).get("links", {}).values():
+            assert link["operationId"] in identifiers

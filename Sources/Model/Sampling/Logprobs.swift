@@ -57,6 +57,15 @@ public struct LogitRow {
     TokenLogprob(token: token, logprob: Float(Double(values[Int(token)]) - logSumExp))
   }
 
+  /// A token's place among all tokens, the most probable one's being 1. Among equals the lower id comes first.
+  public func rank(_ token: Int32) -> Int {
+    let (index, own) = (Int(token), values[Int(token)])
+    var rank = 1
+    for other in 0..<index where values[other] >= own { rank += 1 }
+    for other in index + 1..<values.count where values[other] > own { rank += 1 }
+    return rank
+  }
+
   /// The `count` most probable tokens, most probable first, the lower id first among equals.
   public func top(_ count: Int, logSumExp: Double) -> [TokenLogprob] {
     var best: [Int32] = []

@@ -18,7 +18,8 @@ extension EngineLoop {
     let group = group(
       .init(
         stream: StreamKey(client: admission.client, adapters: PrefixKey(request.adapters)), prompt: request.prompt,
-        echoes: options.echoesPrompt, topLogprobs: options.topLogprobs, pools: options.poolsPrompt))
+        echoes: options.echoesPrompt, topLogprobs: options.topLogprobs, promptLogprobs: options.promptLogprobs,
+        pools: options.poolsPrompt))
     let generation = Generation(
       request, admission: admission, group: group,
       deadline: options.timeout.map { epoch.duration(to: admission.time) + $0 }, sharesWithAll: cachesPrefixes,

@@ -10,6 +10,9 @@ struct FileRoutes: Sendable {
   let uploads: UploadService
   let pools: BlockingPools
 
+  /// Maximum files of a page.
+  static let maximumPage = 10_000
+
   func add(to router: inout Router) {
     router.on("POST", "v1/files") { (request) throws(APIError) in try upload(request) }
     router.on("GET", "v1/files", query: ["after", "limit", "order", "purpose"]) { (request) throws(APIError) in
@@ -35,7 +38,7 @@ struct FileRoutes: Sendable {
 
   private func list(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 10_000, maximum: 10_000)
+    let limit = try query.limit(default: Self.maximumPage, maximum: Self.maximumPage)
     let order = query["order"] ?? "desc"
     guard order == "asc" || order == "desc" else {
       throw .invalid("'order' must be 'asc' or 'desc'", param: "order", code: "invalid_value")

@@ -13,7 +13,7 @@ final class FileUpload: UploadParts {
   private var field: (name: String, value: [UInt8])?
   private var fields: [String: String] = [:]
 
-  private static let purposes = ["fine-tune", "fine-tune-results", "batch"]
+  static let purposes = ["fine-tune", "fine-tune-results", "batch"]
   private static let maximumFieldBytes = 1024
 
   init(_ store: FileStore) { self.store = store }

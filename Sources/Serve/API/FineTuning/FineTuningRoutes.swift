@@ -10,6 +10,11 @@ struct FineTuningRoutes: Sendable {
   let preparation: RequestPreparation
   let unknownNames: UnknownNameLog
 
+  /// Maximum jobs or checkpoints of a page.
+  static let maximumPage = 1000
+  /// Maximum events of a page.
+  static let maximumEvents = 10_000
+
   func add(to router: inout Router) {
     let jobs = "v1/fine_tuning/jobs"
     router.on("POST", jobs) { create($0) }
@@ -48,7 +53,7 @@ struct FineTuningRoutes: Sendable {
 
   private func list(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 20, maximum: 1000)
+    let limit = try query.limit(default: 20, maximum: Self.maximumPage)
     work(request) { (service, _) throws(APIError) in
       let page = try query.page {
         try service.database.jobs(after: query["after"], limit: limit, metadata: query.metadata)
@@ -78,7 +83,7 @@ struct FineTuningRoutes: Sendable {
 
   private func events(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 20, maximum: 10_000)
+    let limit = try query.limit(default: 20, maximum: Self.maximumEvents)
     guard query["stream"] != "true" else {
       return FineTuningEventStream(request.captures["id"] ?? "", service, request.exchange, after: query["after"])
         .start()
@@ -94,7 +99,7 @@ struct FineTuningRoutes: Sendable {
 
   private func checkpoints(_ request: RoutedRequest) throws(APIError) {
     let query = PageQuery(request.exchange)
-    let limit = try query.limit(default: 10, maximum: 1000)
+    let limit = try query.limit(default: 10, maximum: Self.maximumPage)
     work(request) { (service, id) throws(APIError) in
       try Self.check(service, id)
       let page = try query.page {

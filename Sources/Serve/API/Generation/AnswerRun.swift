@@ -12,6 +12,8 @@ final class AnswerRun {
     /// Finds tool calls in the text.
     var parser: ToolCallParser?
     var logprobs: any LogprobsWriter
+    /// Of the prompt; `nil` where they were not requested.
+    var promptLogprobs: JSONValue?
     var hasOpened = false
     var reason: FinishReason?
     /// The sum over the tokens that were shown, for `best_of`.
@@ -84,6 +86,10 @@ final class AnswerRun {
     open(index)
     switch event {
     case .prompt(let records):
+      if let count = request.options.promptLogprobs {
+        candidates[index].promptLogprobs = PromptLogprobs.json(records, count: count, tokenizer)
+      }
+      guard request.options.echoesPrompt else { break }
       let text = tokenizer.decode(request.prompts[promptIndex(of: index)], skippingSpecialTokens: false)
       show(text, records, of: index, isPrompt: true)
     case .output(let text, let tokens): show(text, tokens, of: index)
@@ -102,7 +108,11 @@ final class AnswerRun {
 
   /// Adds text and the tokens that end in it to a candidate.
   private func show(_ text: String, _ tokens: [TokenRecord], of index: Int, isPrompt: Bool = false) {
-    if request.showsLogprobs { candidates[index].logprobs.append(tokens, isPrompt: isPrompt) }
+    if request.showsLogprobs {
+      // The prompt may have been asked for with more alternatives than the answer.
+      let count = isPrompt ? request.options.topLogprobs : nil
+      candidates[index].logprobs.append(count.map { tokens.keepingTop($0) } ?? tokens, isPrompt: isPrompt)
+    }
     if !isPrompt {
       for token in tokens {
         candidates[index].logprobSum += Double(token.logprob ?? 0)
@@ -148,7 +158,7 @@ final class AnswerRun {
     let choices = best.map { candidate in
       FinishedChoice(
         answer: candidates[candidate].answer, logprobs: takeLogprobs(candidate),
-        reason: candidates[candidate].reason ?? .stop)
+        promptLogprobs: candidates[candidate].promptLogprobs, reason: candidates[candidate].reason ?? .stop)
     }
     writer.finish(choices, usage: self.usage)
   }

@@ -18,6 +18,8 @@ protocol AnswerShape: Sendable {
 protocol ChoiceShape: AnswerShape {
   /// `object` of a whole answer.
   var wholeObject: String { get }
+  /// Whether each choice has a prompt of its own, and so the log-probabilities of it; else the answer has them.
+  var hasPrompts: Bool { get }
   /// `object` of a stream's chunk.
   var chunkObject: String { get }
   /// A choice of a whole answer.
@@ -60,6 +62,7 @@ struct CompletionShape: ChoiceShape {
   let idPrefix = "cmpl-"
   let wholeObject = "text_completion"
   let chunkObject = "text_completion"
+  let hasPrompts = true
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { CompletionLogprobs(tokenizer: tokenizer) }
 

@@ -19,6 +19,8 @@ struct FinishedChoice {
   var answer: AnswerContent
   /// Those that were not given to the writer before; `nil` where none were requested.
   var logprobs: JSONValue?
+  /// Of the prompt; `nil` where they were not requested.
+  var promptLogprobs: JSONValue?
   var reason: FinishReason
 }
 
@@ -100,9 +102,12 @@ final class ChoiceWriter<Shape: ChoiceShape>: AnswerWriter {
       return target.end()
     }
     let list = choices.enumerated().map { index, choice in
-      shape.choice(index, choice.answer, logprobs: choice.logprobs ?? .null, reason: choice.reason)
+      let json = shape.choice(index, choice.answer, logprobs: choice.logprobs ?? .null, reason: choice.reason)
+      return shape.hasPrompts ? json.adding(promptLogprobs: choice.promptLogprobs) : json
     }
-    target.respond(json: envelope(shape.wholeObject, choices: list, usage: usage.json))
+    let answer = envelope(shape.wholeObject, choices: list, usage: usage.json)
+    target.respond(
+      json: shape.hasPrompts ? answer : answer.adding(promptLogprobs: choices.first?.promptLogprobs))
   }
 
   func fail(_ error: APIError) {

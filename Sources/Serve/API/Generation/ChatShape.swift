@@ -11,6 +11,7 @@ struct ChatShape: ChoiceShape {
   let idPrefix = "chatcmpl-"
   let wholeObject = "chat.completion"
   let chunkObject = "chat.completion.chunk"
+  let hasPrompts = false
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { ChatLogprobs(tokenizer: tokenizer) }
 

@@ -25,6 +25,8 @@ struct APIOperation: Sendable {
   let summary: String
   var body = Body.none
   let reply: Reply
+  /// The maximum of the query's `limit`, where it has one.
+  var maximumPage: Int?
 
   /// Each route's operation, by method and path.
   static let all: [String: APIOperation] = [
@@ -49,7 +51,8 @@ struct APIOperation: Sendable {
     "GET /v1/batches": .init(summary: "Lists the batches", reply: .json("Batches")),
     "GET /v1/batches/{id}": .init(summary: "Shows a batch", reply: .json("Batch")),
     "POST /v1/batches/{id}/cancel": .init(summary: "Ends a batch with the results that it has", reply: .json("Batch")),
-    "GET /v1/models": .init(summary: "Lists the base and the adapters", reply: .json("Models")),
+    "GET /v1/models": .init(
+      summary: "Lists the base and the adapters", reply: .json("Models"), maximumPage: NameList.maximumLimit),
     "GET /v1/models/{id}": .init(summary: "Shows the base or an adapter", reply: .json("Model")),
     "DELETE /v1/models/{id}": .init(summary: "Deletes an adapter with all its versions", reply: .json("Deleted")),
     "POST /tokenize": .init(
@@ -65,7 +68,8 @@ struct APIOperation: Sendable {
     "POST /v1/unload_lora_adapter": .init(
       summary: "Removes an adapter's name until it is loaded again",
       body: .json(.unloadAdapter, required: ["lora_name"]), reply: .json("UnloadedAdapter")),
-    "GET /v1/adapters": .init(summary: "Lists the adapters", reply: .json("Adapters")),
+    "GET /v1/adapters": .init(
+      summary: "Lists the adapters", reply: .json("Adapters"), maximumPage: NameList.maximumLimit),
     "GET /v1/adapters/{name}": .init(
       summary: "Shows an adapter; with /content behind the name, its files as a tar archive", reply: .json("Adapter")),
     "PUT /v1/adapters/{name}": .init(
@@ -76,22 +80,24 @@ struct APIOperation: Sendable {
       summary: "Deletes an adapter, or one version of it", reply: .json("DeletedAdapter")),
     "POST /v1/files": .init(
       summary: "Uploads a file", body: .form(required: ["file", "purpose"], optional: []), reply: .json("File")),
-    "GET /v1/files": .init(summary: "Lists the files", reply: .json("Files")),
+    "GET /v1/files": .init(summary: "Lists the files", reply: .json("Files"), maximumPage: FileRoutes.maximumPage),
     "GET /v1/files/{id}": .init(summary: "Shows a file's record", reply: .json("File")),
     "GET /v1/files/{id}/content": .init(summary: "Downloads a file", reply: .bytes("application/octet-stream")),
     "DELETE /v1/files/{id}": .init(summary: "Deletes a file", reply: .json("Deleted")),
     "POST /v1/fine_tuning/jobs": .init(
       summary: "Creates a fine-tuning job", body: .json(.fineTuningJob, required: ["model", "training_file"]),
       reply: .json("Job")),
-    "GET /v1/fine_tuning/jobs": .init(summary: "Lists the jobs", reply: .json("Jobs")),
+    "GET /v1/fine_tuning/jobs": .init(
+      summary: "Lists the jobs", reply: .json("Jobs"), maximumPage: FineTuningRoutes.maximumPage),
     "GET /v1/fine_tuning/jobs/{id}": .init(summary: "Shows a job", reply: .json("Job")),
     "POST /v1/fine_tuning/jobs/{id}/cancel": .init(summary: "Ends a job", reply: .json("Job")),
     "POST /v1/fine_tuning/jobs/{id}/pause": .init(summary: "Stops a job until it is resumed", reply: .json("Job")),
     "POST /v1/fine_tuning/jobs/{id}/resume": .init(summary: "Continues a paused job", reply: .json("Job")),
     "GET /v1/fine_tuning/jobs/{id}/events": .init(
-      summary: "Lists a job's events, or streams them", reply: .stream("JobEvents", events: "JobEvent")),
+      summary: "Lists a job's events, or streams them", reply: .stream("JobEvents", events: "JobEvent"),
+      maximumPage: FineTuningRoutes.maximumEvents),
     "GET /v1/fine_tuning/jobs/{id}/checkpoints": .init(
-      summary: "Lists a job's checkpoints", reply: .json("JobCheckpoints")),
+      summary: "Lists a job's checkpoints", reply: .json("JobCheckpoints"), maximumPage: FineTuningRoutes.maximumPage),
     "GET /health": .init(summary: "Whether the server works", reply: .json("Health")),
     "GET /ready": .init(summary: "Whether the server takes requests", reply: .json("Health")),
     "GET /version": .init(summary: "The server's version", reply: .json("Version")),

@@ -19,13 +19,33 @@ enum JSONSchema {
     ["type": "number", "minimum": .number(range.lowerBound), "maximum": .number(range.upperBound)]
   }
 
-  static func list(of element: JSONValue, maximum: Int? = nil) -> JSONValue {
+  /// A string of so many characters.
+  static func string(_ length: ClosedRange<Int>) -> JSONValue {
+    ["type": "string", "minLength": .integer(length.lowerBound), "maxLength": .integer(length.upperBound)]
+  }
+
+  /// A string in which the pattern is found.
+  static func string(pattern: String) -> JSONValue { ["type": "string", "pattern": .string(pattern)] }
+
+  static func list(of element: JSONValue, minimum: Int? = nil, maximum: Int? = nil) -> JSONValue {
     var pairs: [(key: String, value: JSONValue)] = [("type", "array"), ("items", element)]
+    if let minimum { pairs.append(("minItems", .integer(minimum))) }
     if let maximum { pairs.append(("maxItems", .integer(maximum))) }
     return .object(JSONObject(keepingFirst: pairs))
   }
 
   static func map(of value: JSONValue) -> JSONValue { ["type": "object", "additionalProperties": value] }
+
+  /// - Parameters:
+  ///   - names: the schema of the members' names
+  ///   - maximum: how many members there may be
+  static func map(of value: JSONValue, names: JSONValue, maximum: Int? = nil) -> JSONValue {
+    var pairs: [(key: String, value: JSONValue)] = [
+      ("type", "object"), ("propertyNames", names), ("additionalProperties", value),
+    ]
+    if let maximum { pairs.append(("maxProperties", .integer(maximum))) }
+    return .object(JSONObject(keepingFirst: pairs))
+  }
 
   static func constant(_ value: JSONValue) -> JSONValue { ["const": value] }
 
@@ -36,6 +56,17 @@ enum JSONSchema {
   static func nullable(_ schema: JSONValue) -> JSONValue { either(schema, ["type": "null"]) }
 
   static func reference(_ name: String) -> JSONValue { ["$ref": .string("#/components/schemas/\(name)")] }
+
+  /// An object that has these members and may have any others.
+  /// - Parameter optional: members that have this form where they are there
+  static func open(
+    _ required: [(key: String, value: JSONValue)], optional: [(key: String, value: JSONValue)] = []
+  ) -> JSONValue {
+    [
+      "type": "object", "required": .array(required.map { .string($0.key) }),
+      "properties": .object(JSONObject(keepingFirst: required + optional)),
+    ]
+  }
 
   /// An object that has these members and no others.
   /// - Parameter optional: members that it may also have

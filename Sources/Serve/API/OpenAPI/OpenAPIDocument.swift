@@ -6,12 +6,16 @@ struct OpenAPIDocument {
   private typealias Pair = (key: String, value: JSONValue)
 
   private let routes: [RouteDescription]
+  private let fields: FieldSchemas
 
   /// The document's own route.
   static let route = RouteDescription(
     method: "GET", path: "/openapi.json", captures: [], queryKeys: [], isOpen: false)
 
-  init(_ routes: [RouteDescription]) { self.routes = routes }
+  init(_ routes: [RouteDescription], limits: ModelLimits = ModelLimits()) {
+    self.routes = routes
+    fields = FieldSchemas(limits)
+  }
 
   var json: JSONValue {
     var paths: [(path: String, operations: [Pair])] = []
@@ -31,7 +35,7 @@ struct OpenAPIDocument {
       "paths": .object(
         JSONObject(keepingFirst: paths.map { ($0.path, .object(JSONObject(keepingFirst: $0.operations))) })),
       "components": [
-        "schemas": .object(JSONObject(keepingFirst: ReplySchemas.all)),
+        "schemas": .object(JSONObject(keepingFirst: BodySchemas.all + ReplySchemas.all)),
         "securitySchemes": ["key": ["type": "http", "scheme": "bearer"]],
       ],
       "security": [["key": []], [:]],
@@ -43,14 +47,15 @@ struct OpenAPIDocument {
     var pairs: [Pair] = [
       ("operationId", .string(route.identifier)), ("summary", .string(operation?.summary ?? route.name)),
     ]
-    let parameters = route.captures.map(Self.pathParameter) + route.queryKeys.sorted().map(Self.queryParameter)
+    let parameters =
+      route.captures.map(Self.pathParameter) + route.queryKeys.sorted().map { Self.queryParameter($0, operation) }
     if !parameters.isEmpty { pairs.append(("parameters", .array(parameters))) }
     if route.isOpen { pairs.append(("security", [])) }
-    if let body = operation.flatMap({ Self.body($0.body, route.name) }) { pairs.append(("requestBody", body)) }
+    if let body = operation.flatMap({ body($0.body, route.name) }) { pairs.append(("requestBody", body)) }
     let error: JSONValue = [
       "description": "The request failed", "content": ["application/json": ["schema": JSONSchema.reference("Error")]],
     ]
-    pairs.append(("responses", ["200": Self.reply(operation?.reply), "4XX": error, "5XX": error]))
+    pairs.append(("responses", ["200": Self.reply(operation?.reply, links(of: route)), "4XX": error, "5XX": error]))
     return .object(JSONObject(keepingFirst: pairs))
   }
 
@@ -58,14 +63,15 @@ struct OpenAPIDocument {
     ["name": .string(name), "in": "path", "required": true, "schema": ["type": "string", "minLength": 1]]
   }
 
-  private static func queryParameter(_ name: String) -> JSONValue {
+  private static func queryParameter(_ name: String, _ operation: APIOperation?) -> JSONValue {
     let schema: JSONValue =
       switch name {
-      case "limit": JSONSchema.integer(1...100)
+      case "limit": JSONSchema.integer(1...(operation?.maximumPage ?? 100))
       case "version": JSONSchema.integer(1...Int(Int32.max))
       case "order": JSONSchema.oneOf("asc", "desc")
       case "stream", "checkpoints": JSONSchema.boolean
       case "metadata": JSONSchema.map(of: JSONSchema.string)
+      case "adapter": JSONSchema.string(0...AdapterSelector.maximumBytes)
       default: JSONSchema.string
       }
     var pairs: [Pair] = [("name", .string(name)), ("in", "query"), ("schema", schema)]
@@ -75,7 +81,7 @@ struct OpenAPIDocument {
 
   // MARK: bodies
 
-  private static func body(_ body: APIOperation.Body, _ route: String) -> JSONValue? {
+  private func body(_ body: APIOperation.Body, _ route: String) -> JSONValue? {
     switch body {
     case .none: return nil
     case .json(let catalog, let required):
@@ -84,34 +90,52 @@ struct OpenAPIDocument {
       ]
     case .form(let required, let optional):
       let parts: [Pair] = (required + optional).map { name in
-        (name, name == "purpose" || name == "pinned" ? JSONSchema.string : ["type": "string", "format": "binary"])
+        switch name {
+        case "purpose": (name, ["enum": .array(FileUpload.purposes.map { .string($0) })])
+        case "pinned": (name, JSONSchema.oneOf("true", "false"))
+        default: (name, ["type": "string", "format": "binary"])
+        }
       }
       let schema: JSONValue = [
         "type": "object", "required": .array(required.map { .string($0) }),
-        "properties": .object(JSONObject(keepingFirst: parts)),
+        "properties": .object(JSONObject(keepingFirst: parts)), "additionalProperties": false,
       ]
       return ["required": true, "content": ["multipart/form-data": ["schema": schema]]]
     }
   }
 
   /// A body's object. Fields that are refused stand in an extension: any of their values but a neutral one is an error.
-  private static func schema(_ catalog: FieldCatalog, required: [String], _ route: String) -> JSONValue {
+  private func schema(_ catalog: FieldCatalog, required: [String], _ route: String) -> JSONValue {
     let honoured: [Pair] = catalog.honoured.sorted().map { name in
-      let schema = FieldSchemas.schema(of: name, in: route) ?? JSONSchema.any
+      let schema = fields.schema(of: name, in: route) ?? JSONSchema.any
       // A missing model is the base, and null is an error. What is required cannot be null either.
       return (name, name == "model" || required.contains(name) ? schema : JSONSchema.nullable(schema))
     }
     let accepted: [Pair] = catalog.accepted.sorted().map { ($0, ["description": "Accepted, and without effect."]) }
-    return [
-      "type": "object", "required": .array(required.map { .string($0) }),
-      "properties": .object(JSONObject(keepingFirst: honoured + accepted)),
-      "x-refused": .array(catalog.refused.keys.sorted().map { .string($0) }),
+    var pairs: [Pair] = [
+      ("type", "object"), ("required", .array(required.map { .string($0) })),
+      ("properties", .object(JSONObject(keepingFirst: honoured + accepted))),
+      ("x-refused", .array(catalog.refused.keys.sorted().map { .string($0) })),
     ]
+    let rules = FieldSchemas.rules(route)
+    if !rules.isEmpty { pairs.append(("allOf", .array(rules))) }
+    return .object(JSONObject(keepingFirst: pairs))
   }
 
   // MARK: replies
 
-  private static func reply(_ reply: APIOperation.Reply?) -> JSONValue {
+  /// The operations that take the id of what a route has made.
+  private func links(of route: RouteDescription) -> [Pair] {
+    guard route.method == "POST" else { return [] }
+    return routes.filter { $0.captures == ["id"] && $0.path.hasPrefix(route.path + "/{id}") }.map { other in
+      (
+        other.identifier,
+        ["operationId": .string(other.identifier), "parameters": ["id": "$response.body#/id"]]
+      )
+    }
+  }
+
+  private static func reply(_ reply: APIOperation.Reply?, _ links: [Pair]) -> JSONValue {
     func json(_ name: String) -> JSONValue { ["schema": JSONSchema.reference(name)] }
     let content: JSONValue =
       switch reply {
@@ -128,7 +152,9 @@ struct OpenAPIDocument {
       case .bytes(let type): .object(JSONObject(keepingFirst: [(type, [:])]))
       case nil: [:]
       }
-    return ["description": "The request succeeded", "content": content]
+    var pairs: [Pair] = [("description", "The request succeeded"), ("content", content)]
+    if !links.isEmpty { pairs.append(("links", .object(JSONObject(keepingFirst: links)))) }
+    return .object(JSONObject(keepingFirst: pairs))
   }
 }
 

@@ -40,6 +40,14 @@ extension ReplySchemas {
     return Schema.nullable(Schema.object([("content", Schema.list(of: content)), ("refusal", ["type": "null"])]))
   }()
 
+  /// vLLM's `prompt_logprobs`: an entry for each token of the prompt.
+  private static let promptLogprobs: Pair = {
+    let entry = Schema.object([
+      ("logprob", Schema.number), ("rank", Schema.integer(1...Int(Int32.max))), ("decoded_token", Schema.string),
+    ])
+    return ("prompt_logprobs", Schema.list(of: Schema.nullable(Schema.map(of: entry))))
+  }()
+
   private static let chat: JSONValue = {
     let message = Schema.object(
       [
@@ -50,7 +58,8 @@ extension ReplySchemas {
       ("index", Schema.integer), ("message", message), ("logprobs", chatLogprobs), ("finish_reason", reasons),
     ])
     return Schema.object(
-      head("chat.completion") + [("choices", Schema.list(of: choice)), ("usage", Schema.reference("Usage"))])
+      head("chat.completion") + [("choices", Schema.list(of: choice)), ("usage", Schema.reference("Usage"))],
+      optional: [promptLogprobs])
   }()
 
   private static let chatChunk: JSONValue = {
@@ -77,10 +86,11 @@ extension ReplySchemas {
       ("top_logprobs", Schema.list(of: Schema.nullable(Schema.map(of: Schema.number)))),
       ("text_offset", Schema.list(of: Schema.integer)),
     ])
-    let choice = Schema.object([
-      ("text", Schema.string), ("index", Schema.integer), ("logprobs", Schema.nullable(logprobs)),
-      ("finish_reason", Schema.nullable(reasons)),
-    ])
+    let choice = Schema.object(
+      [
+        ("text", Schema.string), ("index", Schema.integer), ("logprobs", Schema.nullable(logprobs)),
+        ("finish_reason", Schema.nullable(reasons)),
+      ], optional: [promptLogprobs])
     return Schema.object(
       head("text_completion") + [("choices", Schema.list(of: choice))],
       optional: [("usage", Schema.nullable(Schema.reference("Usage")))])

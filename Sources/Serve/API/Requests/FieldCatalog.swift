@@ -102,7 +102,7 @@ extension FieldCatalog {
       "stream_options", "max_tokens", "logprobs", "include_stop_str_in_output", "skip_special_tokens",
       "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
       "grammar", "json_schema", "min_tokens", "bad_words", "repeat_penalty", "repeat_last_n", "truncate_prompt_tokens",
-      "best_of",
+      "best_of", "prompt_logprobs",
     ],
     accepted: [
       // OpenAI's, for its accounts and machines.
@@ -118,7 +118,7 @@ extension FieldCatalog {
     refused: [
       // vLLM (SamplingParams and its protocol's extra parameters).
       "use_beam_search": isFalse, "length_penalty": equals(1), "early_stopping": isFalse,
-      "spaces_between_special_tokens": isTrue, "prompt_logprobs": never,
+      "spaces_between_special_tokens": isTrue,
       "allowed_token_ids": never, "logits_processors": isEmpty,
       "return_tokens_as_token_ids": isFalse, "return_token_ids": isFalse, "logprob_token_ids": isEmpty,
       "guided_whitespace_pattern": never, "structural_tag": never, "kv_transfer_params": isEmpty, "vllm_xargs": isEmpty,

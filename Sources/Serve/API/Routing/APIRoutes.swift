@@ -2,6 +2,7 @@ import Formats
 import Foundation
 public import Logging
 import Model
+import Tokenization
 
 /// All routes of the API.
 public struct APIRoutes: Sendable {
@@ -58,7 +59,11 @@ public struct APIRoutes: Sendable {
     ).add(to: &router)
     ResponseRoutes(store: context.responses, pools: pools).add(to: &router)
     BatchRoutes(service: batches, preparation: preparation, unknownNames: unknownNames, pools: pools).add(to: &router)
-    let document = OpenAPIDocument([Readiness.route] + router.descriptions + [OpenAPIDocument.route]).json.encoded
+    let limits = ModelLimits(
+      contextLength: context.contextLength, vocabularySize: context.tokenizer.vocabularySize,
+      hiddenSize: context.base.config.hiddenSize)
+    let routes = [Readiness.route] + router.descriptions + [OpenAPIDocument.route]
+    let document = OpenAPIDocument(routes, limits: limits).json.encoded
     router.on("GET", "openapi.json") { request in
       request.exchange.respond(status: 200, headers: ["Content-Type": "application/json"], body: document)
     }

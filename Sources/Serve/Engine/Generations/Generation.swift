@@ -210,7 +210,7 @@ final class Generation: ScheduledSequence {
         token = sampler.draw(
           logits, index: usage.completionTokens + records.count, mask: mask, compute: compute, workspace: workspace)
       }
-      records.append(record(token, logits))
+      records.append(record(token, logits, isPrompt: next < request.prompt.count))
       guard index + 1 < range.upperBound, inputs[index + 1] == token else { break }
       sampler.accept(token)
       if let before = constraint {
@@ -224,13 +224,15 @@ final class Generation: ScheduledSequence {
   }
 
   /// A token with its logprobs if they were requested.
-  private func record(_ token: Int32, _ row: LogitRow) -> TokenRecord {
+  private func record(_ token: Int32, _ row: LogitRow, isPrompt: Bool) -> TokenRecord {
     var record = record(token)
-    if let count = request.options.topLogprobs {
+    let options = request.options
+    if let count = isPrompt && options.scoresPrompt ? options.promptAlternatives : options.topLogprobs {
       let sum = row.logSumExp
       record.logprob = row.logprob(token, logSumExp: sum).logprob
       record.top = row.top(count, logSumExp: sum)
     }
+    if isPrompt, options.promptLogprobs != nil { record.rank = Int32(row.rank(token)) }
     return record
   }
 
@@ -280,7 +282,7 @@ final class Generation: ScheduledSequence {
   }
 
   private func tellPrompt() {
-    guard request.options.echoesPrompt else { return }
+    guard request.options.echoesPrompt || request.options.scoresPrompt else { return }
     if promptRecords.isEmpty { promptRecords = request.prompt.map(record) }
     if request.options.scoresPrompt, group.isShared { group.records = promptRecords }
     output.add(.prompt(promptRecords))
@@ -308,7 +310,7 @@ final class Generation: ScheduledSequence {
         return end(.stop)
       }
       // Clients that score texts count the tokens from both ends of the list.
-      return end(.stop, hiddenToken: request.options.scoresPrompt ? record : nil)
+      return end(.stop, hiddenToken: request.options.echoesLogprobs ? record : nil)
     }
     constraint?.accept(record.token)
     if output.push(record) || constraint?.isFinished == true { return end(.stop) }

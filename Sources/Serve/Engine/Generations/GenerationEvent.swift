@@ -8,6 +8,8 @@ public struct TokenRecord: Sendable, Equatable {
   public var bytes: [UInt8]
   /// `nil` if it was not requested, and for a prompt's first token.
   public var logprob: Float?
+  /// The token's place among all tokens, from 1; `nil` if it was not requested, and for a prompt's first token.
+  public var rank: Int32?
   /// The most probable tokens at the same position, as many as were requested.
   public var top: [TokenLogprob]
 }

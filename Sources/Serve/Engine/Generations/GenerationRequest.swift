@@ -39,6 +39,8 @@ public struct GenerationOptions: Sendable {
   public var topLogprobs: Int?
   /// Reports the prompt's own tokens and, with `topLogprobs`, their log-probabilities.
   public var echoesPrompt: Bool
+  /// How many of the most probable tokens to report beside each token of the prompt, with their ranks; `nil` reports none.
+  public var promptLogprobs: Int?
   /// Reports the mean of the prompt's last hidden states. Only without an answer: `maxTokens` is 0.
   public var poolsPrompt = false
   /// Whether the answer has the stop string, or the text of the token, that ends it.
@@ -65,6 +67,10 @@ public struct GenerationOptions: Sendable {
     self.timeout = timeout
   }
 
+  /// Whether the answer has the prompt's tokens with their log-probabilities.
+  var echoesLogprobs: Bool { echoesPrompt && topLogprobs != nil }
   /// Whether every position of the prompt needs its logits.
-  var scoresPrompt: Bool { echoesPrompt && topLogprobs != nil }
+  var scoresPrompt: Bool { echoesLogprobs || promptLogprobs != nil }
+  /// How many of the most probable tokens are found for each token of a prompt that is scored.
+  var promptAlternatives: Int { max(promptLogprobs ?? 0, echoesLogprobs ? topLogprobs ?? 0 : 0) }
 }

@@ -9,6 +9,8 @@ final class PromptGroup {
     var echoes: Bool
     /// How many log-probabilities are reported with each token.
     var topLogprobs: Int?
+    /// How many log-probabilities are reported with each token of the prompt.
+    var promptLogprobs: Int?
     /// Whether the mean of the prompt's hidden states is reported.
     var pools: Bool
   }

@@ -47,6 +47,11 @@ struct AnswerRequest: Sendable {
     options.ignoresEndOfText = try fields.bool("ignore_eos") ?? false
     stream = try fields.bool("stream") ?? false
     includeUsage = try Self.usageOption(fields, stream: stream)
+    options.promptLogprobs = try fields.integer("prompt_logprobs", in: 0...20)
+    guard options.promptLogprobs == nil || !stream else {
+      throw .invalid(
+        "'prompt_logprobs' are not available when 'stream' is true", param: "prompt_logprobs", code: "invalid_value")
+    }
   }
 
   /// Reads `best_of`. The route has set `showsLogprobs`.
@@ -97,14 +102,28 @@ struct AnswerRequest: Sendable {
 
   /// Limits the log-probabilities of an answer that is not streamed, because it is in memory until its end.
   private func checkLogprobs() throws(APIError) {
-    guard showsLogprobs, let logprobs = options.topLogprobs, !stream else { return }
-    let positions =
-      prompts.reduce(0) { $0 + (options.echoesPrompt ? $1.count : 0) + options.maxTokens } * candidatesPerPrompt
-    guard positions * (logprobs + 1) <= Self.maximumLogprobs else {
+    if stream { return }
+    let promptTokens = prompts.reduce(0) { $0 + $1.count }
+    var count = 0
+    if showsLogprobs, let logprobs = options.topLogprobs {
+      let positions =
+        ((options.echoesPrompt ? promptTokens : 0) + prompts.count * options.maxTokens) * candidatesPerPrompt
+      count = positions * (logprobs + 1)
+      guard count <= Self.maximumLogprobs else {
+        throw .invalid(
+          "The answer could have \(positions) tokens with \(logprobs + 1) log-probabilities each, and at most "
+            + "\(Self.maximumLogprobs) are held at once; ask for fewer tokens, choices or prompts, or stream",
+          param: "logprobs", code: "invalid_value")
+      }
+    }
+    guard let promptLogprobs = options.promptLogprobs else { return }
+    // An entry has three members and a text.
+    count += promptTokens * (promptLogprobs + 1) * 4 * candidatesPerPrompt
+    guard count <= Self.maximumLogprobs else {
       throw .invalid(
-        "The answer could have \(positions) tokens with \(logprobs + 1) log-probabilities each, and at most "
-          + "\(Self.maximumLogprobs) are held at once; ask for fewer tokens, choices or prompts, or stream",
-        param: "logprobs", code: "invalid_value")
+        "The answer would have \(promptTokens) tokens of prompts with \(promptLogprobs + 1) log-probabilities each for "
+          + "\(candidatesPerPrompt) choices, which is too much to hold at once; ask for fewer prompts or choices",
+        param: "prompt_logprobs", code: "invalid_value")
     }
   }
 

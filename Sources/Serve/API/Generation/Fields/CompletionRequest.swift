@@ -4,7 +4,7 @@ import Model
 
 /// The body of `POST /v1/completions`.
 enum CompletionRequest {
-  private static let maximumPrompts = 128
+  static let maximumPrompts = 128
 
   /// Parses and checks the body's fields.
   /// - Throws: `APIError`, 400, that names the field
@@ -55,7 +55,7 @@ enum CompletionRequest {
     case .array(let values):
       guard let first = values.first else { throw fields.wrong(field, expected) }
       if first.integer != nil { return [try tokenizer.tokens(values, field: field)] }
-      guard values.count <= maximumPrompts else {
+      guard values.count <= maximum else {
         throw .invalid("'\(field)' holds more than \(maximum) prompts", param: field, code: "invalid_value")
       }
       var prompts: [[Int32]] = []
