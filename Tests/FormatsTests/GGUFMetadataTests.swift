@@ -71,10 +71,10 @@ import Testing
     #expect(message.hasPrefix("m.gguf: tokenizer.ggml.\(key): missing"), "\(message)")
   }
 
-  @Test func aSlidingWindowLimitsTheContext() throws {
+  @Test func aSlidingWindowIsRead() throws {
     defer { folder.remove() }
     let config = try source(changed("llama.attention.sliding_window", .integer(64))).config
-    #expect(config.contextLength == 64 && config.slidingWindow == 64)
+    #expect(config.contextLength == 512 && config.slidingWindow == 64 && config.window(layer: 0) == 64)
   }
 
   @Test func refusesTensorsByName() throws {

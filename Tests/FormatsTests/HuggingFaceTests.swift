@@ -107,11 +107,11 @@ import Testing
   }
 
   @Test(arguments: [
-    ("\"model_type\": \"llama\"", "\"model_type\": \"qwen2\"", "model_type: qwen2 is not supported"),
+    ("\"model_type\": \"llama\"", "\"model_type\": \"qwen2_moe\"", "model_type: qwen2_moe is not supported"),
     ("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act: gelu is not supported"),
-    ("\"attention_bias\": false", "\"attention_bias\": true", "attention_bias: is not supported"),
-    ("\"mlp_bias\": false", "\"mlp_bias\": true", "mlp_bias: is not supported"),
-    ("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "rope_parameters: rope_type: yarn is not supported"),
+    ("\"rope_type\": \"default\"", "\"rope_type\": \"proportional\"", "rope_type: proportional is not supported"),
+    ("\"rope_type\": \"default\"", "\"rope_type\": \"dynamic\"", "rope_parameters: factor: missing"),
+    ("\"rope_type\": \"default\"", "\"rope_type\": \"longrope\"", "rope_parameters: short_factor: missing"),
     ("\"rope_type\": \"default\"", "\"mrope_section\": [1]", "rope_parameters: mrope_section: is not supported"),
     ("\"head_dim\": 8", "\"head_dim\": 7", "head size: 7 is odd"),
     ("\"head_dim\": 8", "\"head_dim\": -8", "head size: -8, which is not positive"),
@@ -132,6 +132,13 @@ import Testing
     defer { copy.remove() }
     let message = modelError { _ = try openPublishedModel(at: copy.url) }
     #expect(message.hasPrefix("config.json: ") && message.contains(reason), "\(message)")
+  }
+
+  @Test(arguments: ["attention_bias", "mlp_bias"]) func biasesThatTheFieldsPromiseMustBeThere(field: String) throws {
+    let copy = try copy("f32", replacing: [("\"\(field)\": false", "\"\(field)\": true")])
+    defer { copy.remove() }
+    let message = modelError { _ = try HuggingFaceModel(copy.url) }
+    #expect(message.hasPrefix("model.safetensors: model.layers.0.") && message.hasSuffix("_proj.bias: missing"))
   }
 
   @Test func namesTensorsThatDoNotFit() throws {

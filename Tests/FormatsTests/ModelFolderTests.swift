@@ -28,8 +28,8 @@ import Testing
     "\"rope_interleaved\": true", "\"no_rope_layers\": [1]", "\"attention_chunk_size\": 16",
     "\"layer_types\": [\"chunked_attention\"]", "\"partial_rotary_factor\": 0.5", "\"rotary_pct\": 0.25",
     "\"qkv_bias\": true", "\"is_encoder_decoder\": true", "\"quantization\": {\"bits\": 4}",
-    "\"compression_config\": {\"format\": \"x\"}", "\"sliding_window\": 0", "\"attention_bias\": true",
-    "\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2.0}",
+    "\"compression_config\": {\"format\": \"x\"}", "\"sliding_window\": 0",
+    "\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2.0, \"alpha\": 1000}",
     "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0, \"attention_factor\": 1.5}",
     "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 10000.0}}",
   ]) func refusesFieldsByName(field: String) throws {
@@ -52,10 +52,30 @@ import Testing
     #expect(try model.source().config == plain.source().config)
   }
 
-  @Test(arguments: ["llama", "mistral"]) func aSlidingWindowLimitsTheContext(type: String) throws {
-    let model = try model("\"model_type\": \"\(type)\", \"sliding_window\": 64")
-    let config = try model.source().config
+  /// Llama's class has no window, but its cache honours the field.
+  @Test func aSlidingWindowLimitsLlamasContext() throws {
+    let config = try model("\"model_type\": \"llama\", \"sliding_window\": 64").source().config
     #expect(config.contextLength == 64 && config.slidingWindow == 64)
+  }
+
+  @Test func aSlidingWindowIsMistrals() throws {
+    let config = try model("\"model_type\": \"mistral\", \"sliding_window\": 64").source().config
+    #expect(config.contextLength == 512 && config.slidingWindow == 64 && config.window(layer: 0) == 64)
+  }
+
+  @Test(arguments: [
+    ("qwen2", "\"mlp_bias\": true"), ("granite", "\"sliding_window\": 5"), ("mistral", "\"attention_bias\": true"),
+    ("qwen3", "\"attn_logit_softcapping\": 30"), ("gemma2", "\"hidden_activation\": \"silu\""),
+    ("smollm3", "\"no_rope_layers\": [2]"), ("smollm3", "\"no_rope_layer_interval\": 0"),
+    ("phi3", "\"partial_rotary_factor\": 1.5"), ("qwen3", "\"partial_rotary_factor\": 0.5"),
+    ("ministral", "\"layer_types\": [\"full_attention\", \"full_attention\"]"),
+    ("gemma3_text", "\"rope_parameters\": {\"full_attention\": {}, \"chunked_attention\": {}}"),
+    ("gemma3_text", "\"query_pre_attn_scalar\": 0"), ("gemma2", "\"use_bidirectional_attention\": true"),
+  ]) func relativesRefuseFieldsByName(type: String, field: String) throws {
+    let name = try #require(field.split(separator: "\"").first)
+    let model = try model("\"model_type\": \"\(type)\", \(field)")
+    let message = modelError { _ = try model.source() }
+    #expect(message.hasPrefix("config.json: \(name): "), "\(message)")
   }
 
   @Test(arguments: [

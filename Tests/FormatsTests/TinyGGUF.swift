@@ -5,14 +5,7 @@ import TestSupport
 
 /// A made-up model as a GGUF file, to be changed before it is written.
 struct TinyGGUF {
-  enum Value {
-    case integer(UInt32)
-    case float(Float)
-    case bool(Bool)
-    case string(String)
-    case strings([String])
-    case integers([Int32])
-  }
+  typealias Value = GGUFBytes.Value
 
   var metadata: [(key: String, value: Value)]
   /// In the file's names and row order.
@@ -67,59 +60,5 @@ struct TinyGGUF {
     }
   }
 
-  var bytes: [UInt8] {
-    var bytes = Array("GGUF".utf8)
-    func put(_ value: some FixedWidthInteger) { withUnsafeBytes(of: value.littleEndian) { bytes += $0 } }
-    func put(_ text: String) {
-      put(UInt64(text.utf8.count))
-      bytes += text.utf8
-    }
-    put(UInt32(3))
-    put(UInt64(tensors.count))
-    put(UInt64(metadata.count))
-    for (key, value) in metadata {
-      put(key)
-      switch value {
-      case .integer(let integer):
-        put(GGUFValueType.uint32.rawValue)
-        put(integer)
-      case .float(let float):
-        put(GGUFValueType.float32.rawValue)
-        put(float.bitPattern)
-      case .bool(let bool):
-        put(GGUFValueType.bool.rawValue)
-        put(UInt8(bool ? 1 : 0))
-      case .string(let text):
-        put(GGUFValueType.string.rawValue)
-        put(text)
-      case .strings(let texts):
-        put(GGUFValueType.array.rawValue)
-        put(GGUFValueType.string.rawValue)
-        put(UInt64(texts.count))
-        for text in texts { put(text) }
-      case .integers(let integers):
-        put(GGUFValueType.array.rawValue)
-        put(GGUFValueType.int32.rawValue)
-        put(UInt64(integers.count))
-        for integer in integers { put(integer) }
-      }
-    }
-    var offset = 0
-    for tensor in tensors {
-      put(tensor.name)
-      put(UInt32(tensor.shape.count))
-      for size in tensor.shape.reversed() { put(UInt64(size)) }
-      put(GGUFTensorType.f32.code)
-      put(UInt64(offset))
-      offset += aligned(tensor.values.count * 4)
-    }
-    bytes += [UInt8](repeating: 0, count: aligned(bytes.count) - bytes.count)
-    for tensor in tensors {
-      tensor.values.withUnsafeBytes { bytes += $0 }
-      bytes += [UInt8](repeating: 0, count: aligned(bytes.count) - bytes.count)
-    }
-    return bytes
-  }
-
-  private func aligned(_ count: Int) -> Int { (count + 31) / 32 * 32 }
+  var bytes: [UInt8] { GGUFBytes(metadata: metadata, tensors: tensors).bytes }
 }

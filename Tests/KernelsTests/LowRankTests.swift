@@ -102,7 +102,7 @@ import Testing
     sum.withUnsafeMutableBufferPointer { _ = inputs.run(compute, epilogue: .add(to: $0.baseAddress!, size: 90)) }
     var activated = [Float](repeating: .nan, count: rows * 40)
     activated.withUnsafeMutableBufferPointer {
-      _ = inputs.run(compute, epilogue: .swiglu(up: 48, size: 40, into: $0.baseAddress!))
+      _ = inputs.run(compute, epilogue: .gated(up: 48, size: 40, into: $0.baseAddress!))
     }
     for row in 0..<rows {
       let outputs = Array(plain[row * 96..<(row + 1) * 96])

@@ -180,6 +180,13 @@ import Testing
       var all = out
       compute.swiglu(gate: a, up: b, count: 2 * n, into: &out)
       all += out
+      compute.gated(.geluTanh, gate: a, up: b, ld: n, rows: 2, size: n, into: &out)
+      all += out
+      out = a
+      out.withUnsafeMutableBufferPointer {
+        compute.softCap(Rows($0.baseAddress!, stride: n), 3, rows: 2, columns: n)
+      }
+      all += out
       let sum = compute.expSum(a, count: n, maximum: 20, factor: 1.3, into: &out)
       return all + out[..<n] + [Float(sum)]
     }
@@ -224,6 +231,33 @@ import Testing
       case .int8: #expect(error < 2e-3)
       case .int16: #expect((1e-5..<1e-3).contains(error))
       }
+    }
+  }
+
+  /// Windows shorter and longer than a block, and soft caps: for all sets, chunks and threads the reference's bits.
+  @Test(arguments: vectorSets, [(window: 1, cap: nil), (7, nil), (45, 1.5), (nil, 1.5), (130, 20)] as [(Int?, Float?)])
+  func attentionByRules(set: InstructionSet, rule: (window: Int?, cap: Float?)) throws {
+    for element in KeyValueLayout.Element.allCases {
+      let layout = KeyValueLayout(headCount: 4, keyValueHeadCount: 2, headSize: 64, layerCount: 2, element: element)
+      let inputs = AttentionInputs(
+        layout, positions: 150, seed: 11,
+        rule: AttentionRule(scale: 0.2, softCap: rule.cap, window: rule.window, rotarySize: 64))
+      let whole = inputs.run(try compute(.scalar), chunks: [150])
+      #expect(bits(inputs.run(try compute(set), chunks: [150])) == bits(whole))
+      #expect(bits(inputs.run(try compute(set, threads: 2), chunks: [1, 60, 3, 86])) == bits(whole))
+      #expect(inputs.largestError(of: whole) < (element == .f32 ? 4e-6 : element == .int8 ? 1e-2 : 2e-3))
+    }
+  }
+
+  /// A window over several spans, and beginning within one.
+  @Test(arguments: vectorSets, KeyValueLayout.Element.allCases)
+  func longWindows(set: InstructionSet, element: KeyValueLayout.Element) throws {
+    let layout = KeyValueLayout(headCount: 2, keyValueHeadCount: 1, headSize: 16, layerCount: 2, element: element)
+    for window in [40, 700] {
+      let inputs = AttentionInputs(
+        layout, positions: 1300, seed: 12, rule: AttentionRule(scale: 0.3, window: window, rotarySize: 16))
+      let whole = inputs.run(try compute(.scalar), chunks: [1300])
+      #expect(bits(inputs.run(try compute(set, threads: 2), chunks: [1200, 1, 1, 1, 40, 1, 56])) == bits(whole))
     }
   }
 

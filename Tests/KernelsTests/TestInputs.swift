@@ -16,9 +16,11 @@ struct AttentionInputs {
   let layout: KeyValueLayout
   let positions: Int
   let queries, keys, values, cosine, sine: [Float]
+  let rule: AttentionRule
 
-  init(_ layout: KeyValueLayout, positions: Int, seed: UInt64) {
+  init(_ layout: KeyValueLayout, positions: Int, seed: UInt64, rule: AttentionRule? = nil) {
     self.layout = layout
+    self.rule = rule ?? AttentionRule(headSize: layout.headSize)
     self.positions = positions
     var random = TinyRandom(seed: seed)
     queries = random.floats(positions * layout.headCount * layout.headSize, scale: 3)
@@ -53,7 +55,8 @@ struct AttentionInputs {
         joined.withUnsafeMutableBufferPointer { buffer in
           let start = buffer.baseAddress!
           compute.attention(
-            layout, layer: 1, rows: rows, rowsShareSequences: count > 1, queries: start, keys: start + querySize,
+            layout, rule: rule, layer: 1, rows: rows, rowsShareSequences: count > 1, queries: start,
+            keys: start + querySize,
             values: start + querySize + keyValueSize, ld: ld, cosine: cosine, sine: sine, out: &out)
         }
         result += out
@@ -70,7 +73,7 @@ struct AttentionInputs {
     return row.map { ($0 / highest * 127).rounded(.toNearestOrEven) * highest / 127 }
   }
 
-  /// Against softmax(q·k/√d)·v in double precision.
+  /// Against softmax(q·k/√d)·v in double precision, by the rule's scale, cap and window.
   func largestError(of result: [Float]) -> Double {
     let size = layout.headSize
     func rotated(_ source: [Float], _ start: Int, _ position: Int) -> [Double] {
@@ -89,15 +92,17 @@ struct AttentionInputs {
       let storedValues = (0..<positions).map { stored(values[first($0)..<first($0) + size].map(Double.init)) }
       for row in 0..<positions {
         let query = rotated(queries, row * querySize + head * size, row)
-        let scores = (0...row).map { t in
-          zip(query, rotatedKeys[t]).reduce(0) { $0 + $1.0 * $1.1 } / Double(size).squareRoot()
+        let visible = max(row + 1 - (rule.window ?? positions), 0)...row
+        let scores = visible.map { t in
+          let score = zip(query, rotatedKeys[t]).reduce(0) { $0 + $1.0 * $1.1 } * Double(rule.scale)
+          return rule.softCap.map { Double($0) * tanh(score / Double($0)) } ?? score
         }
         let highest = scores.max()!
         let weights = scores.map { exp($0 - highest) }
         let sum = weights.reduce(0, +)
         for i in 0..<size {
-          let expected = (0...row).reduce(0.0) {
-            $0 + weights[$1] / sum * storedValues[$1][i]
+          let expected = visible.reduce(0.0) {
+            $0 + weights[$1 - visible.lowerBound] / sum * storedValues[$1][i]
           }
           worst = max(worst, abs(expected - Double(result[row * querySize + head * size + i])))
         }

@@ -13,6 +13,9 @@ public func formatFixture(_ name: String) -> URL { fixtures(of: "FormatsTests").
 /// A PEFT adapter out of ModelTests' fixtures.
 public func adapterFixture(_ name: String) -> URL { fixtures(of: "ModelTests").appending(path: "adapters/\(name)") }
 
+/// A folder out of ModelTests' fixtures.
+public func modelFixture(_ path: String) -> URL { fixtures(of: "ModelTests").appending(path: path) }
+
 /// Fixtures and random texts that the tokenizer's tests share.
 public enum TokenizerFixture {
   public static func url(_ path: String) -> URL {

@@ -37,7 +37,7 @@ extension TinyModel {
     var modules: [TinyAdapter.Module] = []
     var tensors: [(name: String, shape: [Int], values: [Float])] = []
     for layer in 0..<config.layerCount {
-      for projection in Projection.allCases {
+      for projection in Projection.separate {
         guard let rank = ranks[projection] else { continue }
         let size = projection.shape(config)
         let module = TinyAdapter.Module(

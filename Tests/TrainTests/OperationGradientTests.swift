@@ -60,20 +60,22 @@ import Testing
     }
   }
 
-  @Test func swiglu() {
+  @Test(arguments: [GateActivation.silu, .geluTanh]) func gated(activation: GateActivation) {
     var random = TinyRandom(seed: 2)
     let count = 45
     let (gate, up) = (random.values(count, scale: 4), random.values(count, scale: 2))
     let dout = random.values(count, scale: 1)
     let (dgate, dup) = (AlignedBuffer<Float>(count: count), AlignedBuffer<Float>(count: count))
     let inputs = [gate, up, dout].map(buffer)
-    compute.swigluBackward(
-      gate: inputs[0].pointer, up: inputs[1].pointer, dout: inputs[2].pointer, ld: count, rows: 1, size: count,
-      dgate: dgate.pointer, dup: dup.pointer)
+    compute.gatedBackward(
+      activation, gate: inputs[0].pointer, up: inputs[1].pointer, dout: inputs[2].pointer, ld: count, rows: 1,
+      size: count, dgate: dgate.pointer, dup: dup.pointer)
     withExtendedLifetime(inputs) {}
-    func loss(_ gate: [Double], _ up: [Double]) -> Double {
-      dot(dout, zip(gate, up).map { $0 / (1 + exp(-$0)) * $1 })
+    func activated(_ x: Double) -> Double {
+      activation == .silu
+        ? x / (1 + exp(-x)) : 0.5 * x * (1 + tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
     }
+    func loss(_ gate: [Double], _ up: [Double]) -> Double { dot(dout, zip(gate, up).map { activated($0) * $1 }) }
     check("gate", Array(dgate.buffer), at: gate.map(Double.init)) { loss($0, up.map(Double.init)) }
     check("up", Array(dup.buffer), at: up.map(Double.init)) { loss(gate.map(Double.init), $0) }
   }

@@ -49,6 +49,17 @@ static inline float scalar_exp(float x) {
   return x < EXP_MINIMUM ? 0.0f : result;
 }
 
+// tanh(x), with an absolute error below 2e-7. `tanh16` in vector.inc does the same operations on 16 lanes.
+static inline float scalar_tanh(float x) {
+  float e = scalar_exp(-2.0f * fabsf(x));
+  return copysignf((1.0f - e) / (1.0f + e), x);
+}
+
+// GELU's approximation by tanh is x / (1 + exp(-z)) with z = GELU_SCALE * (x + GELU_CUBIC * x^3).
+#define GELU_SCALE 1.5957691216057308f
+#define GELU_CUBIC 0.044715f
+static inline float scalar_gelu_exponent(float x) { return x * GELU_SCALE * fmaf(x * x, GELU_CUBIC, 1.0f); }
+
 // 2^x for x of at most 0, by a polynomial of degree 4 on |r| <= 1/2 with a relative error below 3e-6. Below EXP2_MINIMUM,
 // the result is 2^EXP2_MINIMUM. For weights that are rounded to fewer bits afterwards. `exp2_16` in vector.inc does the same
 // operations on 16 lanes.

@@ -64,8 +64,9 @@ typedef struct {
   void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                    void *head);
   /// Attention of one key-value head's queries for `rows` consecutive positions of a sequence, by online softmax
-  /// (Milakov and Gimelshein, 2018). The first row sees positions 0 ..< length, each later row one more. Every span of
-  /// GRAFT_SPAN positions is summed on its own, in the order of its blocks; then the spans' sums are added in order.
+  /// (Milakov and Gimelshein, 2018). The first row sees positions first ..< length, each later row one more. Every span of
+  /// GRAFT_SPAN positions is summed on its own, in the order of its blocks; then the spans' sums are added in order, from the
+  /// span of the first visible position on.
   /// `offset` is the number of bytes from the start of a block to the key-value head. Int8 scales are applied to a score
   /// and to the weight of a value. With int16, queries are rounded to integers, and so are the weights of 128 positions, each
   /// times the scale of its value, by their maximum; the products are summed exactly.
@@ -74,7 +75,7 @@ typedef struct {
   void (*attend)(const graft_attention *a, const float *query, size_t ldq, size_t rows, size_t length, size_t offset,
                  float *out, size_t ldo);
   /// The part of one row's attention that belongs to positions begin ..< end: begin is a multiple of GRAFT_SPAN below
-  /// length, and end the smaller of begin + GRAFT_SPAN and length.
+  /// length, and end the smaller of begin + GRAFT_SPAN and length. The span has a position that the row sees.
   /// partials: [heads_per_group][head_size + 2], written: weighted values, maximum score, sum of weights.
   void (*attend_span)(const graft_attention *a, const float *query, size_t length, size_t offset, size_t begin,
                       size_t end, float *partials);
@@ -91,6 +92,10 @@ typedef struct {
   void (*rope)(float *x, size_t heads, size_t size, const float *cosine, const float *sine);
   /// out = gate / (1 + exp(-gate)) * up, [n] each. out may be gate.
   void (*swiglu)(const float *gate, const float *up, float *out, size_t n);
+  /// The same with GELU, in its approximation by tanh, in place of SiLU.
+  void (*geglu)(const float *gate, const float *up, float *out, size_t n);
+  /// x = cap * tanh(x / cap), [n].
+  void (*soft_cap)(float *x, float cap, size_t n);
   /// out = exp((x - maximum) * factor), [n] each. Returns the sum, taken over 1,024 values at a time. out may be x, or
   /// null if only the sum is wanted.
   double (*exp_sum)(const float *x, size_t n, float maximum, float factor, float *_Nullable out);

@@ -70,6 +70,10 @@ typedef struct {
   void (*rms_norm_backward)(const float *x, const float *weight, float epsilon, const float *dout, float *dx, size_t n);
   /// The gradients of out = silu(gate) * up. dgate may be gate, and dup may be up.
   void (*swiglu_backward)(const float *gate, const float *up, const float *dout, float *dgate, float *dup, size_t n);
+  /// The gradients of out = gelu(gate) * up, with GELU in its approximation by tanh. As for SwiGLU.
+  void (*geglu_backward)(const float *gate, const float *up, const float *dout, float *dgate, float *dup, size_t n);
+  /// dx *= 1 - (capped / cap)^2: the gradient of x in capped = cap * tanh(x / cap).
+  void (*soft_cap_backward)(const float *capped, float cap, float *dx, size_t n);
   /// dscores = p * (dp - total) * scale: the gradient of scores in p = softmax(scale * scores), where total is the sum of
   /// p * dp. dscores may be dp.
   void (*softmax_backward)(const float *p, const float *dp, float total, float scale, float *dscores, size_t n);

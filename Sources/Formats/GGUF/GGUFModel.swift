@@ -1,7 +1,8 @@
 public import Foundation
 
-/// A Llama model in a GGUF file, or in the parts that a GGUF file was split into. Tensors have their Hugging Face names
-/// here, and the rows of q and k are in Hugging Face's order, which GGUF permutes for its own rotary embedding.
+/// A model in a GGUF file, or in the parts that a GGUF file was split into. Tensors have their Hugging Face names
+/// here, and the rows of q and k are in Hugging Face's order, which GGUF permutes for its own rotary embedding in some
+/// architectures.
 public struct GGUFModel: PublishedModel {
   /// From the metadata.
   public let config: ModelConfig
@@ -14,23 +15,26 @@ public struct GGUFModel: PublishedModel {
   private let shapes: [String: [Int]]
   /// Each tensor's name in the file, by its Hugging Face name.
   private let names: [String: String]
+  private let permutesQueriesAndKeys: Bool
 
   /// - Parameter url: the file, or any of its parts
-  /// - Throws: `ModelError` for another architecture, for what a Llama model does not have (biases, experts), and for a
-  ///   tensor that is missing, unknown, of the wrong shape or of a type that cannot be read
+  /// - Throws: `ModelError` for another architecture, for what its models do not have (experts), and for a tensor
+  ///   that is missing, unknown, of the wrong shape or of a type that cannot be read
   public init(_ url: URL) throws {
     let shards = try GGUFShards(url)
     let metadata = GGUFMetadata(shards)
     let vocabulary = try metadata.vocabulary()
     let config = try metadata.config(vocabulary: vocabulary)
     let shapes = config.tensorShapes()
-    let names = Dictionary(uniqueKeysWithValues: shapes.keys.map { ($0, GGUFNames.fileName(of: $0)) })
+    let names = Dictionary(
+      uniqueKeysWithValues: shapes.keys.map { ($0, GGUFNames.fileName(of: $0, config.architecture)) })
     try Self.checkTensors(shards, names: names, shapes: shapes)
     self.shards = shards
     self.config = config
     self.shapes = shapes
     self.names = names
     self.tokenizer = .gguf(vocabulary)
+    permutesQueriesAndKeys = metadata.family?.permutesQueriesAndKeys ?? false
   }
 
   private static func checkTensors(_ shards: GGUFShards, names: [String: String], shapes: [String: [Int]]) throws {
@@ -46,7 +50,7 @@ public struct GGUFModel: PublishedModel {
         throw ModelError(shards.subject(fileName), fileName, reason: "shape \(tensor.shape) instead of \(shape)")
       }
     }
-    let known = Set(names.values).union(["rope_freqs.weight"])
+    let known = Set(names.values).union(GGUFNames.frequencies)
     for name in shards.tensors.keys.sorted() where !known.contains(name) && !GGUFNames.isHarmless(name) {
       let reason =
         name.hasSuffix(".bias")
@@ -69,6 +73,13 @@ public struct GGUFModel: PublishedModel {
       try shards.readRows(fileName, rows: rows, into: destination)
       return
     }
+    guard shape.count == 2 else {
+      // A bias is one row, whose elements are in the order of the matrix's rows.
+      var stored = [Float](repeating: 0, count: shape[0])
+      try stored.withUnsafeMutableBufferPointer { try shards.readRows(fileName, rows: rows, into: $0) }
+      for row in 0..<shape[0] { destination[row] = stored[Self.permutedRow(row, headSize: shape[0] / heads)] }
+      return
+    }
     let columns = shape[1]
     guard rows.lowerBound >= 0, rows.upperBound <= shape[0], destination.count >= rows.count * columns else {
       throw ModelError(shards.subject(fileName), fileName, reason: "rows \(rows) of \(shape[0])")
@@ -83,8 +94,9 @@ public struct GGUFModel: PublishedModel {
 
   /// How many heads the rows of a permuted matrix make; `nil` for a matrix that GGUF does not permute.
   private func permutedHeads(_ name: String) -> Int? {
-    if name.hasSuffix(".self_attn.q_proj.weight") { return config.headCount }
-    if name.hasSuffix(".self_attn.k_proj.weight") { return config.keyValueHeadCount }
+    guard permutesQueriesAndKeys else { return nil }
+    if name.contains(".self_attn.q_proj.") { return config.headCount }
+    if name.contains(".self_attn.k_proj.") { return config.keyValueHeadCount }
     return nil
   }
 
@@ -99,7 +111,8 @@ public struct GGUFModel: PublishedModel {
 
 /// GGUF's names of the tensors that Hugging Face names otherwise.
 enum GGUFNames {
-  static func fileName(of name: String) -> String {
+  /// - Parameter name: Hugging Face's
+  static func fileName(of name: String, _ architecture: Architecture = Architecture()) -> String {
     switch name {
     case "model.embed_tokens.weight": return "token_embd.weight"
     case "model.norm.weight": return "output_norm.weight"
@@ -107,17 +120,25 @@ enum GGUFNames {
     default: break
     }
     let parts = name.split(separator: ".")
-    guard parts.count >= 5, parts[1] == "layers" else { return name }
+    guard parts.count >= 5, parts[1] == "layers", let kind = parts.last else { return name }
     let module = parts[3..<(parts.count - 1)].joined(separator: ".")
-    return "blk.\(parts[2]).\(modules[module] ?? module).weight"
+    let norm = LayerNorm.allCases.first { architecture.name(of: $0) == module }
+    return "blk.\(parts[2]).\(norm.flatMap { norms[$0] } ?? modules[module] ?? module).\(kind)"
   }
 
-  private static let modules = [
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+  private static let norms: [LayerNorm: String] = [
+    .attentionInput: "attn_norm", .attentionOutput: "post_attention_norm", .feedForwardInput: "ffn_norm",
+    .feedForwardOutput: "post_ffw_norm", .queries: "attn_q_norm", .keys: "attn_k_norm",
   ]
+
+  private static let modules = [
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.qkv_proj": "attn_qkv", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up", "mlp.gate_up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+  ]
+
+  /// The tensors that scale the frequencies of the rotary embedding.
+  static let frequencies = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"]
 
   /// Whether a tensor is a table that follows from the configuration; old converters wrote those.
   static func isHarmless(_ name: String) -> Bool { name.hasSuffix(".attn_rot_embd.weight") }

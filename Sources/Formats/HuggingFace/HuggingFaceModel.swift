@@ -1,6 +1,6 @@
 public import Foundation
 
-/// A Llama model in a Hugging Face folder: config.json, the tokenizer's files, and weights in safetensors, in one file or
+/// A model in a Hugging Face folder: config.json, the tokenizer's files, and weights in safetensors, in one file or
 /// in shards, as numbers or in bitsandbytes' NF4.
 public struct HuggingFaceModel: PublishedModel {
   /// From config.json; the head is tied if the weights say so.
@@ -13,6 +13,8 @@ public struct HuggingFaceModel: PublishedModel {
   private let weights: SafetensorsFolder
   private let shapes: [String: [Int]]
   private let quantized: [String: BitsAndBytesTensor]
+  /// The norms' weights are their distance from 1.
+  private let normsAddOne: Bool
   /// The folder's projections are in NF4, apart from those that are left unquantised.
   private let isNF4: Bool
 
@@ -63,6 +65,7 @@ public struct HuggingFaceModel: PublishedModel {
     self.shapes = shapes
     self.quantized = quantized
     isNF4 = description.isNF4
+    normsAddOne = description.normsAddOne
     tokenizer = .huggingFace(folder)
     files =
       description.files + weights.files
@@ -94,6 +97,9 @@ public struct HuggingFaceModel: PublishedModel {
       throw ModelError(weights.subject(name), name, reason: "rows \(rows) of \(rowCount)")
     }
     try file.readFloats(name, range: (rows.lowerBound * columns)..<(rows.upperBound * columns), into: destination)
+    if normsAddOne, name.hasSuffix("norm.weight") {
+      for index in destination.indices { destination[index] += 1 }
+    }
   }
 
   /// As `PublishedModel` says.

@@ -1,6 +1,6 @@
-/// Refuses a config.json with fields for computations that a Llama layer does not have.
+/// Refuses a config.json with fields for computations that the layers of its class do not have.
 ///
-/// The Llama and Mistral classes of transformers ignore most of these fields. But a file that has one describes a model
+/// The classes of transformers ignore most of these fields. But a file that has one describes a model
 /// of another kind, whose results would be wrong without any notice.
 enum HuggingFaceRefusals {
   private static let fields = [
@@ -25,12 +25,24 @@ enum HuggingFaceRefusals {
     "scale_depth", "rotary_pct", "num_local_experts", "num_experts", "num_experts_per_tok",
   ]
 
+  /// The names of one function: x / (1 + exp(−x)).
+  private static let silu = ["silu", "swish"]
+  /// And of GELU in its approximation by tanh.
+  private static let geluTanh = ["gelu_pytorch_tanh", "gelu_new", "gelu_fast"]
+
   /// - Throws: `ModelError` naming the field
-  static func check(_ config: HuggingFaceFields) throws {
-    for field in fields where !saysNothing(config.object[field]) {
+  static func check(_ config: HuggingFaceFields, family: HuggingFaceFamily) throws {
+    let isGemma = family.activationField == "hidden_activation"
+    let names = isGemma ? geluTanh : silu
+    // Gemma's first files have hidden_act too, which its class ignores.
+    if let activation = try config.string(family.activationField), !names.contains(activation) {
+      throw config.failure(family.activationField, "\(activation) is not supported, only \(names[0])")
+    }
+    for field in fields where !family.fields.contains(field) && !saysNothing(config.object[field]) {
       throw config.failure(field, field == "quantization" ? "MLX's quantised weights are not read" : "is not supported")
     }
-    for field in factors where !saysNothing(config.object[field]) && config.object[field]?.double != 1 {
+    for field in factors
+    where !family.fields.contains(field) && !saysNothing(config.object[field]) && config.object[field]?.double != 1 {
       throw config.failure(field, "is not supported")
     }
     for type in config.object["layer_types"]?.array ?? []

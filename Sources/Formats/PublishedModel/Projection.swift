@@ -1,5 +1,6 @@
-/// The seven projections of a Llama decoder layer: its matrices, which LoRA adapts. Hugging Face calls them linear modules;
-/// the raw values are its names.
+/// The projections of a decoder layer: its matrices, which LoRA adapts. Hugging Face calls them linear modules; the raw values
+/// are its names. A layer has either the first seven or, if its matrices are fused, o, down and the last two
+/// (`ModelConfig.projections`).
 public enum Projection: String, CaseIterable, Sendable, Codable {
   /// Queries.
   case q = "self_attn.q_proj"
@@ -15,6 +16,13 @@ public enum Projection: String, CaseIterable, Sendable, Codable {
   case up = "mlp.up_proj"
   /// The output of the feed-forward.
   case down = "mlp.down_proj"
+  /// Queries, then keys, then values.
+  case queryKeyValue = "self_attn.qkv_proj"
+  /// The feed-forward's gate, then its values.
+  case gateUp = "mlp.gate_up_proj"
+
+  /// The projections of a layer whose matrices are not fused, in the order of a forward pass.
+  public static let separate: [Projection] = [.q, .k, .v, .o, .gate, .up, .down]
 
   /// The index among `allCases`.
   public var index: Int {
@@ -26,6 +34,17 @@ public enum Projection: String, CaseIterable, Sendable, Codable {
     case .gate: 4
     case .up: 5
     case .down: 6
+    case .queryKeyValue: 7
+    case .gateUp: 8
+    }
+  }
+
+  /// Its place in the order of a forward pass, among the projections of the same model.
+  public var order: Int {
+    switch self {
+    case .queryKeyValue: Projection.q.index
+    case .gateUp: Projection.gate.index
+    default: index
     }
   }
 
@@ -43,6 +62,8 @@ public enum Projection: String, CaseIterable, Sendable, Codable {
     case .o: (config.hiddenSize, config.querySize)
     case .gate, .up: (config.intermediateSize, config.hiddenSize)
     case .down: (config.hiddenSize, config.intermediateSize)
+    case .queryKeyValue: (config.querySize + 2 * config.keyValueSize, config.hiddenSize)
+    case .gateUp: (2 * config.intermediateSize, config.hiddenSize)
     }
   }
 }

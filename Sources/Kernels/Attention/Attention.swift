@@ -15,11 +15,13 @@ public struct AttentionRow {
     self.position = position
   }
 
-  /// Rows of consecutive positions of one sequence, at most `limit` together.
-  static func tiles(_ rows: [AttentionRow], limit: Int) -> [Range<Int>] {
+  /// Rows of consecutive positions of one sequence, at most `limit` together. Rows that do not see all earlier positions
+  /// are alone.
+  static func tiles(_ rows: [AttentionRow], limit: Int, rule: AttentionRule) -> [Range<Int>] {
     var tiles: [Range<Int>] = []
     for row in rows.indices {
-      if let last = tiles.last, last.count < limit, rows[row].blocks == rows[last.lowerBound].blocks,
+      if let last = tiles.last, last.count < limit, rule.firstVisible(from: rows[row].position) == 0,
+        rows[row].blocks == rows[last.lowerBound].blocks,
         rows[row].position == rows[row - 1].position + 1
       {
         tiles[tiles.count - 1] = last.lowerBound..<row + 1
@@ -35,20 +37,23 @@ extension Compute {
   /// One layer's causal attention: rotates queries and keys by their positions (RoPE; Su et al., 2021), stores keys and
   /// values in the cache, and attends.
   ///
-  /// A row sees its own and all earlier positions of its sequence, including those that this call stores.
+  /// A row sees its own and all earlier positions of its sequence that the rule's window has, including those that this call
+  /// stores.
   /// - Parameters:
+  ///   - rule: `nil` for the plain one
   ///   - rowsShareSequences: whether any two of the rows belong to the same sequence
   ///   - queries, keys, values: [rows][ld], heads side by side; queries and keys are rotated in place
   ///   - ld: floats from one row to the next
-  ///   - cosine, sine: [position][headSize / 2]
+  ///   - cosine, sine: [position][rotarySize / 2]; `nil` rotates nothing
   ///   - out: [rows][headCount · headSize], written
   public func attention(
-    _ layout: KeyValueLayout, layer: Int, rows: [AttentionRow], rowsShareSequences: Bool,
+    _ layout: KeyValueLayout, rule: AttentionRule? = nil, layer: Int, rows: [AttentionRow], rowsShareSequences: Bool,
     queries: UnsafeMutablePointer<Float>, keys: UnsafeMutablePointer<Float>, values: UnsafePointer<Float>, ld: Int,
-    cosine: UnsafePointer<Float>, sine: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>
+    cosine: UnsafePointer<Float>?, sine: UnsafePointer<Float>?, out: UnsafeMutablePointer<Float>
   ) {
     let layer = AttentionLayer(
-      functions: kernels.forward, layout: layout, layer: layer, rows: rows, queries: queries, keys: keys,
+      functions: kernels.forward, layout: layout, rule: rule ?? AttentionRule(headSize: layout.headSize),
+      layer: layer, rows: rows, queries: queries, keys: keys,
       values: values, ld: ld, cosine: cosine, sine: sine, out: out)
     if rowsShareSequences {
       layer.storeThenAttend(pool)

@@ -7,6 +7,7 @@ import CKernels
 struct AttentionLayer {
   let functions: graft_forward_kernels
   let layout: KeyValueLayout
+  let rule: AttentionRule
   let layer: Int
   let rows: [AttentionRow]
   let queries: UnsafeMutablePointer<Float>
@@ -14,8 +15,9 @@ struct AttentionLayer {
   let values: UnsafePointer<Float>
   /// Floats from one row of queries, keys or values to the next.
   let ld: Int
-  let cosine: UnsafePointer<Float>
-  let sine: UnsafePointer<Float>
+  /// [position][rotarySize / 2]; `nil` rotates nothing.
+  let cosine: UnsafePointer<Float>?
+  let sine: UnsafePointer<Float>?
   let out: UnsafeMutablePointer<Float>
 
   private static let span = Int(GRAFT_SPAN)
@@ -43,7 +45,8 @@ struct AttentionLayer {
     pool.run(count: rows.count, grain: 4) { range in
       for row in range { for head in 0..<keyValueHeads { store(row: row, head: head) } }
     }
-    let tiles = AttentionRow.tiles(rows, limit: max(1, min(16, graft_tile_queries(headSize) / queriesPerHead)))
+    let tiles = AttentionRow.tiles(
+      rows, limit: max(1, min(16, graft_tile_queries(headSize) / queriesPerHead)), rule: rule)
     // Later rows of a sequence attend to more positions. Small ranges let the threads end together.
     pool.run(count: tiles.count * keyValueHeads, size: 1) { range in
       for part in range { attend(rows: tiles[part / keyValueHeads], head: part % keyValueHeads) }
@@ -52,15 +55,20 @@ struct AttentionLayer {
 
   /// Whether there are so few rows that threads have enough work only if a long context is split.
   func isWorthSplitting(threads: Int) -> Bool {
-    rows.count * keyValueHeads < 4 * threads && rows.contains { $0.position >= Self.span }
+    rows.count * keyValueHeads < 4 * threads && rows.contains { spans($0).count > 1 }
+  }
+
+  /// The spans that have positions which a row sees.
+  private func spans(_ row: AttentionRow) -> Range<Int> {
+    rule.firstVisible(from: row.position) / Self.span..<row.position / Self.span + 1
   }
 
   /// For few rows of different sequences with long contexts: each row's context is split into spans, which threads
   /// compute and then add up.
   func attendInSpans(_ pool: ThreadPool) {
     for row in rows.indices { for head in 0..<keyValueHeads { store(row: row, head: head) } }
-    let spans = rows.map { $0.position / Self.span + 1 }
-    let longest = spans.max() ?? 1
+    let spans = rows.map(spans)
+    let longest = spans.map(\.count).max() ?? 1
     let partialSize = queriesPerHead * (headSize + 2)
     let count = rows.count * keyValueHeads * longest
     withUnsafeTemporaryAllocation(of: Float.self, capacity: count * partialSize) { memory in
@@ -69,14 +77,15 @@ struct AttentionLayer {
         for part in range {
           let (item, span) = part.quotientAndRemainder(dividingBy: longest)
           let (row, head) = item.quotientAndRemainder(dividingBy: keyValueHeads)
-          if span < spans[row] { attend(row: row, head: head, span: span, into: partials + part * partialSize) }
+          guard span < spans[row].count else { continue }
+          attend(row: row, head: head, span: spans[row].lowerBound + span, into: partials + part * partialSize)
         }
       }
       for row in rows.indices {
         for head in 0..<keyValueHeads {
           var attention = descriptor(rows[row])
           let first = partials + (row * keyValueHeads + head) * longest * partialSize
-          functions.join_spans(&attention, first, spans[row], result(row: row, head: head))
+          functions.join_spans(&attention, first, spans[row].count, result(row: row, head: head))
         }
       }
     }
@@ -87,10 +96,13 @@ struct AttentionLayer {
   /// Rotates the key of one key-value head and the queries that read it, and stores the key and the value.
   private func store(row: Int, head: Int) {
     let position = rows[row].position
-    let (c, s) = (cosine + position * headSize / 2, sine + position * headSize / 2)
     let key = keys + row * ld + head * headSize
-    functions.rope(query(row: row, head: head), queriesPerHead, headSize, c, s)
-    functions.rope(key, 1, headSize, c, s)
+    if let cosine, let sine {
+      let (c, s) = (cosine + position * rule.rotarySize / 2, sine + position * rule.rotarySize / 2)
+      functions.rotate(
+        query(row: row, head: head), heads: queriesPerHead, headSize: headSize, rotarySize: rule.rotarySize, c, s)
+      functions.rotate(key, heads: 1, headSize: headSize, rotarySize: rule.rotarySize, c, s)
+    }
     let block = rows[row].blocks[position / keyValueBlockLength]
     functions.store_kv(
       key, values + row * ld + head * headSize, layout.element.type, headSize, position % keyValueBlockLength,
@@ -118,7 +130,8 @@ struct AttentionLayer {
   private func descriptor(_ row: AttentionRow) -> graft_attention {
     graft_attention(
       blocks: UnsafeRawPointer(row.blocks).assumingMemoryBound(to: UnsafeRawPointer.self), type: layout.element.type,
-      head_size: headSize, heads_per_group: queriesPerHead, scale: 1 / Float(headSize).squareRoot())
+      head_size: headSize, heads_per_group: queriesPerHead, scale: rule.scale, soft_cap: rule.softCap ?? 0,
+      first: rule.firstVisible(from: row.position))
   }
 
   private func query(row: Int, head: Int) -> UnsafeMutablePointer<Float> {
@@ -127,5 +140,17 @@ struct AttentionLayer {
 
   private func result(row: Int, head: Int) -> UnsafeMutablePointer<Float> {
     out + (row * layout.headCount + head * queriesPerHead) * headSize
+  }
+}
+
+extension graft_forward_kernels {
+  /// Rotates the first `rotarySize` elements of each head, in place.
+  /// - Parameter x: [heads][headSize]
+  func rotate(
+    _ x: UnsafeMutablePointer<Float>, heads: Int, headSize: Int, rotarySize: Int, _ cosine: UnsafePointer<Float>,
+    _ sine: UnsafePointer<Float>
+  ) {
+    if rotarySize == headSize { return rope(x, heads, headSize, cosine, sine) }
+    for head in 0..<heads { rope(x + head * headSize, 1, rotarySize, cosine, sine) }
   }
 }

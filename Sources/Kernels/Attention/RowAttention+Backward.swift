@@ -37,7 +37,8 @@ extension RowAttention {
         memset(dk.pointer + i * width, 0, headSize * 4)
         memset(dv.pointer + i * width, 0, headSize * 4)
       }
-      withScratch(2 * Self.queryBlockLength * stride) { scratch in
+      withScratch((2 * Self.queryBlockLength + 1) * stride) { scratch in
+        let capped = scratch + 2 * Self.queryBlockLength * stride
         let scores = Rows(scratch, stride: stride)
         let gradients = Rows(scratch + Self.queryBlockLength * stride, stride: stride)
         for first in firstQueries(of: part, count: row.count) {
@@ -51,16 +52,20 @@ extension RowAttention {
             beta: 0, into: gradients)
           for i in 0..<count {
             let (p, dp) = (scores.pointer + i * stride, gradients.pointer + i * stride)
-            // The keys that the query sees: those up to its own position.
-            let visible = first + i + 1
+            let visible = visible(from: first + i)
+            let (seen, dSeen) = (p + visible.lowerBound, dp + visible.lowerBound)
             let total = training.dot(
               output.pointer + i * output.stride, gradient.pointer + i * gradient.stride, headSize)
-            _ = functions.exp_sum(p, visible, logSumExp[(row.lowerBound + first + i) * headCount + head], 1, p)
-            training.softmax_backward(p, dp, total, scale, dp, visible)
-            for hidden in visible..<end {
-              p[hidden] = 0
-              dp[hidden] = 0
+            if let cap = rule.softCap {
+              functions.soft_cap(seen, cap, visible.count)
+              capped.update(from: seen, count: visible.count)
             }
+            let logSum = logSumExp[(row.lowerBound + first + i) * headCount + head]
+            _ = functions.exp_sum(seen, visible.count, logSum, 1, seen)
+            training.softmax_backward(seen, dSeen, total, scale, dSeen, visible.count)
+            if let cap = rule.softCap { training.soft_cap_backward(capped, cap, dSeen, visible.count) }
+            for hidden in 0..<visible.lowerBound { (p[hidden], dp[hidden]) = (0, 0) }
+            for hidden in visible.upperBound..<end { (p[hidden], dp[hidden]) = (0, 0) }
           }
           OpenBLASProduct.multiply(
             m: count, n: headSize, k: end, alpha: 1, gradients, transposed: false, view.keys, transposed: false,

@@ -18,6 +18,7 @@ extension RowAttention {
     logSumExp: UnsafeMutablePointer<Float>
   ) {
     let expSum = compute.kernels.forward.exp_sum
+    let softCap = compute.kernels.forward.soft_cap
     let scaleValues = compute.kernels.training.scale
     compute.pool.run(parts: part.heads.count) { offset in
       let index = part.heads.lowerBound + offset
@@ -32,11 +33,13 @@ extension RowAttention {
           withUnsafeTemporaryAllocation(of: Float.self, capacity: Self.queryBlockLength) { inverses in
             for i in 0..<count {
               let weights = scores + i * stride
-              // The keys that the query sees: those up to its own position.
-              let visible = first + i + 1
-              let maximum = maximum(weights, visible)
-              let sum = expSum(weights, visible, maximum, 1, weights)
-              for hidden in visible..<first + count { weights[hidden] = 0 }
+              let visible = visible(from: first + i)
+              let seen = weights + visible.lowerBound
+              if let cap = rule.softCap { softCap(seen, cap, visible.count) }
+              let maximum = maximum(seen, visible.count)
+              let sum = expSum(seen, visible.count, maximum, 1, seen)
+              for hidden in 0..<visible.lowerBound { weights[hidden] = 0 }
+              for hidden in visible.upperBound..<first + count { weights[hidden] = 0 }
               inverses[i] = Float(1 / sum)
               logSumExp[(row.lowerBound + first + i) * headCount + head] = maximum + Float(log(sum))
             }

@@ -9,12 +9,16 @@ public struct RowAttention: Sendable {
   public let keyValueHeadCount: Int
   /// Values of one head.
   public let headSize: Int
+  /// The scale of scores, their cap and the window.
+  public let rule: AttentionRule
 
   /// - Parameters:
   ///   - headCount: query heads
   ///   - keyValueHeadCount: key-value heads; a divisor of `headCount`
   ///   - headSize: values of one head
-  public init(headCount: Int, keyValueHeadCount: Int, headSize: Int) {
+  ///   - rule: `nil` for the plain one
+  public init(headCount: Int, keyValueHeadCount: Int, headSize: Int, rule: AttentionRule? = nil) {
+    self.rule = rule ?? AttentionRule(headSize: headSize)
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
     self.headSize = headSize
@@ -23,7 +27,10 @@ public struct RowAttention: Sendable {
   static let queryBlockLength = 64
 
   /// The factor on scores.
-  var scale: Float { 1 / Float(headSize).squareRoot() }
+  var scale: Float { rule.scale }
+
+  /// The keys that a query sees.
+  func visible(from query: Int) -> Range<Int> { rule.firstVisible(from: query)..<query + 1 }
 
   /// A part of the batch's attention.
   public struct Part: Sendable, Equatable {

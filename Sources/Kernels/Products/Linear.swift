@@ -33,18 +33,19 @@ extension Compute {
     linear(w, x, rows: rows, updates: [], scratch: &scratch, into: y)
   }
 
-  /// y = x · Wᵀ + Σ scale · (x · Aᵀ) · Bᵀ over adapters' updates, each on its own rows, then the epilogue.
+  /// y = x · Wᵀ + Σ scale · (x · Aᵀ) · Bᵀ over adapters' updates, each on its own rows, plus the bias; then the epilogue.
   ///
   /// The pool runs two tasks. The first computes what depends on x alone: it quantises the rows and computes x · Aᵀ. The
   /// second computes ranges of outputs, each from the weights' codes to the epilogue while its values are in the cache.
   /// Updates that share rows and outputs are added in the order of the array.
   /// - Parameters:
   ///   - x: [rows][columns]
+  ///   - bias: [paddedOutputs]; `nil` adds nothing
   ///   - updates: the caller keeps their factors alive during the call
   ///   - y: [rows][paddedOutputs], written
   public func linear(
-    _ w: Matrix, _ x: UnsafePointer<Float>, rows: Int, updates: [LowRankUpdate], epilogue: LinearEpilogue = .none,
-    scratch: inout LinearScratch, into y: UnsafeMutablePointer<Float>
+    _ w: Matrix, bias: UnsafePointer<Float>? = nil, _ x: UnsafePointer<Float>, rows: Int, updates: [LowRankUpdate],
+    epilogue: LinearEpilogue = .none, scratch: inout LinearScratch, into y: UnsafeMutablePointer<Float>
   ) {
     guard rows > 0 else { return }
     let ldy = w.paddedOutputs
@@ -68,9 +69,12 @@ extension Compute {
           }
           u += update.rows.count * update.paddedRank
         }
+        guard let bias else { return }
+        let first = groups.lowerBound * tileLanes
+        for row in 0..<rows { functions.add(y + row * ldy + first, bias + first, groups.count * tileLanes) }
       }
-      // SwiGLU's epilogue reads gate and up: a range of gate's groups is computed with the same range of up's.
-      let upGroup = if case .swiglu(let up, _, _) = epilogue { up / tileLanes } else { 0 }
+      // A gated epilogue reads gate and up: a range of gate's groups is computed with the same range of up's.
+      let upGroup = if case .gated(let up, _, _, _) = epilogue { up / tileLanes } else { 0 }
       pool.run(count: upGroup > 0 ? upGroup : w.groups, grain: minimumGroups(rows: rows, columns: w.columns)) {
         groups in
         compute(groups)

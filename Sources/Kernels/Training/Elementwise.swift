@@ -16,30 +16,58 @@ extension Compute {
     }
   }
 
-  /// out = silu(gate) · up for rows, on all threads.
+  /// Replaces the gradient of a norm's outputs by that of its inputs, for groups of neighbouring values that are normalised
+  /// each on its own.
+  /// - Parameters:
+  ///   - x: the norm's inputs, [rows][groups · size]
+  ///   - weight: [size]
+  ///   - gradient: [rows][groups · size], replaced
+  public func rmsNormBackward(
+    _ x: Rows, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, groups: Int = 1, size: Int,
+    replacing gradient: Rows
+  ) {
+    let kernel = kernels.training.rms_norm_backward
+    pool.run(count: rows, grain: 8) { range in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: size) { copy in
+        guard let dout = copy.baseAddress else { return }
+        for row in range {
+          for group in 0..<groups {
+            let dx = gradient.pointer + row * gradient.stride + group * size
+            dout.update(from: dx, count: size)
+            dx.update(repeating: 0, count: size)
+            kernel(x.pointer + row * x.stride + group * size, weight, epsilon, dout, dx, size)
+          }
+        }
+      }
+    }
+  }
+
+  /// out = activation(gate) · up for rows, on all threads.
   /// - Parameters:
   ///   - gate, up: [rows][ld], of which `size` values a row are read
   ///   - out: [rows][size], written
-  public func swiglu(
-    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
+  public func gated(
+    _ activation: GateActivation, gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
     into out: UnsafeMutablePointer<Float>
   ) {
-    let kernel = kernels.forward.swiglu
+    let kernel = kernels.forward.gated(activation)
     pool.run(count: rows, grain: 4) { range in
       for row in range { kernel(gate + row * ld, up + row * ld, out + row * size, size) }
     }
   }
 
-  /// The gradients of `swiglu`'s inputs.
+  /// The gradients of `gated`'s inputs.
   /// - Parameters:
   ///   - gate, up: [rows][ld]
   ///   - dout: [rows][size]
   ///   - dgate, dup: [rows][ld], written; they may be the same memory as `gate` and `up`
-  public func swigluBackward(
-    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, dout: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
+  public func gatedBackward(
+    _ activation: GateActivation, gate: UnsafePointer<Float>, up: UnsafePointer<Float>, dout: UnsafePointer<Float>,
+    ld: Int, rows: Int, size: Int,
     dgate: UnsafeMutablePointer<Float>, dup: UnsafeMutablePointer<Float>
   ) {
-    let kernel = kernels.training.swiglu_backward
+    let training = kernels.training
+    let kernel = activation == .silu ? training.swiglu_backward : training.geglu_backward
     pool.run(count: rows, grain: 4) { range in
       for row in range {
         let first = row * ld
@@ -48,18 +76,20 @@ extension Compute {
     }
   }
 
-  /// Rotates each head of each row by its position's angles, in place (RoPE; Su et al., 2021).
+  /// Rotates the first elements of each head of each row by its position's angles, in place (RoPE; Su et al., 2021).
   /// - Parameters:
   ///   - x: [rows][heads · headSize]
   ///   - positions: a position for each row
-  ///   - cosine, sine: [position][headSize / 2]
+  ///   - rotarySize: the elements of a head that are rotated; `nil` for all
+  ///   - cosine, sine: [position][rotarySize / 2]
   ///   - backward: rotates by the negative angles, which gives the gradient of the rotation's input
   public func rotate(
-    _ x: Rows, positions: ArraySlice<Int32>, heads: Int, headSize: Int, cosine: UnsafePointer<Float>,
-    sine: UnsafePointer<Float>, backward: Bool = false
+    _ x: Rows, positions: ArraySlice<Int32>, heads: Int, headSize: Int, rotarySize: Int? = nil,
+    cosine: UnsafePointer<Float>, sine: UnsafePointer<Float>, backward: Bool = false
   ) {
-    let rope = kernels.forward.rope
-    let half = headSize / 2
+    let forward = kernels.forward
+    let rotarySize = rotarySize ?? headSize
+    let half = rotarySize / 2
     pool.run(count: positions.count, grain: 16) { range in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: half) { negated in
         guard let negatedStart = negated.baseAddress else { return }
@@ -70,7 +100,9 @@ extension Compute {
             for i in 0..<half { negated[i] = -sine[first + i] }
             rowSine = UnsafePointer(negatedStart)
           }
-          rope(x.pointer + row * x.stride, heads, headSize, cosine + first, rowSine)
+          forward.rotate(
+            x.pointer + row * x.stride, heads: heads, headSize: headSize, rotarySize: rotarySize, cosine + first,
+            rowSine)
         }
       }
     }
@@ -79,6 +111,65 @@ extension Compute {
 
 /// Elementwise operations and sums over rows.
 extension Compute {
+  /// Divides groups of neighbouring values by their root mean square, as `rmsNorm` does for whole rows.
+  /// - Parameters:
+  ///   - x, out: [rows][groups · size]; they may be the same memory
+  ///   - weight: [size]
+  public func rmsNorm(
+    _ x: Rows, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, groups: Int, size: Int, into out: Rows
+  ) {
+    let kernel = kernels.forward.rms_norm
+    pool.run(count: rows, grain: 8) { range in
+      for row in range {
+        for group in 0..<groups {
+          kernel(
+            x.pointer + row * x.stride + group * size, weight, epsilon, out.pointer + row * out.stride + group * size,
+            size)
+        }
+      }
+    }
+  }
+
+  /// x *= factor, in place.
+  /// - Parameter x: [rows][columns]
+  public func scale(_ x: Rows, by factor: Float, rows: Int, columns: Int) {
+    let kernel = kernels.training.scale
+    pool.run(count: rows, grain: 4) { range in
+      for row in range { kernel(x.pointer + row * x.stride, factor, columns) }
+    }
+  }
+
+  /// x = cap · tanh(x / cap), in place.
+  /// - Parameter x: [rows][columns]
+  public func softCap(_ x: Rows, _ cap: Float, rows: Int, columns: Int) {
+    let kernel = kernels.forward.soft_cap
+    pool.run(count: rows, grain: 1) { range in
+      for row in range { kernel(x.pointer + row * x.stride, cap, columns) }
+    }
+  }
+
+  /// The gradient of `softCap`'s input, in place of that of its output.
+  /// - Parameters:
+  ///   - capped: what `softCap` gave, [rows][columns]
+  ///   - dx: [rows][columns]
+  public func softCapBackward(_ capped: Rows, _ cap: Float, rows: Int, columns: Int, replacing dx: Rows) {
+    let kernel = kernels.training.soft_cap_backward
+    pool.run(count: rows, grain: 1) { range in
+      for row in range { kernel(capped.pointer + row * capped.stride, cap, dx.pointer + row * dx.stride, columns) }
+    }
+  }
+
+  /// x += y in every row.
+  /// - Parameters:
+  ///   - x: [rows][columns]
+  ///   - y: [columns]
+  public func add(_ y: UnsafePointer<Float>, to x: Rows, rows: Int, columns: Int) {
+    let kernel = kernels.forward.add
+    pool.run(count: rows, grain: 16) { range in
+      for row in range { kernel(x.pointer + row * x.stride, y, columns) }
+    }
+  }
+
   /// x[row][column] *= factor[column], in place.
   public func scaleColumns(_ x: Rows, by factor: UnsafePointer<Float>, rows: Int, columns: Int) {
     let multiply = kernels.training.multiply

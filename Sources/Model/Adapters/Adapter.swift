@@ -52,6 +52,6 @@ public final class Adapter: Sendable {
     let count = Projection.allCases.count
     return Projection.allCases.filter { projection in
       stride(from: projection.index, to: updates.count, by: count).contains { updates[$0] != nil }
-    }
+    }.sorted { $0.order < $1.order }
   }
 }

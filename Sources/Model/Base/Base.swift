@@ -10,10 +10,8 @@ public final class Base: @unchecked Sendable {
   ///
   /// `@unchecked Sendable`: the pointers lead into memory that nothing writes to.
   public struct Layer: @unchecked Sendable {
-    /// Before attention, [hiddenSize].
-    public let inputNorm: UnsafePointer<Float>
-    /// Before the feed-forward, [hiddenSize].
-    public let postAttentionNorm: UnsafePointer<Float>
+    /// The weights of the norms that the architecture has.
+    private let norms: [UnsafePointer<Float>?]
     /// q, k and v.
     public let queryKeyValue: StackedWeights
     /// o.
@@ -22,6 +20,21 @@ public final class Base: @unchecked Sendable {
     public let gateUp: StackedWeights
     /// down.
     public let down: StackedWeights
+
+    /// - Parameter norm: the weights of a norm; `nil` if the layer does not have it
+    init(
+      norm: (LayerNorm) throws -> UnsafePointer<Float>?, queryKeyValue: StackedWeights, output: StackedWeights,
+      gateUp: StackedWeights, down: StackedWeights
+    ) rethrows {
+      norms = try LayerNorm.allCases.map(norm)
+      self.queryKeyValue = queryKeyValue
+      self.output = output
+      self.gateUp = gateUp
+      self.down = down
+    }
+
+    /// The weights of a norm, [`ModelConfig.size(of:)`]; `nil` if the layer does not have it.
+    public subscript(norm: LayerNorm) -> UnsafePointer<Float>? { norms[norm.index] }
   }
 
   /// The model's sizes and constants.
@@ -65,12 +78,26 @@ public final class Base: @unchecked Sendable {
 
   /// Multiplications and additions of the decoder layers' products for one token.
   public var operationsPerToken: Int {
-    layers.count * Projection.allCases.reduce(0) { $0 + 2 * $1.shape(config).output * $1.shape(config).input }
+    layers.count * config.projections.reduce(0) { $0 + 2 * $1.shape(config).output * $1.shape(config).input }
   }
 
   /// The matrix that holds a projection's weights, and the row where they begin.
   func matrix(_ projection: Projection, layer: Int) -> (matrix: Matrix, offset: Int) {
     let stacked = layers[layer][projection.stack]
     return (stacked.matrix, stacked.offset(projection))
+  }
+}
+
+extension LayerNorm {
+  /// The index among `allCases`.
+  fileprivate var index: Int {
+    switch self {
+    case .attentionInput: 0
+    case .attentionOutput: 1
+    case .feedForwardInput: 2
+    case .feedForwardOutput: 3
+    case .queries: 4
+    case .keys: 5
+    }
   }
 }

@@ -38,8 +38,10 @@ struct PreparedBaseLayout {
     /// A stack as f32 values, [group][column][16]: its columns are no multiple of 8, or the published model leaves one of its
     /// projections unquantised. Projections in NF4 are dequantised for it.
     case dense(stack: [Projection], layer: Int)
-    /// The f32 weights of a norm, [hiddenSize].
-    case vector(String)
+    /// The f32 weights of a norm, as many as `count` says.
+    case vector(String, count: Int)
+    /// The biases of a stack in f32, [outputs]; zeros where a projection has none and between projections.
+    case bias(stack: [Projection], layer: Int)
     /// A matrix as published, in f32: [group][column][16].
     case exact(String)
     /// The output head in signed bytes, [group][column pair][16][2].
@@ -68,8 +70,13 @@ struct PreparedBaseLayout {
   /// - Parameter storage: how the published model stores a projection's weight, by the weight's name
   init(_ config: ModelConfig, storage: (String) -> WeightStorage) {
     var entries: [Entry] = []
-    func vector(_ name: String) {
-      entries.append(Entry(name: name, content: .vector(name), length: config.hiddenSize * 4))
+    func vector(_ name: String, count: Int) {
+      entries.append(Entry(name: name, content: .vector(name, count: count), length: count * 4))
+    }
+    func norms(_ norms: [LayerNorm], _ layer: Int) {
+      for norm in norms {
+        if let name = config.name(of: norm, layer: layer) { vector(name, count: config.size(of: norm)) }
+      }
     }
     func exact(_ name: String) {
       let count = TileLayout.denseCount(outputs: config.vocabularySize, columns: config.hiddenSize)
@@ -77,12 +84,17 @@ struct PreparedBaseLayout {
     }
     exact(Self.embedding)
     for layer in 0..<config.layerCount {
-      vector(Self.inputNorm(layer))
-      for stack in ProjectionStack.allCases.map(\.projections) {
-        if stack == [.gate, .up] { vector(Self.postAttentionNorm(layer)) }
+      for place in ProjectionStack.allCases {
+        let stack = place.projections(config)
+        norms(place.normsBefore, layer)
+        defer { norms(place.normsAfter, layer) }
         let outputs = StackedWeights.layout(stack, config).outputs
         let columns = stack[0].shape(config).input
         let name = Self.stackName(stack, layer)
+        if stack.contains(where: config.architecture.biases.contains) {
+          entries.append(
+            Entry(name: name + ".bias", content: .bias(stack: stack, layer: layer), length: outputs * 4))
+        }
         let kinds = stack.map { storage($0.fullName(layer: layer) + ".weight") }
         guard let block = Self.scaleBlock(kinds, columns: columns) else {
           let length = TileLayout.denseCount(outputs: outputs, columns: columns) * 4
@@ -104,7 +116,7 @@ struct PreparedBaseLayout {
             length: scaleCount * 2))
       }
     }
-    vector(Self.finalNorm)
+    vector(Self.finalNorm, count: config.hiddenSize)
     if !config.tiedHead { exact(Self.head) }
     if let block = TileLayout.scaleBlock(columns: config.hiddenSize, blockSize: 64) {
       let source = config.tiedHead ? Self.embedding : Self.head
@@ -139,9 +151,27 @@ struct PreparedBaseLayout {
   static let head = "lm_head.weight"
   static let headBytes = "lm_head.int8"
   static let headScales = "lm_head.int8.scale16"
-  static func inputNorm(_ layer: Int) -> String { "model.layers.\(layer).input_layernorm.weight" }
-  static func postAttentionNorm(_ layer: Int) -> String { "model.layers.\(layer).post_attention_layernorm.weight" }
   static func stackName(_ stack: [Projection], _ layer: Int) -> String {
     "model.layers.\(layer)." + stack.map(\.shortName).joined(separator: "+")
+  }
+}
+
+extension ProjectionStack {
+  /// The norms that a forward pass reads just before the stack.
+  fileprivate var normsBefore: [LayerNorm] {
+    switch self {
+    case .queryKeyValue: [.attentionInput]
+    case .gateUp: [.attentionOutput, .feedForwardInput]
+    case .output, .down: []
+    }
+  }
+
+  /// The norms that it reads just after the stack, if no other stack follows that reads them before.
+  fileprivate var normsAfter: [LayerNorm] {
+    switch self {
+    case .queryKeyValue: [.queries, .keys]
+    case .down: [.feedForwardOutput]
+    case .output, .gateUp: []
+    }
   }
 }

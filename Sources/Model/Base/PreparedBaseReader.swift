@@ -14,18 +14,19 @@ extension Base {
     var layers: [Layer] = []
     for index in 0..<config.layerCount {
       layers.append(
-        Layer(
-          inputNorm: try reader.floats(PreparedBaseLayout.inputNorm(index)),
-          postAttentionNorm: try reader.floats(PreparedBaseLayout.postAttentionNorm(index)),
-          queryKeyValue: try reader.stack([.q, .k, .v], index), output: try reader.stack([.o], index),
-          gateUp: try reader.stack([.gate, .up], index), down: try reader.stack([.down], index)))
+        try Layer(
+          norm: { norm in
+            try config.name(of: norm, layer: index).map { try reader.floats($0, count: config.size(of: norm)) }
+          },
+          queryKeyValue: try reader.stack(.queryKeyValue, index), output: try reader.stack(.output, index),
+          gateUp: try reader.stack(.gateUp, index), down: try reader.stack(.down, index)))
     }
     let embedding = try reader.exact(PreparedBaseLayout.embedding)
     // The checksum has read every page. Without f32 mode's tied head, a token reads only its own row.
     if mode != .f32 || !config.tiedHead { reader.discard(PreparedBaseLayout.embedding) }
     self.init(
       config: config, fingerprint: header.fingerprint, layers: layers,
-      finalNorm: try reader.floats(PreparedBaseLayout.finalNorm), embedding: embedding,
+      finalNorm: try reader.floats(PreparedBaseLayout.finalNorm, count: config.hiddenSize), embedding: embedding,
       head: try reader.head(embedding: embedding),
       exactHead: config.tiedHead ? embedding : try reader.exact(PreparedBaseLayout.head, isVerified: mode == .f32),
       owner: file)
@@ -111,8 +112,8 @@ private struct PreparedBaseReader {
     ModelError(file.url.path, name, reason: reason + "; prepare it again")
   }
 
-  func floats(_ name: String) throws -> UnsafePointer<Float> {
-    try section(name, count: config.hiddenSize * 4).assumingMemoryBound(to: Float.self)
+  func floats(_ name: String, count: Int) throws -> UnsafePointer<Float> {
+    try section(name, count: count * 4).assumingMemoryBound(to: Float.self)
   }
 
   private func halfScale(_ name: String, count: Int) throws -> HalfScale {
@@ -144,15 +145,18 @@ private struct PreparedBaseReader {
       owner: file)
   }
 
-  func stack(_ modules: [Projection], _ layer: Int) throws -> StackedWeights {
+  func stack(_ place: ProjectionStack, _ layer: Int) throws -> StackedWeights {
+    let modules = place.projections(config)
     let (offsets, outputs) = StackedWeights.layout(modules, config)
     let columns = modules[0].shape(config).input
     let name = PreparedBaseLayout.stackName(modules, layer)
+    let isBiased = modules.contains(where: config.architecture.biases.contains)
+    let bias = isBiased ? try floats(name + ".bias", count: outputs) : nil
     if sections[name] != nil {
       let data = try section(name, count: TileLayout.denseCount(outputs: outputs, columns: columns) * 4)
       let matrix = Matrix(
         dense: data.assumingMemoryBound(to: Float.self), outputs: outputs, columns: columns, owner: file)
-      return StackedWeights(matrix: matrix, offsets: offsets)
+      return StackedWeights(matrix: matrix, offsets: offsets, bias: bias)
     }
     let codes = try section(name + ".codes", count: TileLayout.codeBytes(outputs: outputs, columns: columns))
     // The size of the scales' section says how many columns share a scale.
@@ -167,6 +171,6 @@ private struct PreparedBaseReader {
     let matrix = Matrix(
       nf4: codes, scale: scale.assumingMemoryBound(to: Float.self), halfScale: half, outputs: outputs,
       columns: columns, block: block, owner: file)
-    return StackedWeights(matrix: matrix, offsets: offsets)
+    return StackedWeights(matrix: matrix, offsets: offsets, bias: bias)
   }
 }

@@ -59,7 +59,8 @@ public struct PreparedBaseWriter {
         try progress(Double(done + length) / total)
       }
       switch entry.content {
-      case .vector(let name): try writeRows(name, rows: 1, columns: source.config.hiddenSize) { try put($0) }
+      case .vector(let name, let count): try writeVector(name, count: count) { try put($0) }
+      case .bias(let stack, let layer): try writeBias(stack, layer, count: entry.length / 4) { try put($0) }
       case .exact(let name): try writeExact(name) { try put($0) }
       case .dense(let stack, let layer): try writeDense(stack, layer) { try put($0) }
       case .codes(let stack, let layer, let block):
@@ -104,13 +105,28 @@ public struct PreparedBaseWriter {
 
   // MARK: sections
 
-  private func writeRows(
-    _ name: String, rows: Int, columns: Int, _ put: (UnsafeRawBufferPointer) throws -> Void
-  ) throws {
-    var values = [Float](repeating: 0, count: rows * columns)
-    try values.withUnsafeMutableBufferPointer { try source.read(name, rows: 0..<rows, into: $0) }
-    try Self.checkFinite(values, name, columns: columns, firstRow: 0)
+  private func vector(_ name: String, count: Int) throws -> [Float] {
+    var values = [Float](repeating: 0, count: count)
+    try values.withUnsafeMutableBufferPointer { try source.read(name, rows: 0..<1, into: $0) }
+    try Self.checkFinite(values, name, columns: count, firstRow: 0)
     fingerprint.add(name, values)
+    return values
+  }
+
+  private func writeVector(_ name: String, count: Int, _ put: (UnsafeRawBufferPointer) throws -> Void) throws {
+    try vector(name, count: count).withUnsafeBytes { try put($0) }
+  }
+
+  private func writeBias(
+    _ stack: [Projection], _ layer: Int, count: Int, _ put: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    let (config, offsets) = (source.config, StackedWeights.layout(stack, source.config).offsets)
+    var values = [Float](repeating: 0, count: count)
+    for module in stack where config.architecture.biases.contains(module) {
+      let bias = try vector(module.fullName(layer: layer) + ".bias", count: module.shape(config).output)
+      guard let first = offsets[module] else { continue }
+      values.replaceSubrange(first..<first + bias.count, with: bias)
+    }
     try values.withUnsafeBytes { try put($0) }
   }
 

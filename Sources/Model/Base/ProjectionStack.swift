@@ -7,23 +7,16 @@ public enum ProjectionStack: CaseIterable, Sendable {
   case queryKeyValue, output, gateUp, down
 
   /// The projections of the stack, in the order of the matrix's outputs.
-  public var projections: [Projection] {
-    switch self {
-    case .queryKeyValue: [.q, .k, .v]
-    case .output: [.o]
-    case .gateUp: [.gate, .up]
-    case .down: [.down]
-    }
-  }
+  public func projections(_ config: ModelConfig) -> [Projection] { config.projections.filter { $0.stack == self } }
 }
 
 extension Projection {
   /// The stack that the projection is part of.
   var stack: ProjectionStack {
     switch self {
-    case .q, .k, .v: .queryKeyValue
+    case .q, .k, .v, .queryKeyValue: .queryKeyValue
     case .o: .output
-    case .gate, .up: .gateUp
+    case .gate, .up, .gateUp: .gateUp
     case .down: .down
     }
   }

@@ -26,7 +26,8 @@ extension Base {
   public static func synthetic(_ config: ModelConfig, mode: ComputeMode) -> Base {
     let memory = SyntheticMemory()
     let norm = UnsafePointer(memory.floats(config.hiddenSize, magnitude: 1))
-    func stack(_ modules: [Projection]) -> StackedWeights {
+    func stack(_ place: ProjectionStack) -> StackedWeights {
+      let modules = place.projections(config)
       let (offsets, outputs) = StackedWeights.layout(modules, config)
       let columns = modules[0].shape(config).input
       let codes = memory.bytes(TileLayout.codeBytes(outputs: outputs, columns: columns))
@@ -40,8 +41,8 @@ extension Base {
     }
     let layers = (0..<config.layerCount).map { _ in
       Layer(
-        inputNorm: norm, postAttentionNorm: norm, queryKeyValue: stack([.q, .k, .v]), output: stack([.o]),
-        gateUp: stack([.gate, .up]), down: stack([.down]))
+        norm: { config.architecture.name(of: $0) == nil ? nil : norm }, queryKeyValue: stack(.queryKeyValue),
+        output: stack(.output), gateUp: stack(.gateUp), down: stack(.down))
     }
     let (outputs, columns) = (config.vocabularySize, config.hiddenSize)
     let embedding = Matrix(
@@ -79,7 +80,7 @@ extension Adapter {
       }
     }
     let updates = (0..<base.config.layerCount).flatMap { layer in
-      Projection.allCases.map { projection in
+      base.config.projections.map { projection in
         let shape = projection.shape(base.config)
         let factors = LowRankFactors(
           a: values(rank * shape.input), b: values(shape.output * rank), rank: rank, columns: shape.input,

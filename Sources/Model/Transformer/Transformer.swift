@@ -1,7 +1,8 @@
 import Formats
 public import Kernels
 
-/// The Llama decoder (Touvron et al., 2023): embedding, layers of attention and SwiGLU, norm, output head.
+/// The Llama decoder (Touvron et al., 2023) and its relatives: embedding, layers of attention and feed-forward, norm, output
+/// head. `ModelConfig.architecture` says what a relative computes otherwise.
 ///
 /// Only one thread at a time may call `forward`, which computes on the pool's threads.
 ///
@@ -15,18 +16,22 @@ public final class Transformer: @unchecked Sendable {
   public let contextLength: Int
   /// The maximum of rows in a forward pass.
   public let maxRows: Int
-  private let rope: RoPETable
+  private let rope: LayerRoPE
+  /// What attention computes in each layer.
+  private let rules: [AttentionRule]
   private var workspace: Workspace
 
   /// - Parameters:
-  ///   - contextLength: positions that a sequence can have; `nil` for what the model was trained for
+  ///   - contextLength: positions that a sequence can have; `nil` for what the model was trained for, with the frequencies
+  ///     of short texts
   ///   - maxRows: the maximum of rows in a pass, for which the workspace is allocated
   public init(base: Base, compute: Compute, contextLength: Int? = nil, maxRows: Int = 256) {
     self.base = base
     self.compute = compute
-    self.contextLength = contextLength ?? base.config.contextLength
+    self.contextLength = contextLength ?? base.config.plainContextLength
     self.maxRows = maxRows
-    rope = RoPETable(base.config.rope, headSize: base.config.headSize, positions: self.contextLength)
+    rope = LayerRoPE(base.config, positions: self.contextLength, contextLength: self.contextLength)
+    rules = (0..<base.config.layerCount).map(base.config.attentionRule)
     workspace = Workspace(base.config, rows: maxRows)
   }
 
@@ -73,6 +78,7 @@ public final class Transformer: @unchecked Sendable {
     workspace.reserveLogits(wanted * base.head.paddedOutputs)
     let logits = workspace.logits.pointer
     compute.product(base.head, normed, rows: wanted, scratch: &workspace.scratch, into: logits)
+    compute.finish(Rows(logits, stride: base.head.paddedOutputs), rows: wanted, config)
     let pooled = gather(batch, \.hiddenStates, from: x, into: workspace.gathered.pointer)
     compute.rmsNorm(
       workspace.gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, rows: pooled,
@@ -91,7 +97,11 @@ public final class Transformer: @unchecked Sendable {
         row += 1
       }
     }
+    let factor = base.config.architecture.embeddingMultiplier
+    if factor != 1 { compute.scale(hiddenRows(x), by: factor, rows: row, columns: base.config.hiddenSize) }
   }
+
+  private func hiddenRows(_ x: UnsafeMutablePointer<Float>) -> Rows { Rows(x, stride: base.config.hiddenSize) }
 
   private func withAttentionRows(_ batch: ForwardBatch, _ body: ([AttentionRow]) -> Void) {
     let blocks = ContiguousArray(batch.segments.flatMap(\.table.pointers))
@@ -122,50 +132,87 @@ public final class Transformer: @unchecked Sendable {
   /// - Parameter overflowed: set for rows with a key or a value that the cache cannot store
   private func attentionBlock(layer index: Int, _ pass: Pass, overflowed: inout [Bool]) {
     let (config, layer, rows) = (base.config, base.layers[index], pass.rows)
-    let normed = workspace.normed.pointer
-    compute.rmsNorm(
-      pass.hidden, weight: layer.inputNorm, epsilon: config.rmsNormEpsilon, rows: rows.count, size: config.hiddenSize,
-      into: normed)
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
-    linear(stack, layer: index, pass, input: normed, into: qkv)
+    linear(stack, layer: index, pass, input: input(pass, layer[.attentionInput]), into: qkv)
+    let offsets = stack.attentionOffsets(config)
+    normalizeHeads(qkv, stack, rows.count, layer[.queries], .queries, heads: config.headCount, offset: offsets.q)
+    normalizeHeads(qkv, stack, rows.count, layer[.keys], .keys, heads: config.keyValueHeadCount, offset: offsets.k)
     // A key or a value that is too large for the cache would be stored as a different number.
     let limit = pass.cacheLayout.element.maximumMagnitude
     for row in rows.indices {
-      for projection in [Projection.k, .v] {
-        let values = qkv + row * stack.matrix.paddedOutputs + stack.offset(projection)
+      for offset in [offsets.k, offsets.v] {
+        let values = qkv + row * stack.matrix.paddedOutputs + offset
         if !Compute.allMagnitudes(of: values, count: config.keyValueSize, areAtMost: limit) { overflowed[row] = true }
       }
     }
     let attended = workspace.attended.pointer
+    let rope = rope[index]
     compute.attention(
-      pass.cacheLayout, layer: index, rows: rows, rowsShareSequences: pass.rowsShareSequences,
-      queries: qkv + stack.offset(.q), keys: qkv + stack.offset(.k), values: qkv + stack.offset(.v),
-      ld: stack.matrix.paddedOutputs, cosine: rope.cosine.pointer, sine: rope.sine.pointer, out: attended)
-    linear(
-      layer.output, layer: index, pass, input: attended, epilogue: .add(to: pass.hidden, size: config.hiddenSize),
-      into: workspace.projected.pointer)
+      pass.cacheLayout, rule: rules[index], layer: index, rows: rows, rowsShareSequences: pass.rowsShareSequences,
+      queries: qkv + offsets.q, keys: qkv + offsets.k, values: qkv + offsets.v, ld: stack.matrix.paddedOutputs,
+      cosine: rope.map { UnsafePointer($0.cosine.pointer) }, sine: rope.map { UnsafePointer($0.sine.pointer) },
+      out: attended)
+    addToHidden(layer.output, layer: index, pass, input: attended, norm: layer[.attentionOutput])
   }
 
   /// hidden += feedForward(norm(hidden)) of one layer.
   private func feedForwardBlock(layer index: Int, _ pass: Pass) {
     let (config, layer) = (base.config, base.layers[index])
-    let normed = workspace.normed.pointer
-    compute.rmsNorm(
-      pass.hidden, weight: layer.postAttentionNorm, epsilon: config.rmsNormEpsilon, rows: pass.rows.count,
-      size: config.hiddenSize, into: normed)
     let stack = layer.gateUp
     let activated = workspace.activated.pointer
     linear(
-      stack, layer: index, pass, input: normed,
-      epilogue: .swiglu(up: stack.offset(.up), size: config.intermediateSize, into: activated),
+      stack, layer: index, pass, input: input(pass, layer[.feedForwardInput]),
+      epilogue: .gated(
+        up: stack.feedForwardOffsets(config).up, size: config.intermediateSize,
+        activation: config.architecture.activation, into: activated),
       into: workspace.stacked.pointer)
-    linear(
-      layer.down, layer: index, pass, input: activated, epilogue: .add(to: pass.hidden, size: config.hiddenSize),
-      into: workspace.projected.pointer)
+    addToHidden(layer.down, layer: index, pass, input: activated, norm: layer[.feedForwardOutput])
   }
 
-  /// out = x · Wᵀ + Σ weight · scale · (x · Aᵀ) · Bᵀ, where x is the input and each row has its run's adapters; then the
+  /// The hidden states after a norm; the hidden states themselves where there is none.
+  private func input(_ pass: Pass, _ norm: UnsafePointer<Float>?) -> UnsafePointer<Float> {
+    guard let norm else { return UnsafePointer(pass.hidden) }
+    let normed = workspace.normed.pointer
+    compute.rmsNorm(
+      pass.hidden, weight: norm, epsilon: base.config.rmsNormEpsilon, rows: pass.rows.count,
+      size: base.config.hiddenSize, into: normed)
+    return UnsafePointer(normed)
+  }
+
+  /// Applies the norm of queries or keys, if there is one.
+  private func normalizeHeads(
+    _ qkv: UnsafeMutablePointer<Float>, _ stack: StackedWeights, _ rows: Int, _ weight: UnsafePointer<Float>?,
+    _ norm: LayerNorm, heads: Int, offset: Int
+  ) {
+    guard let weight else { return }
+    let size = base.config.size(of: norm)
+    let values = Rows(qkv, stride: stack.matrix.paddedOutputs).from(column: offset)
+    compute.rmsNorm(
+      values, weight: weight, epsilon: base.config.rmsNormEpsilon, rows: rows,
+      groups: heads * base.config.headSize / size, size: size, into: values)
+  }
+
+  /// hidden += multiplier · norm(input · Wᵀ)
+  private func addToHidden(
+    _ stack: StackedWeights, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, norm: UnsafePointer<Float>?
+  ) {
+    let config = base.config
+    let projected = workspace.projected.pointer
+    let factor = config.architecture.residualMultiplier
+    guard norm != nil || factor != 1 else {
+      return linear(
+        stack, layer: layer, pass, input: input, epilogue: .add(to: pass.hidden, size: config.hiddenSize),
+        into: projected)
+    }
+    linear(stack, layer: layer, pass, input: input, into: projected)
+    let (rows, added) = (pass.rows.count, Rows(projected, stride: stack.matrix.paddedOutputs))
+    compute.finishBranch(added, norm: norm, rows: rows, config)
+    compute.sum(
+      hiddenRows(pass.hidden), added, rows: rows, columns: config.hiddenSize, into: hiddenRows(pass.hidden))
+  }
+
+  /// out = x · Wᵀ + bias + Σ weight · scale · (x · Aᵀ) · Bᵀ, where x is the input and each row has its run's adapters; then the
   /// epilogue.
   private func linear(
     _ stack: StackedWeights, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, epilogue: LinearEpilogue = .none,
@@ -183,7 +230,8 @@ public final class Transformer: @unchecked Sendable {
       }
     }
     compute.linear(
-      stack.matrix, input, rows: pass.rows.count, updates: updates, epilogue: epilogue, scratch: &workspace.scratch,
+      stack.matrix, bias: stack.bias, input, rows: pass.rows.count, updates: updates, epilogue: epilogue,
+      scratch: &workspace.scratch,
       into: out)
   }
 
@@ -252,7 +300,8 @@ private struct Workspace {
     hidden = AlignedBuffer(count: rows * config.hiddenSize)
     normed = AlignedBuffer(count: rows * config.hiddenSize)
     gathered = AlignedBuffer(count: rows * config.hiddenSize)
-    let widest = ProjectionStack.allCases.map { StackedWeights.layout($0.projections, config).outputs }.max() ?? 0
+    let widest =
+      ProjectionStack.allCases.map { StackedWeights.layout($0.projections(config), config).outputs }.max() ?? 0
     stacked = AlignedBuffer(count: rows * widest)
     attended = AlignedBuffer(count: rows * config.querySize)
     activated = AlignedBuffer(count: rows * config.intermediateSize)

@@ -70,7 +70,7 @@ public final class TrainableAdapter {
     for layer in 0..<model.layerCount {
       layers.append(
         PerStack { stack in
-          let targets = stack.projections.compactMap { byKey[ModuleKey(layer: layer, projection: $0)] }
+          let targets = stack.projections(model).compactMap { byKey[ModuleKey(layer: layer, projection: $0)] }
           guard let first = targets.first else { return nil }
           let inputs = first.projection.shape(model).input
           let start = offset
@@ -110,7 +110,7 @@ public final class TrainableAdapter {
   /// are set when the base's norms are known.
   /// - Throws: `HyperparameterError` naming what does not fit the model
   convenience init(_ hyperparameters: Hyperparameters, model: ModelConfig, baseName: String) throws {
-    let configuration = hyperparameters.adapterConfiguration(baseName: baseName)
+    let configuration = hyperparameters.adapterConfiguration(baseName: baseName, model: model)
     let targets = try hyperparameters.targets(model)
     self.init(targets: targets, configuration: configuration, usesDoRA: hyperparameters.useDoRA, model: model)
     draw(seed: hyperparameters.seed)

@@ -4,8 +4,11 @@ import Model
 
 /// What one layer keeps of a microbatch in the forward pass, because the backward pass reads it.
 struct LayerActivations {
-  /// [tokens][padded outputs]: queries and keys are rotated.
+  /// [tokens][padded outputs]: queries and keys are normalised and rotated.
   let queryKeyValue: Rows
+  /// Queries and keys as the projections gave them, [tokens][their columns in `queryKeyValue`]; `nil` if they follow from
+  /// `queryKeyValue`.
+  let projectedQueryKey: Rows?
   /// [tokens][heads · head size]
   let attended: Rows
   /// [tokens][heads]
@@ -16,13 +19,14 @@ struct LayerActivations {
   let gateUp: Rows
   /// LoRA's inner activations D(x)·Aᵀ, [tokens][the stack's ranks side by side].
   let inner: PerStack<Rows>
-  /// The outputs of o and down, [tokens][hidden], which DoRA's magnitudes need; `nil` without DoRA.
+  /// The outputs of o and down, [tokens][hidden], which DoRA's magnitudes and norms of them need; else `nil`.
   let outputs: (output: Rows, down: Rows)?
 
   /// - Parameter start: of `layout.floats` floats for each token
   init(_ layout: LayerLayout, at start: UnsafeMutablePointer<Float>, tokens: Int) {
     func rows(_ field: LayerLayout.Field) -> Rows { Rows(start + tokens * field.offset, stride: field.columns) }
     queryKeyValue = rows(layout.queryKeyValue)
+    projectedQueryKey = layout.projectedQueryKey.map(rows)
     attended = rows(layout.attended)
     logSumExp = rows(layout.logSumExp).pointer
     middle = rows(layout.middle)
@@ -41,6 +45,7 @@ struct LayerLayout {
     let columns: Int
   }
 
+  let projectedQueryKey: Field?
   let queryKeyValue, attended, logSumExp, middle, gateUp: Field
   let inner: PerStack<Field>
   let outputs: (output: Field, down: Field)?
@@ -60,7 +65,10 @@ struct LayerLayout {
     middle = field(config.hiddenSize)
     gateUp = field(shapes.paddedOutputs.gateUp)
     inner = PerStack { field(shapes.rankSums[$0]) }
-    outputs = shapes.usesDoRA ? (field(config.hiddenSize), field(config.hiddenSize)) : nil
+    outputs =
+      shapes.usesDoRA || config.architecture.norms != .before
+      ? (field(config.hiddenSize), field(config.hiddenSize)) : nil
+    projectedQueryKey = shapes.keepsProjectedQueryKey ? field(shapes.queryKeyColumns) : nil
     self.floats = floats
   }
 }
@@ -84,13 +92,25 @@ struct TrainingShapes {
     self.config = config
     self.usesDoRA = usesDoRA
     self.usesDropout = usesDropout
-    paddedOutputs = PerStack { StackedWeights.layout($0.projections, config).outputs }
+    paddedOutputs = PerStack { StackedWeights.layout($0.projections(config), config).outputs }
     rankSums = PerStack { stack in
       (0..<config.layerCount).reduce(0) { largest, layer in
-        let adapted = targets.filter { $0.layer == layer && stack.projections.contains($0.projection) }
+        let adapted = targets.filter { $0.layer == layer && stack.projections(config).contains($0.projection) }
         return max(largest, adapted.reduce(0) { $0 + $1.rank })
       }
     }
+  }
+
+  /// Whether queries and keys do not follow from what attention reads, because of norms, or because the rotation changes
+  /// their lengths, which matters to DoRA alone.
+  var keepsProjectedQueryKey: Bool {
+    config.architecture.queryKeyNorm != .none || usesDoRA && !config.rope.keepsLengths
+  }
+
+  /// The columns of queries and keys in the outputs of their stack.
+  var queryKeyColumns: Int {
+    let offsets = StackedWeights.layout(ProjectionStack.queryKeyValue.projections(config), config).offsets
+    return offsets[.v] ?? config.querySize + config.keyValueSize
   }
 
   var largestRankSum: Int { rankSums.all.max() ?? 0 }

@@ -20,8 +20,8 @@ struct ScratchLayout {
   let packedValues: Int
   let normed, projected, activated: Field
   let gradient, dNormed, dActivated, dGateUp, dAttended, dQueryKeyValue: Field
-  let dInner, perHead, scaled, dropped, dDropped: Field
-  let logits, gathered, headNormed, dHeadNormed, dGathered: Field
+  let dInner, perHead, scaled, dropped, dDropped, dBranch: Field
+  let cappedLogits, logits, gathered, headNormed, dHeadNormed, dGathered: Field
   /// Floats of all buffers.
   let floats: Int
 
@@ -65,6 +65,10 @@ struct ScratchLayout {
     scaled = field(shapes.usesDoRA ? max(tokens, shapes.largestRankSum) : 0, outputs.all.max() ?? 0)
     dropped = field(shapes.usesDropout ? tokens : 0, shapes.widestInput)
     dDropped = field(shapes.usesDropout ? tokens : 0, shapes.widestInput)
+    let architecture = config.architecture
+    let changesBranches = architecture.norms != .before || architecture.residualMultiplier != 1
+    dBranch = field(changesBranches ? tokens : 0, hidden)
+    cappedLogits = field(architecture.logitSoftCap == nil ? 0 : logitRows, vocabulary)
     logits = field(logitRows, vocabulary)
     gathered = field(logitRows, hidden)
     headNormed = field(logitRows, hidden)
@@ -113,6 +117,10 @@ final class Scratch {
   let scaled: Area
   /// The input of a projection after dropout, and its gradient.
   let dropped, dDropped: Area
+  /// The gradient by what a projection adds to the residual stream before its norm and multiplier.
+  let dBranch: Area
+  /// The logits after their soft cap, which its gradient needs.
+  let cappedLogits: Area
   /// The output head's input before and after the norm, and its logits.
   let gathered, headNormed, logits: Area
   let dGathered, dHeadNormed: Area
@@ -141,6 +149,8 @@ final class Scratch {
     scaled = area(layout.scaled)
     dropped = area(layout.dropped)
     dDropped = area(layout.dDropped)
+    dBranch = area(layout.dBranch)
+    cappedLogits = area(layout.cappedLogits)
     gathered = area(layout.gathered)
     headNormed = area(layout.headNormed)
     logits = area(layout.logits)

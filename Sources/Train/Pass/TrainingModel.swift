@@ -8,8 +8,9 @@ final class TrainingModel {
   let compute: Compute
   let adapter: TrainableAdapter
   let activations: Activations
-  let rope: RoPETable
-  let attention: RowAttention
+  let rope: LayerRoPE
+  /// [layerCount]
+  let attention: [RowAttention]
   /// The probability that LoRA's dropout drops an input.
   let dropout: Float
   let seed: Int
@@ -32,10 +33,14 @@ final class TrainingModel {
       config: base.config, targets: adapter.targets, usesDoRA: adapter.usesDoRA, usesDropout: dropout > 0,
       packsGradients: compute.packsGradients)
     activations = Activations(ActivationLayout(shapes, tokens: tokenLimit, budget: activationBytes))
-    rope = RoPETable(base.config.rope, headSize: base.config.headSize, positions: max(positionLimit, 1))
-    attention = RowAttention(
-      headCount: base.config.headCount, keyValueHeadCount: base.config.keyValueHeadCount,
-      headSize: base.config.headSize)
+    let config = base.config
+    rope = LayerRoPE(
+      config, positions: max(positionLimit, 1), contextLength: max(positionLimit, config.plainContextLength))
+    attention = (0..<config.layerCount).map { layer in
+      RowAttention(
+        headCount: config.headCount, keyValueHeadCount: config.keyValueHeadCount, headSize: config.headSize,
+        rule: config.attentionRule(layer: layer))
+    }
   }
 
   var config: ModelConfig { base.config }

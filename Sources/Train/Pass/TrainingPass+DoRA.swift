@@ -72,6 +72,13 @@ extension TrainingPass {
         guard let start = sums.baseAddress else { return }
         compute.addColumnProducts(
           dy.from(column: offset), output.from(column: offset), rows: rows.count, columns: adapted.outputs, to: start)
+        if let bias = weights.bias {
+          // The magnitudes do not scale the bias.
+          for row in 0..<rows.count {
+            let dy = dy.from(row: row, column: offset).pointer
+            for column in 0..<adapted.outputs { start[column] -= dy[column] * bias[offset + column] }
+          }
+        }
         for row in 0..<adapted.outputs where m[row] != 0 { adapter.gradient(magnitude)[row] += sums[row] / m[row] }
       }
       compute.scaleColumns(out.from(column: offset), by: factor.pointer, rows: rows.count, columns: adapted.outputs)

@@ -32,11 +32,36 @@ extension TrainingPass {
       let chunk = first..<min(first + size, microbatch.targets.count)
       let logits = try computeLogits(chunk)
       for rows in Self.even(chunk.count, maximum: Self.turnOperations / (Cost.logit * config.vocabularySize)) {
+        if config.architecture.changesLogits { try slices.slice { finish(logits, rows) } }
         try slices.slice { score(chunk, rows, logits, weights: weights, adding: &losses) }
       }
       if weights != nil { try headBackward(chunk, logits) }
     }
     return losses
+  }
+
+  /// Finishes some of a chunk's logits, and keeps them if their gradient needs them.
+  private func finish(_ logits: Rows, _ rows: Range<Int>) {
+    let logits = logits.from(row: rows.lowerBound)
+    compute.finish(logits, rows: rows.count, config)
+    guard config.architecture.logitSoftCap != nil else { return }
+    compute.copy(
+      logits, rows: rows.count, columns: config.vocabularySize,
+      into: scratch.cappedLogits.rows(rows.upperBound, of: logits.stride).from(row: rows.lowerBound))
+  }
+
+  /// Turns the gradient of finished logits into that of the head's outputs.
+  private func finishBackward(_ dLogits: Rows, _ rows: Range<Int>) {
+    let architecture = config.architecture
+    let gradient = dLogits.from(row: rows.lowerBound)
+    if let cap = architecture.logitSoftCap {
+      compute.softCapBackward(
+        scratch.cappedLogits.rows(rows.upperBound, of: dLogits.stride).from(row: rows.lowerBound), cap,
+        rows: rows.count, columns: config.vocabularySize, replacing: gradient)
+    }
+    if architecture.logitMultiplier != 1 {
+      compute.scale(gradient, by: architecture.logitMultiplier, rows: rows.count, columns: config.vocabularySize)
+    }
   }
 
   /// Computes the losses of some of a chunk's rows. If there are weights, the logits are replaced by their gradient.
@@ -89,6 +114,11 @@ extension TrainingPass {
     let dNormed = scratch.dHeadNormed.rows(chunk.count, of: hidden)
     let dGathered = scratch.dGathered.rows(chunk.count, of: hidden)
     let gradient = scratch.gradient.rows(tokens, of: hidden)
+    if config.architecture.changesLogits {
+      for rows in Self.even(chunk.count, maximum: Self.turnOperations / (Cost.logit * config.vocabularySize)) {
+        try slices.slice { finishBackward(dLogits, rows) }
+      }
+    }
     try inputGradient(head, outputs: config.vocabularySize, dy: dLogits, rows: chunk.count, into: dNormed)
     try slices.slice {
       dGathered.pointer.update(repeating: 0, count: chunk.count * hidden)

@@ -2,7 +2,7 @@ import Formats
 import Kernels
 import Model
 
-/// The projections: y = W·x + s·B·A·D(x), with DoRA's factors where it is used, and their gradients.
+/// The projections: y = W·x + b + s·B·A·D(x), with DoRA's factors where it is used, and their gradients.
 extension TrainingPass {
   /// A stack's outputs for all tokens.
   /// - Parameters:
@@ -24,8 +24,13 @@ extension TrainingPass {
         }
       }
     }
-    guard let lora = lora(layer, stack) else { return }
-    try byRows(lora.operations) { rows in addLoRA(lora, stacked, rows, x, y, inner) }
+    if let lora = lora(layer, stack) {
+      try byRows(lora.operations) { rows in addLoRA(lora, stacked, rows, x, y, inner) }
+    }
+    guard let bias = stacked.bias else { return }
+    try byRows(Cost.simple * weights.paddedOutputs) { rows in
+      compute.add(bias, to: y.from(row: rows.lowerBound), rows: rows.count, columns: weights.paddedOutputs)
+    }
   }
 
   /// Computes only the inner activations of a stack, D(x)·Aᵀ.
@@ -81,7 +86,8 @@ extension TrainingPass {
     let weights = base.layers[layer][stack]
     let lora = lora(layer, stack)
     // The outputs of a stack with one projection have no padding between projections.
-    let single = stack.projections.count == 1 ? stack.projections.first : nil
+    let projections = stack.projections(config)
+    let single = projections.count == 1 ? projections.first : nil
     let outputs = single.map { $0.shape(config).output } ?? weights.matrix.outputs
     var dy = dy
     if let lora, let output, adapter.usesDoRA {

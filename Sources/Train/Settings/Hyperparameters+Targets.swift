@@ -4,9 +4,9 @@ public import Model
 /// The modules that a model's adapter gets by these hyperparameters, and whether they agree with an existing adapter.
 extension Hyperparameters {
   /// adapter_config.json as PEFT 0.21 reads it.
-  func adapterConfiguration(baseName: String) -> JSONValue {
+  func adapterConfiguration(baseName: String, model: ModelConfig) -> JSONValue {
     let allLinear = targetModules.string?.lowercased() == "all-linear"
-    let names = JSONValue.array(Projection.allCases.map { .string($0.shortName) })
+    let names = JSONValue.array(model.projections.map { .string($0.shortName) })
     return [
       "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": .string(baseName), "bias": "none",
       "r": .integer(loraR), "lora_alpha": .number(loraAlpha), "lora_dropout": .number(loraDropout),
@@ -20,7 +20,7 @@ extension Hyperparameters {
   /// The modules of a new adapter, with their ranks and scales.
   /// - Throws: `HyperparameterError` naming what matches no module or layer of the model, and the names that would
   public func targets(_ model: ModelConfig) throws(HyperparameterError) -> [TargetedProjection] {
-    let modules = Projection.allCases.map(\.shortName).joined(separator: ", ")
+    let modules = model.projections.map(\.shortName).joined(separator: ", ")
     for (field, value) in [("target_modules", targetModules), ("exclude_modules", excludeModules)] {
       for name in (value.array ?? []).compactMap(\.string) where !Self.names(name, model) {
         throw HyperparameterError(
@@ -38,7 +38,7 @@ extension Hyperparameters {
       }
     }
     do {
-      return try TargetedProjection.all(in: adapterConfiguration(baseName: "base"), model: model)
+      return try TargetedProjection.all(in: adapterConfiguration(baseName: "base", model: model), model: model)
     } catch {
       throw translated(error, modules)
     }
@@ -47,7 +47,7 @@ extension Hyperparameters {
   /// Whether a list's entry names a linear module: by its short name, the end of its name, or all of it.
   private static func names(_ name: String, _ model: ModelConfig) -> Bool {
     (0..<model.layerCount).contains { layer in
-      Projection.allCases.contains { projection in
+      model.projections.contains { projection in
         let full = projection.fullName(layer: layer)
         return full == name || full.hasSuffix("." + name)
       }
@@ -96,7 +96,7 @@ extension Hyperparameters {
     try check("use_dora", useDoRA == adapter.usesDoRA, "\(adapter.usesDoRA)")
 
     let own = try? TargetedProjection.all(in: configuration, model: model)
-    let asked = adapterConfiguration(baseName: "base").object
+    let asked = adapterConfiguration(baseName: "base", model: model).object
     /// The modules that are targeted if these fields have the given values, and all other fields the adapter's.
     func targets(_ fields: [String]) -> [TargetedProjection]? {
       let changed = fields.reduce(configuration) { $0.replacing($1, asked?[$1] ?? .null) }

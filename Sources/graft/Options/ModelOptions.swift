@@ -145,7 +145,8 @@ extension ModelOptions {
   func contextLength(_ config: ModelConfig) throws -> Int {
     let longest = config.contextLength
     let limit = 8192
-    if let window = config.slidingWindow, context == 0 ? window < limit : window < context {
+    // Such a window limits the model's context instead of what attention sees.
+    if let window = config.slidingWindow, window == longest, context == 0 ? window < limit : window < context {
       throw ModelError(
         model, "sliding_window",
         reason: "\(window) positions, fewer than the context, is not supported; give --context \(window) or less")
@@ -153,7 +154,7 @@ extension ModelOptions {
     guard context <= longest else {
       throw ModelError(model, reason: "--context \(context) is more than the \(longest) it was trained for")
     }
-    return context == 0 ? min(longest, limit) : context
+    return context == 0 ? min(config.plainContextLength, limit) : context
   }
 }
 

@@ -19,7 +19,7 @@ import Testing
 
   @Test func allLinears() throws {
     let adapter = try adapter("r8-all")
-    #expect(adapter.updates.map(\.projection) == Projection.allCases + Projection.allCases)
+    #expect(adapter.updates.map(\.projection) == Projection.separate + Projection.separate)
     #expect(adapter.updates.map(\.layer) == [Int](repeating: 0, count: 7) + [Int](repeating: 1, count: 7))
     #expect(adapter.updates.allSatisfy { $0.rank == 8 && $0.scale == 2 && $0.magnitude == nil })
     #expect(!adapter.usesDoRA && adapter.baseModel == "HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -146,7 +146,7 @@ import Testing
   @Test func allLinearShorthand() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }
-    let modules = (0..<2).flatMap { layer in Projection.allCases.map { "\(layer).\($0.rawValue)" } }
+    let modules = (0..<2).flatMap { layer in Projection.separate.map { "\(layer).\($0.rawValue)" } }
     try write(folder, modules: modules, targets: "\"all-linear\"")
     #expect(try read(folder).updates.count == 14)
   }

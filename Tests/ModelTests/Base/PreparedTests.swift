@@ -36,7 +36,7 @@ import Testing
     let config = header.config
     #expect(config == (try model.source().config))
     for layer in 0..<config.layerCount {
-      for stack in ProjectionStack.allCases.map(\.projections) {
+      for stack in ProjectionStack.allCases.map({ $0.projections(config) }) {
         let name = PreparedBaseLayout.stackName(stack, layer)
         let codes = try section(bytes, header, name + ".codes")
         let scales = floats(try section(bytes, header, name + ".absmax"))
@@ -179,7 +179,7 @@ import Testing
     let bytes = try file.read(offset: 0, count: file.count)
     var checked = 0
     for layer in 0..<header.config.layerCount {
-      for stack in ProjectionStack.allCases.map(\.projections) {
+      for stack in ProjectionStack.allCases.map({ $0.projections(header.config) }) {
         let columns = stack[0].shape(header.config).input
         for module in stack {
           guard let stored = try source.nf4(module.fullName(layer: layer) + ".weight") else { continue }

@@ -10,10 +10,10 @@ final class ForwardRunner {
 
   init(
     _ base: Base, mode: ComputeMode = .f32, kernels: KernelSet = .best, threads: Int = 1,
-    element: KeyValueLayout.Element? = nil
+    element: KeyValueLayout.Element? = nil, context: Int? = nil
   ) throws {
     let compute = Compute(kernels: kernels, pool: ThreadPool(threads: threads), mode: mode)
-    transformer = Transformer(base: base, compute: compute)
+    transformer = Transformer(base: base, compute: compute, contextLength: context)
     cache = try KeyValueCache(config: base.config, bytes: 4 << 20, element: element ?? mode.keyValueElement)
   }
 

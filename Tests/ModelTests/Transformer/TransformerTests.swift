@@ -17,7 +17,7 @@ import Testing
     init(_ shape: TinyShape = TinyShape(), mode: ComputeMode = .f32, unquantized: Set<String>? = nil) throws {
       model = try TinyModel(shape, unquantized: unquantized)
       base = try model.base(mode)
-      let all = Dictionary(uniqueKeysWithValues: Projection.allCases.map { ($0, 8) })
+      let all = Dictionary(uniqueKeysWithValues: Projection.separate.map { ($0, 8) })
       adapters = [
         try model.writeAdapter("all", ranks: all, seed: 11),
         try model.writeAdapter("mixed", ranks: [.q: 3, .v: 17, .o: 1, .down: 32], alpha: 8, seed: 12),

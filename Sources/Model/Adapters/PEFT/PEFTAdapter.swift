@@ -21,7 +21,7 @@ public struct PEFTAdapter: Sendable {
     public let magnitude: [Float]?
   }
 
-  /// In the order of layers, then of `Projection.allCases`.
+  /// In the order of layers, then of `ModelConfig.projections`.
   public let updates: [Update]
   /// Every update has magnitudes.
   public let usesDoRA: Bool

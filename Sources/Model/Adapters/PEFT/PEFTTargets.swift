@@ -4,7 +4,7 @@ import Formats
 /// (`check_target_module_exists`, `get_pattern_key`), except that this refuses what PEFT would fail at later. PEFT calls
 /// a projection a linear module.
 struct PEFTTargets {
-  /// In the order of layers, then of `Projection.allCases`.
+  /// In the order of layers, then of `ModelConfig.projections`.
   let projections: [TargetedProjection]
 
   /// - Parameter config: the model's
@@ -16,7 +16,7 @@ struct PEFTTargets {
     let alphas = try Self.compile(peft.alphaPattern, file: peft.file, field: "alpha_pattern")
     var projections: [TargetedProjection] = []
     for layer in 0..<config.layerCount {
-      for projection in Projection.allCases {
+      for projection in config.projections {
         let name = projection.fullName(layer: layer)
         guard try selector.selects(name, isProjection: true) else { continue }
         let rank = try Self.first(ranks, matching: name) ?? peft.rank
@@ -34,11 +34,11 @@ struct PEFTTargets {
     self.projections = projections
   }
 
-  /// The modules of a Llama model that are no projections.
+  /// The modules of a model that are no projections.
   private static func otherModules(_ config: ModelConfig) -> [String] {
     var names = ["model", "model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head"]
     for layer in 0..<config.layerCount {
-      let parts = ["self_attn", "mlp", "mlp.act_fn", "input_layernorm", "post_attention_layernorm"]
+      let parts = ["self_attn", "mlp", "mlp.act_fn"] + LayerNorm.allCases.compactMap(config.architecture.name)
       names.append("model.layers.\(layer)")
       names += parts.map { "model.layers.\(layer).\($0)" }
     }

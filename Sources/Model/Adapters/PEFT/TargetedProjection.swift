@@ -14,7 +14,7 @@ public struct TargetedProjection: Sendable, Equatable {
   public let scale: Float
 
   /// The projections that an adapter_config.json targets, by the rules of PEFT 0.21, in the order of layers, then of
-  /// `Projection.allCases`. An adapter that is loaded and one that is trained go by the same rules.
+  /// `ModelConfig.projections`. An adapter that is loaded and one that is trained go by the same rules.
   /// - Parameters:
   ///   - configuration: the JSON object
   ///   - model: whose projections the names and patterns are matched with

@@ -73,7 +73,7 @@ struct AdapterLayout {
   var length: Int { stacks.last.map { $0.offset + $0.length } ?? 0 }
 
   /// - Parameters:
-  ///   - entries: in the order of layers, then of `Projection.allCases`
+  ///   - entries: in the order of layers, then of `ModelConfig.projections`
   ///   - config: the base's
   init(_ entries: [Entry], config: ModelConfig, element: LowRankFactors.Element, usesDoRA: Bool) {
     let updates = entries.enumerated().map { index, entry in

@@ -35,7 +35,7 @@ struct PreparedAdapterHeader: Codable, Equatable {
     for (index, entry) in entries.enumerated() {
       let isInOrder = index == 0 || entries[index - 1].order < entry.order
       guard isInOrder, 0..<config.layerCount ~= entry.layer, 1...PEFTConfig.maximumRank ~= entry.rank,
-        entry.scale.isFinite
+        config.projections.contains(entry.projection), entry.scale.isFinite
       else { throw ModelError(subject, "module \(index)", reason: "does not fit the base") }
     }
     return AdapterLayout(entries, config: config, element: element, usesDoRA: usesDoRA)
@@ -44,7 +44,7 @@ struct PreparedAdapterHeader: Codable, Equatable {
 
 /// Encoded as [layer, projection, rank, bits of the scale]: hundreds of entries are decoded whenever an adapter is loaded.
 extension AdapterLayout.Entry: Codable {
-  fileprivate var order: (Int, Int) { (layer, projection.index) }
+  fileprivate var order: (Int, Int) { (layer, projection.order) }
 
   init(from decoder: any Decoder) throws {
     var fields = try decoder.unkeyedContainer()
