@@ -154,6 +154,11 @@ static void check_elementwise(size_t n) {
   compare("rms_norm", expected, actual, bytes);
   scalar->swiglu(x, w, expected, n), tested->swiglu(x, w, actual, n);
   compare("swiglu", expected, actual, bytes);
+  scalar->geglu(x, w, expected, n), tested->geglu(x, w, actual, n);
+  compare("geglu", expected, actual, bytes);
+  memcpy(expected, x, bytes), memcpy(actual, x, bytes);
+  scalar->soft_cap(expected, 3, n), tested->soft_cap(actual, 3, n);
+  compare("soft_cap", expected, actual, bytes);
   scalar->add(y, x, n), tested->add(z, x, n);
   compare("add", y, z, bytes);
   scalar->add_scaled(y, x, w, 0.3f, n), tested->add_scaled(z, x, w, 0.3f, n);
@@ -207,6 +212,20 @@ static void check_attention(graft_kv_type type, size_t size, size_t heads, int u
     compare("attend_span", expected, actual, ld * sizeof(float));
   }
   free(partials);
+  // Windows that begin in the first span and in the second, alone and with a soft cap.
+  for (int cap = 0; cap < 2; cap++) {
+    a.soft_cap = cap ? 1.5f : 0;
+    for (size_t first = 0; first < LENGTH; first += 45) {
+      a.first = first;
+      scalar->attend(&a, query, ld, 1, LENGTH, 0, expected, ld);
+      tested->attend(&a, query, ld, 1, LENGTH, 0, actual, ld);
+      compare("attend in a window", expected, actual, ld * sizeof(float));
+    }
+    a.first = 0;
+    scalar->attend(&a, query, ld, rows, LENGTH - rows + 1, 0, expected, ld);
+    tested->attend(&a, query, ld, rows, LENGTH - rows + 1, 0, actual, ld);
+    compare("attend with a cap", expected, actual, rows * ld * sizeof(float));
+  }
   for (int i = 0; i < BLOCKS; i++) free(expected_blocks[i]), free(actual_blocks[i]);
   free(query), free(expected), free(actual);
 }
