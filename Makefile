@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles check-clients check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures check-clients check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -16,6 +16,7 @@ help: ## This list
 
 setup: packages model ## Debian packages where they are missing, and the small model
 	@scripts/setup.sh conformance
+	@scripts/setup.sh browser
 
 packages:
 	@scripts/setup.sh packages
@@ -36,11 +37,12 @@ serve: build $(if $(filter $(SMALL_MODEL),$(MODEL)),model) ## Build and serve th
 	@exec .build/release/graft serve --model "$(MODEL)" $(if $(ADAPTERS),--adapters "$(ADAPTERS)") \
 	  $(if $(PORT),--port "$(PORT)") $(ARGS)
 
-test: setup ## Every test: the libraries' own, then the HTTP and command line suite on the real model
+test: setup ## Every test: the libraries' own, then the HTTP and command line suite and the console in a browser, on the real model
 	scripts/build_strictly.sh $(TEST_BUILD) --build-tests
 	swift test $(TEST_BUILD) --skip-build --disable-xctest
 	scripts/check_avx512.sh
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
+	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Console $(PYTEST_ARGS)
 
 bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5)
 	.build-venv/bin/python scripts/bench/speed.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
@@ -60,6 +62,9 @@ styles: build model ## Train the tour's adapters again
 	    --batch-size 8 --seed 7; \
 	  python3 scripts/examples/round_adapter.py .build-styles/$$style examples/adapters/$$style; \
 	done
+
+pictures: setup build ## The console's pictures in docs/images, made again
+	scripts/make_pictures.sh
 
 check-clients: build setup ## Client programs from PyPI against a server (CLIENTS=openai,dspy PYTEST_ARGS="-k tools")
 	.build-venv/bin/python scripts/check_clients.py $(if $(CLIENTS),--only $(CLIENTS)) $(PYTEST_ARGS)

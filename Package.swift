@@ -33,6 +33,7 @@ let package = Package(
 
     // Swift, each target importing only what stands above it here.
     .target(name: "Template", swiftSettings: swiftSettings),
+    .target(name: "Console", resources: [.embedInCode("Files")], swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
       name: "Formats", dependencies: ["Kernels", "CBusError", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),
@@ -47,7 +48,7 @@ let package = Package(
     .target(
       name: "Serve",
       dependencies: [
-        "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "CLibevent", "CMalloc",
+        "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "Console", "CLibevent", "CMalloc",
         .product(name: "Logging", package: "swift-log"), .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: swiftSettings),
@@ -96,7 +97,8 @@ let package = Package(
     .testTarget(
       name: "ServeTests",
       dependencies: [
-        "Serve", "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "CLibevent", "TestSupport",
+        "Serve", "Train", "Model", "Grammars", "Tokenization", "Formats", "Kernels", "Console", "CLibevent",
+        "TestSupport",
         .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build needs, where they are missing, and makes the Python environment.
-# Does nothing, quickly, when everything is there. Usage: scripts/setup.sh packages|python|conformance
+# Installs the Debian packages that the build and the tests need, where they are missing, and makes the Python environment.
+# Does nothing, quickly, when everything is there. Usage: scripts/setup.sh packages|python|conformance|browser
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=.build-venv
-requirements=Tests/Conformance/requirements.txt
+requirements=(Tests/Conformance/requirements.txt Tests/Console/requirements.txt)
 
-# Prints the Debian package of everything that is missing.
+# Prints the Debian package of everything that the build needs and that is missing.
 missing_packages() {
   command -v git >/dev/null || echo git
   command -v pkg-config >/dev/null || echo pkg-config
@@ -20,13 +20,25 @@ missing_packages() {
   python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || echo python3-venv
 }
 
+# The browser that the console's tests drive.
+missing_browser() {
+  command -v chromium >/dev/null || echo chromium
+}
+
 packages() {
   if ! command -v swift >/dev/null; then
     echo "setup: there is no 'swift' on the PATH; install Swift 6.1 or newer from https://www.swift.org/install" >&2
     exit 1
   fi
+  install missing_packages
+}
+
+browser() { install missing_browser; }
+
+# Installs what the given function prints.
+install() {
   local missing
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <("$1")
   [ "${#missing[@]}" -eq 0 ] && return
   local root=()
   if [ "$(id -u)" -ne 0 ]; then
@@ -38,14 +50,14 @@ packages() {
     exit 1
   fi
   echo "Installing ${missing[*]}"
-  local install=(${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
+  local command=(${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
     --no-install-recommends "${missing[@]}")
   # The package lists may be missing or old.
-  "${install[@]}" </dev/null >/dev/null 2>&1 || {
+  "${command[@]}" </dev/null >/dev/null 2>&1 || {
     ${root[@]+"${root[@]}"} apt-get update -qq </dev/null
-    "${install[@]}" </dev/null >/dev/null
+    "${command[@]}" </dev/null >/dev/null
   }
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <("$1")
   if [ "${#missing[@]}" -ne 0 ]; then
     echo "setup: still not found after installing: ${missing[*]}" >&2
     exit 1
@@ -60,20 +72,20 @@ python() {
   }
 }
 
-# What the conformance suite imports; the copy of the requirements says what is installed.
+# What the conformance suite and the console's tests import; the copy of the requirements says what is installed.
 conformance() {
   python
-  cmp -s "$requirements" "$venv/requirements.txt" || {
-    echo "Installing the conformance suite's Python packages"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" </dev/null
-    cp "$requirements" "$venv/requirements.txt"
+  cat "${requirements[@]}" | cmp -s - "$venv/requirements.txt" || {
+    echo "Installing the Python packages of the tests"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${requirements[@]/#/-r}" </dev/null
+    cat "${requirements[@]}" >"$venv/requirements.txt"
   }
 }
 
 case "${1-}" in
-  packages | python | conformance) "$1" ;;
+  packages | python | conformance | browser) "$1" ;;
   *)
-    echo "usage: scripts/setup.sh packages|python|conformance" >&2
+    echo "usage: scripts/setup.sh packages|python|conformance|browser" >&2
     exit 2
     ;;
 esac

@@ -166,3 +166,42 @@ class TestRefused:
             check(server.http.post("/v1/completions", json={"prompt": "Hi", "model": "damaged"}), 404)
         finally:
             shutil.rmtree(folder)
+
+
+class TestReload:
+    """`POST /v1/adapters/{name}`: a stored version is loaded again."""
+
+    def post(self, server, name, **fields):
+        return server.http.post(f"/v1/adapters/{name}", json=fields)
+
+    def test_an_unloaded_name_comes_back(self, server, hot):
+        unload(server, hot)
+        assert self.post(server, hot).json()["version"] == server.http.get(f"/v1/adapters/{hot}").json()["version"]
+        assert server.complete(STORY, query={"adapter": hot}, max_tokens=4)["model"] == hot
+
+    def test_pinning(self, server, hot):
+        for pinned in (True, False):
+            reply = self.post(server, hot, pinned=pinned)
+            assert reply.status_code == 200 and reply.json()["pinned"] is pinned
+            assert server.http.get(f"/v1/adapters/{hot}").json()["pinned"] is pinned
+        # Without the field, it stays as it is.
+        self.post(server, hot, pinned=True)
+        assert self.post(server, hot).json()["pinned"] is True
+
+    def test_an_older_version_is_current_again(self, server, hot):
+        first = server.http.get(f"/v1/adapters/{hot}").json()
+        expected = server.complete(STORY, query={"adapter": hot}, max_tokens=8)["choices"]
+        second = load(server, hot, "r4-pattern").json()
+        assert second["version"] > first["version"]
+        reply = self.post(server, hot, version=first["version"]).json()
+        assert (reply["version"], reply["content_hash"]) == (first["version"], first["content_hash"])
+        assert server.complete(STORY, query={"adapter": hot}, max_tokens=8)["choices"] == expected
+        listed = server.http.get(f"/v1/adapters/{hot}").json()
+        assert listed["version"] == first["version"] and second["version"] in [v["version"] for v in listed["versions"]]
+
+    def test_refusals(self, server, hot):
+        check(self.post(server, "nothing"), 404, param="name", code="model_not_found")
+        check(self.post(server, hot, version=999), 404, param="version", code="model_not_found")
+        check(self.post(server, hot, version=0), 400, param="version", code="invalid_value")
+        check(self.post(server, hot, pinned="yes"), 400, param="pinned", code="invalid_type")
+        check(self.post(server, hot, pined=True), 400, param="pined", code="unknown_parameter")

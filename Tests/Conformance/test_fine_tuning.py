@@ -331,3 +331,58 @@ def test_preview(data_dir, tmp_path):
     refused = run("train", "--model", MODEL, "--data", data, "--preview", "--data-dir", data_dir)
     assert refused.returncode == 1 and b"line 1: missing_messages_list" in refused.stderr
     assert b"line 2: unrecognized_role" in refused.stderr
+
+
+class TestPreview:
+    """`POST /v1/fine_tuning/preview`: what a job would learn and need."""
+
+    def preview(self, server, client, rows, settings=None, kind="supervised", **fields):
+        method = {"type": kind, kind: {"hyperparameters": SMALL | (settings or {})}}
+        body = {"model": MODEL_NAME, "training_file": upload(client, rows).id, "method": method} | fields
+        return server.http.post("/v1/fine_tuning/preview", json=body)
+
+    def test_it_says_what_the_job_does(self, server, client, trained):
+        settings = {"max_steps": "auto", "n_epochs": 3, "batch_size": 2}
+        count = len(server.http.get("/v1/fine_tuning/jobs?limit=1000").json()["data"])
+        found = self.preview(server, client, CHATS, settings).json()
+        assert found["valid"] is True and found["problems"] == [] and found["examples"] == len(CHATS)
+        assert len(server.http.get("/v1/fine_tuning/jobs?limit=1000").json()["data"]) == count
+        assert found["steps"] == 6 and found["total_tokens"] == 3 * found["epoch_tokens"]
+        for row, chat in zip(found["rows"], CHATS, strict=True):
+            assert "".join(run["text"] for run in row["runs"] if run["learnt"]) == chat["messages"][1]["content"] + "<|im_end|>"
+            assert chat["messages"][0]["content"] in row["runs"][0]["text"] and not row["runs"][0]["learnt"]
+        job = await_status(client, create(client, settings=settings), "succeeded")
+        events = client.fine_tuning.jobs.list_events(job.id, limit=100).data
+        assert steps(client, job)[-1]["total_steps"] == found["steps"]
+        assert sum(step["loss_tokens"] for step in steps(client, job)) == 3 * found["epoch_learnt_tokens"]
+        summary = next(event.data for event in events if "memory_bytes" in (event.data or {}))
+        assert summary["memory_bytes"] == found["memory"]["bytes"]
+        assert found["hyperparameters"]["lora_r"] == 4 and found["hyperparameters"]["n_epochs"] == 3
+
+    def test_pairs(self, server, client):
+        pair = {"prompt": "Q:", "chosen": " yes", "rejected": " no"}
+        found = self.preview(server, client, [pair], {"max_steps": 5}, kind="dpo").json()
+        assert [row["kind"] for row in found["rows"]] == ["chosen", "rejected"]
+        assert ["".join(run["text"] for run in row["runs"] if run["learnt"]).strip()[:3] for row in found["rows"]] == ["yes", "no<"]
+        assert found["steps"] == 5 and found["total_tokens"] == 5 * found["epoch_tokens"]
+
+    def test_problems_by_line(self, server, client):
+        rows = jsonl(CHATS[:1]) + b"\n{\n" + jsonl([{"messages": [{"role": "robot", "content": "x"}]}])
+        found = self.preview(server, client, rows).json()
+        assert found["valid"] is False and found["param"] == "training_file" and "rows" not in found
+        assert found["problem_count"] == len(found["problems"])
+        assert {(problem["line"], problem["code"]) for problem in found["problems"]} >= {
+            (2, "invalid_json"), (3, "unrecognized_role")
+        }
+        found = self.preview(server, client, [{"messages": 1}] * 30).json()
+        assert found["problem_count"] == 30 and len(found["problems"]) == 20
+        found = self.preview(server, client, b"a,b\n1,2\n").json()
+        assert found["valid"] is False and found["problems"][0]["line"] is None
+        found = self.preview(server, client, CHATS, validation_file=upload(client, b"{\n").id).json()
+        assert found["valid"] is False and found["param"] == "validation_file"
+
+    def test_refusals_are_those_of_a_job(self, server, client):
+        settings = "method.supervised.hyperparameters."
+        check(self.preview(server, client, CHATS, {"lora_r": 0}), 400, param=settings + "lora_r", code="invalid_hyperparameter")
+        check(self.preview(server, client, CHATS, training_file="file-none"), 400, param="training_file", code="file_not_found")
+        check(self.preview(server, client, CHATS, model="nothing"), 404, param="model", code="model_not_found")

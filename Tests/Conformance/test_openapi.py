@@ -99,6 +99,12 @@ def test_lists(server, client, check):
         assert reply.status_code == 200, path
         check(schema, reply.json())
     check("Deleted", server.http.delete(f"/v1/files/{file.id}").json())
+    rows = client.files.create(file=("rows.jsonl", b'{"prompt": "a", "completion": " b"}\n'), purpose="fine-tune")
+    wrong = client.files.create(file=("rows.jsonl", b"{\n"), purpose="fine-tune")
+    for training_file in (rows.id, wrong.id):
+        reply = server.http.post("/v1/fine_tuning/preview", json={"model": "base", "training_file": training_file})
+        check("JobPreview", reply.json())
+    check("LoadedAdapter", server.http.post("/v1/adapters/r8-all", json={}).json())
 
 
 @pytest.fixture(scope="module")

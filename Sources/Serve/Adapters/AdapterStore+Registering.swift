@@ -41,6 +41,30 @@ extension AdapterStore {
     }
   }
 
+  /// Loads a version from the data folder again: requests can use the name, the version is the current one, and it is read
+  /// into memory.
+  /// - Parameters:
+  ///   - number: `nil` for the current version
+  ///   - pinned: whether the adapter is never evicted from memory; `nil` leaves that as it was
+  /// - Throws: `AdapterError`, with nothing changed
+  @discardableResult
+  public func reload(
+    name: String, version number: Int? = nil, pinned: Bool? = nil
+  ) throws(AdapterError) -> AdapterRecord {
+    try exclusively { () throws(AdapterError) in
+      guard let record = state.withLock({ $0.registry[name] }), !record.versions.isEmpty else {
+        throw AdapterError(.unknownName, "no adapter is called '\(name)'")
+      }
+      guard let version = number.map({ record.version($0) }) ?? record.current else {
+        throw AdapterError(.unknownName, "the adapter '\(name)' has no version \(number ?? 0)")
+      }
+      guard contents.isIntact(version.contentHash) else {
+        throw AdapterError(.damaged, "adapter '\(name)': its stored contents are damaged")
+      }
+      return try register(name, contents.location(version.contentHash), origin: version.source, pinned: pinned)
+    }
+  }
+
   /// Hides a name from requests until it is loaded again. Requests that run with the adapter keep it.
   public func unload(name: String) throws(AdapterError) {
     try exclusively { () throws(AdapterError) in

@@ -103,8 +103,10 @@ struct FineTuningData: Sendable {
       method: settings.method, memoryLimit: room)
     do { return try source.read(shouldStop: { stop.isRaised }) } catch let problems as DataProblems {
       let names = problems.byName.map { "\($0.name) (\($0.count))" }.joined(separator: ", ")
-      throw FineTuningError(
+      var error = FineTuningError(
         .invalid, "Invalid file format. \(names). \(problems)", param: param, code: "invalid_\(param)")
+      error.problems = problems
+      throw error
     } catch let error as DataFileError {
       throw FineTuningError(.invalid, "Invalid file format. \(error)", param: param, code: "invalid_\(param)")
     } catch let error as DataSizeError {
@@ -124,6 +126,20 @@ struct FineTuningData: Sendable {
     [limit, MemoryBudget.available.map { $0 + freed }].compactMap(\.self).min()
   }
 
+  /// The memory that a job will take.
+  /// - Parameter initial: the adapter that training continues from
+  func forecast(
+    _ data: TrainingData, _ settings: Hyperparameters, initial: URL?
+  ) throws(FineTuningError) -> MemoryForecast {
+    do {
+      return try MemoryForecast(
+        base: base, hyperparameters: settings, data: data, initialAdapter: initial,
+        packsGradients: compute.packsGradients)
+    } catch {
+      throw FineTuningError(.invalid, "\(error)", param: "hyperparameters", code: "invalid_value")
+    }
+  }
+
   /// Checks that a job fits into memory.
   /// - Parameters:
   ///   - initial: the adapter that training continues from
@@ -133,14 +149,7 @@ struct FineTuningData: Sendable {
   func checkMemory(
     _ data: TrainingData, _ settings: Hyperparameters, initial: URL?, limit: Int?, freed: Int
   ) throws(FineTuningError) -> MemoryForecast {
-    let forecast: MemoryForecast
-    do {
-      forecast = try MemoryForecast(
-        base: base, hyperparameters: settings, data: data, initialAdapter: initial,
-        packsGradients: compute.packsGradients)
-    } catch {
-      throw FineTuningError(.invalid, "\(error)", param: "hyperparameters", code: "invalid_value")
-    }
+    let forecast = try forecast(data, settings, initial: initial)
     guard let room = Self.room(limit: limit, freed: freed), forecast.extra > room else { return forecast }
     throw FineTuningError(
       .tooLarge,

@@ -1,3 +1,5 @@
+import Train
+
 /// Why a fine-tuning job cannot be created or changed.
 struct FineTuningError: Error, Equatable, CustomStringConvertible {
   enum Kind: Equatable {
@@ -15,6 +17,8 @@ struct FineTuningError: Error, Equatable, CustomStringConvertible {
   var message: String
   var param: String?
   var code: String?
+  /// What is wrong with the lines of a file.
+  var problems: DataProblems?
 
   init(_ kind: Kind, _ message: String, param: String? = nil, code: String? = nil) {
     self.kind = kind

@@ -10,19 +10,7 @@ extension FineTuningService {
   /// Checks everything about a job, and queues it. Runs on `validation`, because it reads the data.
   /// - Throws: `FineTuningError`, with all errors of the data at once
   func create(_ request: FineTuningRequest) throws(FineTuningError) -> FineTuningJob {
-    let settings: Hyperparameters
-    do throws(HyperparameterError) {
-      settings = try Hyperparameters(json: request.hyperparameters, method: request.method, seed: request.seed)
-    } catch {
-      let param = "method.\(request.method.rawValue).hyperparameters.\(error.field)"
-      throw FineTuningError(.invalid, "\(error)", param: param, code: "invalid_hyperparameter")
-    }
-    let training = try upload(request.trainingFile, "training_file")
-    var validation: URL?
-    if let id = request.validationFile { validation = try upload(id, "validation_file") }
-    let initial = try request.initial.map { initial throws(FineTuningError) in try contents(initial) }
-    try checkTargets(settings, initial: initial)
-
+    let (settings, training, validation, initial) = try inputs(of: request)
     let id = RandomName.make(FineTuningFolder.prefix, length: 24)
     var job = FineTuningJob(
       id: id,
@@ -91,6 +79,26 @@ extension FineTuningService {
         "memory_bytes": .integer(forecast.extra),
       ])
     return rows.mappings.map { event($0.description, data: ["mapping": .string($0.rawValue)]) } + [summary]
+  }
+
+  /// A request's settings, checked against the model, and the paths of its files and of the adapter that training continues
+  /// from.
+  func inputs(
+    of request: FineTuningRequest
+  ) throws(FineTuningError) -> (settings: Hyperparameters, training: URL, validation: URL?, initial: URL?) {
+    let settings: Hyperparameters
+    do throws(HyperparameterError) {
+      settings = try Hyperparameters(json: request.hyperparameters, method: request.method, seed: request.seed)
+    } catch {
+      let param = "method.\(request.method.rawValue).hyperparameters.\(error.field)"
+      throw FineTuningError(.invalid, "\(error)", param: param, code: "invalid_hyperparameter")
+    }
+    let training = try upload(request.trainingFile, "training_file")
+    var validation: URL?
+    if let id = request.validationFile { validation = try upload(id, "validation_file") }
+    let initial = try request.initial.map { initial throws(FineTuningError) in try contents(initial) }
+    try checkTargets(settings, initial: initial)
+    return (settings, training, validation, initial)
   }
 
   private func upload(_ id: String, _ param: String) throws(FineTuningError) -> URL {

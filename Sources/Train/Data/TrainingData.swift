@@ -20,6 +20,21 @@ public struct TrainingRow: Sendable, Equatable {
   /// Tokens that carry loss; the first never does.
   public var lossCount: Int { labels.dropFirst().count { $0 != Self.ignored } }
 
+  /// The tokens as runs that are learnt or not, in order.
+  public var runs: [(tokens: [Int32], isLearnt: Bool)] {
+    var runs: [(tokens: [Int32], isLearnt: Bool)] = []
+    for (index, token) in tokens.enumerated() {
+      // The first token is not predicted, since no token comes before it.
+      let isLearnt = index > 0 && labels[index] != Self.ignored
+      if runs.last?.isLearnt == isLearnt {
+        runs[runs.count - 1].tokens.append(token)
+      } else {
+        runs.append(([token], isLearnt))
+      }
+    }
+    return runs
+  }
+
   /// The row's first `length` tokens. A row that is short enough is returned as it is, without a copy.
   fileprivate func cut(to length: Int) -> TrainingRow {
     if tokens.count <= length { return self }

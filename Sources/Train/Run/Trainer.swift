@@ -76,10 +76,7 @@ public final class Trainer {
     model = TrainingModel(
       base: base, compute: compute, adapter: adapter, dropout: hyperparameters.loraDropout, seed: hyperparameters.seed,
       tokenLimit: limits.tokens, positionLimit: data.longestRow, activationBytes: configuration.activationMemory)
-    let (rows, overflow) = data.training.count.multipliedReportingOverflow(by: hyperparameters.nEpochs)
-    guard !overflow else { throw HyperparameterError("n_epochs", "is too large") }
-    totalSteps =
-      hyperparameters.maxSteps ?? (rows + hyperparameters.rowsPerStep - 1) / hyperparameters.rowsPerStep
+    totalSteps = try hyperparameters.totalSteps(examples: data.training.count)
     schedule = LearningRateSchedule(hyperparameters, totalSteps: totalSteps)
     checkpointInterval = hyperparameters.checkpointInterval(totalSteps: totalSteps)
     checkpoints = configuration.folder.map(CheckpointFolder.init)

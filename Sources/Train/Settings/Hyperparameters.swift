@@ -109,6 +109,16 @@ public struct Hyperparameters: Sendable, Equatable {
     min(maxSeqLength ?? Self.defaultSequenceLength, config.contextLength)
   }
 
+  /// Optimiser steps of a run.
+  /// - Parameter examples: those of an epoch
+  /// - Throws: `HyperparameterError` if there are more than can be counted
+  public func totalSteps(examples: Int) throws(HyperparameterError) -> Int {
+    if let maxSteps { return maxSteps }
+    let (rows, overflow) = examples.multipliedReportingOverflow(by: nEpochs)
+    guard !overflow else { throw HyperparameterError("n_epochs", "is too large") }
+    return (rows + rowsPerStep - 1) / rowsPerStep
+  }
+
   /// Optimiser steps between checkpoints.
   public func checkpointInterval(totalSteps: Int) -> Int { checkpointSteps ?? min(max(totalSteps / 10, 1), 100) }
 }

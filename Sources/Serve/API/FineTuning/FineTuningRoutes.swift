@@ -18,6 +18,7 @@ struct FineTuningRoutes: Sendable {
   func add(to router: inout Router) {
     let jobs = "v1/fine_tuning/jobs"
     router.on("POST", jobs) { create($0) }
+    router.on("POST", "v1/fine_tuning/preview") { preview($0) }
     router.on("GET", jobs, query: ["after", "limit", "metadata"]) { (request) throws(APIError) in try list(request) }
     router.on("GET", jobs + "/{id}") { request in
       answer(request) { (service, id) throws(FineTuningError) in try service.job(id).json }
@@ -46,6 +47,22 @@ struct FineTuningRoutes: Sendable {
       let service = service
       service.validation.async {
         let result = Result { () throws(FineTuningError) in try service.create(wanted) }
+        exchange.loop.execute { exchange.respond(result.map(\.json).mapError(\.apiError)) }
+      }
+    }
+  }
+
+  /// Answers what a job of the body would train on and need.
+  private func preview(_ request: RoutedRequest) {
+    let exchange = request.exchange
+    exchange.collectJSON(.jobSettings, preparation, isCheap: true) { (fields, _) throws(APIError) in
+      try FieldCatalog.fineTuningJob.check(fields, log: unknownNames, path: "/v1/fine_tuning/preview")
+      return try FineTuningRequest(fields, servedModelName: servedModelName)
+    } then: { wanted in
+      let (service, stop) = (service, StopFlag())
+      exchange.onClose { stop.raise() }
+      service.validation.async {
+        let result = Result { () throws(FineTuningError) in try service.preview(wanted, stop: stop) }
         exchange.loop.execute { exchange.respond(result.map(\.json).mapError(\.apiError)) }
       }
     }

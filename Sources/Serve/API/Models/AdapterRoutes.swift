@@ -16,6 +16,7 @@ struct AdapterRoutes: Sendable {
     router.on("POST", "v1/unload_lora_adapter") { unload($0) }
     router.on("GET", "v1/adapters", query: ["limit", "after"]) { (request) throws(APIError) in try list(request) }
     router.on("GET", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try show(request) }
+    router.on("POST", "v1/adapters/{name...}") { reload($0) }
     router.on("PUT", "v1/adapters/{name...}") { (request) throws(APIError) in try upload(request) }
     router.on("DELETE", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try remove(request)
     }
@@ -48,6 +49,22 @@ struct AdapterRoutes: Sendable {
         try store.unload(name: name)
         logger.info("adapter unloaded", metadata: ["name": .string(name)])
         return ["name": .string(name), "status": "unloaded"]
+      }
+    }
+  }
+
+  /// `POST /v1/adapters/{name}`: loads a stored version again, and pins or unpins the adapter.
+  private func reload(_ request: RoutedRequest) {
+    let exchange = request.exchange
+    let name = request.captures["name"] ?? ""
+    exchange.collectJSON(.settings, preparation, isCheap: true) { (fields, _) throws(APIError) in
+      try FieldCatalog.reloadAdapter.check(fields, log: unknownNames, path: "/v1/adapters/{name}")
+      return (version: try fields.integer("version", in: 1...Int(Int32.max)), pinned: try fields.bool("pinned"))
+    } then: { (version, pinned) in
+      change(exchange, param: version == nil ? "name" : "version") { () throws(AdapterError) in
+        let record = try store.reload(name: name, version: version, pinned: pinned)
+        logger.info("adapter loaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
+        return Self.loadedJSON(record)
       }
     }
   }

@@ -72,6 +72,9 @@ struct APIOperation: Sendable {
       summary: "Lists the adapters", reply: .json("Adapters"), maximumPage: NameList.maximumLimit),
     "GET /v1/adapters/{name}": .init(
       summary: "Shows an adapter; with /content behind the name, its files as a tar archive", reply: .json("Adapter")),
+    "POST /v1/adapters/{name}": .init(
+      summary: "Loads a stored version again, and pins or unpins the adapter",
+      body: .json(.reloadAdapter, required: []), reply: .json("LoadedAdapter")),
     "PUT /v1/adapters/{name}": .init(
       summary: "Uploads an adapter",
       body: .form(required: ["adapter_config.json", "adapter_model.safetensors"], optional: ["pinned"]),
@@ -87,6 +90,9 @@ struct APIOperation: Sendable {
     "POST /v1/fine_tuning/jobs": .init(
       summary: "Creates a fine-tuning job", body: .json(.fineTuningJob, required: ["model", "training_file"]),
       reply: .json("Job")),
+    "POST /v1/fine_tuning/preview": .init(
+      summary: "Checks a job's data and settings, and says what they need, without creating a job",
+      body: .json(.fineTuningJob, required: ["model", "training_file"]), reply: .json("JobPreview")),
     "GET /v1/fine_tuning/jobs": .init(
       summary: "Lists the jobs", reply: .json("Jobs"), maximumPage: FineTuningRoutes.maximumPage),
     "GET /v1/fine_tuning/jobs/{id}": .init(summary: "Shows a job", reply: .json("Job")),

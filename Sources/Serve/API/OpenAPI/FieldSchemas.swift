@@ -69,7 +69,8 @@ struct FieldSchemas {
       "endpoint": ["enum": .array(GenerationEndpoint.allCases.map { .string($0.rawValue) })],
       "completion_window": Schema.constant(.string(Batch.window)),
       "lora_name": Schema.string(pattern: "^[A-Za-z0-9]([A-Za-z0-9._/:-]{0,254}[A-Za-z0-9])?$"),
-      "lora_path": Schema.string(1...4096), "pinned": Schema.boolean, "training_file": Schema.string(pattern: "^file-"),
+      "lora_path": Schema.string(1...4096), "pinned": Schema.boolean, "version": Schema.integer(1...Int(Int32.max)),
+      "training_file": Schema.string(pattern: "^file-"),
       "validation_file": Schema.string(pattern: "^file-"), "method": Schema.reference("FineTuningMethod"),
       "hyperparameters": Schema.object,
     ]

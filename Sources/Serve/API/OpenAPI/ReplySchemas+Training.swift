@@ -5,7 +5,8 @@ extension ReplySchemas {
   static let training: [Pair] = [
     ("Adapter", adapter), ("Adapters", list("Adapter", more: [("memory", memory)])), ("LoadedAdapter", loadedAdapter),
     ("UnloadedAdapter", Schema.object([("name", Schema.string), ("status", Schema.constant("unloaded"))])),
-    ("DeletedAdapter", deletedAdapter), ("Job", job), ("Jobs", list("Job")), ("JobEvent", jobEvent),
+    ("DeletedAdapter", deletedAdapter), ("Job", job), ("JobPreview", jobPreview), ("Jobs", list("Job")),
+    ("JobEvent", jobEvent),
     ("JobEvents", list("JobEvent")), ("JobCheckpoint", jobCheckpoint), ("JobCheckpoints", list("JobCheckpoint")),
   ]
 
@@ -63,6 +64,34 @@ extension ReplySchemas {
       ("integrations", Schema.list(of: Schema.any)), ("metadata", Schema.nullable(Schema.map(of: Schema.string))),
       ("hyperparameters", Schema.object), ("method", Schema.object), ("error", Schema.nullable(failure)),
     ])
+  }()
+
+  private static let jobPreview: JSONValue = {
+    let problem = Schema.object([
+      ("line", Schema.nullable(Schema.integer)), ("code", Schema.string), ("message", Schema.string),
+    ])
+    let run = Schema.object([("text", Schema.string), ("learnt", Schema.boolean)])
+    let row = Schema.object([
+      ("kind", Schema.oneOf("row", "chosen", "rejected")), ("tokens", Schema.integer),
+      ("learnt_tokens", Schema.integer), ("runs", Schema.list(of: run)),
+    ])
+    let memory = Schema.object([
+      ("bytes", Schema.integer), ("adapter", Schema.integer), ("activations", Schema.integer),
+      ("data", Schema.integer), ("available", Schema.nullable(Schema.integer)),
+    ])
+    return Schema.object(
+      [
+        ("object", Schema.constant("fine_tuning.preview")), ("valid", Schema.boolean),
+        ("param", Schema.nullable(Schema.string)),
+        ("problem_count", Schema.integer), ("problems", Schema.list(of: problem)), ("hyperparameters", Schema.object),
+      ],
+      optional: [
+        ("formats", Schema.list(of: Schema.string)), ("examples", Schema.integer),
+        ("validation_examples", Schema.integer), ("cut_rows", Schema.integer), ("lossless_rows", Schema.integer),
+        ("epoch_tokens", Schema.integer), ("epoch_learnt_tokens", Schema.integer), ("steps", Schema.integer),
+        ("total_tokens", Schema.integer), ("longest_example", Schema.integer), ("memory", memory),
+        ("rows", Schema.list(of: row)),
+      ])
   }()
 
   private static let jobEvent = Schema.object([

@@ -67,6 +67,8 @@ public struct APIRoutes: Sendable {
     router.on("GET", "openapi.json") { request in
       request.exchange.respond(status: 200, headers: ["Content-Type": "application/json"], body: document)
     }
+    // After the document, which describes the API alone.
+    ConsoleRoutes.add(to: &router)
     return router
   }
 

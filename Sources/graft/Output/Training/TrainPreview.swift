@@ -24,24 +24,10 @@ struct TrainingPreview {
   }
 
   private func text(_ row: TrainingRow) -> String {
-    var text = ""
-    var run: [Int32] = []
-    var isLearnt = false
-    func flush() {
-      guard !run.isEmpty else { return }
-      let piece = tokenizer.decode(run, skippingSpecialTokens: false)
-      let marked = terminal.usesColour ? terminal.styled(piece, .good) : "[[\(piece)]]"
-      text += isLearnt ? marked : piece
-      run = []
-    }
-    for (index, token) in row.tokens.enumerated() {
-      // The first token is not predicted, since no token comes before it.
-      let learnt = index > 0 && row.labels[index] != TrainingRow.ignored
-      if learnt != isLearnt { flush() }
-      isLearnt = learnt
-      run.append(token)
-    }
-    flush()
-    return text
+    row.runs.map { run in
+      let text = tokenizer.decode(run.tokens, skippingSpecialTokens: false)
+      guard run.isLearnt else { return text }
+      return terminal.usesColour ? terminal.styled(text, .good) : "[[\(text)]]"
+    }.joined()
   }
 }
