@@ -31,6 +31,11 @@ def test_nothing_comes_from_elsewhere(open_page, server):
     assert len(urls) > 20 and all(url.startswith((server.url, "data:")) for url in urls)
 
 
+def test_an_address_that_is_not_well_formed(open_page, server):
+    page = open_page(f"{server.url}/#%")
+    expect(page).to_have_title("Chat – Graft")
+
+
 def test_the_keyboard_reaches_everything(page):
     page.keyboard.press("Escape")
     page.get_by_role("link", name="Skip to the page").focus()

@@ -155,6 +155,8 @@ class Chat {
     asked.turns.splice(index, Infinity, { user: text, answers });
     const stop = new AbortController();
     this.stop = stop;
+    // Kept at once, so that closing the page does not lose it.
+    conversations.keep(asked);
     this.drawTurns();
     this.setRunning(true);
     const views = this.views[index].answers;

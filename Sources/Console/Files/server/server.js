@@ -6,7 +6,7 @@ import { bytes, count, decimal, seconds } from "/console/format.js";
 import { histogram, parse, quantile, sum, values } from "/console/metrics.js";
 
 const period = 2000;
-const window = 150;
+const samplesKept = 150;
 /** Latencies are those of the last so many samples. */
 const latencyWindow = 15;
 
@@ -38,7 +38,7 @@ export function serverPage(main, { signal }) {
     try {
       const [page, list] = await Promise.all([text("/metrics", { signal }), get("/v1/adapters?limit=1", { signal })]);
       samples.push({ time: performance.now() / 1000, metrics: parse(page), budget: list.memory.budget });
-      samples.splice(0, samples.length - window);
+      samples.splice(0, samples.length - samplesKept);
       problem.textContent = "";
       show();
     } catch (error) {

@@ -16,9 +16,18 @@ const pages = [
 
 let leave = null;
 
+function address() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    // An address that is not well formed means the first page.
+    return "";
+  }
+}
+
 /** Shows the page that the address names: `#chat`, `#training/ftjob-…`. */
 function show() {
-  const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split("/");
+  const [name, ...rest] = address().split("/");
   const page = pages.find((page) => page.name === name) ?? pages[0];
   leave?.();
   const main = document.getElementById("page");

@@ -2,7 +2,7 @@
 import { events, get, request } from "/console/api.js";
 
 /** The window that a speed is the mean of, in seconds. Times of events have no fractions of seconds. */
-const window = 4;
+const speedWindow = 4;
 /** A longer time between two steps is a pause. */
 const pause = 60;
 
@@ -12,9 +12,9 @@ export function speeds(metrics) {
   let begin = 0;
   for (let i = 1; i < metrics.length; i += 1) {
     if (metrics[i].created_at - metrics[i - 1].created_at > pause) begin = i;
-    while (begin < i - 1 && metrics[i].created_at - metrics[begin + 1].created_at >= window) begin += 1;
+    while (begin < i - 1 && metrics[i].created_at - metrics[begin + 1].created_at >= speedWindow) begin += 1;
     const span = metrics[i].created_at - metrics[begin].created_at;
-    if (span < window) continue;
+    if (span < speedWindow) continue;
     const tokens = metrics.slice(begin + 1, i + 1).reduce((sum, event) => sum + event.data.tokens, 0);
     points.push([metrics[i].data.step, tokens / span]);
   }

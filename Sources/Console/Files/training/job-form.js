@@ -31,7 +31,8 @@ export function jobForm(main, signal) {
   const targets = h("input", { placeholder: "all linear modules", autocomplete: "off" });
   const dora = check("DoRA");
   const packing = check("Pack short rows together", { checked: true });
-  const result = h("div", { class: "stack", "aria-live": "polite" }, h("p", { class: "card empty" }, "Choose a file to see what would be learnt."));
+  const result = h("div", { class: "stack", "aria-live": "polite" });
+  const choose = () => fill(result, h("p", { class: "card empty" }, "Choose a file to see what would be learnt."));
   const start = h("button", { class: "primary", disabled: true }, "Start training");
   const beta = number(["beta", "Beta", "0.1", { min: 0, step: "any" }]);
   beta.hidden = true;
@@ -64,6 +65,7 @@ export function jobForm(main, signal) {
         h("div", { class: "row" }, start)),
       result));
   fill(main, form);
+  choose();
 
   function number([name, label, placeholder, range]) {
     const control = h("input", {
@@ -96,14 +98,17 @@ export function jobForm(main, signal) {
 
   async function upload(file) {
     if (!file) return;
+    checking?.abort();
+    start.disabled = true;
+    fill(result, h("p", { class: "card empty" }, `Uploading ${file.name}…`));
     await attempt(null, async () => {
       const parts = new FormData();
       parts.append("purpose", purpose);
       parts.append("file", file, file.name);
       const stored = await (await request("/v1/files", { method: "POST", body: parts, signal })).json();
       await loadFiles(stored.id);
-      inspect();
     });
+    inspect();
     input.value = "";
   }
 
@@ -123,7 +128,7 @@ export function jobForm(main, signal) {
   async function inspect() {
     checking?.abort();
     start.disabled = true;
-    if (!files.value) return;
+    if (!files.value) return choose();
     const current = new AbortController();
     checking = current;
     result.setAttribute("aria-busy", "true");
@@ -133,7 +138,11 @@ export function jobForm(main, signal) {
       const fits = preview.valid && !(preview.memory.available !== null && preview.memory.bytes > preview.memory.available);
       const slot = showPreview(result, preview);
       start.disabled = !fits;
-      if (preview.valid) slot.textContent = await timeEstimate(preview.total_tokens, current.signal);
+      if (!preview.valid) return;
+      slot.textContent = await timeEstimate(preview.total_tokens, current.signal).catch((error) => {
+        if (error.name === "AbortError") throw error;
+        return "unknown, since the server is busy";
+      });
     } catch (error) {
       if (error.name === "AbortError" || current !== checking) return;
       fill(result, h("div", { class: "card" }, h("h2", {}, "This cannot be trained"), h("p", { class: "bad" }, error.message)));
