@@ -191,4 +191,31 @@ import Testing
     #expect(order.countingSlices(epoch: 2) == 0, "it is known now")
     #expect(slices >= 3 * (count / EpochOrder.chunkSize))
   }
+
+  @Test func aRowsRunsAreItsTokens() {
+    let ignored = TrainingRow.ignored
+    let table: [(labels: [Int32], runs: [([Int32], Bool)])] = [
+      ([], []), ([10], [([10], false)]), ([10, 11], [([10], false), ([11], true)]),
+      ([ignored, ignored, 12, 13, ignored, 15], [([10, 11], false), ([12, 13], true), ([14], false), ([15], true)]),
+    ]
+    for (labels, expected) in table {
+      let tokens = (0..<labels.count).map { Int32(10 + $0) }
+      let row = TrainingRow(tokens: tokens, labels: labels)
+      #expect(row.runs.map(\.tokens) == expected.map(\.0) && row.runs.map(\.isLearnt) == expected.map(\.1))
+      #expect(row.runs.filter(\.isLearnt).reduce(0) { $0 + $1.tokens.count } == row.lossCount)
+    }
+  }
+
+  @Test func stepsAreCountedUp() throws {
+    var settings = Hyperparameters()
+    settings.batchSize = 4
+    settings.nEpochs = 3
+    for (examples, steps) in [(1, 1), (4, 3), (5, 4), (36, 27)] {
+      #expect(try settings.totalSteps(examples: examples) == steps)
+    }
+    settings.nEpochs = .max
+    #expect(throws: HyperparameterError.self) { try settings.totalSteps(examples: 2) }
+    settings.maxSteps = 7
+    #expect(try settings.totalSteps(examples: 2) == 7)
+  }
 }
