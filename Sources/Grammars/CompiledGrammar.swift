@@ -51,6 +51,8 @@ public final class CompiledGrammar: Sendable {
     var automaton: TextAutomaton
     /// How often the states have been thrown away.
     var epoch: Int
+    /// The memory of the texts' states after the last replay of a text.
+    var replayedMemory = 0
     /// The memory of an automaton that no text has used.
     let baseMemory: Int
 
@@ -61,11 +63,15 @@ public final class CompiledGrammar: Sendable {
     mutating func reset() {
       automaton = TextAutomaton(automaton.start)
       epoch += 1
+      replayedMemory = 0
     }
   }
 
-  /// How many bytes the states of texts may take now. Where other grammars need much, these take less.
-  var memoryLimit: Int { pool?.isFull == true ? limits.memory / 8 : limits.memory }
+  /// How many bytes the states of texts may take now. Where other grammars need much, these take less, but twice as much as
+  /// a text's replay left: otherwise each operation would throw away what the one before made again.
+  func memoryLimit(replayed: Int) -> Int {
+    pool?.isFull == true ? min(max(limits.memory / 8, 2 * replayed), limits.memory) : limits.memory
+  }
 
   /// Runs an operation on the shared states, under their lock.
   func withStates<Result>(_ body: (inout SharedStates) -> Result) -> Result {

@@ -21,7 +21,9 @@ public struct GrammarMatcher: Sendable {
   private var tokenWork = 0
   private var workPosition = 0
   /// The work of all operations on the text, those of copies included.
-  private let textWork = TextWork()
+  private var textWork = TextWork()
+  /// What drafts of the text have cost. It has a limit of its own, so that drafts never end a text.
+  private let draftWork = TextWork()
 
   private final class TextWork: Sendable {
     let units = Atomic<Int>(0)
@@ -66,6 +68,13 @@ public struct GrammarMatcher: Sendable {
     bytes.append(contentsOf: added)
     history.append((state, bytes.count))
     return true
+  }
+
+  /// A copy to look ahead with. Its work counts apart from the text's own.
+  public func forDrafts() -> GrammarMatcher {
+    var copy = self
+    copy.textWork = draftWork
+    return copy
   }
 
   /// Takes tokens back until `count` are left.
@@ -136,13 +145,16 @@ public struct GrammarMatcher: Sendable {
       var replayed: [(state: Int32, length: Int)]?
       var work = 0
       do throws(GrammarError) {
-        if shared.textMemory > grammar.memoryLimit { shared.reset() }
+        if shared.textMemory > grammar.memoryLimit(replayed: shared.replayedMemory) { shared.reset() }
         if epoch != shared.epoch {
+          let before = shared.textMemory
           shared.automaton.allow(work: 2 * limits.tokenWork)
           do throws(GrammarError) { replayed = try replay(&shared.automaton) } catch {
             throw .tooMuchMemory(limit: limits.memory / 2)
           }
-          if shared.textMemory > limits.memory / 2, shared.epoch > 0 { throw .tooMuchMemory(limit: limits.memory / 2) }
+          // Other texts' states do not count against this one.
+          if shared.textMemory - before > limits.memory / 2 { throw .tooMuchMemory(limit: limits.memory / 2) }
+          shared.replayedMemory = shared.textMemory
         }
         let state = (replayed ?? history)[history.count - 1].state
         shared.automaton.allow(work: allowed)

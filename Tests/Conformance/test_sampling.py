@@ -185,3 +185,20 @@ def test_suffix_needs_a_model_for_it(server):
     reply = server.http.post("/v1/completions", json={"prompt": "a", "suffix": "b"})
     assert reply.status_code == 400 and reply.json()["error"]["param"] == "suffix"
     assert "filling in the middle" in reply.json()["error"]["message"]
+
+
+def test_bad_words_of_white_space(server):
+    def text(**fields):
+        return server.complete("1.\n2.\n3.\n", temperature=0, max_tokens=8, **fields)["choices"][0]["text"]
+
+    assert "4.\n" in text()
+    assert "4.\n" not in text(bad_words=["\n"])
+
+
+def test_best_of_prefers_no_empty_answer(server):
+    """The end token is made so probable that some candidates are empty."""
+    end = server.http.post("/tokenize", json={"prompt": "<|im_end|>"}).json()["tokens"][0]
+    fields = {"max_tokens": 12, "temperature": 1, "logit_bias": {str(end): 13.5}}
+    for seed in (100, 200):
+        assert "" in texts(server, **fields, seed=seed, n=16)
+        assert texts(server, **fields, seed=seed, best_of=16)[0] != ""

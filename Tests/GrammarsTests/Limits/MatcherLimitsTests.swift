@@ -106,6 +106,47 @@ import Testing
     }
   }
 
+  /// What other texts made the grammar use does not count against a new text, even after the states were thrown away.
+  @Test func othersStatesDoNotEndAText() throws {
+    var limits = GrammarLimits()
+    limits.memory = 3_000_000
+    limits.textWork = .max
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, limits: limits)
+    let base = compiled.memory
+    var (seed, wasReset) = (UInt64(0), false)
+    // Until the states were thrown away and more than half of the limit is in use again.
+    while !wasReset || compiled.memory - base < limits.memory * 2 / 3 {
+      let before = compiled.memory
+      var matcher = try GrammarMatcher(compiled)
+      for byte in Self.text(20, seed: seed) {
+        let isAccepted = try matcher.accept(token: Int(byte))
+        #expect(isAccepted)
+      }
+      wasReset = wasReset || compiled.memory < before
+      seed += 1
+    }
+    var new = try GrammarMatcher(compiled)
+    let isAccepted = try new.accept(bytes: Array("ab".utf8))
+    #expect(isAccepted)
+  }
+
+  /// Drafts have work of their own, so that they never end a text.
+  @Test func draftsDoNotEndAText() throws {
+    var limits = GrammarLimits()
+    limits.textWork = 50_000
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, limits: limits)
+    let matcher = try GrammarMatcher(compiled)
+    #expect(throws: GrammarError.tooMuchWorkForText(limit: 50_000)) {
+      for seed in 0..<10_000 {
+        var draft = matcher.forDrafts()
+        for byte in Self.text(20, seed: UInt64(seed)) { _ = try draft.accept(token: Int(byte)) }
+      }
+    }
+    var text = matcher
+    let isAccepted = try text.accept(bytes: Array("ab".utf8))
+    #expect(isAccepted)
+  }
+
   @Test func grammarsShareALimitOfMemory() throws {
     let memory = GrammarMemory(limit: 1)
     do {

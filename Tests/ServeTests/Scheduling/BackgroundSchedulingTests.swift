@@ -60,6 +60,21 @@ import Testing
     #expect(own == 118 && abs(passes - 472) < 10)
   }
 
+  /// A server where requests always wait for places: the background keeps one of them once it is owed a row.
+  @Test func backgroundHasItsShareWhileOthersWait() {
+    var simulation = Simulation(Self.limits(16, share: 0.125, running: 3), blocks: 400)
+    let background = simulation.submit(Request(20, 10, client: "batches"))
+    var passes = 0
+    while !simulation.finished.contains(background), passes < 2000 {
+      while simulation.live.values.count(where: { !$0.isBackground }) < 6 { _ = simulation.submit(Request(1, 20)) }
+      simulation.step()
+      passes += 1
+    }
+    // 29 rows are owed after 29 / 0.125 / 2 passes.
+    #expect(simulation.finished.contains(background) && passes < 200)
+    #expect(simulation.preemptions <= 1)
+  }
+
   @Test func backgroundGetsTurnsOfPassesWithOneRow() {
     var simulation = Simulation(Self.limits(1, share: 0.25), blocks: 40)
     let other = simulation.submit(Request(1, 1000))

@@ -20,7 +20,8 @@ final class AnswerRun {
     var logprobSum = 0.0
     var tokenCount = 0
 
-    var meanLogprob: Double { tokenCount == 0 ? 0 : logprobSum / Double(tokenCount) }
+    /// An empty answer is chosen only if all are empty.
+    var meanLogprob: Double { tokenCount == 0 ? -.infinity : logprobSum / Double(tokenCount) }
   }
 
   private let target: any AnswerTarget

@@ -45,17 +45,17 @@ final class AdmissionControl: Sendable {
   func admit(_ client: ClientIdentity, count: Int) throws(EngineError) -> [Admission] {
     let ids = try state.withLock { state throws(EngineError) in
       if state.isClosed { throw .shuttingDown }
+      guard count <= capacity else { throw .exceedsQueue(answers: count, capacity: capacity) }
       let own = state.waitingByClient[client, default: 0]
       // Background requests take no places from others.
       if client.isBackground {
-        guard count <= capacity else { throw .exceedsQueue(answers: count, capacity: capacity) }
         guard own + count <= capacity else { throw state.overload(waiting: own) }
         return state.enter(client, count, own: own)
       }
       for index in 0..<count {
         let (waiting, own) = (state.waiting + index, own + index)
         if waiting >= capacity, own >= capacity / 8 || waiting >= 2 * capacity {
-          throw state.overload(waiting: waiting)
+          throw state.overload(waiting: state.waiting)
         }
       }
       state.waiting += count

@@ -63,13 +63,13 @@ final class ConstrainedAnswer {
   /// Tokens of the only text that can come next; none if there are several texts.
   /// - Parameter limit: the maximum tokens
   func forcedTokens(limit: Int) -> [Int32] {
-    guard failure == nil, var matcher, let bytes = try? matcher.forcedBytes() else { return [] }
+    guard failure == nil, var matcher = matcher?.forDrafts(), let bytes = try? matcher.forcedBytes() else { return [] }
     return matcher.grammar.vocabulary.tokens(of: bytes, limit: limit)
   }
 
   /// The first of the tokens, as many as the grammar allows.
   func allowedBeginning(of tokens: [Int32]) -> [Int32] {
-    guard failure == nil, var matcher else { return [] }
+    guard failure == nil, var matcher = matcher?.forDrafts() else { return [] }
     return Array(tokens.prefix { (try? matcher.accept(token: Int($0))) == true })
   }
 

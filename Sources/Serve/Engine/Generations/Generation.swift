@@ -51,6 +51,7 @@ final class Generation: ScheduledSequence {
   /// Follows the answer through the grammar that the request gives.
   private let constraint: ConstrainedAnswer?
   private let tokenizer: Tokenizer
+  private let modelVocabularySize: Int
   private let endTokens: Set<Int32>
 
   /// - Parameters:
@@ -58,10 +59,11 @@ final class Generation: ScheduledSequence {
   ///   - label: the index of the request's label in the metrics
   ///   - sharesWithAll: whether the prefix cache is on
   ///   - speculates: whether tokens that may come next are computed early
+  ///   - modelVocabularySize: how many tokens the model has embeddings of; the tokenizer may have more
   ///   - endTokens: the end tokens of the model and its tokenizer
   init(
     _ request: GenerationRequest, admission: Admission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool,
-    speculates: Bool, label: Int, tokenizer: Tokenizer, endTokens: Set<Int32>,
+    speculates: Bool, label: Int, tokenizer: Tokenizer, modelVocabularySize: Int, endTokens: Set<Int32>,
     sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
     self.request = request
@@ -74,6 +76,7 @@ final class Generation: ScheduledSequence {
     adapterOrder = stream.adapters.hashValue
     self.label = label
     self.tokenizer = tokenizer
+    self.modelVocabularySize = modelVocabularySize
     self.endTokens = endTokens.union(request.options.endTokens)
     tokens = request.prompt
     output = GenerationOutput(
@@ -268,7 +271,9 @@ final class Generation: ScheduledSequence {
     speculator?.record(accepted: accepted, of: drafted)
     // The token after the draft is one of the answer, too.
     let limit = request.options.maxTokens - usage.completionTokens - 1
-    speculator?.propose(after: tokens, limit: limit, constraint: constraint, ends: endTokens.contains)
+    speculator?.propose(after: tokens, limit: limit, constraint: constraint) { [endTokens, modelVocabularySize] in
+      endTokens.contains($0) || $0 >= modelVocabularySize
+    }
   }
 
   /// Takes back the draft, whose numbers could not be computed. The next pass computes the next token alone.

@@ -175,20 +175,14 @@ struct Scheduler<S: ScheduledSequence> {
   // MARK: admission
 
   private mutating func admit(freeBlocks: Int, sharedBlocks: (S) -> Int) -> Action? {
-    guard !(preempted.isEmpty && queue.count == 0), var entry = nextToAdmit() else { return nil }
-    // Background sequences give way: their places and blocks are taken back for others.
-    let mayPreempt = !entry.isBackground && running.contains(where: \.isBackground)
-    guard running.count < limits.running else { return mayPreempt ? preempt() : nil }
-    if !running.isEmpty {
-      // Kept free: what running prompts will need, and a block for each running sequence. Otherwise the newly admitted
-      // sequence would soon be preempted.
-      var needed = running.count + blockCount(covering: entry.sequence.length)
-      for other in running where other.pending > 1 {
-        needed += max(blockCount(covering: other.sequence.length) - other.sequence.blockCount, 0)
-      }
-      guard needed <= freeBlocks || needed - sharedBlocks(entry.sequence) <= freeBlocks else {
-        return mayPreempt ? preempt() : nil
-      }
+    guard !(preempted.isEmpty && queue.count == 0) else { return nil }
+    let hasRoom = { [self] in hasRoom(for: $0, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) }
+    guard var entry = owedToAdmit().flatMap({ hasRoom($0) ? $0 : nil }) ?? nextToAdmit() else { return nil }
+    guard hasRoom(entry) else {
+      // Background sequences give way: their places and blocks are taken back for others. One stays where it runs
+      // beside others, so that the background gets its share even if requests always wait.
+      let kept = sharesPlaces && running.contains { !$0.isBackground } ? 1 : 0
+      return !entry.isBackground && running.count(where: \.isBackground) > kept ? preempt() : nil
     }
     let isFirst = entry.admission == 0
     if isFirst {
@@ -201,6 +195,32 @@ struct Scheduler<S: ScheduledSequence> {
     }
     running.insert(entry, at: running.firstIndex { $0.admission > entry.admission } ?? running.count)
     return isFirst ? .admit(entry.sequence) : .resume(entry.sequence)
+  }
+
+  /// Whether there is a place for a sequence, and blocks.
+  private func hasRoom(for entry: Entry, freeBlocks: Int, sharedBlocks: (S) -> Int) -> Bool {
+    guard running.count < limits.running else { return false }
+    guard !running.isEmpty else { return true }
+    // Kept free: what running prompts will need, and a block for each running sequence. Otherwise the newly admitted
+    // sequence would soon be preempted.
+    var needed = running.count + blockCount(covering: entry.sequence.length)
+    for other in running where other.pending > 1 {
+      needed += max(blockCount(covering: other.sequence.length) - other.sequence.blockCount, 0)
+    }
+    return needed <= freeBlocks || needed - sharedBlocks(entry.sequence) <= freeBlocks
+  }
+
+  /// Whether a background sequence may keep a place that others wait for. A single place is never kept.
+  private var sharesPlaces: Bool { limits.backgroundShare > 0 && limits.running > 1 }
+
+  /// The background sequence that is owed a row while others run and none of the background does. It comes before those
+  /// that wait: on a server where requests always wait, it would never start otherwise.
+  private func owedToAdmit() -> Entry? {
+    guard sharesPlaces, backgroundCredit >= 1, !running.isEmpty, !running.contains(where: \.isBackground) else {
+      return nil
+    }
+    if let first = preempted.first(where: \.isBackground) { return first }
+    return queue.next { queue.isBackground($0) }.flatMap { waiting[$0] }
   }
 
   /// The sequence to admit or resume next, if there are blocks for it: preempted ones first, background ones last. While

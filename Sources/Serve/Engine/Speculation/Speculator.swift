@@ -28,9 +28,9 @@ struct Speculator {
   ///   - tokens: prompt and answer
   ///   - limit: the maximum tokens of the draft
   ///   - constraint: the grammar of the answer
-  ///   - ends: whether a token ends the answer. No draft has such a token.
+  ///   - excludes: whether no draft has a token, because it ends the answer or the model cannot compute it
   mutating func propose(
-    after tokens: [Int32], limit: Int, constraint: ConstrainedAnswer?, ends: (Int32) -> Bool
+    after tokens: [Int32], limit: Int, constraint: ConstrainedAnswer?, excludes: (Int32) -> Bool
   ) {
     draft = nil
     let limit = min(limit, Self.longestDraft)
@@ -43,7 +43,7 @@ struct Speculator {
       found = Draft(tokens: continuation, reason: DraftReason(matchLength: match.length))
       if let constraint { found.tokens = constraint.allowedBeginning(of: found.tokens) }
     }
-    found.tokens = Array(found.tokens.prefix { !ends($0) })
+    found.tokens = Array(found.tokens.prefix { !excludes($0) })
     if !found.tokens.isEmpty { draft = found }
   }
 

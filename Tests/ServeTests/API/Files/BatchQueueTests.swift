@@ -82,6 +82,9 @@ import Testing
   @Test func moreAnswersThanCanEverWaitAreNoOverload() throws {
     let admissions = AdmissionControl(capacity: 4)
     #expect(throws: EngineError.exceedsQueue(answers: 5, capacity: 4)) { try admissions.admit(.batches, count: 5) }
+    #expect(throws: EngineError.exceedsQueue(answers: 5, capacity: 4)) {
+      try admissions.admit(ClientIdentity(key: "a"), count: 5)
+    }
     let held = try admissions.admit(.batches, count: 3)
     #expect {
       _ = try admissions.admit(.batches, count: 2)

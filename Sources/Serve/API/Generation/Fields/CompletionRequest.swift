@@ -25,7 +25,8 @@ enum CompletionRequest {
     let text = try ConstraintFields(fields).constraint
     let suffix = try FillInMiddle(fields, tokenizer)
     let prompts = tokenizer.keepingLast(
-      try fields.promptTokensKept(contextLength, answer: request.options.maxTokens))
+      try fields.promptTokensKept(
+        contextLength, answer: request.options.maxTokens + (suffix?.prompt([]).count ?? 0)))
     request.prompts = try Self.prompts(fields, prompts, field: "prompt", maximum: maximumPrompts)
     if let suffix {
       request.prompts = request.prompts.map(suffix.prompt)

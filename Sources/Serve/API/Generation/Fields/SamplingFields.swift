@@ -84,9 +84,13 @@ extension SamplingParameters {
         tokenizer.encode(text, parsingSpecialTokens: false, addingBOS: false)
       }
       let text = String(word.drop(while: \.isWhitespace))
+      guard !text.isEmpty else {
+        words.append(tokens(word))
+        continue
+      }
       let (alone, spaced) = (tokens(text), tokens(" " + text))
       if !alone.isEmpty { words.append(alone) }
-      if spaced.count == alone.count || alone.isEmpty, spaced.first != alone.first, !spaced.isEmpty {
+      if spaced.count == alone.count, spaced.first != alone.first, !spaced.isEmpty {
         words.append(spaced)
       }
     }
