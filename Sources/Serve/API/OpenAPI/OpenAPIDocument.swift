@@ -69,7 +69,9 @@ struct OpenAPIDocument {
       case "limit": JSONSchema.integer(1...(operation?.maximumPage ?? 100))
       case "version": JSONSchema.integer(1...Int(Int32.max))
       case "order": JSONSchema.oneOf("asc", "desc")
-      case "stream", "checkpoints": JSONSchema.boolean
+      case "stream":
+        if case .stream? = operation?.reply { JSONSchema.boolean } else { JSONSchema.constant(false) }
+      case "checkpoints": JSONSchema.boolean
       case "metadata": JSONSchema.map(of: JSONSchema.string)
       case "adapter": JSONSchema.string(0...AdapterSelector.maximumBytes)
       default: JSONSchema.string
@@ -145,7 +147,15 @@ struct OpenAPIDocument {
           "application/json": json(name),
           "text/event-stream": [
             "schema": [
-              "type": "string", "description": .string("Server-sent events, each with a \(events) as its data."),
+              "type": "object", "description": "One server-sent event; the last may have the data [DONE].",
+              "required": ["data"],
+              "properties": [
+                "event": JSONSchema.string,
+                "data": [
+                  "type": "string", "contentMediaType": "application/json",
+                  "contentSchema": JSONSchema.reference(events),
+                ],
+              ],
             ]
           ],
         ]

@@ -85,7 +85,8 @@ import Testing
   @Test func aReferenceIsReplacedByItsItem() throws {
     let long = JSONValue.string(String(repeating: "a", count: 6 << 20))
     try insert(
-      "resp_1", input: [["id": "msg_0", "type": "message"]], output: (1...3).map { ["id": "msg_\($0)", "text": long] })
+      "resp_1", input: [["id": "msg_0", "type": "message"]],
+      output: (1...3).map { ["id": .string("msg_\($0)"), "text": long] })
     var references = ItemReferences(store: store, earlier: [["id": "msg_9"]])
     #expect(try references.item("msg_0", "input[0]")["type"] == "message")
     func error(_ id: String) -> APIError? {
