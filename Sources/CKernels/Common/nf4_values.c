@@ -22,6 +22,3 @@ const float graft_nf4_values[16] = {
 
 const int16_t graft_nf4_integers[16] = {-4095, -2851, -2150, -1617, -1165, -757, -373, 0,
                                         326, 659, 1008, 1384, 1805, 2304, 2961, 4095};
-
-const uint16_t graft_nf4_bf16[16] = {0xBFB8, 0xBF80, 0xBF41, 0xBF11, 0xBED1, 0xBE88, 0xBE06, 0x0000,
-                                     0x3DEA, 0x3E6D, 0x3EB5, 0x3EF9, 0x3F22, 0x3F4F, 0x3F85, 0x3FB8};

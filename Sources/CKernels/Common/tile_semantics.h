@@ -35,7 +35,3 @@ static inline uint16_t bf16_from_float(float x) {
 }
 
 static inline uint16_t bf16_without_denormals(float x) { return bf16_from_float(flush_denormal(x)); }
-
-// The order of 8 neighbouring columns in a row of activations and in weights: pairs of columns that lie in the same
-// 16 bits of a chunk of NF4 codes.
-static const uint8_t tile_columns[8] = {0, 2, 1, 3, 4, 6, 5, 7};

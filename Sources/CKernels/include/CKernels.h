@@ -7,8 +7,8 @@
 // row to the start of the next.
 //
 // A kernel has one order of operations, which its scalar version spells out: every instruction set gives the same bits,
-// and a row gives the same bits alone and among others. Products of quantised rows, and LoRA's with factors in bf16, have a
-// second one: on AMX's tile registers, in bf16.
+// and a row gives the same bits alone and among others. Only training's products on AMX's tile registers, in bf16, are a
+// second arithmetic.
 #pragma once
 
 #include "graft_forward.h"
@@ -30,8 +30,8 @@ typedef enum {
   GRAFT_AVX2 = 1,    // AVX2, FMA, F16C, BMI2
   GRAFT_AVX512 = 2,  // AVX-512 F, BW, VL, DQ
   GRAFT_VNNI = 3,    // GRAFT_AVX512 and AVX-512 VNNI
-  GRAFT_AMX = 4,     // GRAFT_VNNI, AVX-512 BF16, AMX TILE, BF16 and INT8; with the bits of GRAFT_TILE_REFERENCE
-  GRAFT_TILE_REFERENCE = 5  // plain C with AMX's arithmetic
+  GRAFT_AMX = 4,     // GRAFT_VNNI, AVX-512 BF16, AMX TILE, BF16 and INT8
+  GRAFT_TILE_REFERENCE = 5  // plain C with the arithmetic in which GRAFT_AMX trains
 } graft_level;
 
 /// The kernels for an instruction set, or null where this machine or this build does not have it. Never null for
@@ -44,16 +44,11 @@ int graft_tile_registers_are_refused(void);
 /// The factor of integer products: NF4 values and activations are stored as multiples of 1/4095 of their maximum. The
 /// sum of 64 products of two such integers fits 31 bits.
 #define GRAFT_INTEGER_ONE 4095
-/// The factor of NF4 values in products on tile registers. Of all factors, this one has the smallest mean error when
-/// the 16 values are rounded to bf16.
-#define GRAFT_BF16_ONE 1.437f
 
 /// The 16 values of the 4-bit NormalFloat type (Dettmers et al., 2023, appendix E), ascending.
 extern const float graft_nf4_values[16];
 /// The same times GRAFT_INTEGER_ONE, rounded to nearest.
 extern const int16_t graft_nf4_integers[16];
-/// The same times GRAFT_BF16_ONE, as bits of the nearest bf16.
-extern const uint16_t graft_nf4_bf16[16];
 
 /// Tells the processor that this thread spins, so that the other hardware thread of its core can use the core's units.
 static inline void graft_pause(void) {

@@ -21,10 +21,9 @@ typedef struct {
   void (*dense_product)(const graft_matrix *w, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
                         size_t group_begin, size_t group_end);
   /// W is NF4, x is quantised rows. A block's products are summed, scaled, and added to the output in f32 in the order
-  /// of the blocks. On AMX a block is summed in bf16 products, as tile_semantics.h shows. On all other sets NF4's
-  /// values are multiples of 1 / GRAFT_INTEGER_ONE, and a block is summed exactly, as integers. Loads `prefetches` into
-  /// the cache meanwhile, because products of several rows leave the memory bus idle. `prefetches` may be null if the
-  /// count is 0.
+  /// of the blocks. NF4's values are multiples of 1 / GRAFT_INTEGER_ONE, and a block is summed exactly, as integers.
+  /// Loads `prefetches` into the cache meanwhile, because products of several rows leave the memory bus idle.
+  /// `prefetches` may be null if the count is 0.
   void (*nf4_quantized_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                               size_t group_begin, size_t group_end, const graft_prefetch *_Nullable prefetches,
                               size_t prefetch_count);
@@ -32,8 +31,7 @@ typedef struct {
   void (*int8_quantized_product)(const graft_matrix *w, const graft_activations *x, size_t rows, float *y, size_t ldy,
                                size_t group_begin, size_t group_end, const graft_prefetch *_Nullable prefetches,
                                size_t prefetch_count);
-  /// Quantises one of `stride` rows for quantised products. On AMX q is the bits of the nearest bf16, in the order of
-  /// tile_columns, and scale is 1. On all other sets, for each block, scale = max|x| / GRAFT_INTEGER_ONE and
+  /// Quantises one of `stride` rows for quantised products: for each block, scale = max|x| / GRAFT_INTEGER_ONE and
   /// q = nearest(x / scale); q is 0 if the block is. A block with a value that is not finite has such a scale.
   /// x: [columns]; q and scale: where graft_activations has the row's part of the first block.
   void (*quantize)(const float *x, size_t columns, size_t block, size_t stride, int16_t *q, float *scale);
@@ -41,13 +39,10 @@ typedef struct {
   // MARK: LoRA and DoRA
 
   /// u = x At: even and odd columns are summed apart, then added. x: [rows][ldx]; u: [rows][ldu]. Of a row of u, values
-  /// beyond the rank may be overwritten, so ldu is at least the rank rounded up to a multiple of 16. On AMX, bf16 factors
-  /// are multiplied with x rounded to bf16; 32 columns are one product, as tile_semantics.h shows, and such products with an
-  /// even index, and those with an odd one, are summed apart.
+  /// beyond the rank may be overwritten, so ldu is at least the rank rounded up to a multiple of 16.
   void (*lora_shrink)(const graft_lora *w, const float *x, size_t ldx, size_t rows, float *u, size_t ldu);
   /// y += scale * u Bt for groups group_begin ..< group_end of B: even and odd ranks are summed apart, then added. With
-  /// row factors, [outputs rounded up to a multiple of 16], the scale of an output is scale * its factor. On AMX, bf16
-  /// factors are multiplied with u rounded to bf16, 32 ranks in one product, and the products are summed in order.
+  /// row factors, [outputs rounded up to a multiple of 16], the scale of an output is scale * its factor.
   /// u: [rows][ldu]; y: [rows][ldy], y[row][0] being the output of B's first row.
   void (*lora_expand)(const graft_lora *w, const float *u, size_t ldu, size_t rows, float scale,
                       const float *_Nullable row_factors, float *y, size_t ldy, size_t group_begin, size_t group_end);

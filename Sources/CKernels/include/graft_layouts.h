@@ -28,8 +28,15 @@ typedef struct {
   size_t block;  // columns that share a scale: 8, 16, 32 or 64; of a dense matrix, columns of a partial sum, even
 } graft_matrix;
 
-/// Rows of activations: 13-bit signed integers, where value = q * scale of the row's block, or on AMX the bits of bf16
-/// numbers. The same block of all rows is contiguous, so that a product reads the activations in one stream.
+/// Rows that must be quantised together so that AMX multiplies them on tile registers. By estimate, eight are faster there
+/// than with VNNI if some of the work overlaps (docs/decisions/amx.md).
+#define GRAFT_BYTE_ROWS 8
+
+/// Rows of activations: 13-bit signed integers, where value = q * scale of the row's block. The same block of all rows is
+/// contiguous, so that a product reads the activations in one stream.
+///
+/// On AMX, if `stride` is at least GRAFT_BYTE_ROWS, q = 64 * high + low, both signed bytes. In the memory of a row's block
+/// are the high bytes, [block], then the low ones, [block].
 typedef struct {
   const int16_t *q;    // [columns / block][stride][block], magnitudes up to GRAFT_INTEGER_ONE
   const float *scale;  // [columns / block][stride]

@@ -3,8 +3,8 @@ import CKernels
 /// The operations of the forward and backward pass on buffers: one instruction set's kernels on a thread pool.
 ///
 /// Results do not depend on the number of threads, or on how many rows are computed together. They are equal for all
-/// instruction sets with the same `InstructionSet.reference`. Pointers need no alignment beyond their type's, unless a
-/// function says otherwise.
+/// instruction sets, gradients on tile registers excepted (`packsGradients`). Pointers need no alignment beyond their type's,
+/// unless a function says otherwise.
 public struct Compute: Sendable {
   /// The kernels that are called.
   public let kernels: KernelSet

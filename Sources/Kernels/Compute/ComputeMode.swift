@@ -2,12 +2,11 @@
 public enum ComputeMode: String, CaseIterable, Sendable {
   /// 32-bit floats: the reference.
   case f32
-  /// Quantised products. With most instruction sets, activations and NF4 values are rounded within each block to 13-bit
-  /// signed integers, whose products are summed exactly. With `InstructionSet.amx` and `.tileReference`, they are
-  /// rounded to bf16. The output head is int8, adapters are bf16, keys and values int16.
+  /// Quantised products: activations and NF4 values are rounded within each block to 13-bit signed integers, whose products
+  /// are summed exactly. The output head is int8, adapters are bf16, keys and values int16.
   case fast
-  /// The same as `fast`. On machines without bf16 instructions, integer products are faster than products of bf16
-  /// numbers, and closer to `f32`.
+  /// The same as `fast`: integer products are closer to `f32` than products of bf16 numbers, and on machines without bf16
+  /// instructions faster.
   case bf16
 
   /// The element type of adapters' factors.

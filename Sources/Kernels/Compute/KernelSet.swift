@@ -2,26 +2,19 @@ import CKernels
 
 /// An instruction set that the kernels are compiled for. The raw value is its name on the command line.
 public enum InstructionSet: String, CaseIterable, Sendable {
+  /// Plain C with the arithmetic in which `amx` trains: the reference for its gradients.
+  case tileReference = "tile-reference"
   /// Plain C without vector instructions: the reference.
   case scalar
-  /// Plain C with the arithmetic of AMX's tile registers: the reference for `amx`.
-  case tileReference = "tile-reference"
   /// AVX2 with FMA and F16C.
   case avx2
   /// AVX-512 F, BW, VL and DQ.
   case avx512
   /// AVX-512 with VNNI.
   case vnni
-  /// AMX's tile registers for products with the base's weights, adapters' and attention; AVX-512 with VNNI for all else.
+  /// AMX's tile registers for products with the base's weights and attention of many rows, and for gradients; AVX-512 with
+  /// VNNI for all else.
   case amx
-
-  /// The set in plain C that gives the same bits.
-  public var reference: InstructionSet {
-    switch self {
-    case .scalar, .avx2, .avx512, .vnni: .scalar
-    case .tileReference, .amx: .tileReference
-    }
-  }
 
   fileprivate var level: graft_level {
     switch self {
@@ -35,7 +28,8 @@ public enum InstructionSet: String, CaseIterable, Sendable {
   }
 }
 
-/// The kernels of one instruction set. All sets with the same `reference` give the same bits.
+/// The kernels of one instruction set. All sets give the same bits, except that `amx` and `tileReference` compute gradients in
+/// bf16 in modes other than `f32`.
 ///
 /// `@unchecked Sendable`: it points to a constant table of functions without state.
 public struct KernelSet: @unchecked Sendable {
@@ -50,10 +44,9 @@ public struct KernelSet: @unchecked Sendable {
     instructionSet = set
   }
 
-  /// The fastest set of this machine whose default mode is as close to `f32` as it must be. `amx` is not, because it rounds
-  /// activations to bf16 (docs/decisions/amx.md); it must be asked for.
+  /// The fastest set of this machine.
   public static let best: KernelSet = {
-    for set in InstructionSet.allCases.reversed() where set.reference == .scalar {
+    for set in InstructionSet.allCases.reversed() {
       if let kernels = KernelSet(set) { return kernels }
     }
     preconditionFailure("every machine runs the scalar kernels")

@@ -1,5 +1,5 @@
-/// Memory for quantised rows of activations: 13-bit signed integers with an f32 scale for each block of a row, or, with
-/// AMX's arithmetic, bf16 numbers.
+/// Memory for quantised rows of activations: 13-bit signed integers with an f32 scale for each block of a row. The integers of
+/// many rows are pairs of bytes on AMX.
 public struct QuantizedRows: Sendable {
   /// [columns / block][rows][block]
   let values: AlignedBuffer<Int16>

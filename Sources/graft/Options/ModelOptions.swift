@@ -28,7 +28,7 @@ struct KernelOptions: ParsableArguments {
   @Option(
     help: """
       Instruction set: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")) (default: the fastest that \
-      this machine has, amx excepted, which is less exact).
+      this machine has).
       """)
   var kernels: InstructionSet?
 
