@@ -151,7 +151,8 @@ import Testing
     let memory = GrammarMemory(limit: 1)
     do {
       let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, pool: memory)
-      #expect(memory.isFull && compiled.memoryLimit == compiled.limits.memory / 8)
+      #expect(memory.isFull && compiled.memoryLimit(replayed: 0) == compiled.limits.memory / 8)
+      #expect(compiled.memoryLimit(replayed: 5_000_000) == 10_000_000)
     }
     #expect(memory.used == 0 && !memory.isFull)
   }
