@@ -176,9 +176,10 @@ struct Scheduler<S: ScheduledSequence> {
 
   private mutating func admit(freeBlocks: Int, sharedBlocks: (S) -> Int) -> Action? {
     guard !(preempted.isEmpty && queue.count == 0) else { return nil }
-    let hasRoom = { [self] in hasRoom(for: $0, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) }
-    guard var entry = owedToAdmit().flatMap({ hasRoom($0) ? $0 : nil }) ?? nextToAdmit() else { return nil }
-    guard hasRoom(entry) else {
+    var next = owedToAdmit()
+    if let owed = next, !hasRoom(for: owed, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) { next = nil }
+    guard var entry = next ?? nextToAdmit() else { return nil }
+    guard hasRoom(for: entry, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) else {
       // Background sequences give way: their places and blocks are taken back for others. One stays where it runs
       // beside others, so that the background gets its share even if requests always wait.
       let kept = sharesPlaces && running.contains { !$0.isBackground } ? 1 : 0
