@@ -189,8 +189,8 @@ import Testing
       losses.append(whole.losses)
     }
     let distance = relativeDistance(gradients[1], gradients[0])
-    // This model's small gradients amplify the rounding of the forward pass.
-    #expect(distance > 0 && distance < 0.05, "\(distance)")
+    // This model's small gradients amplify all rounding. Two sets round gradients to bf16.
+    #expect(distance > 0 && distance < ([.tileReference, .amx].contains(set) ? 0.15 : 0.05), "\(distance)")
     // The curves of ten steps.
     #expect(losses[0].count == 10 && losses[0][9] < 0.98 * losses[0][0])
     for (near, exact) in zip(losses[1], losses[0]) { #expect(abs(near - exact) < 2e-3 * exact, "\(near), \(exact)") }
