@@ -78,7 +78,8 @@ public final class CompiledGrammar: Sendable {
     shared.withLock { states in
       let result = body(&states)
       let now = states.automaton.memory + states.baseMemory
-      pool?.add(now - counted.exchange(now, ordering: .relaxed))
+      let added = now - counted.exchange(now, ordering: .relaxed)
+      pool?.add(added)
       return result
     }
   }
