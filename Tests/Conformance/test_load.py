@@ -159,18 +159,25 @@ class TestFullQueue:
     def test_one_too_many_is_refused(self, narrow, stream):
         opened, end = self.ask(narrow)
         assert opened.wait(PATIENCE)
-        body = {"prompt": PROMPT, "max_tokens": 2, "n": 3, "stream": stream}
+        _, end_waiting = self.ask(narrow)
+        await_metric(narrow, "graft_queue_length", 1, adapter="base")
+        body = {"prompt": PROMPT, "max_tokens": 2, "n": 2, "stream": stream}
         reply = narrow.http.post("/v1/completions", json=body)
         assert reply.status_code == 429
         assert 1 <= int(reply.headers["retry-after"]) <= 60
         error = reply.json()["error"]
         assert error["code"] == "rate_limit_exceeded" and error["message"]
         # Its other choices wait no more.
-        await_metric(narrow, "graft_queue_length", 0, adapter="base")
+        await_metric(narrow, "graft_queue_length", 1, adapter="base")
         assert metrics(narrow)[("graft_requests_running",)] == 1
         end()
+        end_waiting()
         await_metric(narrow, "graft_requests_running", 0)
         narrow.complete(PROMPT, max_tokens=2)
+
+    def test_more_answers_than_can_ever_wait_are_an_error(self, narrow):
+        reply = narrow.http.post("/v1/completions", json={"prompt": PROMPT, "max_tokens": 2, "n": 3})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "n"
 
     def test_clients_that_leave_free_their_places(self, narrow):
         before = metrics(narrow)
