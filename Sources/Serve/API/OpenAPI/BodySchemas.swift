@@ -1,7 +1,7 @@
 import Formats
 
-/// The schemas of what bodies are made of: messages, tools, items. They accept all that the server accepts, and leave out
-/// what it refuses as far as JSON Schema can say that.
+/// The schemas of what bodies are made of: messages, tools, items. They accept every body that the server accepts. They refuse
+/// what the server refuses, except where a JSON Schema cannot express the rule.
 enum BodySchemas {
   private typealias Schema = JSONSchema
   typealias Pair = (key: String, value: JSONValue)

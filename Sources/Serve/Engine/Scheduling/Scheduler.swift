@@ -176,15 +176,22 @@ struct Scheduler<S: ScheduledSequence> {
 
   private mutating func admit(freeBlocks: Int, sharedBlocks: (S) -> Int) -> Action? {
     guard !(preempted.isEmpty && queue.count == 0) else { return nil }
-    var next = owedToAdmit()
-    if let owed = next, !hasRoom(for: owed, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) { next = nil }
-    guard var entry = next ?? nextToAdmit() else { return nil }
+    if let owed = owedToAdmit(), hasRoom(for: owed, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) {
+      return start(owed)
+    }
+    guard let entry = nextToAdmit() else { return nil }
     guard hasRoom(for: entry, freeBlocks: freeBlocks, sharedBlocks: sharedBlocks) else {
       // Background sequences give way: their places and blocks are taken back for others. One stays where it runs
       // beside others, so that the background gets its share even if requests always wait.
       let kept = sharesPlaces && running.contains { !$0.isBackground } ? 1 : 0
       return !entry.isBackground && running.count(where: \.isBackground) > kept ? preempt() : nil
     }
+    return start(entry)
+  }
+
+  /// Admits a sequence that waits, or resumes a preempted one.
+  private mutating func start(_ entry: Entry) -> Action {
+    var entry = entry
     let isFirst = entry.admission == 0
     if isFirst {
       waiting[entry.id] = nil
@@ -224,8 +231,8 @@ struct Scheduler<S: ScheduledSequence> {
     return queue.next { queue.isBackground($0) }.flatMap { waiting[$0] }
   }
 
-  /// The sequence to admit or resume next, if there are blocks for it: preempted ones first, background ones last. While
-  /// others run, a background sequence starts only if it is owed a row and no other background sequence runs.
+  /// The sequence to admit or resume next, if there are blocks for it: preempted ones first, background ones last, and
+  /// these only while no others run: `owedToAdmit` has those that are owed a row.
   private func nextToAdmit() -> Entry? {
     if let first = preempted.first(where: { !$0.isBackground }) { return first }
     let backlog = backlog()
@@ -233,8 +240,7 @@ struct Scheduler<S: ScheduledSequence> {
       queue.next { queue.isBackground($0) == isBackground && mayStart(backlog[$0]) }.flatMap { waiting[$0] }
     }
     if let entry = next(isBackground: false) { return entry }
-    guard running.allSatisfy(\.isBackground) || backgroundCredit >= 1 && !running.contains(where: \.isBackground)
-    else { return nil }
+    guard running.allSatisfy(\.isBackground) else { return nil }
     return preempted.first ?? next(isBackground: true)
   }
 

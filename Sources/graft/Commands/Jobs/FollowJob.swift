@@ -101,7 +101,7 @@ struct JobLine {
   var end: String { isOpen ? "\n" : "" }
 
   private mutating func left(_ step: Int, _ all: Int, _ time: Int) -> String? {
-    // A job that goes on after a pause or a rollback begins again to measure.
+    // The speed is that since `first`. An event with a lower step, after a rollback, starts a new measurement.
     guard let first, step > first.step, time > first.time else {
       if first == nil || step <= (first?.step ?? 0) { first = (step, time) }
       return nil
