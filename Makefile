@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures check-clients check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures check-clients check-example check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -69,6 +69,9 @@ pictures: setup build ## The console's pictures in docs/images, made again
 check-clients: build setup ## Client programs from PyPI against a server (CLIENTS=openai,dspy PYTEST_ARGS="-k tools")
 	.build-venv/bin/python scripts/check_clients.py $(if $(CLIENTS),--only $(CLIENTS)) $(PYTEST_ARGS)
 
+check-example: build setup ## The case of examples/orders: the base, the adapter's training, the adapter (five minutes)
+	.build-venv/bin/python scripts/check_example.py
+
 check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
 	.build-venv/bin/python scripts/check_peers.py
 
@@ -87,7 +90,7 @@ check-schemas: ## Grammars of random JSON schemas against jsonschema and llguida
 check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)
 	scripts/check_avx512.sh
 
-check-threads: packages ## The tests of what threads share, under ThreadSanitizer (a quarter of an hour)
+check-threads: packages ## The tests of what threads share, under ThreadSanitizer (five minutes)
 	scripts/check_threads.sh
 
 format: ## Lay the Swift sources out

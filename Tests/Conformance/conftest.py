@@ -6,20 +6,13 @@ import shutil
 
 import pytest
 
-from graft_server import BINARY, FIXTURES, MODEL, REFERENCES, Server
+from graft_server import FIXTURES, REFERENCES
 from reference import Reference
+from server_fixtures import data_dir, require_server, server  # noqa: F401
 
 
 def pytest_configure(config):
-    for path, remedy in ((BINARY, "make build"), (MODEL, "make setup")):
-        if not path.is_file():
-            pytest.exit(f"{path} is missing: {remedy}", returncode=1)
-
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    """Where the prepared base lies, made once for all servers."""
-    return tmp_path_factory.mktemp("data")
+    require_server()
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +25,6 @@ def adapters_dir(tmp_path_factory):
     config = json.loads((folder / "biased/adapter_config.json").read_text())
     (folder / "biased/adapter_config.json").write_text(json.dumps(config | {"lora_bias": True}))
     return folder
-
-
-@pytest.fixture(scope="session")
-def server(data_dir, adapters_dir):
-    server = Server("--adapters", adapters_dir, data_dir=data_dir)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")

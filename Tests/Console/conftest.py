@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Conformance"))
-from graft_server import BINARY, MODEL, ROOT, Server  # noqa: E402
+from graft_server import ROOT  # noqa: E402
+from server_fixtures import data_dir, require_server, server  # noqa: E402, F401
 
 BROWSER = shutil.which("chromium")
 PHONE = {"width": 390, "height": 844}
@@ -20,15 +21,9 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 
 def pytest_configure(config):
-    if not (BINARY.is_file() and MODEL.is_file()):
-        pytest.exit("the server or the small model is missing: make build setup", returncode=1)
+    require_server()
     if BROWSER is None:
         pytest.exit("chromium is missing: make setup", returncode=1)
-
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +32,6 @@ def adapters_dir(tmp_path_factory):
     for name in ("pirate", "shout"):
         shutil.copytree(ROOT / "examples/adapters" / name, folder / name)
     return folder
-
-
-@pytest.fixture(scope="session")
-def server(data_dir, adapters_dir):
-    server = Server("--adapters", adapters_dir, data_dir=data_dir)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -82,8 +83,41 @@ def test_upload(page, server, mine, kind):
     assert state(server, mine)["content_hash"] == state(server, "pirate")["content_hash"]
 
 
-def test_a_folder_is_dropped(page, server, mine):
-    """A drop of files, as a browser reports it."""
+def drop(page, path):
+    """Drops a file or a folder of the disk on the page, as the mouse would."""
+    area = page.locator(".drop")
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {
+            "type": kind, "x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2,
+            "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1}})
+    session.detach()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_folder_is_dropped(page, server, tmp_path, depth):
+    """The adapter's folder, or one that holds it beside something else."""
+    folder = tmp_path / "dropped" if depth == 0 else tmp_path / "all/dropped"
+    shutil.copytree(PIRATE, folder)
+    (folder.parent / "notes.txt").write_text("nothing")
+    drop(page, folder if depth == 0 else folder.parent)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("dropped")
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(row(page, "dropped")).to_contain_text("In memory")
+    assert state(server, "dropped")["content_hash"] == state(server, "pirate")["content_hash"]
+    server.http.delete("/v1/adapters/dropped")
+
+
+def test_a_folder_without_an_adapter_is_dropped(page, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    drop(page, tmp_path)
+    expect(page.locator(".notice.error")).to_contain_text("There is no folder with adapter_config.json")
+
+
+def test_files_are_dropped(page, server, mine):
+    """A drop of files that are no part of a file system, as from another page."""
     files = {name: list((PIRATE / name).read_bytes()) for name in FILES}
     page.evaluate("""(files) => {
       const transfer = new DataTransfer();
