@@ -8,7 +8,10 @@ import Testing
   /// All bytes, characters of one to four bytes and parts of them, words, long tokens, and tokens that end or begin strings.
   private static let tokens: [[UInt8]] = {
     var tokens: [[UInt8]] = (0...255).map { [UInt8($0)] }
-    tokens += ["a", "é", "日", "😀", "日本", "éé", "ab", "name", " the", "The", "12", "123", "-1", "0.5", "e"].map {
+    tokens += [
+      "a", "é", "日", "😀", "日本", "éé", "ab", "name", " the", "The", "12", "123", "-1", "0.5", "e", "Zz", "aZ", "dead",
+      "Beef", "Hello",
+    ].map {
       Array($0.utf8)
     }
     tokens += [
@@ -61,8 +64,12 @@ import Testing
     "{\"type\":\"string\",\"maxLength\":40}", "{\"type\":\"string\",\"pattern\":\"^[a-z]*$\"}",
     "{\"type\":\"string\",\"pattern\":\"^a*é{0,20}$\"}", "{\"type\":\"string\",\"pattern\":\"aaa\"}",
     "{\"type\":\"string\",\"pattern\":\"^.{2}(.{3})*$\"}",
+    "{\"type\":\"string\",\"pattern\":\"^[A-Za-z]{0,4}é?[a-z]*$\"}",
+    "{\"type\":\"string\",\"pattern\":\"^[^x]{3}$\"}", "{\"type\":\"string\",\"format\":\"email\"}",
+    "{\"type\":\"string\",\"format\":\"uri\"}", "{\"type\":\"string\",\"format\":\"uuid\"}",
     "{\"type\":\"string\",\"enum\":[\"a\",\"aa\",\"éé\",\"name\",\"\"]}",
-    "{\"type\":\"object\"}", "{\"type\":\"array\",\"items\":{\"type\":[\"number\",\"string\",\"null\"]}}",
+    "{\"type\":\"number\",\"multipleOf\":0.5}", "{\"type\":\"object\"}",
+    "{\"type\":\"array\",\"items\":{\"type\":[\"number\",\"string\",\"null\"]}}",
     "{\"properties\":{\"name\":{\"type\":\"integer\"},\"aaaaa\":{\"type\":\"string\"}}}", "{}",
   ])
   func masksOfSchemas(schema: String) throws {

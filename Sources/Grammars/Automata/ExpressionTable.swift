@@ -205,42 +205,43 @@ extension ExpressionTable {
   ///
   /// Without this, an ambiguous counted repetition has a derivative for each way to divide the count.
   private mutating func joiningRepetitions(_ members: [Node]) throws(GrammarError) -> [Node] {
-    struct Repeated: Hashable { let body, tail: Node }
-    var groups: [Repeated: [(minimum: Int32, maximum: Int32)]] = [:]
-    func repeated(_ node: Node) -> (Repeated, (minimum: Int32, maximum: Int32))? {
-      let isSequence = kind(node) == .sequence
-      let head = isSequence ? operand(node, 0) : node
-      guard kind(head) == .repetition else { return nil }
-      return (
-        Repeated(body: operand(head, 0), tail: isSequence ? operand(node, 1) : Self.empty),
-        (operand(head, 1), operand(head, 2))
-      )
+    struct Repeated {
+      let body, tail: Node
+      let minimum, maximum: Int32
+
+      func isLike(_ other: Repeated) -> Bool { body == other.body && tail == other.tail }
     }
+    var repeated: [Repeated] = []
     var others: [Node] = []
     for node in members {
-      if let (key, counts) = repeated(node) {
-        groups[key, default: []].append(counts)
+      let isSequence = kind(node) == .sequence
+      let head = isSequence ? operand(node, 0) : node
+      if kind(head) == .repetition {
+        repeated.append(
+          Repeated(
+            body: operand(head, 0), tail: isSequence ? operand(node, 1) : Self.empty, minimum: operand(head, 1),
+            maximum: operand(head, 2)))
       } else {
         others.append(node)
       }
     }
-    if groups.isEmpty || groups.count + others.count == members.count { return members }
-    for (key, list) in groups {
-      try spend(list.count)
-      let list = list.sorted { $0.minimum < $1.minimum }
-      var joined = [list[0]]
-      for counts in list.dropFirst() {
-        let last = joined[joined.count - 1]
-        if last.maximum == -1 { break }
-        if counts.minimum <= last.maximum + 1 {
-          joined[joined.count - 1].maximum = counts.maximum == -1 ? -1 : max(counts.maximum, last.maximum)
-        } else {
-          joined.append(counts)
-        }
+    if repeated.count < 2 { return members }
+    try spend(repeated.count)
+    repeated.sort { ($0.body, $0.tail, $0.minimum) < ($1.body, $1.tail, $1.minimum) }
+    guard zip(repeated, repeated.dropFirst()).contains(where: { $0.isLike($1) }) else { return members }
+    var index = 0
+    while index < repeated.count {
+      // The counts from here on that meet.
+      let first = repeated[index]
+      var maximum = first.maximum
+      index += 1
+      while index < repeated.count, repeated[index].isLike(first),
+        maximum == -1 || repeated[index].minimum <= maximum + 1
+      {
+        maximum = maximum == -1 || repeated[index].maximum == -1 ? -1 : max(maximum, repeated[index].maximum)
+        index += 1
       }
-      for counts in joined {
-        others.append(try sequence(repetition(key.body, counts.minimum, counts.maximum), key.tail))
-      }
+      others.append(try sequence(repetition(first.body, first.minimum, maximum), first.tail))
     }
     return sortedSet(others)
   }

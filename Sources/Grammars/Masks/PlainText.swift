@@ -27,8 +27,18 @@ enum PlainText {
     return state == 0 ? count : nil
   }
 
-  /// For each state of reading UTF-8 the classes of bytes that may follow, each once for each next state.
-  static func steps(_ classes: [UInt8]) -> [[(byteClass: Int, next: Int)]] {
+  /// The same for texts of ASCII letters. Many states allow these but not all plain text, such as names and addresses.
+  static let letterSteps: [[(bytes: ClosedRange<UInt8>, next: Int)]] = [[(0x41...0x5A, 0), (0x61...0x7A, 0)]]
+
+  /// Whether all bytes are ASCII letters.
+  static func isLetters(_ bytes: [UInt8]) -> Bool {
+    bytes.allSatisfy { byte in letterSteps[0].contains { $0.bytes.contains(byte) } }
+  }
+
+  /// For each state of reading characters the classes of bytes that may follow, each once for each next state.
+  static func steps(
+    _ steps: [[(bytes: ClosedRange<UInt8>, next: Int)]], _ classes: [UInt8]
+  ) -> [[(byteClass: Int, next: Int)]] {
     steps.map { steps in
       var result: [(byteClass: Int, next: Int)] = []
       for step in steps {

@@ -13,21 +13,24 @@ extension TextAutomaton {
   static let mostPlainStates = 16
 
   /// Which characters of plain text may follow a state.
-  mutating func plainStep(after state: Int32) throws(GrammarError) -> PlainStep {
-    if let known = plainSteps[state] { return known }
-    let step = try findPlainStep(after: state)
-    plainSteps[state] = step
+  /// - Parameter isLetter: of plain text only ASCII letters
+  mutating func plainStep(after state: Int32, isLetter: Bool) throws(GrammarError) -> PlainStep {
+    if let known = isLetter ? letterSteps[state] : plainSteps[state] { return known }
+    let step = try findStep(after: state, isLetter ? start.letterSteps : start.plainSteps)
+    if isLetter { letterSteps[state] = step } else { plainSteps[state] = step }
     return step
   }
 
-  private mutating func findPlainStep(after state: Int32) throws(GrammarError) -> PlainStep {
+  private mutating func findStep(
+    after state: Int32, _ steps: [[(byteClass: Int, next: Int)]]
+  ) throws(GrammarError) -> PlainStep {
     var following: Set<Int32> = []
     var isAnyDead = false
     /// States of the text and of reading UTF-8.
     var pending: [(state: Int32, reading: Int)] = [(state, 0)]
     var seen: Set<Int64> = []
     while let (state, reading) = pending.popLast() {
-      for step in start.plainSteps[reading] {
+      for step in steps[reading] {
         let next = try next(state, step.byteClass)
         if next == Self.dead {
           isAnyDead = true

@@ -15,22 +15,30 @@ extension TextAutomaton {
   private mutating func tokens(of vocabulary: TokenVocabulary, after state: Int32) throws(GrammarError) -> [UInt32] {
     let (allowed, isMaximum) = try plainCharacters(after: state, limit: TokenVocabulary.longestPlain)
     var mask = vocabulary.plainMasks[allowed]
-    if !isMaximum { try allow(vocabulary.plain, after: state, longerThan: allowed, in: &mask) }
+    if !isMaximum {
+      let (letters, areAllLetters) = try plainCharacters(
+        after: state, limit: TokenVocabulary.longestPlain, areLetters: true)
+      if letters > 0 {
+        for word in mask.indices { mask[word] |= vocabulary.letterMasks[letters][word] }
+      }
+      if !areAllLetters { try allow(vocabulary.letters, after: state, longerThan: letters, in: &mask) }
+      try allow(vocabulary.plain, after: state, longerThan: allowed, in: &mask)
+    }
     try allow(vocabulary.others, after: state, longerThan: 0, in: &mask)
     return mask
   }
 
-  /// How many characters of plain text may follow, whichever they are.
+  /// How many characters of plain text may follow, whichever they are, or how many of it that are letters.
   /// - Returns: the number, up to the limit, and whether no longer plain text is possible or the limit was reached
   private mutating func plainCharacters(
-    after state: Int32, limit: Int
+    after state: Int32, limit: Int, areLetters: Bool = false
   ) throws(GrammarError) -> (count: Int, isMaximum: Bool) {
     var reached: Set<Int32> = [state]
     for count in 0..<limit {
       var following: Set<Int32> = []
       var stops = 0
       for state in reached {
-        switch try plainStep(after: state) {
+        switch try plainStep(after: state, isLetter: areLetters) {
         case .some: return (count, false)
         case .none: stops += 1
         case .all(let states): following.formUnion(states)

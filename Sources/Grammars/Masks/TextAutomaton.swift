@@ -13,21 +13,24 @@ struct TextAutomaton {
   private(set) var transitions: [Int32] = []
   /// The masks of states that texts have been in.
   private var masks: [Int32: [UInt32]] = [:]
-  /// Which characters of plain text may follow states.
+  /// Which characters of plain text, and which letters, may follow states.
   var plainSteps: [Int32: PlainStep] = [:]
+  var letterSteps: [Int32: PlainStep] = [:]
   private var maskMemory = 0
 
   /// What the automaton is built from.
   struct Start {
     let lexer: LexerAutomaton
     let rules: ParserRules
-    /// The steps of reading plain text, in classes of bytes.
+    /// The steps of reading plain text and letters, in classes of bytes.
     let plainSteps: [[(byteClass: Int, next: Int)]]
+    let letterSteps: [[(byteClass: Int, next: Int)]]
 
     init(lexer: LexerAutomaton, rules: ParserRules) {
       self.lexer = lexer
       self.rules = rules
-      plainSteps = PlainText.steps(lexer.classes)
+      plainSteps = PlainText.steps(PlainText.steps, lexer.classes)
+      letterSteps = PlainText.steps(PlainText.letterSteps, lexer.classes)
     }
   }
 
@@ -46,7 +49,8 @@ struct TextAutomaton {
   var classCount: Int { lexer.representatives.count }
   /// About how many bytes the states take.
   var memory: Int {
-    lexer.memory + parser.memory + states.memory + 4 * transitions.capacity + maskMemory + 128 * plainSteps.count
+    lexer.memory + parser.memory + states.memory + 4 * transitions.capacity + maskMemory
+      + 128 * (plainSteps.count + letterSteps.count)
   }
 
   /// The work since `allow(work:)`.

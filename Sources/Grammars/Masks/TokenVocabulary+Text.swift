@@ -15,8 +15,10 @@ extension TokenVocabulary {
 
   /// The longest token that a text begins with.
   private func longestToken(_ text: ArraySlice<UInt8>) -> (token: Int32, length: Int)? {
-    guard let plain = plain.longestToken(text) else { return others.longestToken(text) }
-    guard let other = others.longestToken(text), other.length > plain.length else { return plain }
-    return other
+    var longest: (token: Int32, length: Int)?
+    for tree in [letters, plain, others] {
+      if let found = tree.longestToken(text), found.length > longest?.length ?? 0 { longest = found }
+    }
+    return longest
   }
 }

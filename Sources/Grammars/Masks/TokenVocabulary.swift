@@ -6,14 +6,18 @@ public struct TokenVocabulary: Sendable {
   public let endTokens: [Int]
   /// The bytes of each token; empty for tokens that are no text.
   let tokens: [[UInt8]]
-  /// The tokens of 1 to `longestPlain` plain characters. Most tokens are such.
+  /// The tokens of 1 to `longestPlain` plain characters, without those in `letters`. Most tokens are such.
   let plain: TokenTree
+  /// The tokens of 1 to `longestPlain` ASCII letters.
+  let letters: TokenTree
   /// For each number of characters from 0 to `longestPlain`, the mask of the plain tokens of at most as many.
   let plainMasks: [[UInt32]]
+  /// The same for the tokens of letters.
+  let letterMasks: [[UInt32]]
   /// All other tokens.
   let others: TokenTree
 
-  /// The largest number of characters of a token in `plain`.
+  /// The largest number of characters of a token in `plain` or `letters`.
   static let longestPlain = 16
 
   /// - Parameters:
@@ -28,21 +32,33 @@ public struct TokenVocabulary: Sendable {
     var plain: [Int32] = []
     var others: [Int32] = []
     let words = (count + 31) / 32
+    var letters: [Int32] = []
     var masks = [[UInt32]](repeating: [UInt32](repeating: 0, count: words), count: Self.longestPlain + 1)
+    var letterMasks = masks
     for token in TokenVocabulary.sorted(bytes) {
       guard let length = PlainText.length(bytes[Int(token)]), length <= Self.longestPlain else {
         others.append(token)
         continue
       }
-      plain.append(token)
       masks[length][Int(token) >> 5] |= 1 << UInt32(token & 31)
+      if PlainText.isLetters(bytes[Int(token)]) {
+        letters.append(token)
+        letterMasks[length][Int(token) >> 5] |= 1 << UInt32(token & 31)
+      } else {
+        plain.append(token)
+      }
     }
     for length in 1...Self.longestPlain {
-      for word in 0..<words { masks[length][word] |= masks[length - 1][word] }
+      for word in 0..<words {
+        masks[length][word] |= masks[length - 1][word]
+        letterMasks[length][word] |= letterMasks[length - 1][word]
+      }
     }
     self.plain = TokenTree(plain, bytes: bytes)
     self.others = TokenTree(others, bytes: bytes)
+    self.letters = TokenTree(letters, bytes: bytes)
     plainMasks = masks
+    self.letterMasks = letterMasks
   }
 
   /// How many words of 32 bits a mask has.
