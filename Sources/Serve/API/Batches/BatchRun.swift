@@ -15,6 +15,15 @@ final class BatchRun {
     var wasRefused: Bool { status == 429 || status == 503 }
   }
 
+  /// A line that waits or runs in the engine.
+  private struct RunningLine {
+    let target: BatchLineTarget
+    /// Whether no other line ran when it began.
+    let isAlone: Bool
+    /// Whether it was refused because of other requests alone.
+    var waitsForOthers = false
+  }
+
   /// The requests that have ended since the last look: added on the loop, taken on the service's thread.
   private final class Endings: Sendable {
     let list = Mutex<[Ending]>([])
@@ -24,7 +33,7 @@ final class BatchRun {
   private let batch: Batch
   private let endings = Endings()
   /// The lines that wait or run in the engine, by their numbers.
-  private var running: [Int: (target: BatchLineTarget, isAlone: Bool)] = [:]
+  private var running: [Int: RunningLine] = [:]
   private var refused = RefusedLines()
   private let began = ContinuousClock.now
 
@@ -74,7 +83,7 @@ final class BatchRun {
       endings.list.withLock { $0.append(Ending(line: line, status: status, body: body)) }
       wake.signal()
     }
-    running[line.number] = (target, running.isEmpty)
+    running[line.number] = RunningLine(target: target, isAlone: running.isEmpty)
     let (context, loop) = (service.context, service.loop)
     do throws(APIError) {
       guard line.body["stream"]?.bool != true else {
@@ -88,6 +97,7 @@ final class BatchRun {
         } catch { target.respond(error) }
       }
     } catch {
+      running[line.number]?.waitsForOthers = error.waitsForOthers
       loop.execute { target.respond(error) }
     }
   }
@@ -100,8 +110,14 @@ final class BatchRun {
     }
     var results: [BatchResult] = []
     for ending in ended {
-      let wasAlone = running.removeValue(forKey: ending.line.number)?.isAlone ?? false
-      if ending.wasRefused, refused.add(ending.line, wasAlone: wasAlone, now: began.duration(to: .now)) { continue }
+      let line = running.removeValue(forKey: ending.line.number)
+      if ending.wasRefused,
+        refused.add(
+          ending.line, wasAlone: line?.isAlone ?? false, waitsForOthers: line?.waitsForOthers ?? false,
+          now: began.duration(to: .now))
+      {
+        continue
+      }
       refused.forget(ending.line)
       results.append(
         BatchResult(

@@ -6,7 +6,7 @@ struct RefusedLines {
     var retryAt: Duration
   }
 
-  /// How often a line may be refused although no other line of its batch ran beside it.
+  /// How many counted refusals a line may have.
   static let maximumRefusals = 16
   private static let longestDelay = Duration.seconds(60)
 
@@ -18,11 +18,13 @@ struct RefusedLines {
   var isEmpty: Bool { entries.isEmpty }
 
   /// Keeps a line that was refused, to be tried again after a second, then two, four, and so on, up to a minute.
-  /// - Parameter wasAlone: no other line of its batch ran. Only then is the refusal counted, because a line that was refused
-  ///   beside others gets its place when these are done.
-  /// - Returns: false if the line was refused so often that it is given up
-  mutating func add(_ line: BatchLine, wasAlone: Bool, now: Duration) -> Bool {
-    let count = refusals[line.number, default: 0] + (wasAlone ? 1 : 0)
+  /// - Parameters:
+  ///   - wasAlone: no other line of its batch ran. Only then is the refusal counted, because a line that was refused beside
+  ///     others gets its place when these are done.
+  ///   - waitsForOthers: only other requests are the cause. Such a refusal is not counted either.
+  /// - Returns: false if so many refusals of the line were counted that it is given up
+  mutating func add(_ line: BatchLine, wasAlone: Bool, waitsForOthers: Bool = false, now: Duration) -> Bool {
+    let count = refusals[line.number, default: 0] + (wasAlone && !waitsForOthers ? 1 : 0)
     guard count < Self.maximumRefusals else {
       refusals[line.number] = nil
       return false

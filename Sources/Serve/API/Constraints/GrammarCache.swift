@@ -58,8 +58,10 @@ final class GrammarCache: Sendable {
     if let known { return known }
     makeRoom(reserving: 0)
     guard !memory.isFull else {
-      throw .plain(
+      var error = APIError.plain(
         status: 503, message: "The grammars of running requests take more than \(memory.limit) bytes; try again later")
+      error.waitsForOthers = true
+      throw error
     }
     let compiled: CompiledGrammar
     do throws(ConstraintError) { compiled = try compile(constraint) } catch {

@@ -12,6 +12,8 @@ struct APIError: Error, Equatable {
   var retryAfter: Int?
   /// Whether OpenAI's clients may repeat the request on their own, as they do after some statuses.
   var mayBeRepeated = true
+  /// Whether only other requests cause it, so that it passes when these have ended.
+  var waitsForOthers = false
 
   /// An error of the client.
   static func invalid(_ message: String, param: String? = nil, code: String? = nil, status: Int = 400) -> APIError {

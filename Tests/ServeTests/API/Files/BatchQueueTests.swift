@@ -44,6 +44,22 @@ import Testing
     #expect(lines.takeDue(now: .seconds(3)).map(\.number) == [1, 2])
   }
 
+  /// A line whose grammar finds no memory, because of the grammars of other requests, is never given up.
+  @Test func refusalsThatOthersCauseDoNotCount() throws {
+    var lines = RefusedLines()
+    for _ in 0..<1000 {
+      let isKept = lines.add(try line(1), wasAlone: true, waitsForOthers: true, now: .zero)
+      #expect(isKept)
+      #expect(lines.takeDue(now: .seconds(1)).map(\.number) == [1])
+    }
+    let cache = GrammarCache(try TinyModel(TinyShape(layers: 1)).tokenizer(), maximumMemory: 1)
+    let running = try cache.compiled(TextConstraint.choice(["a"]), param: "guided_choice")
+    let error = #expect(throws: APIError.self) { try cache.compiled(TextConstraint.regex("b"), param: "guided_regex") }
+    #expect(error?.status == 503 && error?.waitsForOthers == true)
+    withExtendedLifetime(running) {}
+    #expect(!EngineError.overloaded(waiting: 1, retryAfter: 1).apiError.waitsForOthers)
+  }
+
   @Test func aBatchThatCannotGoOnIsLeftOutForAWhile() {
     var delays = BatchDelays()
     let start = ContinuousClock.now
