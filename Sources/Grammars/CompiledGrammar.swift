@@ -12,6 +12,8 @@ public final class CompiledGrammar: Sendable {
   private let shared: Mutex<SharedStates>
   private let pool: GrammarMemory?
   private let counted = Atomic<Int>(0)
+  /// How many operations without patience run or wait.
+  private let waiting = Atomic<Int>(0)
 
   /// - Parameter pool: counts the memory of this grammar among that of others
   /// - Throws: if the grammar derives no text, is larger than the limits, or takes too much work
@@ -75,12 +77,38 @@ public final class CompiledGrammar: Sendable {
 
   /// Runs an operation on the shared states, under their lock.
   func withStates<Result>(_ body: (inout SharedStates) -> Result) -> Result {
-    shared.withLock { states in
+    waiting.add(1, ordering: .relaxed)
+    defer { waiting.subtract(1, ordering: .relaxed) }
+    return shared.withLock { states in
       let result = body(&states)
-      let now = states.automaton.memory + states.baseMemory
-      let added = now - counted.exchange(now, ordering: .relaxed)
-      pool?.add(added)
+      count(states)
       return result
     }
+  }
+
+  /// The same, which may not wait for an operation that takes long.
+  /// - Parameter mayWait: whether it may all the same
+  /// - Returns: `nil` if it would have to
+  func withStates<Result>(waiting mayWait: Bool, _ body: (inout SharedStates) -> Result) -> Result? {
+    if mayWait { return withStates(body) }
+    let found = shared.withLockIfAvailable { states in
+      let result = body(&states)
+      count(states)
+      return result
+    }
+    if let found { return found }
+    guard waiting.load(ordering: .relaxed) == 0 else { return nil }
+    return shared.withLock { states in
+      let result = body(&states)
+      count(states)
+      return result
+    }
+  }
+
+  /// Counts the memory of the states.
+  private func count(_ states: SharedStates) {
+    let now = states.automaton.memory + states.baseMemory
+    let added = now - counted.exchange(now, ordering: .relaxed)
+    pool?.add(added)
   }
 }

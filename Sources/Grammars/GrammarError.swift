@@ -12,6 +12,8 @@ public enum GrammarError: Error, Hashable, Sendable, CustomStringConvertible {
   case tooMuchWork(limit: Int)
   /// The tokens of one text need more work than `GrammarLimits.textWork`.
   case tooMuchWorkForText(limit: Int)
+  /// An operation needs more work than the matcher's `patience`. What it found is kept, so that another try needs less.
+  case unfinished
   /// The states of one text need more memory than `GrammarLimits.memory`.
   case tooMuchMemory(limit: Int)
 
@@ -23,6 +25,7 @@ public enum GrammarError: Error, Hashable, Sendable, CustomStringConvertible {
     case .tooMuchWorkToCompile(let limit): "the grammar needs more than \(limit) units of work to be compiled"
     case .tooMuchWork(let limit): "the grammar needs more than \(limit) units of work for one token"
     case .tooMuchWorkForText(let limit): "the grammar needs more than \(limit) units of work for one text"
+    case .unfinished: "the grammar needs more work than this call may take"
     case .tooMuchMemory(let limit): "the grammar needs more than \(limit) bytes for one text"
     }
   }

@@ -16,12 +16,17 @@ public struct GrammarMatcher: Sendable {
   public private(set) var hasEnded = false
   /// For each accepted token, and before the first: the state and the length of the text.
   private var history: [(state: Int32, length: Int)] = []
-  private var epoch = -1
+  /// The value of `SharedStates.epoch` in which the history's states were found.
+  private(set) var epoch = -1
   /// The work of the operations since the last token, which is the one at `workPosition`.
   private var tokenWork = 0
   private var workPosition = 0
   /// The work of all operations on the text, those of copies included.
   private var textWork = TextWork()
+  /// How much more work the operations may take before they throw `GrammarError.unfinished`, which changes nothing; `nil` for what
+  /// the grammar's limits allow. Each operation takes what it used from it. With patience, an operation does not wait either
+  /// for one without that runs at the same time.
+  public var patience: Int?
   /// What drafts of the text have cost. It has a limit of its own, so that drafts never end a text.
   private let draftWork = TextWork()
 
@@ -32,8 +37,8 @@ public struct GrammarMatcher: Sendable {
   /// A matcher before the text.
   public init(_ grammar: CompiledGrammar) throws(GrammarError) {
     self.grammar = grammar
+    // The state is found by the first operation.
     history = [(0, 0)]
-    try withAutomaton { (_, _) throws(GrammarError) in }
   }
 
   /// How many tokens have been accepted. Bytes accepted by one call of `accept(bytes:)` count as a token.
@@ -71,10 +76,29 @@ public struct GrammarMatcher: Sendable {
   }
 
   /// A copy to look ahead with. Its work counts apart from the text's own.
-  public func forDrafts() -> GrammarMatcher {
+  func forDrafts() -> GrammarMatcher {
     var copy = self
     copy.textWork = draftWork
     return copy
+  }
+
+  /// Looks ahead with a copy, whose work counts apart from the text's own. The text stays as it is.
+  ///
+  /// Where the grammar has thrown its states away, the copy reads the text again. The text keeps the states that this finds, so
+  /// that its next operation does not read the text once more.
+  /// - Parameter body: accepts tokens and takes back no more than it has accepted
+  public mutating func lookAhead<Result>(
+    _ body: (inout GrammarMatcher) throws(GrammarError) -> Result
+  ) throws(GrammarError) -> Result {
+    var copy = forDrafts()
+    defer {
+      patience = copy.patience
+      if copy.epoch != epoch, copy.history.count >= history.count {
+        history = Array(copy.history.prefix(history.count))
+        epoch = copy.epoch
+      }
+    }
+    return try body(&copy)
   }
 
   /// Takes tokens back until `count` are left.
@@ -140,31 +164,38 @@ public struct GrammarMatcher: Sendable {
     if workPosition != tokenCount { (workPosition, tokenWork) = (tokenCount, 0) }
     let ofText = limits.textWork - textWork.units.load(ordering: .relaxed)
     let ofToken = limits.tokenWork - tokenWork
-    let allowed = min(ofText, ofToken)
-    let outcome = grammar.withStates { [self] shared -> Outcome<Result> in
+    let allowed = min(ofText, ofToken, patience ?? .max)
+    let found = grammar.withStates(waiting: patience == nil) { [self] shared -> Outcome<Result> in
       var replayed: [(state: Int32, length: Int)]?
-      var work = 0
+      var (work, replayWork) = (0, 0)
       do throws(GrammarError) {
         if shared.textMemory > grammar.memoryLimit(replayed: shared.replayedMemory) { shared.reset() }
         if epoch != shared.epoch {
           let before = shared.textMemory
-          shared.automaton.allow(work: 2 * limits.tokenWork)
+          let allowed = min(2 * limits.tokenWork, patience ?? .max)
+          shared.automaton.allow(work: allowed)
+          defer { replayWork = shared.automaton.work }
           do throws(GrammarError) { replayed = try replay(&shared.automaton) } catch {
-            throw .tooMuchMemory(limit: limits.memory / 2)
+            throw allowed < 2 * limits.tokenWork ? .unfinished : .tooMuchMemory(limit: limits.memory / 2)
           }
           // Other texts' states do not count against this one.
           if shared.textMemory - before > limits.memory / 2 { throw .tooMuchMemory(limit: limits.memory / 2) }
           shared.replayedMemory = shared.textMemory
         }
         let state = (replayed ?? history)[history.count - 1].state
-        shared.automaton.allow(work: allowed)
+        shared.automaton.allow(work: patience.map { min(allowed, $0 - replayWork) } ?? allowed)
         defer { work = shared.automaton.work }
         let result = try body(&shared.automaton, state)
-        return Outcome(result: .success(result), replayed: replayed, epoch: shared.epoch, work: shared.automaton.work)
+        return Outcome(
+          result: .success(result), replayed: replayed, epoch: shared.epoch, work: shared.automaton.work,
+          replayWork: replayWork)
       } catch {
-        return Outcome(result: .failure(error), replayed: replayed, epoch: shared.epoch, work: work)
+        return Outcome(
+          result: .failure(error), replayed: replayed, epoch: shared.epoch, work: work, replayWork: replayWork)
       }
     }
+    guard let outcome = found else { throw .unfinished }
+    if let patience { self.patience = max(patience - outcome.work - outcome.replayWork, 0) }
     tokenWork += outcome.work
     textWork.units.add(outcome.work, ordering: .relaxed)
     if let replayed = outcome.replayed {
@@ -174,6 +205,7 @@ public struct GrammarMatcher: Sendable {
     switch outcome.result {
     case .success(let result): return result
     case .failure(.tooMuchWork):
+      if allowed < min(ofText, ofToken) || outcome.replayWork > 0, patience != nil { throw .unfinished }
       throw ofText < ofToken ? .tooMuchWorkForText(limit: limits.textWork) : .tooMuchWork(limit: limits.tokenWork)
     case .failure(let error): throw error
     }
@@ -186,6 +218,8 @@ public struct GrammarMatcher: Sendable {
     var replayed: [(state: Int32, length: Int)]?
     var epoch: Int
     var work: Int
+    /// What it took to make the history again.
+    var replayWork: Int
   }
 
   /// The states of the text's tokens in an automaton that has thrown its states away.

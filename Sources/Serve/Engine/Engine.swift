@@ -26,6 +26,8 @@ public final class Engine: Sendable {
     public var trainingShare: Double
     /// The rows of batches' requests for each row of others, 0...1, while others run.
     public var batchShare: Double
+    /// How much of a grammar's work a pass may wait for; see `GrammarWork`.
+    var grammarPatience = GrammarWork.defaultPatience
 
     /// - Parameters: as the properties of the same names
     public init(

@@ -139,7 +139,7 @@ extension EngineLoop {
         guard !skipped[part.item] else { return (records + number).initialize(to: nil) }
         let found = samplingWorkspaces.withWorkspace { workspace in
           work[part.item].generation.read(
-            part.rows, of: work[part.item].positions, compute: compute, workspace: workspace
+            part.rows, of: work[part.item].positions, mayWait: work.count == 1, compute: compute, workspace: workspace
           ) { row in
             let first = part.logits + (row - part.rows.lowerBound) * stride
             return LogitRow(UnsafeBufferPointer(start: first, count: vocabulary), compute: compute)

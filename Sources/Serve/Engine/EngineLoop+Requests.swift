@@ -23,7 +23,7 @@ extension EngineLoop {
     let generation = Generation(
       request, admission: admission, group: group,
       deadline: options.timeout.map { epoch.duration(to: admission.time) + $0 }, sharesWithAll: cachesPrefixes,
-      speculates: speculates, label: label, tokenizer: tokenizer,
+      speculates: speculates, grammarWork: grammarWork, label: label, tokenizer: tokenizer,
       modelVocabularySize: transformer.base.config.vocabularySize, endTokens: endTokens, sink: sink)
     scheduler.enqueue(generation, now: now)
     metrics.update { $0.counts[label].waiting += 1 }

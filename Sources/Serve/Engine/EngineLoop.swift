@@ -22,6 +22,7 @@ final class EngineLoop {
   let cachesPrefixes: Bool
   /// Whether tokens that may come next are computed early.
   let speculates: Bool
+  let grammarWork: GrammarWork
   var scheduler: Scheduler<Generation>
   /// Groups whose prompt is not complete yet.
   var groups: [PromptGroup.Key: PromptGroup] = [:]
@@ -46,6 +47,7 @@ final class EngineLoop {
     samplingWorkspaces = SamplingWorkspaces(vocabularySize: transformer.base.config.vocabularySize)
     cachesPrefixes = settings.cachesPrefixes
     speculates = settings.speculates
+    grammarWork = GrammarWork(patience: settings.grammarPatience)
     let rows = max(min(settings.rowBudget, transformer.maxRows), 1)
     scheduler = Scheduler(
       limits: .init(

@@ -147,6 +147,84 @@ import Testing
     #expect(isAccepted)
   }
 
+  /// What a draft had to read again after the states were thrown away is not read once more by the text.
+  @Test(arguments: [true, false]) func aDraftReadsTheTextAgainForTheTextToo(fails: Bool) throws {
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary)
+    var matcher = try GrammarMatcher(compiled)
+    let text = Self.text(100, seed: 6)
+    for byte in text { _ = try matcher.accept(token: Int(byte)) }
+    compiled.withStates { $0.reset() }
+    let before = matcher.epoch
+    let ahead = try? matcher.lookAhead { (draft) throws(GrammarError) in
+      for byte in "ab".utf8 { _ = try draft.accept(token: Int(byte)) }
+      if fails { throw .noStart }
+      return draft.tokenCount
+    }
+    #expect(ahead == (fails ? nil : 102))
+    #expect(before == 0 && matcher.epoch == 1)
+    #expect(matcher.tokenCount == 100 && matcher.bytes == text)
+    // The states are those of the text, and can be taken back.
+    var other = try GrammarMatcher(compiled)
+    _ = try other.accept(bytes: text)
+    for count in [100, 40, 0] {
+      matcher.truncate(toTokens: count)
+      other.truncate(toTokens: 0)
+      _ = try other.accept(bytes: text.prefix(count))
+      #expect(try Self.nextBytes(matcher) == Self.nextBytes(other))
+    }
+  }
+
+  private static func nextBytes(_ matcher: GrammarMatcher) throws -> [UInt8] {
+    try (0...255).filter { byte in
+      var copy = matcher
+      return try copy.accept(bytes: [byte])
+    }
+  }
+
+  /// An operation with little patience ends early and changes nothing; what it found helps the next try.
+  @Test func patienceLimitsEachTry() throws {
+    var limits = GrammarLimits()
+    limits.tokenWork = 10_000_000
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary, limits: limits)
+    var matcher = try GrammarMatcher(compiled)
+    let text = Self.text(300, seed: 8)
+    func tries(_ operation: (inout GrammarMatcher) throws(GrammarError) -> Bool) throws -> Int {
+      for count in 1...1_000 {
+        matcher.patience = 3_000
+        do throws(GrammarError) {
+          let isAccepted = try operation(&matcher)
+          #expect(isAccepted && matcher.patience! >= 0)
+          return count
+        } catch { #expect(error == .unfinished) }
+      }
+      return .max
+    }
+    let count = try tries { (matcher) throws(GrammarError) in try matcher.accept(bytes: text) }
+    #expect((5..<1_000).contains(count))
+    #expect(matcher.bytes == text && matcher.tokenCount == 1)
+    // The text is read again in several tries, too.
+    compiled.withStates { $0.reset() }
+    let again = try tries { (matcher) throws(GrammarError) in try !matcher.canEnd() }
+    #expect((5..<1_000).contains(again))
+    matcher.patience = nil
+    var other = try GrammarMatcher(compiled)
+    _ = try other.accept(bytes: text)
+    #expect(try Self.nextBytes(matcher) == Self.nextBytes(other))
+  }
+
+  /// With patience, an operation does not wait for one that may take long.
+  @Test func patientOperationsDoNotWait() throws {
+    let compiled = try CompiledGrammar(Self.remembering(60), vocabulary: Self.vocabulary)
+    var matcher = try GrammarMatcher(compiled)
+    matcher.patience = 1_000
+    _ = compiled.withStates { _ in
+      #expect(throws: GrammarError.unfinished) { _ = try matcher.canEnd() }
+    }
+    #expect(matcher.patience == 1_000)
+    let canEnd = try matcher.canEnd()
+    #expect(!canEnd)
+  }
+
   @Test func grammarsShareALimitOfMemory() throws {
     let memory = GrammarMemory(limit: 1)
     do {

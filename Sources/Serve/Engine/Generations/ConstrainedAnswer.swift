@@ -1,38 +1,106 @@
 import Grammars
 import Model
+import Synchronization
+
+/// How the engine shares the work of grammars between its passes and a thread beside them.
+struct GrammarWork: Sendable {
+  /// How much work for one answer a pass may wait for while it has other answers. A unit takes up to 0.3 µs.
+  static let defaultPatience = 8_000
+
+  /// Does what takes longer, so that no grammar holds up others' answers.
+  let worker = WorkerPool(label: "grammars", threads: 1, niceness: 4)
+  var patience: Int
+}
 
 /// Follows one answer through its grammar: which tokens may come next, and where the answer may end.
 ///
-/// The engine's thread calls `accept`. Between two calls, one thread at a time may call `mask`.
+/// What takes more work than a pass may wait for is done by a worker. Until it is done, the answer has no mask, and gets no
+/// token. The engine's thread calls everything but `mask`. Between two calls, one thread at a time may call `mask`.
 final class ConstrainedAnswer {
   private var matcher: GrammarMatcher?
   private var allowed: TokenMask
   private let endTokens: [Int32]
+  private let patience: Int
+  /// `nil` for a copy, which does without a mask that takes long.
+  private let worker: WorkerPool?
   /// Why the answer cannot be continued.
   private(set) var failure: String?
-  /// Whether the text is complete, and nothing may follow.
+  /// Whether the text is complete, and nothing may follow. Not known while `isBehind`.
   private(set) var isFinished = false
+  /// Tokens of the answer that the matcher has not accepted yet.
+  private var untaken: [Int32] = []
+  /// Whether it is not known yet if nothing may follow the last token.
+  private var mayBeFinished = false
+  /// What the worker does.
+  private var pending: Pending?
 
-  /// - Parameter endTokens: the tokens that end the answer. They are allowed where the text is complete.
-  init(_ grammar: CompiledGrammar, endTokens: Set<Int32>, vocabularySize: Int) {
-    allowed = TokenMask(count: vocabularySize)
-    self.endTokens = endTokens.filter { (0..<Int32(vocabularySize)).contains($0) }
-    do throws(GrammarError) { matcher = try GrammarMatcher(grammar) } catch { failure = error.description }
+  /// A copy that has its mask found by the worker. Only the worker uses it until it is done, and only its owner after that.
+  private final class Pending: @unchecked Sendable {
+    let answer: ConstrainedAnswer
+    let isDone = Atomic<Bool>(false)
+
+    init(_ answer: ConstrainedAnswer) { self.answer = answer }
+
+    func run() {
+      answer.findMaskNow()
+      isDone.store(true, ordering: .releasing)
+    }
   }
 
-  /// The tokens that may come next; `nil` if there are none, and `failure` then says why.
-  func mask() -> TokenMask? {
-    guard failure == nil else { return nil }
-    do throws(GrammarError) {
-      let canEnd = try allowNext()
-      for token in endTokens { canEnd ? allowed.insert(token) : allowed.remove(token) }
-    } catch {
-      failure = error.description
+  /// - Parameter endTokens: the tokens that end the answer. They are allowed where the text is complete.
+  init(_ grammar: CompiledGrammar, endTokens: Set<Int32>, vocabularySize: Int, work: GrammarWork) {
+    allowed = TokenMask(count: vocabularySize)
+    self.endTokens = endTokens.filter { (0..<Int32(vocabularySize)).contains($0) }
+    (worker, patience) = (work.worker, work.patience)
+    do throws(GrammarError) { matcher = try GrammarMatcher(grammar) } catch { failure = error.description }
+    renewPatience()
+  }
+
+  /// Whether a worker finds the mask.
+  var isWaiting: Bool { pending != nil }
+  /// Whether the matcher has not accepted all tokens.
+  var isBehind: Bool { pending != nil || !untaken.isEmpty || mayBeFinished }
+
+  /// Lets the next pass wait for the whole of the answer's work that a pass may wait for.
+  func renewPatience() { matcher?.patience = patience }
+
+  /// The tokens that may come next; `nil` if there are none: `failure` then says why, or it `isFinished`, or it `isWaiting`.
+  /// - Parameter mayWait: whether the caller may wait for as much work as the grammar's limits allow
+  func mask(mayWait: Bool) -> TokenMask? {
+    if let pending {
+      guard pending.isDone.load(ordering: .acquiring) else { return nil }
+      self.pending = nil
+      take(pending.answer)
+      return failure == nil && !isFinished ? allowed : nil
+    }
+    guard failure == nil, !isFinished else { return nil }
+    if mayWait { matcher?.patience = nil }
+    do throws(GrammarError) { try findMask() } catch {
+      if error == .unfinished { delegate() } else { failure = error.description }
       return nil
     }
-    if !allowed.isEmpty { return allowed }
-    failure = "no token of the model continues the text"
-    return nil
+    return failure == nil && !isFinished ? allowed : nil
+  }
+
+  /// Lets the worker find the mask.
+  private func delegate() {
+    guard let worker else { return }
+    let pending = Pending(copy())
+    self.pending = pending
+    worker.async { pending.run() }
+  }
+
+  private func findMaskNow() {
+    matcher?.patience = nil
+    do throws(GrammarError) { try findMask() } catch { failure = error.description }
+  }
+
+  private func findMask() throws(GrammarError) {
+    try catchUp()
+    guard failure == nil, !isFinished else { return }
+    let canEnd = try allowNext()
+    for token in endTokens { canEnd ? allowed.insert(token) : allowed.remove(token) }
+    if allowed.isEmpty { failure = "no token of the model continues the text" }
   }
 
   /// Allows the tokens that continue the text.
@@ -49,38 +117,61 @@ final class ConstrainedAnswer {
     return try matcher.canEnd()
   }
 
-  /// Another follower of the same text, which continues on its own.
+  /// Another follower of the same text, which continues on its own and has no worker.
   func copy() -> ConstrainedAnswer { ConstrainedAnswer(copying: self) }
 
   private init(copying other: ConstrainedAnswer) {
-    matcher = other.matcher
-    allowed = other.allowed
-    endTokens = other.endTokens
-    failure = other.failure
-    isFinished = other.isFinished
+    (endTokens, patience, worker, allowed) = (other.endTokens, other.patience, nil, other.allowed)
+    take(other)
+  }
+
+  private func take(_ other: ConstrainedAnswer) {
+    (matcher, allowed, failure) = (other.matcher, other.allowed, other.failure)
+    (isFinished, untaken, mayBeFinished) = (other.isFinished, other.untaken, other.mayBeFinished)
   }
 
   /// Tokens of the only text that can come next; none if there are several texts.
   /// - Parameter limit: the maximum tokens
   func forcedTokens(limit: Int) -> [Int32] {
-    guard failure == nil, var matcher = matcher?.forDrafts(), let bytes = try? matcher.forcedBytes() else { return [] }
+    guard failure == nil, !isBehind else { return [] }
+    let bytes = try? matcher?.lookAhead { (ahead) throws(GrammarError) in try ahead.forcedBytes() }
+    guard let bytes, let matcher else { return [] }
     return matcher.grammar.vocabulary.tokens(of: bytes, limit: limit)
   }
 
   /// The first of the tokens, as many as the grammar allows.
   func allowedBeginning(of tokens: [Int32]) -> [Int32] {
-    guard failure == nil, var matcher = matcher?.forDrafts() else { return [] }
-    return Array(tokens.prefix { (try? matcher.accept(token: Int($0))) == true })
+    guard failure == nil, !isBehind else { return [] }
+    let allowed = try? matcher?.lookAhead { (ahead) throws(GrammarError) in
+      tokens.prefix { (try? ahead.accept(token: Int($0))) == true }
+    }
+    return Array(allowed ?? [])
   }
 
   /// Records a token of the answer that is no end token.
   func accept(_ token: Int32) {
-    do throws(GrammarError) {
-      guard try matcher?.accept(token: Int(token)) == true else {
-        failure = "the token \(token) may not come here"
-        return
-      }
-      isFinished = try matcher?.isFinished() ?? false
-    } catch { failure = error.description }
+    untaken.append(token)
+    mayBeFinished = true
+    do throws(GrammarError) { try catchUp() } catch {
+      if error != .unfinished { failure = error.description }
+    }
+  }
+
+  /// Makes `isFinished` known, however long it takes.
+  func settle() {
+    guard failure == nil, isBehind else { return }
+    matcher?.patience = nil
+    do throws(GrammarError) { try catchUp() } catch { failure = error.description }
+  }
+
+  private func catchUp() throws(GrammarError) {
+    while let token = untaken.first {
+      let isAccepted = try matcher?.accept(token: Int(token)) ?? false
+      untaken.removeFirst()
+      if !isAccepted { failure = "the token \(token) may not come here" }
+      if failure != nil { return }
+    }
+    if mayBeFinished { isFinished = try matcher?.isFinished() ?? false }
+    mayBeFinished = false
   }
 }

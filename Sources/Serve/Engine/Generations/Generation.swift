@@ -59,11 +59,13 @@ final class Generation: ScheduledSequence {
   ///   - label: the index of the request's label in the metrics
   ///   - sharesWithAll: whether the prefix cache is on
   ///   - speculates: whether tokens that may come next are computed early
+  ///   - grammarWork: how the work of its grammar is done
   ///   - modelVocabularySize: how many tokens the model has embeddings of; the tokenizer may have more
   ///   - endTokens: the end tokens of the model and its tokenizer
   init(
     _ request: GenerationRequest, admission: Admission, group: PromptGroup, deadline: Duration?, sharesWithAll: Bool,
-    speculates: Bool, label: Int, tokenizer: Tokenizer, modelVocabularySize: Int, endTokens: Set<Int32>,
+    speculates: Bool, grammarWork: GrammarWork, label: Int, tokenizer: Tokenizer, modelVocabularySize: Int,
+    endTokens: Set<Int32>,
     sink: @escaping @Sendable (GenerationEvent) -> Void
   ) {
     self.request = request
@@ -90,7 +92,8 @@ final class Generation: ScheduledSequence {
     sampler = Sampler(sampling, prompt: request.prompt)
     speculator = speculates && request.options.maxTokens > 1 ? Speculator() : nil
     constraint = request.options.constraint.map { [endTokens = self.endTokens] grammar in
-      ConstrainedAnswer(grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize)
+      ConstrainedAnswer(
+        grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize, work: grammarWork)
     }
     usage = GenerationUsage(promptTokens: request.prompt.count)
     pooled = request.options.poolsPrompt ? PooledStates() : nil
@@ -189,10 +192,11 @@ final class Generation: ScheduledSequence {
   /// turns out wrong, the rows after that are not read. Changes nothing, so several threads can read ranges at once.
   /// - Parameters:
   ///   - range: one of `readingRanges`
+  ///   - mayWait: whether it may take as much time as the grammar needs
   ///   - row: the logits of an index in `range`
-  /// - Returns: `nil` if the first row is not finite
+  /// - Returns: none if the grammar is finished or not ready; `nil` if the first row is not finite
   func read(
-    _ range: Range<Int>, of positions: Range<Int>, compute: Compute, workspace: SamplingWorkspace,
+    _ range: Range<Int>, of positions: Range<Int>, mayWait: Bool, compute: Compute, workspace: SamplingWorkspace,
     row: (Int) -> LogitRow
   ) -> [TokenRecord]? {
     let inputs = draftedCount(positions) > 0 ? inputs(positions) : []
@@ -207,9 +211,11 @@ final class Generation: ScheduledSequence {
       if next < tokens.count {
         token = tokens[next]
       } else {
-        let mask = constraint?.mask()
-        // Without a mask although there is a constraint, the token is never shown: `accept` ends the generation.
-        if constraint != nil, mask == nil, !records.isEmpty { return records }
+        let mask = constraint?.mask(mayWait: mayWait && records.isEmpty)
+        if let constraint, mask == nil {
+          // After a failure the token is never shown: `accept` ends the generation.
+          if constraint.failure == nil || !records.isEmpty { return records }
+        }
         token = sampler.draw(
           logits, index: usage.completionTokens + records.count, mask: mask, compute: compute, workspace: workspace)
       }
@@ -219,7 +225,7 @@ final class Generation: ScheduledSequence {
       if let before = constraint {
         let after = before.copy()
         after.accept(token)
-        if after.failure != nil || after.isFinished { break }
+        if after.failure != nil || after.isFinished || after.isBehind { break }
         constraint = after
       }
     }
@@ -243,6 +249,7 @@ final class Generation: ScheduledSequence {
   /// - Parameter records: the results of `read`, for all ranges of `neededLogits(positions)`
   /// - Returns: whether the generation has ended
   func advance(over positions: Range<Int>, records: [TokenRecord]) -> Bool {
+    constraint?.renewPatience()
     if isScoring { scorePrompt(records) }
     let drafted = draftedCount(positions)
     computed = positions.upperBound - drafted
@@ -252,7 +259,17 @@ final class Generation: ScheduledSequence {
       tellPooled()
       if request.options.maxTokens == 0 { return end(.length) }
     }
-    guard computed == tokens.count, let last = records.last else { return false }
+    guard computed == tokens.count else { return false }
+    if let constraint, constraint.failure == nil {
+      if constraint.isFinished { return end(.stop) }
+      if constraint.isWaiting {
+        // The last position is computed again, for its logits.
+        computed -= 1
+        speculator?.discard()
+        return false
+      }
+    }
+    guard let last = records.last else { return false }
     let drawn = drafted > 0 ? records : [last]
     for (index, record) in drawn.enumerated() {
       // A token after the first was drawn from the row of the right token before it.
@@ -318,6 +335,7 @@ final class Generation: ScheduledSequence {
       return end(.stop, hiddenToken: request.options.echoesLogprobs ? record : nil)
     }
     constraint?.accept(record.token)
+    if usage.completionTokens == request.options.maxTokens { constraint?.settle() }
     if output.push(record) || constraint?.isFinished == true { return end(.stop) }
     return usage.completionTokens == request.options.maxTokens ? end(.length) : false
   }
