@@ -221,6 +221,15 @@ class TestOtherConstraints:
                 depth = text(choice).count("(")
                 assert re.fullmatch("[xyz]+", inner) and text(choice) == "(" * depth + inner + ")" * depth
 
+    @pytest.mark.parametrize("seed", range(2))
+    def test_grammars_of_lark(self, server, seed):
+        grammar = 'start: item~2..3\nitem: WORD "=" INT\nWORD: /[xy]{1,3}/i\n%import common.INT\n%ignore ", "'
+        choice = ask(server, COMPLETIONS, seed=seed, max_tokens=60, temperature=1.5, guided_grammar=grammar)
+        if choice["finish_reason"] == "stop":
+            assert re.fullmatch(r"([xyXY]{1,3}(, )*=(, )*[0-9]+(, )*){2,3}", text(choice)), text(choice)
+        wrong = refused(server, guided_grammar="start: A\nA.2: /a/")
+        assert "priorities are not supported" in wrong["message"] and wrong["param"] == "guided_grammar"
+
     def test_characters_of_several_bytes(self, server):
         choice = ask(server, guided_choice=["日本語", "Grüße", "🦙🦙"], temperature=2)
         assert text(choice) in {"日本語", "Grüße", "🦙🦙"}

@@ -28,8 +28,7 @@ public struct GBNFParser {
     while !scanner.isAtEnd {
       let start = scanner.position
       guard let name = name(), skipDefinition() else {
-        throw scanner.error(
-          (isLark(start) ? "Lark's notation is not supported: " : "") + "a rule \"name ::= …\" is expected", at: start)
+        throw scanner.error("a rule \"name ::= …\" is expected", at: start)
       }
       guard builder.rules[name] == nil else { throw scanner.error("a second rule \"\(name)\"", at: start) }
       builder.rules[name] = try alternatives()
@@ -37,12 +36,6 @@ public struct GBNFParser {
     }
     guard builder.rules["root"] != nil else { throw scanner.error("there is no rule \"root\"", at: 0) }
     return try builder.build(from: "root")
-  }
-
-  /// Whether what stands where a rule should looks like Lark's notation, after the position of a name if there is one.
-  private func isLark(_ start: Int) -> Bool {
-    if scanner.position > start { return scanner.current == ":" }
-    return scanner.current.map { "%?!/".unicodeScalars.contains($0) } ?? false
   }
 
   private mutating func skipSpace() {

@@ -27,7 +27,7 @@ struct NotationGrammarBuilder {
 
   /// The rules by name.
   var rules: [String: NotationNode] = [:]
-  /// What may stand after each terminal of a rule, and before the first; nothing else than text.
+  /// What may stand after each terminal of a rule.
   var ignored: TextExpression?
   private let scanner: ScalarScanner
   private let budget: CompilationBudget
@@ -50,9 +50,7 @@ struct NotationGrammarBuilder {
     let root = try addSymbol("start")
     grammar.start = root
     let first = try element(.reference(start, position: 0))
-    var before: [Grammar.Element] = []
-    if let ignored { before.append(try terminal(of: ignored)) }
-    if let first { grammar.addRule(root, before + [first]) }
+    if let first { grammar.addRule(root, [first]) }
     while let name = waiting.popLast() { try addRules(rules[name]!, to: symbols[name]!) }
     guard let result = grammar.reduced() else { throw scanner.error("the grammar has no text at all", at: 0) }
     return result

@@ -7,8 +7,16 @@ public struct RegularExpressionParser {
   private static let deepest = 100
   private static let mostRepetitions = 1_000_000
 
+  /// What differs between the notations that have regular expressions in them.
+  struct Options {
+    /// The scalars that the dot matches.
+    var dot = ScalarSet.lineEnds.inverted
+    var ignoresCase = false
+  }
+
   private var scanner: ScalarScanner
   private let budget: CompilationBudget
+  private let options: Options
   private var depth = 0
 
   /// The texts, as UTF-8, that an expression matches as a whole.
@@ -24,9 +32,9 @@ public struct RegularExpressionParser {
 
   /// The texts that an expression matches as a whole.
   static func wholeMatch(
-    _ pattern: String, budget: CompilationBudget = CompilationBudget()
+    _ pattern: String, options: Options = Options(), budget: CompilationBudget = CompilationBudget()
   ) throws(NotationError) -> TextExpression {
-    var parser = RegularExpressionParser(pattern, budget)
+    var parser = RegularExpressionParser(pattern, budget, options)
     return try parser.parse().whole
   }
 
@@ -38,9 +46,10 @@ public struct RegularExpressionParser {
     return try parser.parse().searched
   }
 
-  private init(_ pattern: String, _ budget: CompilationBudget) {
+  private init(_ pattern: String, _ budget: CompilationBudget, _ options: Options = Options()) {
     scanner = ScalarScanner(pattern)
     self.budget = budget
+    self.options = options
   }
 
   private func spend(_ units: Int) throws(NotationError) {
@@ -119,12 +128,12 @@ public struct RegularExpressionParser {
     switch scalar {
     case "^": return .start
     case "$": return .end
-    case ".": return AnchoredExpression(.scalar(ScalarSet.lineEnds.inverted))
+    case ".": return AnchoredExpression(.scalar(options.dot))
     case "(": return try group(from: start)
     case "[": return AnchoredExpression(.scalar(try characterClass(from: start)))
     case "\\": return AnchoredExpression(try escape(from: start))
     case "*", "+", "?": throw scanner.error("nothing before \"\(scalar)\" that it could repeat", at: start)
-    default: return AnchoredExpression(.scalar(ScalarSet(scalar...scalar)))
+    default: return AnchoredExpression(.scalar(try cased(ScalarSet(scalar...scalar))))
     }
   }
 
@@ -153,10 +162,26 @@ public struct RegularExpressionParser {
     case "1"..."9", "k": throw scanner.error("the backreference \\\(scalar) is not regular", at: start)
     case "A", "Z", "z", "G": throw scanner.error("the escape \\\(scalar) is not supported; ^ and $ are", at: start)
     default:
-      let set = try scanner.classEscape(from: start)
-      try spend(set.ranges.count)
-      return .scalar(set)
+      let set = try setEscape(from: start)
+      return .scalar(set.single == nil ? set : try cased(set))
     }
+  }
+
+  /// The set of an escape after its backslash.
+  private mutating func setEscape(from start: Int) throws(NotationError) -> ScalarSet {
+    if options.ignoresCase, scanner.current == "p" || scanner.current == "P" {
+      throw scanner.error("a Unicode property where case is ignored is not supported", at: start)
+    }
+    let set = try scanner.classEscape(from: start)
+    try spend(set.ranges.count)
+    return set
+  }
+
+  /// The set, with the other cases of its letters where case is ignored.
+  private func cased(_ set: ScalarSet) throws(NotationError) -> ScalarSet {
+    guard options.ignoresCase else { return set }
+    try spend(set.single == nil ? 100 : 1)
+    return set.ignoringCase
   }
 
   private mutating func characterClass(from start: Int) throws(NotationError) -> ScalarSet {
@@ -167,7 +192,7 @@ public struct RegularExpressionParser {
       let position = scanner.position
       let first = try classMember()
       guard scanner.current == "-", let after = scanner.peek(1), after != "]" else {
-        sets.append(first)
+        sets.append(first.single == nil ? first : try cased(first))
         continue
       }
       scanner.position += 1
@@ -178,7 +203,7 @@ public struct RegularExpressionParser {
         continue
       }
       guard low <= high else { throw scanner.error("a range whose ends are in the wrong order", at: position) }
-      sets.append(ScalarSet([low...high]))
+      sets.append(try cased(ScalarSet([low...high])))
     }
     let set = ScalarSet(sets.flatMap(\.ranges))
     return isNegated ? set.inverted : set
@@ -188,9 +213,6 @@ public struct RegularExpressionParser {
     let start = scanner.position
     guard let scalar = scanner.next() else { throw scanner.error("a character class that does not end") }
     guard scalar == "\\" else { return ScalarSet(scalar...scalar) }
-    if scanner.skip("b") { return ScalarSet("\u{08}") }
-    let set = try scanner.classEscape(from: start)
-    try spend(set.ranges.count)
-    return set
+    return scanner.skip("b") ? ScalarSet("\u{08}") : try setEscape(from: start)
   }
 }

@@ -36,6 +36,33 @@ extension ScalarSet {
     return ranges.isEmpty ? nil : ScalarSet(ranges.flatMap(\.value))
   }
 
+  /// The set with every scalar that differs from one of its scalars only in case, as Unicode's simple case folding has it.
+  var ignoringCase: ScalarSet {
+    if let single { return ScalarSet((Self.cases[single] ?? [single]).map { $0...$0 }) }
+    return ScalarSet(ranges + Self.cases.filter { contains($0.key) }.values.joined().map { $0...$0 })
+  }
+
+  /// For each scalar that others differ from only in case: these and itself.
+  private static let cases: [UInt32: [UInt32]] = {
+    var groups: [UInt32: [UInt32]] = [:]
+    for range in ScalarSet.all.ranges {
+      // The dotless i folds to itself.
+      for value in range where value != 0x131 {
+        guard let scalar = Unicode.Scalar(value), scalar.properties.changesWhenCaseMapped else { continue }
+        func simple(_ text: String) -> Unicode.Scalar? {
+          text.unicodeScalars.count == 1 ? text.unicodeScalars.first : nil
+        }
+        let upper = simple(scalar.properties.uppercaseMapping) ?? scalar
+        groups[(simple(upper.properties.lowercaseMapping) ?? upper).value, default: []].append(value)
+      }
+    }
+    var cases: [UInt32: [UInt32]] = [:]
+    for group in groups.values where group.count > 1 {
+      for value in group { cases[value] = group }
+    }
+    return cases
+  }()
+
   // Each is a scan of all scalars, which is done once.
   private static let alphabetic = scan { $0.isAlphabetic }
   private static let uppercase = scan { $0.isUppercase }

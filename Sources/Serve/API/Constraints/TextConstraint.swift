@@ -11,7 +11,7 @@ enum TextConstraint: AnswerConstraint {
   case regex(String)
   /// One of these texts.
   case choice([String])
-  /// A text of a grammar in llama.cpp's notation (GBNF).
+  /// A text of a grammar in llama.cpp's notation (GBNF) or Lark's.
   case grammar(String)
 
   var key: GrammarKey { .text(self) }
@@ -35,7 +35,9 @@ enum TextConstraint: AnswerConstraint {
           for: try JSONValue.parse(Array(text.utf8), subject: "schema"), budget: budget)
       case .regex(let pattern): return Grammar(try RegularExpressionParser.expression(pattern, budget: budget))
       case .choice(let texts): return try Grammar.choice(texts, budget: budget)
-      case .grammar(let text): return try GBNFParser.grammar(text, budget: budget)
+      case .grammar(let text):
+        return try LarkParser.isLark(text)
+          ? LarkParser.grammar(text, budget: budget) : GBNFParser.grammar(text, budget: budget)
       }
     } catch { throw ConstraintError(reason: "\(error)") }
   }
