@@ -106,6 +106,8 @@ def schema(rng, depth=3):
             result = {combiner: [inner() for _ in range(rng.randint(1, 3))]}
         if rng.random() < 0.3:
             result["type"] = rng.choice(["object", "array", "string", "integer"])
+        if rng.random() < 0.2:
+            result[rng.choice(["unevaluatedProperties", "unevaluatedItems"])] = rng.choice([False, inner()])
     return result
 
 

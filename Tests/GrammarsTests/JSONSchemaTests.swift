@@ -97,6 +97,32 @@ import Testing
       #"{"type":"array","allOf":[{"prefixItems":[{"const":1}]}],"unevaluatedItems":{"const":2}}"#,
       ["[]", "[1]", "[1,2,2]"], ["[2]", "[1,1]"]),
     Case(#"{"type":"array","items":{"const":1},"unevaluatedItems":false}"#, ["[1,1]"], ["[2]"]),
+    // What the value decides that others evaluate.
+    Case(
+      #"{"type":"object","anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"properties":{"b":{"const":2}},"required":["b"]},{}],"unevaluatedProperties":false}"#,
+      ["{}", #"{"a":1}"#, #"{"b":2}"#, #"{"a":1,"b":2}"#],
+      [#"{"a":2}"#, #"{"a":1,"b":3}"#, #"{"a":1,"c":1}"#, #"{"c":1}"#]),
+    Case(
+      #"{"type":"object","oneOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"properties":{"b":{"const":2}},"required":["b"]}],"unevaluatedProperties":{"const":0}}"#,
+      [#"{"a":1}"#, #"{"b":2}"#, #"{"a":1,"c":0}"#, #"{"b":2,"bc":0}"#],
+      ["{}", #"{"a":1,"c":1}"#, #"{"b":2,"c":1}"#]),
+    Case(
+      #"{"type":"object","if":{"properties":{"a":{"const":1}},"required":["a"]},"then":{"properties":{"b":{}}},"else":{"properties":{"c":{"const":3}}},"unevaluatedProperties":false}"#,
+      ["{}", #"{"a":1}"#, #"{"a":1,"b":null}"#, #"{"c":3}"#],
+      [#"{"a":1,"c":3}"#, #"{"b":1}"#, #"{"a":2}"#, #"{"c":4}"#]),
+    Case(
+      #"{"type":"object","properties":{"a":{}},"dependentSchemas":{"a":{"properties":{"b":{"const":2}}}},"unevaluatedProperties":false}"#,
+      ["{}", #"{"a":1}"#, #"{"a":1,"b":2}"#], [#"{"b":2}"#, #"{"a":1,"b":1}"#, #"{"a":1,"c":1}"#]),
+    Case(
+      #"{"anyOf":[{"prefixItems":[{"const":1}]},{"prefixItems":[{},{"const":2}]},{"type":"string"}],"unevaluatedItems":false}"#,
+      ["[]", "[1]", "[1,2]", "[3,2]", #""a""#, "7"], ["[1,3]", "[1,2,3]", "[3,4]"]),
+    Case(
+      #"{"type":"object","not":{"patternProperties":{"^x":{}},"additionalProperties":true,"required":["a"]},"additionalProperties":{"const":1}}"#,
+      ["{}", #"{"x":1}"#], [#"{"a":1}"#, #"{"x":2}"#]),
+    // What has no effect in the draft that the schema names.
+    Case(
+      ##"{"$schema":"http://json-schema.org/draft-07/schema#","items":{"$ref":"#/definitions/a","maxLength":1},"definitions":{"a":{"enum":["ab"]}},"additionalItems":false,"type":"array"}"##,
+      ["[]", #"["ab","ab"]"#], [#"["a"]"#, "[1]"]),
     // Dynamic references with one target.
     Case(
       ##"{"$id":"http://x/tree","$dynamicAnchor":"node","type":"object","properties":{"child":{"$dynamicRef":"#node"}},"additionalProperties":false}"##,
@@ -143,8 +169,12 @@ import Testing
     (#"{"type":"array","uniqueItems":true}"#, "#/uniqueItems: uniqueItems is not supported"),
     (#"{"type":"array","uniqueItems":true,"items":{"type":"integer"}}"#, "#/uniqueItems: uniqueItems is not supported"),
     (
-      #"{"anyOf":[{"properties":{"a":{}}},{}],"unevaluatedProperties":false}"#,
-      "#/unevaluatedProperties: unevaluatedProperties beside anyOf is not supported; additionalProperties is"
+      #"{"not":{"anyOf":[{"properties":{"a":{}}},{}],"unevaluatedProperties":false}}"#,
+      "#/not/unevaluatedProperties: the opposite of unevaluatedProperties, which not, oneOf or if asks for, is not supported"
+    ),
+    (
+      ##"{"anyOf":[\##((0..<9).map { ##"{"properties":{"p\##($0)":{}}}"## }.joined(separator: ","))],"unevaluatedProperties":false}"##,
+      "#/unevaluatedProperties: unevaluatedProperties depends on more than 200 cases"
     ),
     (
       #"{"contains":{"const":1},"unevaluatedItems":false}"#,

@@ -150,7 +150,8 @@ struct KeywordReader {
       try prefix("items", value)
       if siblings["additionalItems"] != nil { group.rest = try document.child(schema, "additionalItems") }
     } else {
-      if siblings["additionalItems"] != nil {
+      // Without an array as items, additionalItems says nothing, and after draft 2019-09 it is no keyword.
+      if let value = siblings["additionalItems"], !document.subschemas[schema].isOldDraft, value != true {
         throw SchemaError(
           document.subschemas[schema].path + "/additionalItems",
           "additionalItems has no effect unless items is an array")

@@ -147,8 +147,22 @@ enum SchemaAssertion: Hashable, Sendable {
   case anyOf([SchemaLiteral])
   case oneOf([SchemaLiteral])
   case conditional(condition: SchemaLiteral, then: SchemaLiteral?, else: SchemaLiteral?)
+  /// For values of these kinds, one of the cases.
+  case cases(ValueKinds, [SchemaCase])
   /// A demand on values of these kinds that no grammar can express here.
   case unsupported(ValueKinds, reason: String)
+}
+
+/// Conditions that hold together, and what is demanded beside them.
+struct SchemaCase: Hashable, Sendable {
+  enum Condition: Hashable, Sendable {
+    case literal(SchemaLiteral)
+    /// The object has the key.
+    case hasKey(String)
+  }
+
+  var conditions: [Condition]
+  var demands: [SchemaAssertion]
 }
 
 /// An assertion with the keyword it comes from.

@@ -129,6 +129,18 @@ final class SchemaExpander {
     ([.kinds(kind)] + assertions).map { .assertion(SourcedAssertion(assertion: $0, path: path), isPositive: true) }
   }
 
+  /// Goals of one of several cases of a value's kind.
+  private func goals(_ one: SchemaCase, of kinds: ValueKinds, path: String) -> [Goal] {
+    let conditions = one.conditions.flatMap { condition -> [Goal] in
+      switch condition {
+      case .literal(let literal): [.literal(literal)]
+      case .hasKey(let key): goals(.object, .required([key]), path: path)
+      }
+    }
+    return goals(kinds, path: path) + conditions
+      + one.demands.map { .assertion(SourcedAssertion(assertion: $0, path: path), isPositive: true) }
+  }
+
   private func forbidding(_ key: String) -> SchemaAssertion {
     .properties(PropertyGroup(names: [.init(key: key, value: SchemaDocument.never)]))
   }
@@ -195,6 +207,10 @@ final class SchemaExpander {
           ([condition] + (then.map { [$0] } ?? [])).map { .literal($0) },
           ([condition.negated] + (otherwise.map { [$0] } ?? [])).map { .literal($0) },
         ], in: &draft)
+    case .cases(let kinds, let cases):
+      try checkOptions(1 + cases.count, at: sourced.path)
+      let others = goals(ValueKinds.all.subtracting(kinds), path: sourced.path)
+      choose([others] + cases.map { goals($0, of: kinds, path: sourced.path) }, in: &draft)
     case .unsupported(let kinds, let reason):
       draft.conjunction.refusals.append(.init(kinds: kinds, error: SchemaError(sourced.path, reason)))
     }
@@ -248,7 +264,8 @@ final class SchemaExpander {
         let opposite = PropertyGroup(names: [.init(key: name.key, value: name.value.negated)])
         return goals(.object, .required([name.key]), .properties(opposite), path: path)
       }
-      if !group.patterns.isEmpty || group.additional != nil {
+      // A value can only be wrong under a schema that some values do not satisfy.
+      if (group.patterns.map(\.value) + [group.additional].compactMap(\.self)).contains(where: { !isAlways($0) }) {
         let reason =
           "the opposite of patternProperties or additionalProperties, which not, oneOf or if asks for, is not supported"
         options.append(goals(.object, .unsupported(.object, reason: reason), path: path))
@@ -284,10 +301,17 @@ final class SchemaExpander {
         [(condition, then), (condition.negated, otherwise)].compactMap { condition, consequence in
           consequence.map { [.literal(condition), .literal($0.negated)] }
         }, in: &draft)
+    case .cases(let kinds, _): refuse(kinds, kinds == .object ? "unevaluatedProperties" : "unevaluatedItems")
     case .unsupported(let kinds, let reason):
       draft.conjunction.restrict(to: kinds)
       draft.conjunction.refusals.append(.init(kinds: kinds, error: SchemaError(path, reason)))
     }
+  }
+
+  /// Whether it is plain that every value satisfies a literal.
+  private func isAlways(_ literal: SchemaLiteral) -> Bool {
+    let value = document[literal].value
+    return literal.isPositive ? value == true || value.object?.isEmpty == true : value == false
   }
 
   private func exclude(_ values: [JSONValue], in draft: inout Draft, path: String) throws(SchemaError) {

@@ -62,9 +62,8 @@ struct SchemaKeywords {
       let path = SchemaDocument.path(subschema.path, keyword)
       try budget.spend(4 + path.utf8.count / 16 + (value.array?.count ?? value.object?.pairs.count ?? 0), at: path)
       if Self.annotations.contains(keyword) || keyword.hasPrefix("x-") { continue }
-      if subschema.isOldDraft, keyword != "$ref", object["$ref"] != nil {
-        throw SchemaError(path, "\(keyword) beside $ref has no effect in this draft of JSON Schema")
-      }
+      // Nothing beside $ref counts in such a draft.
+      if subschema.isOldDraft, keyword != "$ref", object["$ref"] != nil { continue }
       let reader = KeywordReader(
         keyword: keyword, value: value, path: path, schema: schema, siblings: object, budget: budget)
       var assertions: [SchemaAssertion]

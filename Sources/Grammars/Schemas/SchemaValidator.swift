@@ -61,10 +61,29 @@ struct SchemaValidator {
       let consequence = try accepts(value, condition) ? then : otherwise
       guard let consequence else { return true }
       return try accepts(value, consequence)
+    case .cases(let kinds, let cases):
+      if kinds.isDisjoint(with: value.kind) { return true }
+      for one in cases where try satisfies(value, one, path: sourced.path) { return true }
+      return false
     case .unsupported(let kinds, let reason):
       guard !kinds.isDisjoint(with: value.kind) else { return true }
       throw SchemaError(sourced.path, reason)
     }
+  }
+
+  private mutating func satisfies(
+    _ value: JSONValue, _ one: SchemaCase, path: String
+  ) throws(SchemaError) -> Bool {
+    for condition in one.conditions {
+      switch condition {
+      case .literal(let literal): guard try accepts(value, literal) else { return false }
+      case .hasKey(let key): guard value.object?[key] != nil else { return false }
+      }
+    }
+    for demand in one.demands where try !satisfies(value, SourcedAssertion(assertion: demand, path: path)) {
+      return false
+    }
+    return true
   }
 
   private func numberSatisfies(_ value: JSONValue, _ assertion: SchemaAssertion) -> Bool {
