@@ -57,6 +57,16 @@ def test_document(server, document):
     assert len(identifiers) == sum(map(len, document["paths"].values()))
 
 
+def test_texts_without_tokens(server, document):
+    """An empty text has no token in this model, and the document says so where no other field adds any."""
+    body = document["paths"]["/v1/embeddings"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    validator = jsonschema.Draft202012Validator(body | {"components": document["components"]})
+    for wrong in ("", ["a", ""]):
+        assert not validator.is_valid({"input": wrong})
+        assert server.http.post("/v1/embeddings", json={"input": wrong}).status_code == 400
+    assert validator.is_valid({"input": "a"}) and validator.is_valid({"input": ["a", "b"]})
+
+
 def test_replies(server, check):
     def post(path, body, schema):
         reply = server.http.post(path, json=body)

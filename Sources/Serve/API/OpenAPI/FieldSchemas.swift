@@ -5,6 +5,8 @@ struct ModelLimits: Sendable {
   var contextLength = Int(Int32.max)
   var vocabularySize = Int(Int32.max)
   var hiddenSize = Int(Int32.max)
+  /// The minimum characters of a text that has tokens: 0 where every text begins with one.
+  var minimumText = 0
 }
 
 /// The schemas of the fields that bodies can have, by name. `FieldCatalog` says which route has which field; null always means
@@ -74,15 +76,18 @@ struct FieldSchemas {
       "validation_file": Schema.string(pattern: "^file-"), "method": Schema.reference("FineTuningMethod"),
       "hyperparameters": Schema.object,
     ]
+    let job = ["suffix": Schema.string(0...64), "seed": Schema.integer(0...Int.max)]
     own = [
-      "POST /v1/embeddings": ["input": Self.texts(tokens, maximum: EmbeddingRequest.maximumInputs)],
+      "POST /v1/embeddings": [
+        "input": Self.texts(tokens, minimum: limits.minimumText, maximum: EmbeddingRequest.maximumInputs)
+      ],
       "POST /v1/responses": [
         "input": Schema.either(Schema.string, Schema.list(of: Schema.reference("InputItem"), minimum: 1)),
         "tools": Schema.list(of: Schema.reference("ResponseTool"), maximum: 128),
         "tool_choice": Schema.reference("ResponseToolChoice"),
       ],
       "POST /v1/chat/completions": ["logprobs": Schema.boolean, "max_tokens": Schema.integer(1...context)],
-      "POST /v1/fine_tuning/jobs": ["suffix": Schema.string(0...64), "seed": Schema.integer(0...Int.max)],
+      "POST /v1/fine_tuning/jobs": job, "POST /v1/fine_tuning/preview": job,
       "POST /tokenize": ["prompt": Schema.string],
     ]
   }
@@ -126,12 +131,14 @@ struct FieldSchemas {
     }
   }
 
-  private static func texts(_ tokens: JSONValue, maximum: Int) -> JSONValue {
+  /// - Parameter minimum: characters of each text
+  private static func texts(_ tokens: JSONValue, minimum: Int = 0, maximum: Int) -> JSONValue {
+    let text = minimum == 0 ? Schema.string : ["type": "string", "minLength": .integer(minimum)]
     var some = tokens.object?.pairs ?? []
     some.append((key: "minItems", value: 1))
     let tokens = JSONValue.object(JSONObject(keepingFirst: some))
     return Schema.either(
-      Schema.string, Schema.list(of: Schema.string, minimum: 1, maximum: maximum), tokens,
+      text, Schema.list(of: text, minimum: 1, maximum: maximum), tokens,
       Schema.list(of: tokens, minimum: 1, maximum: maximum))
   }
 }

@@ -61,7 +61,8 @@ public struct APIRoutes: Sendable {
     BatchRoutes(service: batches, preparation: preparation, unknownNames: unknownNames, pools: pools).add(to: &router)
     let limits = ModelLimits(
       contextLength: context.contextLength, vocabularySize: context.tokenizer.vocabularySize,
-      hiddenSize: context.base.config.hiddenSize)
+      hiddenSize: context.base.config.hiddenSize,
+      minimumText: context.tokenizer.encode("", parsingSpecialTokens: true).isEmpty ? 1 : 0)
     let routes = [Readiness.route] + router.descriptions + [OpenAPIDocument.route]
     let document = OpenAPIDocument(routes, limits: limits).json.encoded
     router.on("GET", "openapi.json") { request in
