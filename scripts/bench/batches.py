@@ -35,6 +35,11 @@ def prompt():
     return [PROMPTS.randrange(100, 40000) for _ in range(PROMPT)]
 
 
+def generated(server):
+    """The tokens that the server has generated; it names no count before the first."""
+    return server.counters().get(TOKENS, 0)
+
+
 def start_batch(server):
     bodies = ({"prompt": prompt(), "max_tokens": GENERATE, "temperature": 0, "ignore_eos": True} for _ in range(LINES))
     lines = [{"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": body}
@@ -42,7 +47,7 @@ def start_batch(server):
     file = server.upload("\n".join(map(json.dumps, lines)).encode(), "batch")
     batch = server.ask("/v1/batches", {
         "input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"})["id"]
-    while server.counters()[TOKENS] == 0:
+    while generated(server) == 0:
         time.sleep(0.05)
     return batch
 
@@ -58,7 +63,7 @@ class Watch:
     def run(self):
         started = time.perf_counter()
         while not self.done.is_set():
-            self.samples.append((time.perf_counter() - started, self.server.counters()[TOKENS]))
+            self.samples.append((time.perf_counter() - started, generated(self.server)))
             self.done.wait(SAMPLE)
 
     def end(self):
@@ -139,7 +144,7 @@ def main():
                 watch = Watch(server)
                 time.sleep(options.seconds)
                 watch.end()
-                results["alone"] = watch.rate(1, options.seconds)
+                results["alone"] = watch.rate(0.2 * options.seconds, options.seconds)
             for clients in map(int, options.clients.split(",")):
                 with servers["none"] as server:
                     speed = measure(server, clients, 2)["live"]

@@ -135,8 +135,6 @@ def main():
     finally:
         for server in servers:
             server.close()
-    if options.tasks:
-        return
     report["shapes"] = {}
     for shape in filter(None, options.shapes.split(",")):
         times = pass_times(shape, threads)
@@ -148,6 +146,8 @@ def main():
             tokens = sum(task["passes"]) + task["accepted"]
             report["shapes"][shape][name] = tokens * times[0] / spent
         print(shape, json.dumps(report["shapes"][shape]), flush=True)
+    if options.tasks:
+        return
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "speculation.json").write_text(json.dumps(report, indent=1) + "\n")
     lines = ["# Speculation", "",
