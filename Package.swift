@@ -32,6 +32,9 @@ let package = Package(
       name: "CLibevent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev", "libssl-dev"])]),
 
     // Swift, each target importing only what stands above it here.
+    // Writes a source file of `graft` with the commit that is built.
+    .plugin(name: "ReadCommit", capability: .buildTool()),
+
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Console", resources: [.embedInCode("Files")], swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
@@ -59,7 +62,7 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
-      swiftSettings: swiftSettings),
+      swiftSettings: swiftSettings, plugins: ["ReadCommit"]),
 
     .testTarget(
       name: "TemplateTests", dependencies: ["Template", "TestSupport"], resources: [.copy("Fixtures")],

@@ -46,20 +46,35 @@ static int may_use_tile_registers(void) {
 
 #endif
 
-const graft_kernels *graft_kernels_for(graft_level level) {
+static const graft_kernels *built_kernels(graft_level level) {
   switch (level) {
     case GRAFT_SCALAR: return &graft_scalar_kernels;
     case GRAFT_TILE_REFERENCE: return &graft_tile_reference_kernels;
 #if defined(__x86_64__)
-    case GRAFT_AVX2: return has_avx2() ? &graft_avx2_kernels : 0;
-    case GRAFT_AVX512: return has_avx512() ? &graft_avx512_kernels : 0;
-    case GRAFT_VNNI: return has_vnni() ? &graft_vnni_kernels : 0;
-    case GRAFT_AMX:
-      return has_vnni() && has_tile_registers() && may_use_tile_registers() ? &graft_amx_kernels : 0;
+    case GRAFT_AVX2: return &graft_avx2_kernels;
+    case GRAFT_AVX512: return &graft_avx512_kernels;
+    case GRAFT_VNNI: return &graft_vnni_kernels;
+    case GRAFT_AMX: return &graft_amx_kernels;
 #endif
     default: return 0;
   }
 }
+
+static int machine_has(graft_level level) {
+  switch (level) {
+#if defined(__x86_64__)
+    case GRAFT_AVX2: return has_avx2();
+    case GRAFT_AVX512: return has_avx512();
+    case GRAFT_VNNI: return has_vnni();
+    case GRAFT_AMX: return has_vnni() && has_tile_registers() && may_use_tile_registers();
+#endif
+    default: return 1;
+  }
+}
+
+const graft_kernels *graft_kernels_for(graft_level level) { return machine_has(level) ? built_kernels(level) : 0; }
+
+int graft_kernels_are_built(graft_level level) { return built_kernels(level) != 0; }
 
 int graft_tile_registers_are_refused(void) {
 #if defined(__x86_64__)

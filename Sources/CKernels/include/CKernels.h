@@ -37,6 +37,8 @@ typedef enum {
 /// The kernels for an instruction set, or null where this machine or this build does not have it. Never null for
 /// GRAFT_SCALAR. The table is constant and lives as long as the program.
 const graft_kernels *_Nullable graft_kernels_for(graft_level level);
+/// Whether this build has kernels for the level, on whatever machine.
+int graft_kernels_are_built(graft_level level);
 
 /// Whether the processor has AMX and the system does not let this process use it.
 int graft_tile_registers_are_refused(void);

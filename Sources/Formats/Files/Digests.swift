@@ -65,3 +65,12 @@ package struct Checksum: ~Copyable {
       [hash.high64, hash.low64].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) } })
   }
 }
+
+/// OpenSSL's version, as the library says.
+public var openSSLVersion: String { String(cString: OpenSSL_version(OPENSSL_VERSION_STRING)) }
+
+/// xxHash's version, as the library says.
+public var xxHashVersion: String {
+  let number = XXH_versionNumber()
+  return "\(number / 10_000).\(number / 100 % 100).\(number % 100)"
+}

@@ -22,3 +22,10 @@ enum OpenBLASProduct {
       b.pointer, Int32(b.stride), beta, c.pointer, Int32(c.stride))
   }
 }
+
+/// OpenBLAS's version, with the processor whose kernels it chose.
+public var openBLASVersion: String {
+  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH NO_AFFINITY Zen MAX_THREADS=64"
+  let configuration = String(cString: openblas_get_config()).split(separator: " ")
+  return "\(configuration.dropFirst().first ?? "unknown") (\(String(cString: openblas_get_corename())))"
+}

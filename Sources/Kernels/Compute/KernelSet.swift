@@ -16,6 +16,9 @@ public enum InstructionSet: String, CaseIterable, Sendable {
   /// VNNI for all else.
   case amx
 
+  /// Whether this build has kernels for the set. The machine may still lack its instructions.
+  public var isBuilt: Bool { graft_kernels_are_built(level) != 0 }
+
   fileprivate var level: graft_level {
     switch self {
     case .scalar: GRAFT_SCALAR

@@ -82,3 +82,9 @@ public final class MetadataDatabase: Sendable {
     }
   }
 }
+
+/// SQLite's version, as the library says.
+public var sqliteVersion: String {
+  let version = try? DatabaseQueue().read { try String.fetchOne($0, sql: "SELECT sqlite_version()") }
+  return (version ?? nil) ?? "unknown"
+}

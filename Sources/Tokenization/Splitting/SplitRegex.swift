@@ -83,3 +83,11 @@ final class SplitRegex: @unchecked Sendable {
 struct SplitRegexError: Error {
   let reason: String
 }
+
+/// PCRE2's version, as the library says.
+public var pcre2Version: String {
+  var text = [UInt8](repeating: 0, count: 64)
+  let length = pcre2_config_8(UInt32(PCRE2_CONFIG_VERSION), &text)
+  // "10.42 2022-12-11" and a zero.
+  return String(decoding: text.prefix(max(0, Int(length))).prefix { $0 > UInt8(ascii: " ") }, as: UTF8.self)
+}

@@ -1,7 +1,6 @@
 import Formats
 import ArgumentParser
 import Foundation
-import Kernels
 import Model
 import Serve
 
@@ -18,7 +17,7 @@ struct Graft: ParsableCommand {
       Weights are not downloaded: --model names a GGUF file or a Hugging Face folder that you have. In a clone of the \
       project, 'make model' fetches a small one.
       """,
-    version: "\(graftVersion) (kernels: \(KernelOptions.byDefault.instructionSet.rawValue))",
+    version: VersionReport.summary,
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
       TokenizeCommand.self, BenchCommand.self, AdaptersCommand.self, JobsCommand.self, ConfigCommand.self,
@@ -51,7 +50,11 @@ struct Graft: ParsableCommand {
       switch code {
       case .success:
         let text = fullMessage(for: error)
-        print(text.contains("USAGE: graft") ? text + "\n" + environmentHelp : text)
+        if text == VersionReport.summary {
+          print(VersionReport.text)
+        } else {
+          print(text.contains("USAGE: graft") ? text + "\n" + environmentHelp : text)
+        }
         Foundation.exit(0)
       case .validationFailure: fail(fullMessage(for: error), code: 2)
       default: break

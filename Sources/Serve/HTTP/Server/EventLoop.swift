@@ -165,3 +165,6 @@ func currentThread() -> UInt { UInt(pthread_self()) }
 func string(fromC buffer: [CChar]) -> String {
   String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }
+
+/// libevent's version, as the library says.
+public var libeventVersion: String { String(cString: event_get_version()) }
