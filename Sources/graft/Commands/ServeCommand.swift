@@ -73,6 +73,9 @@ struct ServeCommand: ParsableCommand {
 
   func run() throws {
     let logger = log.logger
+    let report = ServiceReport(logger: logger)
+    report.loading(options.modelStem)
+    if log.logPrompts { logger.warning("the text of every prompt is written to this log, as --log-prompts says") }
     // Before anything is prepared, so that the folder of another running server is left alone.
     let dataFolder = try DataFolder(URL(filePath: options.dataDir))
     let database = try MetadataDatabase(dataFolder)
@@ -84,7 +87,7 @@ struct ServeCommand: ParsableCommand {
     let startup = Startup()
     let thread = Thread { [self, logger] in
       do {
-        let serving = try start(dataFolder, database, loop, server, readiness, logger)
+        let serving = try start(dataFolder, database, loop, server, readiness, report, logger)
         startup.state.withLock { $0 = .done(serving) }
       } catch {
         startup.state.withLock { $0 = .failed(error) }
@@ -100,6 +103,7 @@ struct ServeCommand: ParsableCommand {
       if isStopping { _exit(128 + number) }
       isStopping = true
       logger.info("stopping")
+      report.stopping()
       readiness.stop()
       Thread.detachNewThread {
         // Running streams end with an error event, and then their connections close.
@@ -132,7 +136,7 @@ struct ServeCommand: ParsableCommand {
   /// Loads the model and the adapters, then gives requests to the routes.
   private func start(
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
-    _ readiness: Readiness, _ logger: Logger
+    _ readiness: Readiness, _ report: ServiceReport, _ logger: Logger
   ) throws -> Serving {
     if options.kernel.tilesAreRefused {
       logger.warning(
@@ -191,7 +195,7 @@ struct ServeCommand: ParsableCommand {
       dataFolder: dataFolder, context: context, files: files, loop: loop, logger: logger)
     let routes = APIRoutes(
       context: context, fineTuning: fineTuning, batches: batches,
-      apiKey: listening.apiKey.isEmpty ? nil : listening.apiKey, logger: logger)
+      apiKey: listening.apiKey.isEmpty ? nil : listening.apiKey, logger: logger, logsPrompts: log.logPrompts)
     engine.start()
     fineTuning.start()
     batches.start()
@@ -215,6 +219,7 @@ struct ServeCommand: ParsableCommand {
           "kernels": .string(kernels), "threads": "\(options.arithmetic.threads)",
         ])
     }
+    report.ready("serving \(name) at \(url)", on: loop) { routes.isAlive }
     return Serving(engine: engine, fineTuning: fineTuning, batches: batches)
   }
 

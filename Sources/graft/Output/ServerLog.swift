@@ -24,6 +24,9 @@ struct LogOptions: ParsableArguments {
   @Option(help: "trace, debug, info, notice, warning, error or critical. Polls of /health and /ready are at debug.")
   var logLevel: Logger.Level = .info
 
+  @Flag(help: "Log the text of every prompt, for finding errors. Whoever reads the log can then read what users write.")
+  var logPrompts = false
+
   /// The format that is used.
   var format: LogFormat { logFormat ?? (Terminal.error.isTerminal ? .terminal : .text) }
 

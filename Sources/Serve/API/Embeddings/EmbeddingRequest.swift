@@ -45,6 +45,8 @@ struct EmbeddingRequest: Sendable {
 }
 
 extension EmbeddingRequest: PreparedRequest {
+  var prompts: [[Int32]] { inputs }
+
   var warnings: [String] { [] }
 
   func run(

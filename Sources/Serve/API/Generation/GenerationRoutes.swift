@@ -1,4 +1,6 @@
+import Formats
 import Logging
+import Tokenization
 
 /// The routes that the model answers: completions, chats, responses and embeddings.
 ///
@@ -10,6 +12,8 @@ struct GenerationRoutes: Sendable {
   let preparation: RequestPreparation
   let unknownNames: UnknownNameLog
   let logger: Logger
+  /// Whether the text of every prompt is logged.
+  let logsPrompts: Bool
 
   func add(to router: inout Router) {
     for endpoint in GenerationEndpoint.allCases {
@@ -19,12 +23,27 @@ struct GenerationRoutes: Sendable {
 
   private func answer(_ endpoint: GenerationEndpoint, _ request: RoutedRequest) {
     let exchange = request.exchange
+    let id = exchange.id
     exchange.collectJSON(endpoint.limits, preparation) { (fields, abandonment) throws(APIError) in
-      try endpoint.prepare(fields, context: context, unknownNames: unknownNames, abandonment)
+      let prepared = try endpoint.prepare(fields, context: context, unknownNames: unknownNames, abandonment)
+      if logsPrompts { logPrompts(of: prepared, endpoint, id: id) }
+      return prepared
     } then: { (prepared: any PreparedRequest) throws(APIError) in
       tellWarnings(of: prepared, to: exchange)
       try prepared.run(
         for: exchange, client: request.client, query: exchange.request.queryItems, context: context)
+    }
+  }
+
+  /// Logs the prompts as the model sees them: JSON strings, so that each is one line.
+  private func logPrompts(of prepared: any PreparedRequest, _ endpoint: GenerationEndpoint, id: String) {
+    for prompt in prepared.prompts {
+      let text = JSONValue.string(context.tokenizer.decode(prompt, skippingSpecialTokens: false)).encoded
+      logger.info(
+        "prompt",
+        metadata: [
+          "id": .string(id), "path": .string(endpoint.rawValue), "text": .string(String(decoding: text, as: UTF8.self)),
+        ])
     }
   }
 
@@ -74,6 +93,8 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
 
 /// A request that was parsed and checked.
 protocol PreparedRequest: Sendable {
+  /// What the model reads, as tokens.
+  var prompts: [[Int32]] { get }
   /// What the model does not see of the request.
   var warnings: [String] { get }
 

@@ -11,20 +11,25 @@ public struct APIRoutes: Sendable {
   private let batches: BatchService
   private let apiKey: String?
   private let logger: Logger
+  private let logsPrompts: Bool
   private let preparation = RequestPreparation()
   private let uploads = UploadService()
   private let pools = BlockingPools()
   private let unknownNames: UnknownNameLog
 
-  /// - Parameter apiKey: the Bearer token that requests must send; `nil` if none is needed
+  /// - Parameters:
+  ///   - apiKey: the Bearer token that requests must send; `nil` if none is needed
+  ///   - logsPrompts: whether the text of every prompt is logged
   public init(
-    context: ServerContext, fineTuning: FineTuningService, batches: BatchService, apiKey: String?, logger: Logger
+    context: ServerContext, fineTuning: FineTuningService, batches: BatchService, apiKey: String?, logger: Logger,
+    logsPrompts: Bool = false
   ) {
     self.context = context
     self.fineTuning = fineTuning
     self.batches = batches
     self.apiKey = apiKey
     self.logger = logger
+    self.logsPrompts = logsPrompts
     unknownNames = UnknownNameLog(logger)
   }
 
@@ -38,8 +43,9 @@ public struct APIRoutes: Sendable {
     var router = Router(apiKey: apiKey, unknownNames: unknownNames)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
     router.on("GET", "version") { $0.exchange.respond(json: ["version": .string(graftVersion)]) }
-    GenerationRoutes(context: context, preparation: preparation, unknownNames: unknownNames, logger: logger)
-      .add(to: &router)
+    GenerationRoutes(
+      context: context, preparation: preparation, unknownNames: unknownNames, logger: logger, logsPrompts: logsPrompts
+    ).add(to: &router)
     router.on("POST", "tokenize", query: ["adapter"]) { [self] in tokenize($0) }
     router.on("POST", "detokenize", query: ["adapter"]) { [self] in detokenize($0) }
     router.on("GET", "tokenizer_info") { [context] in
@@ -77,11 +83,13 @@ public struct APIRoutes: Sendable {
   /// `readiness`, `/ready` does.
   static let maximumTurn = (health: Duration.seconds(60), readiness: Duration.seconds(5))
 
+  /// Whether the engine's thread has come round within the time that `/health` allows. From any thread.
+  public var isAlive: Bool { context.engine.turnAge < Self.maximumTurn.health }
+
   private func health(_ request: RoutedRequest) {
-    let age = context.engine.turnAge
-    guard age < Self.maximumTurn.health else {
-      return request.exchange.respond(
-        .plain(status: 503, message: "The engine has not come round for \(age.components.seconds) s"))
+    guard isAlive else {
+      let age = context.engine.turnAge.components.seconds
+      return request.exchange.respond(.plain(status: 503, message: "The engine has not come round for \(age) s"))
     }
     request.exchange.respond(json: ["status": "ok"])
   }
