@@ -23,6 +23,7 @@ let package = Package(
     .target(name: "CBusError"),
     .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
@@ -36,7 +37,7 @@ let package = Package(
     .plugin(name: "ReadCommit", capability: .buildTool()),
 
     .target(name: "Template", swiftSettings: swiftSettings),
-    .target(name: "Console", resources: [.embedInCode("Files")], swiftSettings: swiftSettings),
+    .target(name: "Console", dependencies: ["CZlib"], resources: [.embedInCode("Files")], swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
     .target(
       name: "Formats", dependencies: ["Kernels", "CBusError", "CXXHash", "COpenSSL"], swiftSettings: swiftSettings),

@@ -12,7 +12,7 @@ missing_packages() {
   command -v git >/dev/null || echo git
   command -v pkg-config >/dev/null || echo pkg-config
   local library
-  for library in libevent_openssl=libevent-dev libssl=libssl-dev libpcre2-8=libpcre2-dev libxxhash=libxxhash-dev \
+  for library in libevent_openssl=libevent-dev libssl=libssl-dev libpcre2-8=libpcre2-dev libxxhash=libxxhash-dev zlib=zlib1g-dev \
     sqlite3=libsqlite3-dev yaml-0.1=libyaml-dev libedit=libedit-dev openblas=libopenblas-dev; do
     pkg-config --exists "${library%%=*}" 2>/dev/null || echo "${library#*=}"
   done

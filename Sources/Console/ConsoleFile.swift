@@ -4,13 +4,20 @@ public struct ConsoleFile: Sendable {
   public let name: String
   /// Its contents, which are UTF-8 text.
   public let bytes: [UInt8]
+  /// The contents in the gzip format; `nil` if they are no smaller in it.
+  public let compressed: [UInt8]?
   /// A strong HTTP entity tag: a hash of the contents in quotes.
   public let entityTag: String
+  /// The entity tag of `compressed`. Strong tags must differ between forms of a file.
+  public let compressedTag: String
 
   init(_ name: String, _ bytes: [UInt8]) {
     self.name = name
     self.bytes = bytes
-    entityTag = "\"\(String(Self.hash(bytes), radix: 16))\""
+    compressed = gzipped(bytes)
+    let hash = String(Self.hash(bytes), radix: 16)
+    entityTag = "\"\(hash)\""
+    compressedTag = "\"\(hash)-gzip\""
   }
 
   /// The media type by the name's extension.

@@ -46,6 +46,47 @@ import Testing
     #expect(tags.count == ConsolePage.names.count)
   }
 
+  @Test func compressedWhereTheClientAcceptsIt() throws {
+    let server = try server()
+    let client = try server.client()
+    let plain = try client.get("/console/main.js")
+    #expect(plain.headers["content-encoding"] == nil && plain.headers["vary"] == "Accept-Encoding")
+    for accepted in ["gzip", "GZIP;q=0.5", "br, x-gzip", "deflate, *", "*;q=0, gzip"] {
+      let response = try client.get("/console/main.js", headers: "Accept-Encoding: \(accepted)\r\n")
+      #expect(response.headers["content-encoding"] == "gzip" && response.headers["vary"] == "Accept-Encoding")
+      #expect(response.body.count < plain.body.count && response.body.starts(with: [0x1F, 0x8B]), "\(accepted)")
+      #expect(try gunzip(response.body) == plain.body, "\(accepted)")
+      // The tag of one form says nothing of the other.
+      let tag = try #require(response.headers["etag"])
+      #expect(tag != plain.headers["etag"])
+      let known = "If-None-Match: \(tag)\r\n"
+      #expect(try client.get("/console/main.js", headers: known).status == 200)
+      let both = known + "Accept-Encoding: \(accepted)\r\n"
+      #expect(try client.get("/console/main.js", headers: both).status == 304)
+    }
+    for refused in ["identity", "gzip;q=0", "gzip; q=0.000, br", "*;q=0", "gzip;q=many", "gzipped", ""] {
+      let response = try client.get("/console/main.js", headers: "Accept-Encoding: \(refused)\r\n")
+      #expect(response.headers["content-encoding"] == nil && response.body == plain.body, "\(refused)")
+    }
+  }
+
+  /// What gzip(1) makes of bytes.
+  private func gunzip(_ bytes: [UInt8]) throws -> [UInt8] {
+    let process = Process()
+    process.executableURL = URL(filePath: "/usr/bin/env")
+    process.arguments = ["gzip", "-dc"]
+    let (input, output) = (Pipe(), Pipe())
+    (process.standardInput, process.standardOutput) = (input, output)
+    try process.run()
+    // The input is smaller than a pipe's buffer.
+    try input.fileHandleForWriting.write(contentsOf: bytes)
+    try input.fileHandleForWriting.close()
+    let text = try output.fileHandleForReading.readToEnd() ?? Data()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0)
+    return Array(text)
+  }
+
   /// Every file of the folder is in the list, every reference between files names one, and nothing is fetched from elsewhere.
   @Test func theFilesReferToOneAnother() throws {
     let folder = URL(filePath: #filePath).appending(path: "../../../../../Sources/Console/Files").standardized
