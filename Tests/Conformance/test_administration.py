@@ -38,6 +38,21 @@ class TestServer:
         assert self.command(keyed, "adapters", "remove", "mine").returncode == 0
         assert "mine" in one_line_error(self.command(keyed, "adapters", "remove", "mine"))
 
+    def test_old_versions_are_pruned(self, keyed):
+        def versions():
+            entries = keyed.http.get("/v1/adapters").json()["data"]
+            return [version["version"] for entry in entries if entry["name"] == "old" for version in entry["versions"]]
+
+        for name in ("r8-all", "r4-qv-rslora", "r4-pattern"):
+            assert self.command(keyed, "adapters", "load", "old", FIXTURES / "adapters" / name).returncode == 0
+        prune = ["adapters", "prune", "--keep-versions", 2]
+        assert self.command(keyed, *prune, "--dry-run").stdout == b"old@1\n" and versions() == [1, 2, 3]
+        assert self.command(keyed, *prune).stdout == b"old@1\n" and versions() == [2, 3]
+        assert self.command(keyed, *prune).stdout == b""
+        assert self.command(keyed, "adapters", "unload", "old").returncode == 0
+        assert self.command(keyed, *prune).stdout == b"" and versions() == [2, 3]
+        assert self.command(keyed, *prune, "--unloaded").stdout == b"old@2\nold@3\n" and versions() == []
+
     def test_a_refused_adapter_is_not_uploaded(self, keyed, adapters_dir):
         assert "bias" in one_line_error(self.command(keyed, "adapters", "load", "x", adapters_dir / "biased"))
 

@@ -27,6 +27,23 @@ public enum FolderAccess {
     }
   }
 
+  /// The names in a folder; none if it does not exist.
+  /// - Throws: `ModelError` naming a file in its place, or a folder that cannot be read
+  public static func names(in folder: URL) throws(ModelError) -> [String] {
+    guard FileManager.default.fileExists(atPath: folder.path) else { return [] }
+    guard isFolder(folder) else { throw ModelError(folder.path, reason: "is a file, not a folder") }
+    do { return try FileManager.default.contentsOfDirectory(atPath: folder.path) } catch {
+      throw ModelError(folder.path, reason: "cannot be read: \(error.localizedDescription)")
+    }
+  }
+
+  /// Checks that a folder is empty or missing, so that nothing in it is overwritten.
+  /// - Parameter advice: what to do if it is not, for the error
+  /// - Throws: `ModelError` naming the folder
+  public static func checkIsEmpty(_ folder: URL, advice: String) throws(ModelError) {
+    guard try names(in: folder).isEmpty else { throw ModelError(folder.path, reason: "is not empty; \(advice)") }
+  }
+
   /// Makes a folder that only its owner may enter (0700). A folder that exists gets these rights, unless it is shared by
   /// many users (sticky), as /tmp is.
   /// - Returns: why a folder that existed is still open to others, for instance because it belongs to another user; `nil` if

@@ -265,15 +265,17 @@ extension AdapterStore {
   }
 
   private static func prune(_ record: inout AdapterRecord, keeping count: Int) {
-    let kept = Set(record.versions.suffix(max(count, 1)).map(\.number) + (record.current.map { [$0.number] } ?? []))
-    // If the current version is an old one, it takes the place of the oldest of the others.
-    var surplus = kept.count - max(count, 1)
-    record.versions.removeAll { version in
-      guard kept.contains(version.number) else { return true }
-      guard surplus > 0, version.number != record.currentNumber else { return false }
-      surplus -= 1
-      return true
-    }
+    let surplus = surplus(of: record.versions.map(\.number), current: record.currentNumber, keeping: count)
+    record.versions.removeAll { surplus.contains($0.number) }
+  }
+
+  /// The versions of a name that go when `count` are kept: all but the newest. The current version stays; if it is an old one,
+  /// it takes the place of the oldest of the others.
+  /// - Parameter versions: in ascending order
+  public static func surplus(of versions: [Int], current: Int?, keeping count: Int) -> Set<Int> {
+    var kept = versions.suffix(max(count, 1))
+    if let current, versions.contains(current), !kept.contains(current) { kept = [current] + kept.dropFirst() }
+    return Set(versions).subtracting(kept)
   }
 
   private func storing<Value>(_ body: () throws -> Value) throws(AdapterError) -> Value {

@@ -12,7 +12,7 @@ struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Completes a prompt and streams the text to the terminal.")
 
-  @OptionGroup var options: ModelOptions
+  @OptionGroup(title: "Model") var options: ModelOptions
 
   @Option(help: "The prompt; standard input where it is missing.")
   var prompt: String?
@@ -23,7 +23,7 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "Most tokens to generate.")
   var maxTokens: Int = 128
 
-  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Sampling") var sampling: SamplingOptions
 
   func validate() throws {
     try options.requireModel()

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Synchronization
 
 /// The argument parser's description of a command's arguments, as JSON for programs (`ToolInfoV0`, serialization
 /// version 0).
@@ -55,8 +56,18 @@ struct CommandDescription: Decodable {
   /// - Throws: `DecodingError` if the argument parser describes commands in another way
   init(_ command: any ParsableCommand.Type) throws {
     struct Tool: Decodable { let command: CommandDescription }
-    self = try JSONDecoder().decode(Tool.self, from: Data(command._dumpHelp().utf8)).command
+    let key = ObjectIdentifier(command)
+    if let known = Self.known.withLock({ $0[key] }) {
+      self = known
+      return
+    }
+    let described = try JSONDecoder().decode(Tool.self, from: Data(command._dumpHelp().utf8)).command
+    Self.known.withLock { $0[key] = described }
+    self = described
   }
+
+  /// The commands that were described: a description takes milliseconds, and never changes.
+  private static let known = Mutex<[ObjectIdentifier: CommandDescription]>([:])
 
   /// The long names of the options of this command and of all below it.
   var allOptionNames: Set<String> {

@@ -114,10 +114,7 @@ public enum FolderBackup {
   /// - Parameter folder: missing or empty
   /// - Throws: `ModelError` naming the file that is damaged or missing; then no folder is made
   public static func restore(_ backup: URL, to folder: URL) throws -> Summary {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    guard names.isEmpty else {
-      throw ModelError(folder.path, reason: "is not empty; move it away, or give another folder with --data-dir")
-    }
+    try FolderAccess.checkIsEmpty(folder, advice: "move it away, or give another folder with --data-dir")
     let entries = try readManifest(backup)
     let partial = folder.deletingLastPathComponent().appending(path: ".\(folder.lastPathComponent).restoring")
     try? FileManager.default.removeItem(at: partial)

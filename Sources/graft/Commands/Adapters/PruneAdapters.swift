@@ -1,6 +1,7 @@
 import ArgumentParser
-import Foundation
+import Client
 import Formats
+import Foundation
 import Serve
 
 struct PruneAdapters: ParsableCommand {
@@ -11,10 +12,11 @@ struct PruneAdapters: ParsableCommand {
     discussion: """
       Adapters, files and jobs that no record names stay until this command deletes them. It is also how to go on in a \
       data folder whose database was lost: the adapters and files in it then go. --dry-run shows what would.
+
+      With --url, only versions are deleted: what no record names stays until no server uses the folder.
       """)
 
-  @Option(help: ArgumentHelp("The data folder; no server may use it meanwhile.", valueName: "folder"))
-  var dataDir: String = ModelOptions.defaultDataFolder
+  @OptionGroup var installation: InstallationOptions
 
   @Option(help: "How many versions of a name are kept.")
   var keepVersions: Int = 5
@@ -22,7 +24,7 @@ struct PruneAdapters: ParsableCommand {
   @Flag(help: "Deletes names that are unloaded, too.")
   var unloaded = false
 
-  @Flag(help: "Only prints what would be deleted because no record names it.")
+  @Flag(help: "Only prints what would be deleted: on a server versions, in a folder what no record names.")
   var dryRun = false
 
   func validate() throws {
@@ -30,7 +32,8 @@ struct PruneAdapters: ParsableCommand {
   }
 
   func run() throws {
-    let folder = try DataFolder(URL(filePath: dataDir))
+    if let client = try installation.server.client() { return try prune(client) }
+    let folder = try DataFolder(URL(filePath: installation.dataDir))
     if dryRun {
       for contents in try MetadataDatabase.unrecorded(in: folder) { print("\(contents.kind) \(contents.name)") }
       return
@@ -44,5 +47,24 @@ struct PruneAdapters: ParsableCommand {
       try folder.remove(contents)
       print("\(contents.kind) \(contents.name)")
     }
+  }
+
+  /// Deletes versions on a running server.
+  private func prune(_ client: ServerClient) throws {
+    for listing in try client.adapters() {
+      guard let name = listing["name"]?.string else { continue }
+      for version in Self.surplus(of: listing, keeping: keepVersions, unloaded: unloaded) {
+        if !dryRun { try client.remove(name: name, version: version) }
+        print("\(name)@\(version)")
+      }
+    }
+  }
+
+  /// The versions of an adapter that go, the oldest first.
+  /// - Parameter listing: an element of `GET /v1/adapters`
+  static func surplus(of listing: JSONValue, keeping count: Int, unloaded: Bool) -> [Int] {
+    let versions = (listing["versions"]?.array ?? []).compactMap { $0["version"]?.integer }.sorted()
+    if unloaded, listing["state"]?.string == "unloaded" { return versions }
+    return AdapterStore.surplus(of: versions, current: listing["version"]?.integer, keeping: count).sorted()
   }
 }

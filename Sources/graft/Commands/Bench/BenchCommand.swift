@@ -23,28 +23,11 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "Where prepared bases are kept.")
   var dataDir: String = ModelOptions.defaultDataFolder
 
-  @OptionGroup var arithmetic: ArithmeticOptions
+  @OptionGroup(title: "Arithmetic") var arithmetic: ArithmeticOptions
 
-  @Option(help: "Tokens of the prompt.")
-  var prompt = 512
+  @OptionGroup(title: "What is measured") var sizes: BenchSizes
 
-  @Option(help: "Tokens to generate.")
-  var generate = 64
-
-  @Option(help: "Tokens before the generated ones, whose keys and values are zeros.")
-  var depth = 0
-
-  @Option(help: "How often each is measured.")
-  var repetitions = 5
-
-  @Option(help: "Random adapters on all linear modules: the prompt takes the first, each sequence one of them in turn.")
-  var adapters = 0
-
-  @Option(help: "Sequences decoded at once (default: one, or one an adapter).")
-  var sequences: Int?
-
-  @Option(help: "Their rank.")
-  var rank = 16
+  @OptionGroup(title: "Adapters and sequences") var load: BenchLoad
 
   @Option(
     help: "Compares with f32 over this text: Kullback-Leibler divergence and agreement of the most probable token.")
@@ -54,9 +37,9 @@ struct BenchCommand: ParsableCommand {
     help: "Measures masks: a file of lines of JSON, each with a name, a schema and the tokens of a text under it.")
   var masks: String?
 
-  @OptionGroup var keyValue: KeyValueOptions
+  @OptionGroup(title: "Arithmetic") var keyValue: KeyValueOptions
 
-  @OptionGroup var kernel: KernelOptions
+  @OptionGroup(title: "Arithmetic") var kernel: KernelOptions
 
   @Flag(help: "Print JSON.")
   var json = false
@@ -67,18 +50,16 @@ struct BenchCommand: ParsableCommand {
     guard accuracy == nil || shape == nil else { throw ValidationError("--accuracy needs --model") }
     guard masks == nil || shape == nil else { throw ValidationError("--masks needs --model") }
     for (name, value) in [
-      ("prompt", prompt), ("generate", generate), ("repetitions", repetitions), ("threads", arithmetic.threads),
+      ("prompt", sizes.prompt), ("generate", sizes.generate), ("repetitions", sizes.repetitions),
+      ("threads", arithmetic.threads),
     ] {
       guard (1...8192).contains(value) else { throw ValidationError("--\(name) must be between 1 and 8192") }
     }
-    guard (0...64).contains(adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
-    guard (1...128).contains(streams) else { throw ValidationError("--sequences must be between 1 and 128") }
-    guard (1...512).contains(rank) else { throw ValidationError("--rank must be between 1 and 512") }
-    guard (0...131_072).contains(depth) else { throw ValidationError("--depth must be between 0 and 131072") }
+    guard (0...64).contains(load.adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
+    guard (1...128).contains(load.streams) else { throw ValidationError("--sequences must be between 1 and 128") }
+    guard (1...512).contains(load.rank) else { throw ValidationError("--rank must be between 1 and 512") }
+    guard (0...131_072).contains(sizes.depth) else { throw ValidationError("--depth must be between 0 and 131072") }
   }
-
-  /// Sequences that are decoded together.
-  var streams: Int { sequences ?? max(adapters, 1) }
 
   func run() throws {
     if let masks {
@@ -104,4 +85,34 @@ struct BenchCommand: ParsableCommand {
       base: try base(mode, pool: pool), compute: Compute(kernels: kernel.set, pool: pool, mode: mode),
       contextLength: context)
   }
+}
+
+/// How much a measurement computes.
+struct BenchSizes: ParsableArguments {
+  @Option(help: "Tokens of the prompt.")
+  var prompt = 512
+
+  @Option(help: "Tokens to generate.")
+  var generate = 64
+
+  @Option(help: "Tokens before the generated ones, whose keys and values are zeros.")
+  var depth = 0
+
+  @Option(help: "How often each is measured.")
+  var repetitions = 5
+}
+
+/// What is computed side by side.
+struct BenchLoad: ParsableArguments {
+  @Option(help: "Random adapters on all linear modules: the prompt takes the first, each sequence one of them in turn.")
+  var adapters = 0
+
+  @Option(help: "Sequences decoded at once (default: one, or one an adapter).")
+  var sequences: Int?
+
+  @Option(help: "The adapters' rank.")
+  var rank = 16
+
+  /// Sequences that are decoded together.
+  var streams: Int { sequences ?? max(adapters, 1) }
 }

@@ -34,7 +34,7 @@ struct MaskReport {
         let tokens = object?["tokens"]?.array?.compactMap(\.integer)
       else { throw ModelError(path, reason: "line \(index + 1) is no object with name, schema and tokens") }
       var result = Case(name: name, tokens: tokens.count)
-      for _ in 0..<bench.repetitions { try Self.measure(schema, tokens, vocabulary, &result) }
+      for _ in 0..<bench.sizes.repetitions { try Self.measure(schema, tokens, vocabulary, &result) }
       cases.append(result)
     }
     guard !cases.isEmpty else { throw ModelError(path, reason: "has no line") }

@@ -24,33 +24,34 @@ struct SpeedReport {
     self.bench = bench
     name = bench.shape ?? URL(filePath: bench.model).lastPathComponent
     let transformer = try bench.transformer(
-      bench.arithmetic.compute, pool: pool, context: max(bench.prompt, bench.depth + bench.generate))
+      bench.arithmetic.compute, pool: pool, context: max(bench.sizes.prompt, bench.sizes.depth + bench.sizes.generate))
     instructionSet = transformer.compute.kernels.instructionSet.rawValue
     bytesPerToken = transformer.base.bytesPerToken
     operationsPerToken = transformer.base.operationsPerToken
     limits = MachineLimits.measure(transformer.compute)
     let cache = try KeyValueCache(
       config: transformer.base.config, bytes: 4 << 30, element: bench.keyValue.element(bench.arithmetic.compute))
-    let sets = (0..<bench.adapters).map { index in
+    let sets = (0..<bench.load.adapters).map { index in
       AdapterSet([
-        (.synthetic(base: transformer.base, rank: bench.rank, seed: index, mode: bench.arithmetic.compute), 1)
+        (.synthetic(base: transformer.base, rank: bench.load.rank, seed: index, mode: bench.arithmetic.compute), 1)
       ])
     }
-    let tokens = (0..<bench.prompt).map { Int32($0 * 7919 % Base.syntheticVocabulary) }
-    let sequences = (0..<bench.streams).map { sets.isEmpty ? AdapterSet.none : sets[$0 % sets.count] }
+    let tokens = (0..<bench.sizes.prompt).map { Int32($0 * 7919 % Base.syntheticVocabulary) }
+    let sequences = (0..<bench.load.streams).map { sets.isEmpty ? AdapterSet.none : sets[$0 % sets.count] }
     var rates: (prefill: [Double], decode: [Double]) = ([], [])
     var bar = ProgressBar(title: "Measuring")
     // The first round fills caches and page tables; it is not counted.
-    for round in 0...bench.repetitions {
+    for round in 0...bench.sizes.repetitions {
       let prefill = try Self.time(
         transformer, cache, tokens, [sequences[0]], after: 0, chunk: transformer.maxRows)
       let decode = try Self.time(
-        transformer, cache, Array(repeating: 5, count: bench.generate), sequences, after: bench.depth, chunk: 1)
+        transformer, cache, Array(repeating: 5, count: bench.sizes.generate), sequences, after: bench.sizes.depth,
+        chunk: 1)
       if round > 0 {
-        rates.prefill.append(Double(bench.prompt) / prefill)
-        rates.decode.append(Double(bench.generate * sequences.count) / decode)
+        rates.prefill.append(Double(bench.sizes.prompt) / prefill)
+        rates.decode.append(Double(bench.sizes.generate * sequences.count) / decode)
       }
-      try bar.update(Double(round + 1) / Double(bench.repetitions + 1))
+      try bar.update(Double(round + 1) / Double(bench.sizes.repetitions + 1))
     }
     bar.finish()
     prefill = Self.median(rates.prefill)
@@ -92,7 +93,8 @@ struct SpeedReport {
 
   /// Bytes a second that decoding reads: a step reads the base once, and each adapter in use.
   private var bandwidth: Double {
-    decode / Double(bench.streams) * Double(bytesPerToken + min(bench.adapters, bench.streams) * adapterBytes)
+    decode / Double(bench.load.streams)
+      * Double(bytesPerToken + min(bench.load.adapters, bench.load.streams) * adapterBytes)
   }
   /// Operations a second of prefill.
   private var operations: Double { prefill * Double(operationsPerToken) }
@@ -105,11 +107,12 @@ struct SpeedReport {
     line("model", name)
     line("arithmetic", "\(bench.arithmetic.compute.rawValue), \(instructionSet), \(bench.arithmetic.threads) threads")
     line("keys and values", bench.keyValue.element(bench.arithmetic.compute).rawValue)
-    if bench.adapters > 0 { line("adapters", "\(bench.adapters) of rank \(bench.rank)") }
-    if bench.streams > 1 { line("sequences", "\(bench.streams)") }
-    line("prefill (\(bench.prompt) tokens)", "\(number(prefill)) tokens/s")
+    if bench.load.adapters > 0 { line("adapters", "\(bench.load.adapters) of rank \(bench.load.rank)") }
+    if bench.load.streams > 1 { line("sequences", "\(bench.load.streams)") }
+    line("prefill (\(bench.sizes.prompt) tokens)", "\(number(prefill)) tokens/s")
     line(
-      "decode (\(bench.generate) tokens\(bench.depth > 0 ? " after \(bench.depth)" : ""))", "\(number(decode)) tokens/s"
+      "decode (\(bench.sizes.generate) tokens\(bench.sizes.depth > 0 ? " after \(bench.sizes.depth)" : ""))",
+      "\(number(decode)) tokens/s"
     )
     line("read bandwidth", "\(number(limits.readBandwidth / 1e9)) GB/s")
     line("integer peak", "\(number(limits.integerPeak / 1e9)) Gop/s")
@@ -125,10 +128,11 @@ struct SpeedReport {
     let value: JSONValue = [
       "model": .string(name), "compute": .string(bench.arithmetic.compute.rawValue),
       "kv_type": .string(bench.keyValue.element(bench.arithmetic.compute).rawValue), "kernels": .string(instructionSet),
-      "threads": .integer(bench.arithmetic.threads), "prompt": .integer(bench.prompt),
-      "generate": .integer(bench.generate),
-      "depth": .integer(bench.depth),
-      "adapters": .integer(bench.adapters), "rank": .integer(bench.rank), "sequences": .integer(bench.streams),
+      "threads": .integer(bench.arithmetic.threads), "prompt": .integer(bench.sizes.prompt),
+      "generate": .integer(bench.sizes.generate),
+      "depth": .integer(bench.sizes.depth),
+      "adapters": .integer(bench.load.adapters), "rank": .integer(bench.load.rank),
+      "sequences": .integer(bench.load.streams),
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),
       "bytes_per_token": .integer(bytesPerToken), "operations_per_token": .integer(operationsPerToken),
       "read_bandwidth": .number(limits.readBandwidth), "integer_peak": .number(limits.integerPeak),

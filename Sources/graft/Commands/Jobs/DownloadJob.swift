@@ -18,9 +18,7 @@ struct DownloadJob: ParsableCommand {
 
   func run() throws {
     let target = URL(filePath: folder).standardizedFileURL
-    if let names = try? FileManager.default.contentsOfDirectory(atPath: target.path), !names.isEmpty {
-      throw ModelError(folder, reason: "is not empty; name a new folder")
-    }
+    try FolderAccess.checkIsEmpty(target, advice: "name a new folder")
     switch try installation.open() {
     case .server(let client):
       let files = try client.content(name: try result(of: client.job(id)))

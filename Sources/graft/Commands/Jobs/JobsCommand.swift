@@ -13,7 +13,8 @@ struct JobsCommand: ParsableCommand {
       which no server may use meanwhile; jobs go on when a server uses it again.
       """,
     subcommands: [
-      ListJobs.self, FollowJob.self, PauseJob.self, ResumeJob.self, CancelJob.self, DownloadJob.self,
+      ListJobs.self, FollowJob.self, ChangeJob<Pause>.self, ChangeJob<Resume>.self, ChangeJob<Cancel>.self,
+      DownloadJob.self,
     ])
 }
 
@@ -80,50 +81,4 @@ struct ListJobs: ParsableCommand {
     default: .faint
     }
   }
-}
-
-/// Runs a change of a job on a server or in a folder, and prints the job's new status.
-private func change(_ id: String, _ change: StoredJobs.Change, _ options: InstallationOptions) throws {
-  let job =
-    switch try options.open() {
-    case .server(let client): try client.change(id, change.rawValue)
-    case .folder(let folder, let database): try StoredJobs(folder: folder, database: database).apply(change, to: id)
-    }
-  print("\(id)\t\(job["status"]?.string ?? "")")
-}
-
-struct PauseJob: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "pause", abstract: "Stops a job so that it can go on later; its state is saved.",
-    usage: "graft jobs pause [<options>] <id>")
-
-  @OptionGroup var installation: InstallationOptions
-
-  @Argument(help: "The job's id.") var id: String
-
-  func run() throws { try change(id, .pause, installation) }
-}
-
-struct ResumeJob: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "resume", abstract: "Lets a paused job go on.",
-    usage: "graft jobs resume [<options>] <id>")
-
-  @OptionGroup var installation: InstallationOptions
-
-  @Argument(help: "The job's id.") var id: String
-
-  func run() throws { try change(id, .resume, installation) }
-}
-
-struct CancelJob: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "cancel", abstract: "Ends a job for good.",
-    usage: "graft jobs cancel [<options>] <id>")
-
-  @OptionGroup var installation: InstallationOptions
-
-  @Argument(help: "The job's id.") var id: String
-
-  func run() throws { try change(id, .cancel, installation) }
 }

@@ -13,12 +13,10 @@ struct TrainOutput {
   /// Checks that a run may begin in the folder, or be resumed in it.
   /// - Throws: `ModelError` that says what to do instead
   func check(resume: Bool, overwrite: Bool) throws {
-    var isFolder: ObjCBool = false
-    let exists = FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder)
-    guard isFolder.boolValue || !exists else { throw ModelError(folder.path, reason: "is a file, not a folder") }
-    let names = try names()
     if resume {
+      let names = try FolderAccess.names(in: folder)
       guard !names.isEmpty else {
+        let exists = FileManager.default.fileExists(atPath: folder.path)
         throw ModelError(
           folder.path,
           reason: "\(exists ? "is empty" : "does not exist"): there is no run to resume; without --resume one begins")
@@ -32,17 +30,11 @@ struct TrainOutput {
           folder.path, reason: "has an adapter but no checkpoint to go on from; --overwrite trains another in its place"
         )
       }
-    } else if !overwrite, !names.isEmpty {
-      throw ModelError(
-        folder.path,
-        reason: "is not empty: --resume goes on with the run in it, --overwrite removes that and begins another")
-    }
-  }
-
-  private func names() throws -> [String] {
-    guard FileManager.default.fileExists(atPath: folder.path) else { return [] }
-    do { return try FileManager.default.contentsOfDirectory(atPath: folder.path) } catch {
-      throw ModelError(folder.path, reason: "cannot be read: \(error.localizedDescription)")
+    } else if overwrite {
+      _ = try FolderAccess.names(in: folder)
+    } else {
+      try FolderAccess.checkIsEmpty(
+        folder, advice: "--resume goes on with the run in it, --overwrite removes that and begins another")
     }
   }
 
@@ -54,7 +46,7 @@ struct TrainOutput {
   /// interrupted, none of them can be taken for a part of the new run.
   /// - Throws: `ModelError` naming what cannot be removed
   func clear() throws {
-    let names = try names()
+    let names = try FolderAccess.names(in: folder)
     for name in names.filter(Self.isCheckpoint) + Self.adapterNames where names.contains(name) {
       let url = folder.appending(path: name)
       do { try FileManager.default.removeItem(at: url) } catch {
