@@ -42,9 +42,12 @@ extension Compute {
   /// - Parameters:
   ///   - rule: `nil` for the plain one
   ///   - rowsShareSequences: whether any two of the rows belong to the same sequence
-  ///   - queries, keys, values: [rows][ld], heads side by side; queries and keys are rotated in place
+  ///   - queries: [rows][ld], heads side by side; rotated in place
+  ///   - keys: [rows][ld], heads side by side; rotated in place
+  ///   - values: [rows][ld], heads side by side
   ///   - ld: floats from one row to the next
-  ///   - cosine, sine: [position][rotarySize / 2]; `nil` rotates nothing
+  ///   - cosine: [position][rotarySize / 2]; `nil` rotates nothing
+  ///   - sine: [position][rotarySize / 2]; `nil` rotates nothing
   ///   - out: [rows][headCount · headSize], written
   public func attention(
     _ layout: KeyValueLayout, rule: AttentionRule? = nil, layer: Int, rows: [AttentionRow], rowsShareSequences: Bool,

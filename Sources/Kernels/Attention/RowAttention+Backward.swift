@@ -11,7 +11,11 @@ extension RowAttention {
   /// values. When all parts are done, `sumHeadGroups` adds the contributions up.
   /// - Parameters:
   ///   - rows: the tokens of each row
-  ///   - queries, keys, values, out, logSumExp: as in the forward pass
+  ///   - queries: as in the forward pass
+  ///   - keys: as in the forward pass
+  ///   - values: as in the forward pass
+  ///   - out: as in the forward pass
+  ///   - logSumExp: as in the forward pass
   ///   - dout: the gradient of `out`
   ///   - dqueries: [tokens], heads side by side; the part's queries and heads are written
   ///   - perHead: [2][tokens][headCount · headSize]: contributions to keys, then to values. A head's first part overwrites
@@ -86,7 +90,8 @@ extension RowAttention {
   ///   - tokens: all tokens of the batch
   ///   - range: the tokens to compute
   ///   - perHead: what `backward` wrote
-  ///   - dkeys, dvalues: [tokens], key-value heads side by side, written
+  ///   - dkeys: [tokens], key-value heads side by side, written
+  ///   - dvalues: [tokens], key-value heads side by side, written
   public func sumHeadGroups(
     _ compute: Compute, tokens: Int, range: Range<Int>, perHead: UnsafeMutablePointer<Float>, dkeys: Rows, dvalues: Rows
   ) {

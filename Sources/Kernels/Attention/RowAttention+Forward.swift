@@ -10,7 +10,9 @@ extension RowAttention {
   /// Attends for one of `parts`.
   /// - Parameters:
   ///   - rows: the tokens of each row
-  ///   - queries, keys, values: [tokens], heads side by side; queries and keys are rotated
+  ///   - queries: [tokens], heads side by side; rotated
+  ///   - keys: [tokens], heads side by side; rotated
+  ///   - values: [tokens], heads side by side
   ///   - out: [tokens][headCount · headSize], of which the part's queries and heads are written
   ///   - logSumExp: [tokens][headCount], written, for the backward pass
   public func forward(

@@ -25,7 +25,8 @@ public struct Compute: Sendable {
 
   /// out = x / sqrt(mean(x²) + ε) · weight for each row (Zhang and Sennrich, 2019).
   /// - Parameters:
-  ///   - x, out: [rows][size]; they may be the same memory
+  ///   - x: [rows][size]
+  ///   - out: [rows][size], which may be the same memory
   ///   - weight: [size]
   public func rmsNorm(
     _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, size: Int,
@@ -38,7 +39,10 @@ public struct Compute: Sendable {
   }
 
   /// out = silu(gate) · up. Runs on the caller's thread.
-  /// - Parameter gate, up, out: [count]; `out` may be `gate`
+  /// - Parameters:
+  ///   - gate: [count]
+  ///   - up: [count]
+  ///   - out: [count], which may be `gate`
   public func swiglu(
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<Float>
   ) {

@@ -40,7 +40,7 @@ public final class ThreadPool: @unchecked Sendable {
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
   /// Starts the workers. If the system refuses a thread, the pool works with those that it has.
-  /// - Parameter threads: how many compute, the caller of `run` included; less than 1 counts as 1
+  /// - Parameter count: how many threads compute, the caller of `run` included; less than 1 counts as 1
   public init(threads count: Int) {
     threadCount = max(count, 1)
     pthread_mutex_init(mutex, nil)

@@ -60,7 +60,11 @@ public struct AdamWStep: Sendable, Equatable {
 
 extension Compute {
   /// Updates parameters and both moments.
-  /// - Parameter parameters, gradients, mean, variance: [count]; `gradients` is only read
+  /// - Parameters:
+  ///   - parameters: [count], updated
+  ///   - gradients: [count]
+  ///   - mean: [count], updated
+  ///   - variance: [count], updated
   public func adamW(
     _ step: AdamWStep, parameters: UnsafeMutablePointer<Float>, gradients: UnsafePointer<Float>,
     mean: UnsafeMutablePointer<Float>, variance: UnsafeMutablePointer<Float>, count: Int

@@ -3,7 +3,8 @@ import CKernels
 extension Compute {
   /// Inverted dropout (Srivastava et al., 2014): out = x / (1 − p), or 0 where the random number is below p.
   /// - Parameters:
-  ///   - x, out: [rows][columns]; they may be the same unless `adding`
+  ///   - x: [rows][columns]
+  ///   - out: [rows][columns], which may be the same memory unless `adding`
   ///   - probability: p, in 0 ..< 1
   ///   - keys: a key for each row. Element i of a row takes the random number at index position · columns + i
   ///   - positions: a position for each row

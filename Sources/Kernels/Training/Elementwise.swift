@@ -4,7 +4,9 @@ import CKernels
 extension Compute {
   /// dx += the gradient of `rmsNorm`'s input.
   /// - Parameters:
-  ///   - x, dout, dx: [rows][size]; dx must not overlap the others
+  ///   - x: [rows][size]
+  ///   - dout: [rows][size]
+  ///   - dx: [rows][size]; it must not overlap the others
   ///   - weight: [size]
   public func rmsNormBackward(
     _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>, epsilon: Float, dout: UnsafePointer<Float>, rows: Int,
@@ -44,7 +46,8 @@ extension Compute {
 
   /// out = activation(gate) · up for rows, on all threads.
   /// - Parameters:
-  ///   - gate, up: [rows][ld], of which `size` values a row are read
+  ///   - gate: [rows][ld], of which `size` values a row are read
+  ///   - up: [rows][ld], of which `size` values a row are read
   ///   - out: [rows][size], written
   public func gated(
     _ activation: GateActivation, gate: UnsafePointer<Float>, up: UnsafePointer<Float>, ld: Int, rows: Int, size: Int,
@@ -58,9 +61,11 @@ extension Compute {
 
   /// The gradients of `gated`'s inputs.
   /// - Parameters:
-  ///   - gate, up: [rows][ld]
+  ///   - gate: [rows][ld]
+  ///   - up: [rows][ld]
   ///   - dout: [rows][size]
-  ///   - dgate, dup: [rows][ld], written; they may be the same memory as `gate` and `up`
+  ///   - dgate: [rows][ld], written; it may be the same memory as `gate`
+  ///   - dup: [rows][ld], written; it may be the same memory as `up`
   public func gatedBackward(
     _ activation: GateActivation, gate: UnsafePointer<Float>, up: UnsafePointer<Float>, dout: UnsafePointer<Float>,
     ld: Int, rows: Int, size: Int,
@@ -81,7 +86,8 @@ extension Compute {
   ///   - x: [rows][heads · headSize]
   ///   - positions: a position for each row
   ///   - rotarySize: the elements of a head that are rotated; `nil` for all
-  ///   - cosine, sine: [position][rotarySize / 2]
+  ///   - cosine: [position][rotarySize / 2]
+  ///   - sine: [position][rotarySize / 2]
   ///   - backward: rotates by the negative angles, which gives the gradient of the rotation's input
   public func rotate(
     _ x: Rows, positions: ArraySlice<Int32>, heads: Int, headSize: Int, rotarySize: Int? = nil,
@@ -113,7 +119,8 @@ extension Compute {
 extension Compute {
   /// Divides groups of neighbouring values by their root mean square, as `rmsNorm` does for whole rows.
   /// - Parameters:
-  ///   - x, out: [rows][groups · size]; they may be the same memory
+  ///   - x: [rows][groups · size]
+  ///   - out: [rows][groups · size], which may be the same memory
   ///   - weight: [size]
   public func rmsNorm(
     _ x: Rows, weight: UnsafePointer<Float>, epsilon: Float, rows: Int, groups: Int, size: Int, into out: Rows
