@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures check-clients check-example check-peers check-openapi check-schemas check-avx512 check-threads format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures check-clients check-example check-peers check-openapi check-schemas check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -17,6 +17,7 @@ help: ## This list
 setup: packages model ## Debian packages where they are missing, and the small model
 	@scripts/setup.sh conformance
 	@scripts/setup.sh browser
+	@scripts/setup.sh shells
 
 packages:
 	@scripts/setup.sh packages
@@ -93,6 +94,29 @@ check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bi
 check-threads: packages ## The tests of what threads share, under ThreadSanitizer (five minutes)
 	scripts/check_threads.sh
 
+# A binary with Swift's libraries in it, so that the machines that it is for need no Swift.
+PACKAGES := .build-packages
+DEB := $(PACKAGES)/graft_$(shell scripts/package/version.sh)-1_$(shell dpkg --print-architecture 2>/dev/null).deb
+deb: packages ## A Debian package in .build-packages
+	@scripts/setup.sh packaging
+	swift build -c release --product graft --static-swift-stdlib --scratch-path .build-deb
+	scripts/package/make_deb.sh .build-deb/release/graft $(PACKAGES)
+	lintian --fail-on error $(DEB)
+
+check-deb: deb model ## The package is installed, serves, is upgraded and removed in a fresh root of Debian (as root)
+	@mkdir -p $(PACKAGES)
+	test -e $(PACKAGES)/root.tar || mmdebstrap --quiet --variant=minbase --include=systemd,ca-certificates bookworm \
+	  $(PACKAGES)/root.tar http://deb.debian.org/debian
+	python3 scripts/package/check_deb.py $(DEB) $(SMALL_MODEL) $(PACKAGES)/root.tar
+
+image: deb model ## An OCI image of the package in .build-packages, made and checked without a container engine (as root)
+	@scripts/setup.sh image
+	scripts/package/make_image.sh $(DEB) $(PACKAGES)
+	python3 scripts/package/check_image.py $(DEB:_$(shell dpkg --print-architecture 2>/dev/null).deb=.oci.tar) $(SMALL_MODEL)
+
+docc: build ## DocC archives of the libraries in .build-documentation, without warnings
+	python3 scripts/check_documentation.py .build
+
 format: ## Lay the Swift sources out
 	swift format --in-place --recursive --parallel Package.swift Sources Tests
 
@@ -100,4 +124,5 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-openapi .build-styles
+	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-openapi .build-styles \
+	  .build-deb .build-packages .build-documentation

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the binary, its completions for bash, zsh and fish, and its manual pages. Usage: scripts/install.sh BINARY PREFIX
+# ZSH_FUNCTIONS is zsh's folder below PREFIX/share, vendor-completions in a Debian package.
 set -euo pipefail
 binary=${1:?BINARY is missing} prefix=${2:?PREFIX is missing}
 
@@ -10,7 +11,7 @@ completions() {
   chmod 644 "$prefix/share/$2"
 }
 completions bash bash-completion/completions/graft
-completions zsh zsh/site-functions/_graft
+completions zsh "zsh/${ZSH_FUNCTIONS:-site-functions}/_graft"
 completions fish fish/vendor_completions.d/graft.fish
 mkdir -p "$prefix/share/man/man1"
 "$binary" manual --output "$prefix/share/man/man1"

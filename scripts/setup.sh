@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build and the tests need, where they are missing, and makes the Python environment.
-# Does nothing, quickly, when everything is there. Usage: scripts/setup.sh packages|python|conformance|browser
+# Does nothing, quickly, when everything is there. Usage: scripts/setup.sh packages|python|conformance|browser|shells|packaging|image
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,6 +34,32 @@ packages() {
 }
 
 browser() { install missing_browser; }
+
+# The shells whose completions are tested.
+missing_shells() {
+  command -v zsh >/dev/null || echo zsh
+  command -v fish >/dev/null || echo fish
+}
+
+shells() { install missing_shells; }
+
+# What Debian packages are made and checked with. Swift's libraries need curl's.
+missing_packaging() {
+  local command
+  for command in dpkg-shlibdeps=dpkg-dev mmdebstrap lintian strace systemd-nspawn=systemd-container; do
+    command -v "${command%%=*}" >/dev/null || echo "${command#*=}"
+  done
+  pkg-config --exists libcurl || echo libcurl4-openssl-dev
+}
+
+packaging() { install missing_packaging; }
+
+missing_image() {
+  command -v umoci >/dev/null || echo umoci
+  command -v skopeo >/dev/null || echo skopeo
+}
+
+image() { install missing_image; }
 
 # Installs what the given function prints.
 install() {
@@ -83,9 +109,9 @@ conformance() {
 }
 
 case "${1-}" in
-  packages | python | conformance | browser) "$1" ;;
+  packages | python | conformance | browser | shells | packaging | image) "$1" ;;
   *)
-    echo "usage: scripts/setup.sh packages|python|conformance|browser" >&2
+    echo "usage: scripts/setup.sh packages|python|conformance|browser|shells|packaging|image" >&2
     exit 2
     ;;
 esac

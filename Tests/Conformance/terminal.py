@@ -21,11 +21,12 @@ def plain(text: str) -> str:
 class Terminal:
     """A command on a terminal. What it writes is in `written`."""
 
-    def __init__(self, *arguments: object, columns: int = 80, env: dict[str, str] | None = None):
+    def __init__(self, *arguments: object, columns: int = 80, env: dict[str, str] | None = None,
+                 program: object = BINARY):
         self.leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.process = subprocess.Popen(
-            [str(BINARY), *map(str, arguments)], stdin=follower, stdout=follower, stderr=follower,
+            [str(program), *map(str, arguments)], stdin=follower, stdout=follower, stderr=follower,
             # The terminal is the command's own, so that Ctrl-C reaches it.
             preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
             env=environment() | {"TERM": "xterm", "LC_ALL": "C.UTF-8"} | (env or {}),
