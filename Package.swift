@@ -32,10 +32,10 @@ let package = Package(
     .systemLibrary(
       name: "CLibevent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev", "libssl-dev"])]),
 
-    // Swift, each target importing only what stands above it here.
     // Writes a source file of `graft` with the commit that is built.
     .plugin(name: "ReadCommit", capability: .buildTool()),
 
+    // Swift, each target importing only what stands above it here.
     .target(name: "Template", swiftSettings: swiftSettings),
     .target(name: "Console", dependencies: ["CZlib"], resources: [.embedInCode("Files")], swiftSettings: swiftSettings),
     .target(name: "Kernels", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: swiftSettings),
