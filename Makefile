@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures check-clients check-example check-peers check-openapi check-schemas check-avx512 check-threads deb check-deb image docc format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-peers check-openapi check-schemas check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -66,6 +66,12 @@ styles: build model ## Train the tour's adapters again
 
 pictures: setup build ## The console's pictures in docs/images, made again
 	scripts/make_pictures.sh
+
+docs: ## The pages of docs/ as a site in .build-docs/site, with strict checks of links
+	@test -x .build-docs/venv/bin/python || python3 -m venv .build-docs/venv
+	.build-docs/venv/bin/pip install -q -r scripts/docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 .build-docs/venv/bin/mkdocs build -d .build-docs/site
+	.build-docs/venv/bin/python scripts/docs/check_site.py .build-docs/site
 
 check-clients: build setup ## Client programs from PyPI against a server (CLIENTS=openai,dspy PYTEST_ARGS="-k tools")
 	.build-venv/bin/python scripts/check_clients.py $(if $(CLIENTS),--only $(CLIENTS)) $(PYTEST_ARGS)
@@ -125,4 +131,4 @@ lint: ## Check the layout
 
 clean: ## Remove what was built (the model stays)
 	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-openapi .build-styles \
-	  .build-deb .build-packages .build-documentation
+	  .build-deb .build-packages .build-documentation .build-docs

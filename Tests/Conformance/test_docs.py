@@ -10,17 +10,24 @@ from graft_server import BINARY, PATIENCE, ROOT, Server, environment
 
 # What sets everything up is what runs this suite.
 SET_UP = re.compile(r"^make (serve|test)\b")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# A block of commands or Python, with what stands before it if it is not run.
+BLOCK = re.compile(r"^(?:<!-- not run: (.+) -->\n)?```(sh|python)\n(.*?)^```$", re.M | re.S)
+
+
+def name(page) -> str:
+    """A page's path below docs, or README.md."""
+    return str(page.relative_to(ROOT / "docs")) if page.is_relative_to(ROOT / "docs") else page.name
 
 
 def snippets() -> list[tuple[str, str, str]]:
-    """Page, language and text of each fenced block of shell or Python, without the lines that set up."""
+    """Page, language and text of each block that is run, without the lines that set up."""
     found = []
     for page in PAGES:
-        for language, text in re.findall(r"^```(sh|python)\n(.*?)^```$", page.read_text(), re.M | re.S):
+        for reason, language, text in BLOCK.findall(page.read_text()):
             text = "".join(line for line in text.splitlines(keepends=True) if not SET_UP.match(line))
-            if text.strip():
-                found.append((page.name, language, text))
+            if text.strip() and not reason:
+                found.append((name(page), language, text))
     return found
 
 
@@ -35,13 +42,26 @@ def workplace(tmp_path_factory, data_dir):
 
 
 def test_there_are_snippets():
-    assert len(snippets()) >= 9
+    assert len(snippets()) >= 20
 
 
-def test_links_lead_somewhere():
-    for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*/*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
-            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+def test_what_is_not_run_is_listed():
+    """Every block that is not run has a row in the list in docs/README.md, with its reason and one of its commands."""
+    left_out = [(name(page), reason, text) for page in PAGES for reason, _, text in BLOCK.findall(page.read_text()) if reason]
+    listed = (ROOT / "docs/README.md").read_text().split("## Commands that are not run")[1]
+    rows = [re.split(r" ?\| ?", line)[1:-1] for line in listed.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == len(left_out)
+    for page, command, reason in rows:
+        matching = [text for found, why, text in left_out if (found, why) == (page, reason)]
+        assert len(matching) == 1 and command.strip("`") in matching[0], (page, command, reason)
+
+
+def test_shell_blocks_are_marked_as_such():
+    """A block in another language would not be run."""
+    for page in PAGES:
+        # Every second fence opens a block.
+        for language in re.findall(r"^```(.*)$", page.read_text(), re.M)[::2]:
+            assert language in ("sh", "python", "yaml", "ini", "json", "text"), f"{name(page)}: {language or 'no language'}"
 
 
 @pytest.mark.parametrize("index", range(len(snippets())))
