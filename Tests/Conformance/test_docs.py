@@ -12,7 +12,7 @@ from graft_server import BINARY, PATIENCE, ROOT, Server, environment
 SET_UP = re.compile(r"^make (serve|test)\b")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # A block of commands or Python, with what stands before it if it is not run.
-BLOCK = re.compile(r"^(?:<!-- not run: (.+) -->\n)?```(sh|python)\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^(?:<!-- not run: ([^\n]+) -->\n)?```(sh|python)\n(.*?)^```$", re.M | re.S)
 
 
 def name(page) -> str:
