@@ -8,6 +8,7 @@ one in a GGUF file, with or without weights. Run it in the environment that `mak
 """
 
 import argparse
+import ctypes
 import json
 import statistics
 import struct
@@ -15,7 +16,6 @@ import subprocess
 import tempfile
 import time
 
-import numpy
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 TEXT = (
@@ -141,7 +141,7 @@ def peer(tokens, cases):
 
     Words.tokens = [token or b"<special>" for token in tokens]
     tokenizer = LLTokenizer(TokenizerWrapper(Words()))
-    mask = numpy.zeros((len(tokens) + 31) // 32, dtype=numpy.int32)
+    mask = (ctypes.c_int32 * ((len(tokens) + 31) // 32))()
     result = {}
     for case in cases:
         start = time.perf_counter()
@@ -151,7 +151,7 @@ def peer(tokens, cases):
         times = []
         for token in case["tokens"]:
             start = time.perf_counter()
-            matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+            matcher.unsafe_compute_mask_ptr(ctypes.addressof(mask), ctypes.sizeof(mask))
             times.append((time.perf_counter() - start) * 1e6)
             assert matcher.consume_token(token), case["name"]
         result[case["name"]] = compiling, times
