@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 
 from graft_server import PATIENCE, Server
 
@@ -48,12 +49,16 @@ def test_prompts_are_logged_only_if_asked(data_dir, server):
             chat = {"messages": [{"role": "user", "content": secret}], "max_tokens": 1}
             each.http.post("/v1/chat/completions", json=chat).raise_for_status()
             assert each.http.post("/v1/completions", json={"prompt": secret, "max_tokens": -1}).status_code == 400
-    logged = [json.loads(line) for line in other.log]
+    # The log is read by another thread, to this line at least.
+    deadline = time.monotonic() + PATIENCE
+    while not any('"stopping"' in line for line in other.log):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    logged = [json.loads(line) for line in other.log if line.startswith("{")]
     prompts = [(line["path"], json.loads(line["text"])) for line in logged if line["message"] == "prompt"]
     assert prompts[:3] == [
         ("/v1/completions", secret), ("/v1/embeddings", secret + " again"), ("/v1/embeddings", "x")]
     path, chat = prompts[3]
     assert len(prompts) == 4 and path == "/v1/chat/completions" and secret in chat and chat != secret
-    requests = {line["id"] for line in logged if line["message"] == "request"}
-    assert {line["id"] for line in logged if line["message"] == "prompt"} <= requests
+    assert all(line["id"].startswith("req_") for line in logged if line["message"] == "prompt")
     assert not any("of a prompt" in line for line in server.log)
