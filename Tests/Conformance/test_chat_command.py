@@ -36,6 +36,8 @@ class TestChat:
         # The history brings the question back, and the line can be edited.
         chat.send("/help\r")
         chat.expect("/system TEXT")
+        # Keys that arrive before the prompt would be the terminal's, not the line editor's.
+        chat.expect("\n> ")
         chat.send("\x1b[A\x1b[A\x01\x0bWho är you?")
         chat.expect("Who är you?")
         chat.send("\x01\x0b\x04")

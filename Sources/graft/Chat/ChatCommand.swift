@@ -47,7 +47,7 @@ struct ChatCommand: ParsableCommand {
       if backend.interrupt() { return }
       print()
       LineEditor.restoreTerminal()
-      Foundation.exit(ExitCode.interrupted.rawValue)
+      endProcess(ExitCode.interrupted.rawValue)
     }
     interrupts.resume()
     if editor.isTerminal { writeError("Chatting with \(backend.title). /help lists the commands.") }

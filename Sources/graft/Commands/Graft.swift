@@ -41,6 +41,7 @@ struct Graft: ParsableCommand {
       var command = try parseAsRoot(commandLine.get().arguments)
       parsed = command
       try command.run()
+      endProcess(0)
     } catch {
       // An error that is thrown while a command runs does not name the command.
       if let command = parsed, let usage = error as? ValidationError {
@@ -55,11 +56,11 @@ struct Graft: ParsableCommand {
         } else {
           print(text.contains("USAGE: graft") ? text + "\n" + environmentHelp : text)
         }
-        Foundation.exit(0)
+        endProcess(0)
       case .validationFailure: fail(fullMessage(for: error), code: 2)
       default: break
       }
-      if error is ExitCode { Foundation.exit(code.rawValue) }
+      if error is ExitCode { endProcess(code.rawValue) }
       fail("graft: \((error as? UnrecordedContentsError)?.advice ?? "\(error)")", code: 1)
     }
   }
@@ -82,7 +83,7 @@ struct Graft: ParsableCommand {
   /// Ends the program with an error. If the error names options that environment variables gave, these are named too.
   static func fail(_ text: String, code: Int32) -> Never {
     writeError((try? commandLine.get().explaining(text)) ?? text)
-    Foundation.exit(code)
+    endProcess(code)
   }
 }
 
