@@ -56,8 +56,10 @@ static float *activations(size_t count, enum range range) {
   if (range == EXTREME)
     for (size_t i = 0; i < count; i++)
       if (rand() % 16 == 0) out[i] = extremes[rand() % (int)(sizeof extremes / sizeof *extremes)];
-  if (range == LARGEST)
-    for (size_t i = 0; i < count; i++) out[i] = count % 3 ? 1.0f : -1.0f;
+  if (range == LARGEST) {
+    const float largest = rand() % 2 ? 1.0f : -1.0f;
+    for (size_t i = 0; i < count; i++) out[i] = largest;
+  }
   return out;
 }
 
@@ -233,13 +235,12 @@ static void check_attention(graft_kv_type type, size_t size, size_t heads, int u
   // Windows that begin in the first span and in the second, alone and with a soft cap.
   for (int cap = 0; cap < 2; cap++) {
     a.soft_cap = cap ? 1.5f : 0;
-    for (size_t first = 0; first < LENGTH; first += 45) {
-      a.first = first;
-      scalar->attend(&a, query, ld, 1, LENGTH, 0, expected, ld);
-      tested->attend(&a, query, ld, 1, LENGTH, 0, actual, ld);
-      compare("attend in a window", expected, actual, ld * sizeof(float));
+    for (a.window = 1; a.window < LENGTH; a.window += 45) {
+      scalar->attend(&a, query, ld, rows, LENGTH - rows + 1, 0, expected, ld);
+      tested->attend(&a, query, ld, rows, LENGTH - rows + 1, 0, actual, ld);
+      compare("attend in a window", expected, actual, rows * ld * sizeof(float));
     }
-    a.first = 0;
+    a.window = 0;
     scalar->attend(&a, query, ld, rows, LENGTH - rows + 1, 0, expected, ld);
     tested->attend(&a, query, ld, rows, LENGTH - rows + 1, 0, actual, ld);
     compare("attend with a cap", expected, actual, rows * ld * sizeof(float));

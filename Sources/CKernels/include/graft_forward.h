@@ -59,7 +59,8 @@ typedef struct {
   void (*store_kv)(const float *keys, const float *values, graft_kv_type type, size_t head_size, size_t slot,
                    void *head);
   /// Attention of one key-value head's queries for `rows` consecutive positions of a sequence, by online softmax
-  /// (Milakov and Gimelshein, 2018). The first row sees positions first ..< length, each later row one more. Every span of
+  /// (Milakov and Gimelshein, 2018). The last position that a row sees is length - 1 for the first row, and one more for each
+  /// later row; the first one depends on the window. Every span of
   /// GRAFT_SPAN positions is summed on its own, in the order of its blocks; then the spans' sums are added in order, from the
   /// span of the first visible position on.
   /// `offset` is the number of bytes from the start of a block to the key-value head. Int8 scales are applied to a score

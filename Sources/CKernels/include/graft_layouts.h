@@ -93,7 +93,7 @@ typedef struct {
   size_t heads_per_group;  // query heads to a key-value head
   float scale;             // of scores
   float soft_cap;          // scores s become soft_cap * tanh(s / soft_cap); 0 leaves them as they are
-  size_t first;            // the first position that is seen; more than 0 only where one row attends
+  size_t window;           // a row sees so many positions, its own the last of them; 0: all
 } graft_attention;
 
 /// A matrix of f32 values: element (i, j) is values[i * row_step + j * column_step].

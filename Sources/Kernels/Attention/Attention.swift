@@ -15,13 +15,11 @@ public struct AttentionRow {
     self.position = position
   }
 
-  /// Rows of consecutive positions of one sequence, at most `limit` together. Rows that do not see all earlier positions
-  /// are alone.
-  static func tiles(_ rows: [AttentionRow], limit: Int, rule: AttentionRule) -> [Range<Int>] {
+  /// Rows of consecutive positions of one sequence, at most `limit` together.
+  static func tiles(_ rows: [AttentionRow], limit: Int) -> [Range<Int>] {
     var tiles: [Range<Int>] = []
     for row in rows.indices {
-      if let last = tiles.last, last.count < limit, rule.firstVisible(from: rows[row].position) == 0,
-        rows[row].blocks == rows[last.lowerBound].blocks,
+      if let last = tiles.last, last.count < limit, rows[row].blocks == rows[last.lowerBound].blocks,
         rows[row].position == rows[row - 1].position + 1
       {
         tiles[tiles.count - 1] = last.lowerBound..<row + 1

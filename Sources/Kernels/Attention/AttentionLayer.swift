@@ -46,7 +46,7 @@ struct AttentionLayer {
       for row in range { for head in 0..<keyValueHeads { store(row: row, head: head) } }
     }
     let tiles = AttentionRow.tiles(
-      rows, limit: max(1, min(16, graft_tile_queries(headSize) / queriesPerHead)), rule: rule)
+      rows, limit: max(1, min(16, graft_tile_queries(headSize) / queriesPerHead)))
     // Later rows of a sequence attend to more positions. Small ranges let the threads end together.
     pool.run(count: tiles.count * keyValueHeads, size: 1) { range in
       for part in range { attend(rows: tiles[part / keyValueHeads], head: part % keyValueHeads) }
@@ -131,7 +131,7 @@ struct AttentionLayer {
     graft_attention(
       blocks: UnsafeRawPointer(row.blocks).assumingMemoryBound(to: UnsafeRawPointer.self), type: layout.element.type,
       head_size: headSize, heads_per_group: queriesPerHead, scale: rule.scale, soft_cap: rule.softCap ?? 0,
-      first: rule.firstVisible(from: row.position))
+      window: rule.window ?? 0)
   }
 
   private func query(row: Int, head: Int) -> UnsafeMutablePointer<Float> {
