@@ -69,7 +69,7 @@ extension ModelConfig {
 
   /// The tensors that a published model of this configuration has, by Hugging Face name, with their shapes.
   /// A tied head has no tensor of its own.
-  func tensorShapes() -> [String: [Int]] {
+  package func tensorShapes() -> [String: [Int]] {
     var shapes = [
       "model.embed_tokens.weight": [vocabularySize, hiddenSize],
       "model.norm.weight": [hiddenSize],

@@ -42,6 +42,24 @@ private func checkModelFolder(_ url: URL) throws {
   }
 }
 
+/// Reads a model's configuration. The weights of a model in Hugging Face's form need not be there.
+/// - Parameter url: a GGUF file, a folder with config.json, or that file
+/// - Returns: the configuration, and how each projection's weight is stored
+/// - Throws: `ModelError` naming the path, or the file, field or tensor that is wrong
+public func openConfiguration(
+  at url: URL
+) throws -> (config: ModelConfig, storage: @Sendable (String) -> WeightStorage) {
+  let folder = url.lastPathComponent == "config.json" ? url.deletingLastPathComponent() : url
+  let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+  if names.contains("config.json"), !names.contains(where: { $0.hasSuffix(".safetensors") }) {
+    let description = try HuggingFaceConfig(folder)
+    let storage: WeightStorage = description.isNF4 ? .nf4(blockSize: 64) : .plain
+    return (description.model, { _ in storage })
+  }
+  let source = try openPublishedModel(at: folder)
+  return (source.config, { source.storage(of: $0) })
+}
+
 /// Finds what a model's tokenizer is built from. The model's weights need not be there.
 /// - Parameter url: a GGUF file, or a folder with tokenizer.json
 /// - Throws: `ModelError` naming the path

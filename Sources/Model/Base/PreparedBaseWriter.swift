@@ -13,7 +13,7 @@ public struct PreparedBaseWriter {
   private let fingerprint: BaseFingerprint
 
   /// Rows that a thread quantises at a time. A multiple of 64 values, so blocks of 64 values never cross strips.
-  private static let stripRows = 64
+  static let stripRows = 64
 
   /// Writes a published model to `destination`, which appears whole or not at all.
   /// - Parameters:
@@ -32,18 +32,7 @@ public struct PreparedBaseWriter {
 
   private func write(sourceHash: String, to destination: URL) throws {
     let file = try AtomicFile(destination)
-    let blank = HeaderCodec.blankChecksum
-    var header = PreparedBaseHeader(
-      config: source.config, sourceHash: sourceHash, fingerprint: blank + blank, sections: [])
-    // Sections begin after the header, and the header's length depends on the digits of their offsets: repeated until the
-    // length does not change any more.
-    var dataStart = 0
-    while true {
-      header.sections = sections(layout.entries, from: dataStart, checksum: blank)
-      let end = pageAligned(try PreparedBaseHeader.codec.encode(header).count)
-      if end == dataStart { break }
-      dataStart = end
-    }
+    var (header, dataStart) = try PreparedBaseHeader.planned(layout, config: source.config, sourceHash: sourceHash)
     try file.write(zeros: dataStart)
     let total = Double(layout.entries.reduce(0) { $0 + $1.length })
     var done = 0
@@ -79,28 +68,13 @@ public struct PreparedBaseWriter {
         throw ModelError(destination.path, entry.name, reason: "\(length) bytes written instead of \(entry.length)")
       }
       header.sections[index].checksum = checksum.finish()
-      try file.write(zeros: pageAligned(length) - length)
+      try file.write(zeros: PreparedBaseHeader.pageAligned(length) - length)
       done += length
     }
     header.fingerprint = fingerprint.finish()
     let encoded = try PreparedBaseHeader.codec.encode(header)
     try encoded.withUnsafeBytes { try file.overwrite(offset: 0, $0) }
     try file.finish()
-  }
-
-  /// The sections with their offsets, each on pages of its own.
-  private func sections(_ entries: [PreparedBaseLayout.Entry], from start: Int, checksum: String) -> [PreparedBaseHeader
-    .Section]
-  {
-    var offset = start
-    return entries.map { entry in
-      defer { offset += pageAligned(entry.length) }
-      // Exponents are not known yet. The lowest one has the most characters, so the header cannot grow when the matrix's own
-      // exponent replaces it.
-      return .init(
-        name: entry.name, offset: offset, length: entry.length, checksum: checksum,
-        exponent: entry.content.isHalf ? HalfScale.exponents.lowerBound : nil)
-    }
   }
 
   // MARK: sections
@@ -329,8 +303,4 @@ public struct PreparedBaseWriter {
       }
     }
   }
-}
-
-private func pageAligned(_ n: Int) -> Int {
-  (n + PreparedBaseHeader.pageSize - 1) / PreparedBaseHeader.pageSize * PreparedBaseHeader.pageSize
 }

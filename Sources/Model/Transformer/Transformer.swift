@@ -25,7 +25,7 @@ public final class Transformer: @unchecked Sendable {
   ///   - contextLength: positions that a sequence can have; `nil` for what the model was trained for, with the frequencies
   ///     of short texts
   ///   - maxRows: the maximum of rows in a pass, for which the workspace is allocated
-  public init(base: Base, compute: Compute, contextLength: Int? = nil, maxRows: Int = 256) {
+  public init(base: Base, compute: Compute, contextLength: Int? = nil, maxRows: Int = Transformer.defaultRows) {
     self.base = base
     self.compute = compute
     self.contextLength = contextLength ?? base.config.plainContextLength
@@ -290,6 +290,21 @@ extension ForwardBatch {
   }
 }
 
+extension Transformer {
+  /// Rows in a pass by default.
+  public static let defaultRows = 256
+
+  /// Bytes of the buffers of a pass, with logits for one row.
+  static func workspaceBytes(_ config: ModelConfig) -> Int {
+    let widths =
+      3 * config.hiddenSize + Workspace.widestOutputs(config) + config.querySize + config.intermediateSize
+      + StackedWeights.layout([.down], config).outputs
+    let columns = Workspace.widestInput(config)
+    return defaultRows * widths * 4 + QuantizedRows.bytes(rows: defaultRows, columns: columns)
+      + TileLayout.groups(config.vocabularySize) * tileLanes * 4
+  }
+}
+
 /// The buffers of a forward pass, allocated once for the largest batch.
 private struct Workspace {
   let hidden, normed, gathered, stacked, attended, activated, projected: AlignedBuffer<Float>
@@ -300,14 +315,19 @@ private struct Workspace {
     hidden = AlignedBuffer(count: rows * config.hiddenSize)
     normed = AlignedBuffer(count: rows * config.hiddenSize)
     gathered = AlignedBuffer(count: rows * config.hiddenSize)
-    let widest =
-      ProjectionStack.allCases.map { StackedWeights.layout($0.projections(config), config).outputs }.max() ?? 0
-    stacked = AlignedBuffer(count: rows * widest)
+    stacked = AlignedBuffer(count: rows * Self.widestOutputs(config))
     attended = AlignedBuffer(count: rows * config.querySize)
     activated = AlignedBuffer(count: rows * config.intermediateSize)
     projected = AlignedBuffer(count: rows * StackedWeights.layout([.down], config).outputs)
-    scratch = LinearScratch(
-      rows: rows, columns: max(config.hiddenSize, config.querySize, config.intermediateSize))
+    scratch = LinearScratch(rows: rows, columns: Self.widestInput(config))
+  }
+
+  static func widestOutputs(_ config: ModelConfig) -> Int {
+    ProjectionStack.allCases.map { StackedWeights.layout($0.projections(config), config).outputs }.max() ?? 0
+  }
+
+  static func widestInput(_ config: ModelConfig) -> Int {
+    max(config.hiddenSize, config.querySize, config.intermediateSize)
   }
 
   mutating func reserveLogits(_ count: Int) {
