@@ -15,7 +15,7 @@ struct PrepareCommand: ParsableCommand {
       --dry-run says what the base needs; for that, config.json is enough.
       """)
 
-  @OptionGroup var options: ModelOptions
+  @OptionGroup(title: "Model") var options: ModelOptions
 
   @Flag(help: "Only print what the base needs on the disk and in memory.")
   var dryRun = false
