@@ -201,6 +201,41 @@ class TestJob:
         assert done.method.type == "dpo" and done.method.dpo.hyperparameters.beta == 0.2
 
 
+class TestSamples:
+    """`sample_prompts`: what each checkpoint answers is kept beside the base's answers."""
+
+    PROMPTS = ["Who are you?", "Name three colours."]
+
+    def test_they_are_kept_with_checkpoints(self, client):
+        job = create(client, settings={"learning_rate": 0.01}, extra_body={"sample_prompts": self.PROMPTS})
+        assert job.sample_prompts == self.PROMPTS
+        await_status(client, job, "succeeded")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
+            if len(checkpoints) == 2 and all(getattr(checkpoint, "samples", None) for checkpoint in checkpoints):
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+        def answer(model, prompt):
+            messages = [{"role": "user", "content": prompt}]
+            reply = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=48)
+            return reply.choices[0].message.content
+
+        for checkpoint in checkpoints:
+            assert checkpoint.samples == [
+                {"prompt": prompt, "base": answer("base", prompt), "answer": answer(checkpoint.fine_tuned_model_checkpoint, prompt)}
+                for prompt in self.PROMPTS]
+        assert any(sample["base"] != sample["answer"] for sample in checkpoints[0].samples)
+
+    @pytest.mark.parametrize("prompts", ["Who?", [""], ["a"] * 9, [1], {}, ["x" * 4001]])
+    def test_refusals(self, client, prompts):
+        with pytest.raises(openai.BadRequestError) as error:
+            create(client, extra_body={"sample_prompts": prompts})
+        assert error.value.param == "sample_prompts" and "at most 8 strings" in error.value.message
+
+
 class TestSteering:
     LONG = {"max_steps": 400, "checkpoint_steps": 200}
 

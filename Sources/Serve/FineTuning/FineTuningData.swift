@@ -22,6 +22,8 @@ struct FineTuningRequest: Sendable, Equatable {
   var method: Hyperparameters.Method
   var hyperparameters: JSONObject
   var metadata: JSONObject?
+  /// What each checkpoint is asked.
+  var samplePrompts: [String] = []
 }
 
 /// A job's own folder, `DATA/jobs/ID/`: its data, the adapter that it continues from, and its checkpoints. The job

@@ -41,6 +41,8 @@ struct FineTuningJob: Sendable, Equatable {
   var failure: Failure?
   var resultFiles: [String] = []
   var metadata: JSONObject?
+  /// What each checkpoint is asked, beside the base.
+  var samplePrompts: [String] = []
   /// The number of optimiser steps, once the data was read.
   var totalSteps: Int?
   /// Seconds of training, by which jobs take turns. A new job does not start at 0; see `FineTuningTurns.start`.
@@ -72,7 +74,7 @@ struct FineTuningJob: Sendable, Equatable {
       "organization_id": .string(FineTuningNames.organization), "training_file": .string(trainingFile),
       "validation_file": Self.optional(validationFile), "result_files": files,
       "trained_tokens": Self.optional(trainedTokens), "seed": .integer(seed), "integrations": [],
-      "metadata": metadataJSON,
+      "metadata": metadataJSON, "sample_prompts": .array(samplePrompts.map { .string($0) }),
       "hyperparameters": [
         "n_epochs": .integer(settings.nEpochs), "batch_size": .integer(settings.batchSize),
         "learning_rate_multiplier": .number(multiplier),
@@ -104,7 +106,7 @@ struct FineTuningJob: Sendable, Equatable {
       "failure": failureJSON,
       "resultFiles": .array(resultFiles.map { .string($0) }), "metadata": metadataJSON,
       "totalSteps": Self.optional(totalSteps), "usedSeconds": .number(usedSeconds), "cutRows": .integer(cutRows),
-      "losslessRows": .integer(losslessRows),
+      "losslessRows": .integer(losslessRows), "samplePrompts": .array(samplePrompts.map { .string($0) }),
     ]
   }
 
@@ -136,12 +138,13 @@ struct FineTuningJob: Sendable, Equatable {
     usedSeconds = object["usedSeconds"]?.double ?? 0
     cutRows = object["cutRows"]?.integer ?? 0
     losslessRows = object["losslessRows"]?.integer ?? 0
+    samplePrompts = object["samplePrompts"]?.array?.compactMap(\.string) ?? []
   }
 
   init(
     id: String, resultName: String, status: Status = .queued, createdAt: Int, model: String, base: String,
     method: Hyperparameters.Method, seed: Int, requested: JSONObject, trainingFile: String,
-    validationFile: String? = nil, metadata: JSONObject? = nil
+    validationFile: String? = nil, metadata: JSONObject? = nil, samplePrompts: [String] = []
   ) {
     self.id = id
     self.resultName = resultName
@@ -155,6 +158,7 @@ struct FineTuningJob: Sendable, Equatable {
     self.trainingFile = trainingFile
     self.validationFile = validationFile
     self.metadata = metadata
+    self.samplePrompts = samplePrompts
   }
 
   private static func optional(_ value: Int?) -> JSONValue { value.map { .integer($0) } ?? .null }
@@ -227,12 +231,30 @@ struct FineTuningCheckpoint: Sendable, Equatable {
   var model: String
   var metrics: JSONValue
 
-  /// The checkpoint as OpenAI's API shows it.
+  /// The checkpoint as OpenAI's API shows it. If the job has prompts for samples, these are added when they are made.
   var record: JSONValue {
     [
       "id": .string(id), "object": "fine_tuning.job.checkpoint", "created_at": .integer(createdAt),
       "fine_tuned_model_checkpoint": .string(model), "fine_tuning_job_id": .string(job), "metrics": metrics,
       "step_number": .integer(step),
     ]
+  }
+
+  /// `nil` if the value is not a checkpoint's record.
+  init?(record: JSONValue) {
+    guard let object = record.object, let id = object["id"]?.string, let job = object["fine_tuning_job_id"]?.string,
+      let step = object["step_number"]?.integer, let createdAt = object["created_at"]?.integer,
+      let model = object["fine_tuned_model_checkpoint"]?.string
+    else { return nil }
+    self.init(job: job, step: step, createdAt: createdAt, model: model, metrics: object["metrics"] ?? [:])
+    self.id = id
+  }
+
+  init(job: String, step: Int, createdAt: Int, model: String, metrics: JSONValue) {
+    self.job = job
+    self.step = step
+    self.createdAt = createdAt
+    self.model = model
+    self.metrics = metrics
   }
 }

@@ -231,6 +231,50 @@ extension MetadataDatabase {
     }
   }
 
+  // MARK: samples
+
+  /// Adds samples to a checkpoint's record, if it was not dropped meanwhile, and records an event of its job.
+  func keep(_ samples: [JSONValue], of checkpoint: FineTuningCheckpoint, event: FineTuningEvent) throws {
+    try write { db in
+      try db.execute(
+        sql: """
+          UPDATE fineTuningCheckpoint SET record = json_set(record, '$.samples', json(?)) WHERE job = ? AND step = ?
+          """, arguments: [text(.array(samples)), checkpoint.job, checkpoint.step])
+      try db.execute(
+        sql: "INSERT INTO fineTuningEvent (id, job, step, record) VALUES (?, ?, ?, ?)",
+        arguments: [event.id, checkpoint.job, event.step, text(event.record)])
+    }
+  }
+
+  /// The samples of a job's newest checkpoint that has any.
+  func newestSamples(of job: String) throws -> JSONValue? {
+    try read { db in
+      try Row.fetchOne(
+        db,
+        sql: """
+          SELECT json_extract(record, '$.samples') AS record FROM fineTuningCheckpoint
+          WHERE job = ? AND json_array_length(record, '$.samples') > 0 ORDER BY step DESC LIMIT 1
+          """, arguments: [job]
+      ).flatMap(Self.record)
+    }
+  }
+
+  /// The checkpoints that have no samples though their jobs have prompts for them, in the order of their making.
+  func checkpointsWithoutSamples() throws -> [FineTuningCheckpoint] {
+    try read { db in
+      try Row.fetchAll(
+        db,
+        sql: """
+          SELECT checkpoint.record AS record FROM fineTuningCheckpoint AS checkpoint
+          JOIN fineTuningJob AS job ON job.id = checkpoint.job
+          WHERE json_array_length(job.record, '$.samplePrompts') > 0
+            AND json_type(checkpoint.record, '$.samples') IS NULL
+          ORDER BY checkpoint.number
+          """
+      ).compactMap(Self.record).compactMap(FineTuningCheckpoint.init(record:))
+    }
+  }
+
   private static func record(_ row: Row) -> JSONValue? {
     try? JSONValue.parse((row["record"] as String).utf8, subject: "record")
   }

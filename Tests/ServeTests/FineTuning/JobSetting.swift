@@ -94,13 +94,15 @@ final class JobServer {
   }
 
   func create(
-    training: String, validation: String? = nil, _ settings: KeyValuePairs<String, JSONValue>
+    training: String, validation: String? = nil, samplePrompts: [String] = [],
+    _ settings: KeyValuePairs<String, JSONValue>
   ) throws -> FineTuningJob {
     try service.create(
       FineTuningRequest(
         model: "base", initial: nil, trainingFile: training, validationFile: validation, suffix: nil, seed: 7,
         method: .supervised,
-        hyperparameters: JSONObject(keepingFirst: settings.map { (key: $0.key, value: $0.value) }), metadata: nil))
+        hyperparameters: JSONObject(keepingFirst: settings.map { (key: $0.key, value: $0.value) }), metadata: nil,
+        samplePrompts: samplePrompts))
   }
 
   func job(_ id: String) throws -> FineTuningJob { try service.queue.sync { try service.job(id) } }

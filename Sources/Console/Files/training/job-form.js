@@ -3,6 +3,7 @@ import { all, post, request } from "/console/api.js";
 import { attempt, button, check, field, fill, h, notify } from "/console/dom.js";
 import { showPreview } from "/console/preview.js";
 import { timeEstimate } from "/console/estimate.js";
+import { lastPrompts, promptsOf } from "/console/samples.js";
 
 const purpose = "fine-tune";
 
@@ -29,6 +30,8 @@ export function jobForm(main, signal) {
   const scheduler = h("select", {}, ["cosine", "linear", "constant"].map((name) => h("option", { value: name }, name)));
   const suffix = h("input", { name: "suffix", maxlength: "64", placeholder: "a short name", autocomplete: "off" });
   const targets = h("input", { placeholder: "all linear modules", autocomplete: "off" });
+  const prompts = h("textarea", { rows: "3", name: "sample_prompts" });
+  prompts.value = lastPrompts().join("\n");
   const dora = check("DoRA");
   const packing = check("Pack short rows together", { checked: true });
   const result = h("div", { class: "stack", "aria-live": "polite" });
@@ -61,7 +64,7 @@ export function jobForm(main, signal) {
           h("div", { class: "fields" }, field("Start from", model), field("Name of the result", suffix), settings.map(number), beta),
           h("details", {}, h("summary", {}, "More settings"), h("div", { class: "stack" },
             h("div", { class: "fields" }, moreSettings.map(number), field("Schedule", scheduler), field("Modules", targets)),
-            h("div", { class: "row" }, dora, packing)))),
+            h("div", { class: "row" }, dora, packing), field("Prompts for samples, one a line", prompts)))),
         h("div", { class: "row" }, start)),
       result));
   fill(main, form);
@@ -92,6 +95,7 @@ export function jobForm(main, signal) {
     return {
       model: model.value, training_file: files.value, ...(validation.value && { validation_file: validation.value }),
       ...(suffix.value && { suffix: suffix.value, metadata: { name: suffix.value } }), ...(Number.isInteger(seed) && { seed }),
+      sample_prompts: promptsOf(prompts.value),
       method: { type: method.value, [method.value]: { hyperparameters } },
     };
   }
@@ -155,7 +159,7 @@ export function jobForm(main, signal) {
 
   form.addEventListener("input", (event) => {
     beta.hidden = method.value !== "dpo";
-    if (event.target === suffix || event.target === input) return;
+    if ([suffix, input, prompts].includes(event.target)) return;
     clearTimeout(timer);
     start.disabled = true;
     timer = setTimeout(inspect, 400);

@@ -26,10 +26,11 @@ export async function jobView(main, id, signal) {
     speed: chart({ title: "Tokens per second" }), norm: chart({ title: "Gradient norm" }),
   };
   const checkpoints = h("section", { class: "card", "aria-label": "Checkpoints" }, h("h2", {}, "Checkpoints"), h("div"));
-  const samples = sampleArea(id, signal);
+  const sampleSlot = h("div");
+  let samples = null;
   const log = h("ol", { class: "log" });
   fill(main, h("div", { class: "frame" }, head, problem, bar, facts,
-    h("div", { class: "charts even" }, Object.values(charts).map((entry) => entry.element)), checkpoints, samples.element,
+    h("div", { class: "charts even" }, Object.values(charts).map((entry) => entry.element)), checkpoints, sampleSlot,
     h("details", { class: "card" }, h("summary", {}, "Log"), log)));
 
   const events = [];
@@ -40,6 +41,10 @@ export async function jobView(main, id, signal) {
       get(`/v1/fine_tuning/jobs/${id}`, { signal }), get(`/v1/fine_tuning/jobs/${id}/checkpoints?limit=1000`, { signal }),
     ]);
     job = now;
+    if (!samples) {
+      samples = sampleArea(job, signal);
+      sampleSlot.replaceWith(samples.element);
+    }
     drawHead();
     drawCheckpoints(list.data);
   }
@@ -90,6 +95,8 @@ export async function jobView(main, id, signal) {
 
   function drawCheckpoints(list) {
     const area = checkpoints.lastChild;
+    // A checkpoint whose samples failed has an empty list.
+    for (const entry of list) if (entry.samples) samples.know({ model: entry.fine_tuned_model_checkpoint, samples: entry.samples });
     samples.offer(list.map((entry) => ({ step: entry.step_number, model: entry.fine_tuned_model_checkpoint })).reverse());
     if (list.length === 0) return fill(area, h("p", { class: "muted" }, "None yet."));
     fill(area, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Step"), h("th", { scope: "col", class: "number" }, "Loss"),
@@ -107,13 +114,19 @@ export async function jobView(main, id, signal) {
       events.push(...group);
       drawCharts();
       drawFacts();
+      for (const event of group) if (event.data?.samples) samples.know(event.data);
       log.prepend(...group.map((event) => h("li", { class: event.level === "info" ? undefined : "bad" },
         h("time", { class: "muted" }, new Date(event.created_at * 1000).toLocaleTimeString()), " ", event.message)).reverse());
       while (log.childElementCount > logLimit) log.lastChild.remove();
       // Everything but a step may have changed the job or its checkpoints.
       if (group.some((event) => event.type !== "metrics")) refresh().catch(() => {});
     });
+    // The samples of the last checkpoint come after the job's last event.
     await refresh();
+    for (let tries = 0; tries < 60 && samples.isWaiting() && !signal.aborted; tries += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      await refresh();
+    }
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted) return;
     problem.hidden = false;

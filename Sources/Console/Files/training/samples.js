@@ -7,13 +7,22 @@ const defaults = ["Who are you?", "Name three colours."];
 const tokens = 48;
 const columnsShown = 5;
 
+/** The prompts that were asked last, or those that everybody begins with. */
+export const lastPrompts = () => load("prompts", defaults);
+
+/** The prompts in a text with one on each line. */
+export const promptsOf = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean).slice(0, 8);
+
 /**
- * The area for samples of a job. `offer` gives it the checkpoints, oldest first, as `{ step, model }`. Each is asked once; the
- * answers are kept in this browser, since a checkpoint may be deleted later.
+ * The area for samples of a job. The server keeps the answers to the job's own prompts: `know` gives them to the area. A person
+ * can ask others, and a job may have none: then the page asks each checkpoint once that `offer` gives it, oldest first, as
+ * `{ step, model }`, and keeps the answers in this browser, since a checkpoint may be deleted later.
  */
 export function sampleArea(job, signal) {
-  const key = `samples.${job}`;
-  const kept = load(key, null) ?? { prompts: load("prompts", defaults), form: "chat", answers: {} };
+  const key = `samples.${job.id}`;
+  const stored = load(key, null);
+  let isServers = !stored && job.sample_prompts.length > 0;
+  const kept = stored ?? { prompts: isServers ? job.sample_prompts : lastPrompts(), form: "chat", answers: {} };
   const table = h("div", { class: "samples" });
   const problem = h("p", { class: "small bad" });
   const prompts = h("textarea", { rows: "3", name: "prompts" });
@@ -21,7 +30,8 @@ export function sampleArea(job, signal) {
   const form = h("select", { name: "form" }, h("option", { value: "chat" }, "A chat's message"), h("option", { value: "text" }, "The beginning of a text"));
   form.value = kept.form;
   const apply = button("Ask these", () => {
-    kept.prompts = prompts.value.split("\n").map((line) => line.trim()).filter(Boolean).slice(0, 8);
+    isServers = false;
+    kept.prompts = promptsOf(prompts.value);
     kept.form = form.value;
     kept.answers = {};
     save("prompts", kept.prompts);
@@ -53,7 +63,7 @@ export function sampleArea(job, signal) {
 
   /** Asks one prompt of one model after the other, so that training is disturbed little. */
   async function work() {
-    if (isWorking) return;
+    if (isWorking || isServers) return;
     isWorking = true;
     try {
       for (;;) {
@@ -92,5 +102,17 @@ export function sampleArea(job, signal) {
       draw();
       work();
     },
+    /** Samples that the server made of a checkpoint: `[{ prompt, base, answer }]`. */
+    know({ model, samples }) {
+      if (!isServers) return;
+      kept.answers[model] ??= {};
+      for (const { prompt, base, answer } of samples) {
+        (kept.answers.base ??= {})[prompt] = base;
+        kept.answers[model][prompt] = answer;
+      }
+      draw();
+    },
+    /** Whether the server has not made the samples of a checkpoint yet. */
+    isWaiting: () => isServers && checkpoints.some(({ model }) => !kept.answers[model]),
   };
 }

@@ -37,7 +37,23 @@ extension FineTuningRequest {
       model: model, initial: initial, trainingFile: try required("training_file"),
       validationFile: try fields.string("validation_file"), suffix: suffix,
       seed: try fields.integer("seed", in: 0...Int.max) ?? Int.random(in: 0...Int(Int32.max)),
-      method: method, hyperparameters: hyperparameters, metadata: try fields.metadata())
+      method: method, hyperparameters: hyperparameters, metadata: try fields.metadata(),
+      samplePrompts: try Self.samplePrompts(fields))
+  }
+
+  private static func samplePrompts(_ fields: RequestFields) throws(APIError) -> [String] {
+    let name = "sample_prompts"
+    guard let value = fields[name], !value.isNull else { return [] }
+    let (count, length) = (FineTuningService.maximumSamplePrompts, FineTuningService.maximumSamplePromptLength)
+    let prompts = value.array?.compactMap(\.string) ?? []
+    guard let list = value.array, prompts.count == list.count, list.count <= count,
+      prompts.allSatisfy({ (1...length).contains($0.unicodeScalars.count) })
+    else {
+      throw .invalid(
+        "'\(name)' must be a list of at most \(count) strings, each of 1 to \(length) characters", param: name,
+        code: "invalid_value")
+    }
+    return prompts
   }
 
   private static func initial(_ name: String, param: String) throws(APIError) -> Initial {

@@ -75,6 +75,9 @@ struct FieldSchemas {
       "training_file": Schema.string(pattern: "^file-"),
       "validation_file": Schema.string(pattern: "^file-"), "method": Schema.reference("FineTuningMethod"),
       "hyperparameters": Schema.object,
+      "sample_prompts": Schema.list(
+        of: Schema.string(1...FineTuningService.maximumSamplePromptLength),
+        maximum: FineTuningService.maximumSamplePrompts),
     ]
     let job = ["suffix": Schema.string(0...64), "seed": Schema.integer(0...Int.max)]
     own = [

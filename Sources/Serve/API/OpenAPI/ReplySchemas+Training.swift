@@ -62,7 +62,8 @@ extension ReplySchemas {
       ("training_file", Schema.string), ("validation_file", text), ("result_files", Schema.list(of: Schema.string)),
       ("trained_tokens", Schema.nullable(Schema.integer)), ("seed", Schema.integer),
       ("integrations", Schema.list(of: Schema.any)), ("metadata", Schema.nullable(Schema.map(of: Schema.string))),
-      ("hyperparameters", Schema.object), ("method", Schema.object), ("error", Schema.nullable(failure)),
+      ("sample_prompts", Schema.list(of: Schema.string)), ("hyperparameters", Schema.object), ("method", Schema.object),
+      ("error", Schema.nullable(failure)),
     ])
   }()
 
@@ -100,9 +101,13 @@ extension ReplySchemas {
     ("type", Schema.oneOf("message", "metrics")), ("data", Schema.object),
   ])
 
-  private static let jobCheckpoint = Schema.object([
-    ("id", Schema.string), ("object", Schema.constant("fine_tuning.job.checkpoint")), ("created_at", Schema.integer),
-    ("fine_tuned_model_checkpoint", Schema.string), ("fine_tuning_job_id", Schema.string), ("metrics", Schema.object),
-    ("step_number", Schema.integer),
-  ])
+  private static let jobCheckpoint: JSONValue = {
+    let sample = Schema.object([("prompt", Schema.string), ("base", Schema.string), ("answer", Schema.string)])
+    return Schema.object(
+      [
+        ("id", Schema.string), ("object", Schema.constant("fine_tuning.job.checkpoint")),
+        ("created_at", Schema.integer), ("fine_tuned_model_checkpoint", Schema.string),
+        ("fine_tuning_job_id", Schema.string), ("metrics", Schema.object), ("step_number", Schema.integer),
+      ], optional: [("samples", Schema.list(of: sample))])
+  }()
 }

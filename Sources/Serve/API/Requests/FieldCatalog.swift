@@ -248,6 +248,7 @@ extension FieldCatalog {
   static let fineTuningJob = FieldCatalog(
     honoured: [
       "model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "hyperparameters",
+      "sample_prompts",
     ],
     accepted: ["user", "store"], refused: ["integrations": isEmpty])
 }

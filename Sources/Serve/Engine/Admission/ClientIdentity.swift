@@ -16,9 +16,13 @@ public struct ClientIdentity: Hashable, Sendable {
   }
 
   /// The sender of the lines of all batches.
-  static let batches: ClientIdentity = {
-    var client = ClientIdentity(address: "batches")
+  static let batches = background("batches")
+  /// The sender of the prompts that checkpoints of fine-tuning jobs are asked.
+  static let samples = background("samples")
+
+  private static func background(_ name: String) -> ClientIdentity {
+    var client = ClientIdentity(address: name)
     client.isBackground = true
     return client
-  }()
+  }
 }

@@ -107,6 +107,7 @@ extension FineTuningService {
         switch result {
         case .success:
           record([event("Checkpoint created at step \(step)", data: ["step": .integer(step)])], checkpoint: checkpoint)
+          makeSamples(of: checkpoint)
           dropCheckpoints(of: job.id)
         case .failure(let error):
           record([event("The checkpoint of step \(step) cannot be served: \(error)", level: .warn)])

@@ -18,7 +18,7 @@ extension FineTuningService {
         base: environment.baseName, suffix: request.suffix, id: RandomName.make("", length: 8)),
       createdAt: Self.now, model: request.model, base: environment.base.fingerprint, method: request.method,
       seed: request.seed, requested: request.hyperparameters, trainingFile: request.trainingFile,
-      validationFile: request.validationFile, metadata: request.metadata)
+      validationFile: request.validationFile, metadata: request.metadata, samplePrompts: request.samplePrompts)
     job.status = .validatingFiles
     let stop = StopFlag()
     do {

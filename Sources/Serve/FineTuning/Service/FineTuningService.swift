@@ -119,6 +119,8 @@ public final class FineTuningService: @unchecked Sendable {
   let validation = DispatchQueue(label: "fine-tuning validation")
   /// Registers and removes the jobs' adapters.
   let publishing = DispatchQueue(label: "fine-tuning publishing")
+  /// Waits for the samples of checkpoints.
+  let sampling = DispatchQueue(label: "fine-tuning samples")
   /// Trains the running job. The thread exists from the start, so that no job can fail to get one.
   let trainingThread = WorkerPool(label: "training", threads: 1)
   private let stopped = DispatchSemaphore(value: 0)
@@ -180,6 +182,7 @@ public final class FineTuningService: @unchecked Sendable {
     queue.async { [self] in
       removeUnaccepted()
       removeFinished()
+      makeMissingSamples()
       startNextJob()
     }
   }

@@ -3,7 +3,6 @@ import Foundation
 import Kernels
 import Model
 import Serve
-import Synchronization
 import Tokenization
 import Train
 
@@ -61,23 +60,13 @@ struct TrainingSamples {
   }
 
   private func answer(_ prompt: [Int32], _ adapters: AdapterSet, _ engine: Engine) throws -> String {
-    let outcome = Outcome()
-    let text = Mutex("")
     let sampling = SamplingParameters(temperature: 0, topP: 1, seed: 0)
-    _ = engine.submit(
-      GenerationRequest(
-        prompt: prompt, adapters: adapters,
-        options: .init(maxTokens: Self.answerLimit, sampling: sampling, endTokens: endTokens))
-    ) { event in
-      switch event {
-      case .output(let piece, _): text.withLock { $0 += piece }
-      case .finished(_, let usage): outcome.end(.done(usage))
-      case .failed(let error): outcome.end(.failed(error))
-      case .prompt, .pooled: break
-      }
+    let request = GenerationRequest(
+      prompt: prompt, adapters: adapters,
+      options: .init(maxTokens: Self.answerLimit, sampling: sampling, endTokens: endTokens))
+    do throws(EngineError) { return try engine.answer(to: request) } catch {
+      throw ModelError("sample", reason: error.advice)
     }
-    if case .failed(let error) = outcome.wait() { throw ModelError("sample", reason: error.advice) }
-    return text.withLock { $0 }
   }
 }
 
