@@ -11,7 +11,7 @@ public struct GGUFModel: PublishedModel {
   /// The file, or its parts in order.
   public var files: [URL] { shards.files.map(\.url) }
 
-  private let shards: GGUFShards
+  let shards: GGUFShards
   private let shapes: [String: [Int]]
   /// Each tensor's name in the file, by its Hugging Face name.
   private let names: [String: String]

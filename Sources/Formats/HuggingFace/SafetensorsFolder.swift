@@ -1,8 +1,8 @@
-import Foundation
+package import Foundation
 
 /// The safetensors files of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json
 /// lists.
-struct SafetensorsFolder {
+package struct SafetensorsFolder {
   /// Every file that was read, the index included.
   let files: [URL]
   /// The file that holds each tensor.
@@ -13,7 +13,7 @@ struct SafetensorsFolder {
 
   /// - Throws: `ModelError` naming a shard that is missing or outside the folder, or a tensor that is not in the shard which
   ///   the index says, or that is in two shards
-  init(_ folder: URL) throws {
+  package init(_ folder: URL) throws {
     let single = folder.appendingPathComponent("model.safetensors")
     if FileManager.default.fileExists(atPath: single.path) {
       let file = try SafetensorsFile(single)
@@ -81,14 +81,17 @@ struct SafetensorsFolder {
       && !name.contains { $0 == "/" || $0 == "\\" || $0 == "\0" }
   }
 
-  var names: [String] { owners.keys.sorted() }
+  /// The names of all tensors, sorted.
+  package var names: [String] { owners.keys.sorted() }
 
-  func file(of name: String) -> SafetensorsFile? { owners[name] }
+  /// The file that holds a tensor; `nil` if there is none of this name.
+  package func file(of name: String) -> SafetensorsFile? { owners[name] }
 
-  func tensor(_ name: String) -> SafetensorsFile.Tensor? { owners[name]?.tensors[name] }
+  /// The header's entry of a tensor; `nil` if there is none of this name.
+  package func tensor(_ name: String) -> SafetensorsFile.Tensor? { owners[name]?.tensors[name] }
 
   /// The name of the file that holds a tensor, for errors.
-  func subject(_ name: String) -> String { owners[name]?.url.lastPathComponent ?? "model.safetensors" }
+  package func subject(_ name: String) -> String { owners[name]?.url.lastPathComponent ?? "model.safetensors" }
 
   /// Whether two tensors have the same type, shape and bytes; false if one is missing.
   /// - Throws: `ModelError` for a file that cannot be read

@@ -1,5 +1,5 @@
-/// Exact conversions from number formats of files to f32, without branches or tables, so that the compiler vectorises
-/// them.
+/// Conversions between f32 and the 16-bit formats of files. Those to f32 are exact, without branches or tables, so that the
+/// compiler vectorises them; those from f32 round to the nearest value, to the even one at a tie.
 package enum FloatConversion {
   /// IEEE 754 binary16.
   @inline(__always)
@@ -30,6 +30,54 @@ package enum FloatConversion {
         UInt16(littleEndian: source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
     }
   }
+
+  /// The nearest binary16: infinity beyond its range.
+  @inline(__always)
+  static func halfBits(_ value: Float) -> UInt16 {
+    let sign = UInt32(value.bitPattern >> 16) & 0x8000
+    let magnitude = value.bitPattern & 0x7FFF_FFFF
+    let bits: UInt32
+    if magnitude >= 0x4780_0000 {
+      bits = magnitude > 0x7F80_0000 ? 0x7E00 : 0x7C00
+    } else if magnitude < 0x3880_0000 {
+      // The spacing of f32 at 1/2 is that of binary16's subnormal numbers, so the sum is rounded as they are.
+      bits = (Float(bitPattern: magnitude) + 0.5).bitPattern - 0x3F00_0000
+    } else {
+      // Changes the exponent's bias from 127 to 15, and adds half of the last place that stays.
+      bits = (magnitude &+ 0xC800_0FFF &+ (magnitude >> 13 & 1)) >> 13
+    }
+    return UInt16(truncatingIfNeeded: sign | bits)
+  }
+
+  /// The nearest bfloat16: infinity beyond its range.
+  @inline(__always)
+  static func bfloat16Bits(_ value: Float) -> UInt16 {
+    let bits = value.bitPattern
+    if value.isNaN { return UInt16(truncatingIfNeeded: bits >> 16 | 0x40) }
+    return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16)
+  }
+
+  /// Converts to little-endian binary16; `destination.count == 2 * source.count`.
+  package static func writeHalf(_ source: UnsafeBufferPointer<Float>, into destination: UnsafeMutableRawBufferPointer) {
+    precondition(destination.count == source.count * 2)
+    for index in source.indices {
+      destination.storeBytes(of: halfBits(source[index]).littleEndian, toByteOffset: index * 2, as: UInt16.self)
+    }
+  }
+
+  /// Converts to little-endian bfloat16; `destination.count == 2 * source.count`.
+  package static func writeBFloat16(
+    _ source: UnsafeBufferPointer<Float>, into destination: UnsafeMutableRawBufferPointer
+  ) {
+    precondition(destination.count == source.count * 2)
+    for index in source.indices {
+      destination.storeBytes(of: bfloat16Bits(source[index]).littleEndian, toByteOffset: index * 2, as: UInt16.self)
+    }
+  }
+
+  /// The largest magnitude that stays finite when it is rounded to binary16, and to bfloat16.
+  package static let largestHalf = Float(65_520).nextDown
+  package static let largestBFloat16 = Float(bitPattern: 0x7F7F_7FFF)
 
   /// Whether no value is infinite or NaN.
   package static func areFinite(_ values: [Float]) -> Bool {

@@ -67,6 +67,9 @@ extension ModelConfig {
     }
   }
 
+  /// The names of the tensors that a published model of this configuration has, sorted.
+  package var tensorNames: [String] { tensorShapes().keys.sorted() }
+
   /// The tensors that a published model of this configuration has, by Hugging Face name, with their shapes.
   /// A tied head has no tensor of its own.
   package func tensorShapes() -> [String: [Int]] {

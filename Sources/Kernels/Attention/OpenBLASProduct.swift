@@ -3,7 +3,8 @@ import COpenBLAS
 /// OpenBLAS's product of f32 matrices. A call runs on the caller's thread alone.
 ///
 /// OpenBLAS chooses the order of summation by the shapes, so equal shapes give equal bits on one machine, and other shapes
-/// may not. Only training's attention uses it: there, the shapes depend on one row of training data alone.
+/// may not. Training's attention uses it, where the shapes depend on one row of training data alone, and
+/// `LowRankApproximation`.
 enum OpenBLASProduct {
   /// OpenBLAS's own threads would compete with the pool's. Evaluated once.
   private static let singleThreaded: Void = graft_sgemm_threads(1)
