@@ -21,7 +21,8 @@ struct Graft: ParsableCommand {
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
       TokenizeCommand.self, BenchCommand.self, AdaptersCommand.self, JobsCommand.self, ConfigCommand.self,
-      DoctorCommand.self, BackupCommand.self, RestoreCommand.self, SweepCommand.self, ManualCommand.self,
+      DoctorCommand.self, BackupCommand.self, RestoreCommand.self, SweepCommand.self, ExportCommand.self,
+      ManualCommand.self,
     ])
 
   /// The command line, with the options that environment variables and the config file give.
