@@ -2,8 +2,8 @@ import Formats
 import Foundation
 import Model
 
-/// A version's PEFT files as a tar archive, made chunk by chunk. All files are opened at the beginning, so the adapter
-/// may be removed meanwhile.
+/// An adapter's files as a tar archive, made chunk by chunk. All files are opened at the beginning, so the adapter may be
+/// removed meanwhile.
 struct AdapterArchive: BodySource {
   private struct Entry: Sendable {
     var header: [UInt8]
@@ -17,18 +17,29 @@ struct AdapterArchive: BodySource {
   private var isOver = false
   private static let chunkSize = 256 << 10
 
+  /// The archive of a version's PEFT files.
   /// - Parameter folder: the name of the archive's only folder
   /// - Throws: `ModelError` naming the file that is missing, or not as long as it was
   init(_ contents: AdapterContents, _ version: AdapterVersion, folder: String) throws {
     let location = contents.location(version.contentHash)
-    entries = try AdapterContents.fileNames.map { name in
-      let file = try MappedFile(location.appending(path: name))
-      let header = TarHeader.encode(name: "\(folder)/\(name)", size: file.count, time: version.createdAt)
-      return Entry(header: header, file: file)
-    }
+    try self.init(AdapterContents.fileNames, in: location, folder: folder, time: version.createdAt)
     let bytes = entries.reduce(0) { $0 + $1.file.count }
     guard bytes == version.fileBytes else {
       throw ModelError(location.path, reason: "damaged: \(bytes) bytes, and \(version.fileBytes) were stored")
+    }
+  }
+
+  /// - Parameters:
+  ///   - names: of the files
+  ///   - location: the folder with the files
+  ///   - folder: the name of the archive's only folder
+  ///   - time: the files' time in the archive, in seconds since 1970
+  /// - Throws: `ModelError` naming the file that is missing
+  init(_ names: [String], in location: URL, folder: String, time: Int) throws {
+    entries = try names.map { name in
+      let file = try MappedFile(location.appending(path: name))
+      let header = TarHeader.encode(name: "\(folder)/\(name)", size: file.count, time: time)
+      return Entry(header: header, file: file)
     }
   }
 

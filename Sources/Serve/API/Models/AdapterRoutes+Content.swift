@@ -1,3 +1,4 @@
+import Formats
 import Foundation
 import Logging
 import Model
@@ -15,28 +16,37 @@ extension AdapterRoutes {
     return store.listing(shorter) == nil && store.listing(name) != nil ? nil : shorter
   }
 
-  /// The PEFT files of a version as a tar archive.
+  /// A version's files: a tar archive of the PEFT folder, or `?format=`.
   func download(_ request: RoutedRequest, name: String) throws(APIError) {
     let number = try Self.version(request)
-    guard let record = store.listing(name)?.record, number != nil || record.current != nil else {
+    let form = try AdapterForm(request) ?? .peft
+    guard let listing = store.listing(name), case let record = listing.record, number != nil || record.current != nil
+    else {
       throw .modelNotFound(name, param: "name")
     }
     guard let version = number.map({ record.version($0) }) ?? record.current else {
       throw .invalid(
         "the adapter '\(name)' has no version \(number ?? 0)", param: "version", code: "model_not_found", status: 404)
     }
+    // The sizes of another base's adapter are not this base's.
+    if form != .peft, case .incompatible(let reason)? = listing.versionStates[version.number] {
+      throw AdapterError(.incompatible, reason).apiError(param: "name")
+    }
     // A name from before the rules for names could lead out of the folder where the archive is unpacked.
     let folder = AdapterName.isValid(name) ? name : "adapter"
-    let (exchange, contents, logger) = (request.exchange, store.contents, logger)
+    let (exchange, contents, config, logger) = (request.exchange, store.contents, config, logger)
     pools.reading.async { [pools] in
-      let archive = Result { try AdapterArchive(contents, version, folder: folder) }
+      let download = Result { try AdapterDownload(form, contents, version, config: config, folder: folder) }
       exchange.loop.execute {
-        switch archive {
-        case .success(let archive):
-          StreamedBody(archive, to: exchange, on: pools.reading) { error in
+        switch download {
+        case .success(let download):
+          StreamedBody(download, to: exchange, on: pools.reading) { error in
             logger.error("download broken off", metadata: ["name": .string(name), "reason": .string("\(error)")])
           }
-          .start(headers: Self.headers(folder, version), length: archive.length)
+          .start(headers: Self.headers(folder, version, form), length: download.length)
+        // The configuration was checked when the adapter was loaded, so it is the form that does not have what it says.
+        case .failure(let error as ModelError) where error.subject.first == PEFTFolder.configurationFile:
+          exchange.respond(.invalid("\(error)", param: "format", code: "invalid_value"))
         case .failure(let error):
           exchange.respond(
             AdapterError(.damaged, "the adapter's stored contents cannot be used: \(error)").apiError(param: "name"))
@@ -45,11 +55,12 @@ extension AdapterRoutes {
     }
   }
 
-  private static func headers(_ folder: String, _ version: AdapterVersion) -> HTTPHeaders {
+  private static func headers(_ folder: String, _ version: AdapterVersion, _ form: AdapterForm) -> HTTPHeaders {
     let file = String(folder.map { "/:".contains($0) ? "-" : $0 })
     return [
-      "Content-Type": "application/x-tar",
-      "Content-Disposition": "attachment; filename=\"\(file)@\(version.number).tar\"",
+      "Content-Type": form == .gguf ? "application/octet-stream" : "application/x-tar",
+      "Content-Disposition":
+        "attachment; filename=\"\(file)@\(version.number).\(form == .gguf ? "gguf" : "tar")\"",
     ]
   }
 
@@ -61,5 +72,18 @@ extension AdapterRoutes {
       throw .invalid("'version' must be one positive integer", param: "version", code: "invalid_value")
     }
     return number
+  }
+}
+
+extension AdapterForm {
+  /// `?format=`; `nil` without it.
+  init?(_ request: RoutedRequest) throws(APIError) {
+    let values = request.exchange.request.queryItems.filter { $0.name == "format" }.map(\.value)
+    guard let value = values.first else { return nil }
+    guard values.count == 1, let form = AdapterForm(rawValue: value) else {
+      let names = Self.allCases.map(\.rawValue).joined(separator: ", ")
+      throw .invalid("'format' must be one of \(names)", param: "format", code: "invalid_value")
+    }
+    self = form
   }
 }

@@ -5,6 +5,8 @@ import Model
 /// Adapters over HTTP: vLLM's two routes for loading and unloading, and `/v1/adapters`.
 struct AdapterRoutes: Sendable {
   let store: AdapterStore
+  /// The base's.
+  let config: ModelConfig
   let preparation: RequestPreparation
   let uploads: UploadService
   let unknownNames: UnknownNameLog
@@ -15,7 +17,9 @@ struct AdapterRoutes: Sendable {
     router.on("POST", "v1/load_lora_adapter") { load($0) }
     router.on("POST", "v1/unload_lora_adapter") { unload($0) }
     router.on("GET", "v1/adapters", query: ["limit", "after"]) { (request) throws(APIError) in try list(request) }
-    router.on("GET", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try show(request) }
+    router.on("GET", "v1/adapters/{name...}", query: ["version", "format"]) { (request) throws(APIError) in
+      try show(request)
+    }
     router.on("POST", "v1/adapters/{name...}") { reload($0) }
     router.on("PUT", "v1/adapters/{name...}") { (request) throws(APIError) in try upload(request) }
     router.on("DELETE", "v1/adapters/{name...}", query: ["version"]) { (request) throws(APIError) in try remove(request)
@@ -86,6 +90,9 @@ struct AdapterRoutes: Sendable {
     if let name = contentName(request) { return try download(request, name: name) }
     let name = request.captures["name"] ?? ""
     guard let listing = store.listing(name) else { throw .modelNotFound(name, param: "name") }
+    guard try AdapterForm(request) == nil else {
+      throw .invalid("'format' is for /v1/adapters/{name}/content", param: "format", code: "invalid_value")
+    }
     request.exchange.respond(json: Self.json(listing))
   }
 

@@ -71,7 +71,9 @@ struct APIOperation: Sendable {
     "GET /v1/adapters": .init(
       summary: "Lists the adapters", reply: .json("Adapters"), maximumPage: NameList.maximumLimit),
     "GET /v1/adapters/{name}": .init(
-      summary: "Shows an adapter; with /content behind the name, its files as a tar archive", reply: .json("Adapter")),
+      summary:
+        "Shows an adapter; with /content behind the name, its files: a tar archive of a PEFT folder, or in another format",
+      reply: .json("Adapter")),
     "POST /v1/adapters/{name}": .init(
       summary: "Loads a stored version again, and pins or unpins the adapter",
       body: .json(.reloadAdapter, required: []), reply: .json("LoadedAdapter")),

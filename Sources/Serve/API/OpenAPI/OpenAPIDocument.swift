@@ -68,6 +68,7 @@ struct OpenAPIDocument {
       switch name {
       case "limit": JSONSchema.integer(1...(operation?.maximumPage ?? 100))
       case "version": JSONSchema.integer(1...Int(Int32.max))
+      case "format": JSONSchema.oneOf("peft", "gguf", "mlx")
       case "order": JSONSchema.oneOf("asc", "desc")
       case "stream":
         if case .stream? = operation?.reply { JSONSchema.boolean } else { JSONSchema.constant(false) }

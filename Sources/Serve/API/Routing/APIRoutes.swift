@@ -54,8 +54,8 @@ public struct APIRoutes: Sendable {
     router.on("GET", "metrics") { [self] in metrics($0) }
     ModelRoutes(context: context, pools: pools, logger: logger).add(to: &router)
     AdapterRoutes(
-      store: context.adapters, preparation: preparation, uploads: uploads, unknownNames: unknownNames, pools: pools,
-      logger: logger
+      store: context.adapters, config: context.base.config, preparation: preparation, uploads: uploads,
+      unknownNames: unknownNames, pools: pools, logger: logger
     ).add(to: &router)
     FileRoutes(store: fineTuning.environment.files, logger: logger, uploads: uploads, pools: pools)
       .add(to: &router)
