@@ -79,8 +79,8 @@ check-clients: build setup ## Client programs from PyPI against a server (CLIENT
 check-example: build setup ## The case of examples/orders: the base, the adapter's training, the adapter (five minutes)
 	.build-venv/bin/python scripts/check_example.py
 
-check-peers: build model ## PEFT reads what `graft train` writes, and computes the same
-	.build-venv/bin/python scripts/check_peers.py
+check-peers: build model ## transformers, PEFT, bitsandbytes and llama.cpp read what Graft writes, and compute the same (ONLY="gguf mlx")
+	.build-venv/bin/python scripts/check_peers.py $(ONLY)
 
 check-openapi: build model ## The server against its OpenAPI document, by schemathesis (SECONDS=120)
 	@test -x .build-openapi/bin/python || python3 -m venv .build-openapi
