@@ -32,7 +32,8 @@ import Testing
     #expect(
       Self.all.map { $0.path.joined(separator: " ") }.sorted() == [
         "adapters inspect", "adapters list", "adapters load", "adapters prune", "adapters remove", "adapters unload",
-        "backup", "bench", "chat", "config", "doctor", "generate", "jobs cancel", "jobs download", "jobs follow",
+        "backup", "bench", "chat", "config", "doctor", "export bitsandbytes", "export extracted", "export gguf",
+        "export merged", "export mlx", "export peft", "generate", "jobs cancel", "jobs download", "jobs follow",
         "jobs list",
         "jobs pause",
         "jobs resume", "manual", "prepare", "restore", "serve", "sweep", "tokenize", "train",
