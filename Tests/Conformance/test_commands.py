@@ -1,6 +1,7 @@
 """The command line: tokenize, prepare, generate, exit codes, and what damaged files say."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -81,6 +82,31 @@ class TestUsage:
         with Server("--kernels", "scalar", data_dir=data_dir) as server:
             assert 'kernels="scalar"' in server.http.get("/metrics").text
             assert any("scalar" in line for line in server.log)
+
+
+class TestDryRun:
+    LLAMA_405B = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128256, "hidden_size": 16384,
+        "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128, "num_key_value_heads": 8,
+        "max_position_embeddings": 131072, "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+    }
+
+    def sizes(self, model, tmp_path, *options: str) -> dict[str, float]:
+        done = run("prepare", "--dry-run", "--model", model, "--data-dir", tmp_path / "data", *options)
+        assert done.returncode == 0 and not (tmp_path / "data").exists(), done.stderr
+        return {name: float(size) for name, size in re.findall(r"^ *(\w+) +([\d.]+) GiB", done.stdout.decode(), re.M)}
+
+    def test_a_configuration_is_enough(self, tmp_path):
+        (tmp_path / "config.json").write_text(json.dumps(self.LLAMA_405B))
+        sizes = self.sizes(tmp_path, tmp_path, "--context", "2048")
+        # Half a byte for a weight and two bytes for the scale of 64; keys and values of two bytes and their scales.
+        assert 200 < sizes["weights"] < 204 and 0.98 < sizes["cache"] < 1.1 and sizes["disk"] > sizes["weights"]
+        assert sizes["memory"] == pytest.approx(sizes["weights"] + sizes["cache"] + sizes["workspace"], abs=0.02)
+
+    def test_it_is_what_prepare_writes(self, data_dir, tmp_path):
+        done = run("prepare", "--model", MODEL, "--data-dir", data_dir)
+        size = os.stat(done.stdout.decode().strip()).st_size
+        assert self.sizes(MODEL, tmp_path)["disk"] == pytest.approx(size / 2**30, abs=0.006)
 
 
 class TestBadModels:
