@@ -77,6 +77,30 @@ import Testing
     #expect(config.contextLength == 512 && config.slidingWindow == 64 && config.window(layer: 0) == 64)
   }
 
+  /// The layers with a window, as an array and as the count that llama.cpp takes for the same layers.
+  @Test(arguments: ["gemma2", "gemma3"]) func windowedLayersAreReadFromAnArray(name: String) throws {
+    defer { folder.remove() }
+    let fixture = try ArchitectureFixture(name)
+    func config(_ changes: [String: GGUFBytes.Value]) throws -> ModelConfig {
+      try GGUFModel(try fixture.writeGGUF(changes)).config
+    }
+    let key = "\(name).attention.sliding_window_pattern"
+    let layers = try config([:]).layerCount
+    for period in 1...3 {
+      let flags = (0..<layers).map { $0 % period < period - 1 }
+      let expected = try config([key: .integer(UInt32(period))])
+      #expect(try config([key: .bools(flags)]) == expected)
+      #expect(try config([key: .integers(flags.map { $0 ? 1 : 0 })]) == expected)
+    }
+    #expect(try config([key: .bools((0..<layers).map { $0 == 0 })]).architecture.windowedLayers == [0])
+    for wrong: GGUFBytes.Value in [
+      .bools([Bool](repeating: true, count: layers + 1)), .bools([]), .integers([Int32](repeating: 2, count: layers)),
+      .strings([String](repeating: "x", count: layers)),
+    ] {
+      #expect(modelError { _ = try config([key: wrong]) }.hasPrefix("model.gguf: \(key): not a"))
+    }
+  }
+
   @Test func refusesTensorsByName() throws {
     defer { folder.remove() }
     for name in ["blk.0.attn_q_norm.weight", "blk.0.attn_q.scale", "rope_factors_long.weight", "output_norm.bias"] {

@@ -6,7 +6,11 @@ import Testing
 
 /// Held to the Python package `gguf` (scripts/fixtures/gguf_fixtures.py).
 @Suite struct GGUFTests {
-  @Test(arguments: ["f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k"])
+  @Test(arguments: [
+    "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "tq1_0",
+    "tq2_0", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4",
+    "f64", "i8", "i16", "i32", "i64",
+  ])
   func dequantizesBitForBit(name: String) throws {
     let file = try GGUFFile(formatFixture("types.gguf"))
     let expected = try SafetensorsFile(formatFixture("types.safetensors")).floats(name)
@@ -17,13 +21,28 @@ import Testing
     }
   }
 
+  /// Every format that has a block layout has a conversion.
+  @Test func everyLayoutHasAConversion() {
+    for code in UInt32(0)..<64 {
+      guard let block = GGUFTensorType(code: code).block else { continue }
+      let source = [UInt8](repeating: 0, count: block.bytes)
+      var values = [Float](repeating: .nan, count: block.elements)
+      source.withUnsafeBytes { source in
+        values.withUnsafeMutableBufferPointer {
+          GGUFDequantizer.dequantize(source, type: GGUFTensorType(code: code), into: $0)
+        }
+      }
+      #expect(values.allSatisfy { $0 == 0 }, "\(GGUFTensorType(code: code))")
+    }
+  }
+
   @Test func refusesTypesByName() throws {
     let file = try GGUFFile(formatFixture("types.gguf"))
     var values = [Float](repeating: 0, count: 1024)
     let message = modelError {
-      try values.withUnsafeMutableBufferPointer { try file.readRows("q2_k", rows: 0..<4, into: $0) }
+      try values.withUnsafeMutableBufferPointer { try file.readRows("q8_k", rows: 0..<4, into: $0) }
     }
-    #expect(message == "types.gguf: q2_k: type Q2_K is not supported")
+    #expect(message == "types.gguf: q8_k: type Q8_K is not supported")
   }
 
   @Test func readsMetadataOfEveryType() throws {

@@ -110,7 +110,8 @@ public final class ArchitectureFixture {
   }
 
   /// The model as llama.cpp's converter writes it.
-  public func writeGGUF() throws -> URL {
+  /// - Parameter changes: values that replace, or come to, those of the metadata
+  public func writeGGUF(_ changes: [String: GGUFBytes.Value] = [:]) throws -> URL {
     guard let gguf = description.gguf else { throw ModelError("fixture", reason: "has no GGUF") }
     let vocabulary = description.tensors["model.embed_tokens.weight"]?[0] ?? 0
     var metadata: [(key: String, value: GGUFBytes.Value)] = gguf.metadata.sorted { $0.key < $1.key }.compactMap {
@@ -128,6 +129,7 @@ public final class ArchitectureFixture {
       ("tokenizer.ggml.token_type", .integers((0..<vocabulary).map { $0 == 2 ? 3 : 1 })),
       ("tokenizer.ggml.merges", .strings(["t 1"])), ("tokenizer.ggml.eos_token_id", .integer(2)),
     ]
+    metadata = metadata.filter { changes[$0.key] == nil } + changes.map { ($0.key, $0.value) }
     let tensors = gguf.tensors.compactMap { parts -> (name: String, shape: [Int], values: [Float])? in
       guard parts.count == 3, case .text(let name) = parts[0] else { return nil }
       if case .numbers(let numbers) = parts[2] { return (name, [numbers.count], numbers) }

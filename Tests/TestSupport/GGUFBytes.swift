@@ -9,6 +9,7 @@ public struct GGUFBytes {
     case string(String)
     case strings([String])
     case integers([Int32])
+    case bools([Bool])
   }
 
   public var metadata: [(key: String, value: Value)]
@@ -67,6 +68,11 @@ public struct GGUFBytes {
         put(Code.int32)
         put(UInt64(integers.count))
         for integer in integers { put(integer) }
+      case .bools(let bools):
+        put(Code.array)
+        put(Code.bool)
+        put(UInt64(bools.count))
+        for bool in bools { put(UInt8(bool ? 1 : 0)) }
       }
     }
     var offset = 0

@@ -207,6 +207,19 @@ extension GGUFFile {
     return try (0..<array.count).map { _ in Int32(bitPattern: try reader.integer(UInt32.self)) }
   }
 
+  /// An array of booleans, which may be stored as 32-bit integers 0 and 1; `nil` if there is no such key.
+  func booleans(_ key: String) throws -> [Bool]? {
+    guard let array = try array(key) else { return nil }
+    guard array.elementType == .bool else {
+      guard let flags = try integers(key), flags.allSatisfy({ $0 == 0 || $0 == 1 }) else {
+        throw ModelError(file.name, key, reason: "not an array of booleans")
+      }
+      return flags.map { $0 == 1 }
+    }
+    var reader = GGUFReader(file: file, offset: array.offset)
+    return try (0..<array.count).map { _ in try reader.bool() }
+  }
+
   /// An array of f32; `nil` if there is no such key.
   func floats(_ key: String) throws -> [Float]? {
     guard let array = try array(key) else { return nil }

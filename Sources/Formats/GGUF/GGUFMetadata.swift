@@ -146,12 +146,7 @@ extension GGUFMetadata {
     let given =
       family.keys.contains("attention.sliding_window") ? try integer(full("attention.sliding_window")) : nil
     guard let window = given ?? family.window, window > 0 else { return nil }
-    if let pattern = try integer(full("attention.sliding_window_pattern")) ?? family.windowPattern {
-      guard pattern > 0, 0..<ModelConfig.layerLimit ~= layers else {
-        throw ModelError(
-          subject, full("attention.sliding_window_pattern"), reason: "\(pattern) for \(layers) layers")
-      }
-      let windowed = (0..<layers).filter { $0 % pattern < pattern - 1 }
+    if let windowed = try windowedLayers(family, layers: layers) {
       if window < positions { architecture.windowedLayers = windowed }
       if let theta = family.localTheta {
         architecture.localRoPE = RoPEParameters(theta: try float("rope.freq_base_swa") ?? theta)
@@ -159,6 +154,23 @@ extension GGUFMetadata {
       }
     }
     return window < positions && architecture.windowedLayers?.isEmpty != true ? window : nil
+  }
+
+  /// The layers with a window: those whose element of an array is true, or all but the last of so many. `nil` if the
+  /// family has no such rule.
+  private func windowedLayers(_ family: GGUFFamily, layers: Int) throws -> [Int]? {
+    let key = full("attention.sliding_window_pattern")
+    if case .array? = file.metadata[key] {
+      guard let flags = try file.booleans(key), flags.count == layers else {
+        throw ModelError(subject, key, reason: "not a boolean for each of \(layers) layers")
+      }
+      return flags.indices.filter { flags[$0] }
+    }
+    guard let pattern = try integer(key) ?? family.windowPattern else { return nil }
+    guard pattern > 0, 0..<ModelConfig.layerLimit ~= layers else {
+      throw ModelError(subject, key, reason: "\(pattern) for \(layers) layers")
+    }
+    return (0..<layers).filter { $0 % pattern < pattern - 1 }
   }
 
   private func scaling() throws -> RoPEParameters.Scaling {

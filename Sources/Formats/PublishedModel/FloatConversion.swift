@@ -14,6 +14,18 @@ package enum FloatConversion {
   @inline(__always)
   static func bfloat16(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 
+  /// 8-bit float with 4 exponent bits and without infinity (OCP 8-bit floating point, 2023): 0x7F and 0xFF are NaN.
+  @inline(__always)
+  static func float8E4M3(_ bits: UInt8) -> Float {
+    let magnitude = Float(bitPattern: UInt32(bits & 0x7F) << 20) * 0x1p120
+    let special: UInt32 = bits & 0x7F == 0x7F ? 0x7FC0_0000 : 0
+    return Float(bitPattern: magnitude.bitPattern | special | UInt32(bits & 0x80) << 24)
+  }
+
+  /// 8-bit float with 5 exponent bits: the upper half of binary16.
+  @inline(__always)
+  static func float8E5M2(_ bits: UInt8) -> Float { half(UInt16(bits) << 8) }
+
   /// Converts little-endian binary16; `source.count == 2 * destination.count`.
   static func half(_ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>) {
     precondition(source.count == destination.count * 2)
@@ -78,6 +90,24 @@ package enum FloatConversion {
   /// The largest magnitude that stays finite when it is rounded to binary16, and to bfloat16.
   package static let largestHalf = Float(65_520).nextDown
   package static let largestBFloat16 = Float(bitPattern: 0x7F7F_7FFF)
+
+  /// Converts little-endian binary64 to the nearest f32, of two equally near ones to the even one; `source.count == 8 *
+  /// destination.count`.
+  static func double(_ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>) {
+    precondition(source.count == destination.count * 8)
+    for index in destination.indices {
+      let bits = UInt64(littleEndian: source.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+      destination[index] = Float(Double(bitPattern: bits))
+    }
+  }
+
+  /// Converts 8-bit floats; `source.count == destination.count`.
+  static func float8(
+    _ source: UnsafeRawBufferPointer, into destination: UnsafeMutableBufferPointer<Float>, _ convert: (UInt8) -> Float
+  ) {
+    precondition(source.count == destination.count)
+    for index in destination.indices { destination[index] = convert(source[index]) }
+  }
 
   /// Whether no value is infinite or NaN.
   package static func areFinite(_ values: [Float]) -> Bool {
