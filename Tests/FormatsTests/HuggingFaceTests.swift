@@ -123,9 +123,15 @@ import Testing
     ("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 0", "RMS norm epsilon: 0.0 is not between"),
     ("\"eos_token_id\": 2", "\"eos_token_id\": [2, 20]", "eos token: 20 is outside"),
     ("\"eos_token_id\": 2", "\"eos_token_id\": 2.5", "eos_token_id: is neither"),
-    ("\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"gptq\"}", "quant_method: gptq is not"),
-    ("\"mlp_bias\": false", "\"quantization_config\": {\"load_in_8bit\": true}", "load_in_8bit: is not supported"),
-    ("\"mlp_bias\": false", "\"quantization_config\": {\"load_in_4bit\": true}", "bnb_4bit_quant_type: fp4 is not"),
+    ("\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"hqq\"}", "quant_method: hqq is not"),
+    (
+      "\"mlp_bias\": false", "\"quantization_config\": {\"load_in_8bit\": true, \"load_in_4bit\": true}",
+      "load_in_8bit: together"
+    ),
+    (
+      "\"mlp_bias\": false", "\"quantization_config\": {\"load_in_4bit\": true, \"bnb_4bit_quant_type\": \"e4\"}",
+      "quant_type: e4 is not"
+    ),
     ("\"mlp_bias\": false", "\"mlp_bias\": false, \"mlp_bias\": false", "malformed JSON"),
   ]) func refusesConfigurations(old: String, new: String, reason: String) throws {
     let copy = try copy("f32", replacing: [(old, new)])

@@ -79,7 +79,7 @@ import Testing
   }
 
   @Test(arguments: [
-    "\"bnb_4bit_from_the_future\": 3", "\"quant_method\": \"gptq\"", "\"bnb_4bit_quant_type\": \"fp4\"",
+    "\"bnb_4bit_from_the_future\": 3", "\"quant_method\": \"hqq\"", "\"bnb_4bit_quant_type\": \"int4\"",
     "\"load_in_8bit\": true",
   ]) func refusesQuantizationsByName(field: String) throws {
     let name = try #require(field.split(separator: "\"").first)

@@ -39,6 +39,16 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path) == ["w.safetensors"])
   }
 
+  /// Every 8-bit float, and doubles, are what torch converts them to (scripts/fixtures/quantized_fixtures.py).
+  @Test(arguments: ["e4m3", "e5m2", "f64"]) func readsFloats(name: String) throws {
+    let file = try SafetensorsFile(formatFixture("floats.safetensors"))
+    let (values, expected) = (try file.floats(name), try file.floats("\(name).f32"))
+    #expect(values.count == (name == "f64" ? 64 : 256))
+    for (value, reference) in zip(values, expected) {
+      #expect(value.isNaN ? reference.isNaN : value.bitPattern == reference.bitPattern)
+    }
+  }
+
   @Test func anUnfinishedFileLeavesNothing() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }

@@ -6,19 +6,12 @@ struct HuggingFaceConfig {
   let model: ModelConfig
   /// The files that were read.
   let files: [URL]
-  /// Projections may be in bitsandbytes' NF4.
-  let isNF4: Bool
+  /// How the folder's weights are quantised.
+  let quantization: FolderQuantization
   /// Norms are multiplied by 1 + their weights.
   let normsAddOne: Bool
 
   private static let sizeLimit = 4 << 20
-  /// Fields of bitsandbytes that are read or change nothing. Which projections are quantised, and how their codes are packed,
-  /// is seen from the tensors. The remaining fields are about 8-bit weights, or say in which type transformers computes.
-  private static let quantizationFields: Set<String> = [
-    "quant_method", "load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit", "bnb_4bit_quant_type",
-    "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "llm_int8_threshold",
-    "llm_int8_skip_modules", "llm_int8_enable_fp32_cpu_offload", "llm_int8_has_fp16_weight",
-  ]
   private static let subject = "config.json"
 
   /// - Throws: `ModelError` naming the field that is missing, wrong or not supported
@@ -70,7 +63,7 @@ struct HuggingFaceConfig {
       bosToken: try fields.tokens("bos_token_id", default: family.bosTokens).first,
       eosTokens: try Self.eosTokens(fields, generation, family), architecture: architecture)
     try model.validate(Self.subject)
-    isNF4 = try Self.quantization(fields)
+    quantization = try FolderQuantization(fields)
     normsAddOne = family.normsAddOne
     self.files = files
   }
@@ -127,26 +120,5 @@ struct HuggingFaceConfig {
     for token in try fields.tokens("eos_token_id", default: added.isEmpty ? family.eosTokens : []) + added
     where !tokens.contains(token) { tokens.append(token) }
     return tokens
-  }
-
-  /// Whether the folder is quantised by bitsandbytes to NF4.
-  /// - Throws: `ModelError` for every other quantisation
-  private static func quantization(_ fields: HuggingFaceFields) throws -> Bool {
-    guard let value = fields.object["quantization_config"], !value.isNull else { return false }
-    let key = "quantization_config"
-    guard let object = value.object else { throw fields.failure(key, "is not an object") }
-    let nested = HuggingFaceFields(object: object, file: "\(Self.subject): \(key)")
-    let is4Bit = try nested.bool("load_in_4bit") ?? nested.bool("_load_in_4bit") ?? false
-    let is8Bit = try nested.bool("load_in_8bit") ?? nested.bool("_load_in_8bit") ?? false
-    // Early versions of transformers wrote no quant_method for bitsandbytes.
-    let method = try nested.string("quant_method") ?? (is4Bit || is8Bit ? "bitsandbytes" : "none")
-    guard method == "bitsandbytes" else {
-      throw nested.failure("quant_method", "\(method) is not supported, only bitsandbytes")
-    }
-    guard is4Bit, !is8Bit else { throw nested.failure("load_in_8bit", "is not supported, only load_in_4bit") }
-    let type = try nested.string("bnb_4bit_quant_type") ?? "fp4"
-    guard type == "nf4" else { throw nested.failure("bnb_4bit_quant_type", "\(type) is not supported, only nf4") }
-    try nested.refuse(allBut: Self.quantizationFields)
-    return true
   }
 }

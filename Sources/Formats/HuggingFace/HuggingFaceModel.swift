@@ -1,7 +1,7 @@
 public import Foundation
 
 /// A model in a Hugging Face folder: config.json, the tokenizer's files, and weights in safetensors, in one file or
-/// in shards, as numbers or in bitsandbytes' NF4.
+/// in shards, as numbers or quantised (`FolderQuantization`).
 public struct HuggingFaceModel: PublishedModel {
   /// From config.json; the head is tied if the weights say so.
   public let config: ModelConfig
@@ -12,7 +12,7 @@ public struct HuggingFaceModel: PublishedModel {
 
   private let weights: SafetensorsFolder
   private let shapes: [String: [Int]]
-  private let quantized: [String: BitsAndBytesTensor]
+  private let quantized: [String: any QuantizedTensor]
   /// The norms' weights are their distance from 1.
   private let normsAddOne: Bool
   /// The folder's projections are in NF4, apart from those that are left unquantised.
@@ -36,24 +36,21 @@ public struct HuggingFaceModel: PublishedModel {
       config.tiedHead = try weights.areEqual(Self.head, Self.embedding)
     }
     let shapes = config.tensorShapes()
-    var quantized: [String: BitsAndBytesTensor] = [:]
+    var quantized: [String: any QuantizedTensor] = [:]
     var known = Set(shapes.keys)
     for (name, shape) in shapes.sorted(by: { $0.key < $1.key }) {
-      guard let tensor = weights.tensor(name) else { throw ModelError(weights.subject(name), name, reason: "missing") }
-      if shape.count == 2, try BitsAndBytesTensor.exists(name, in: weights) {
-        guard description.isNF4 else {
-          throw ModelError("config.json", "quantization_config", reason: "missing, but \(name) is quantised")
-        }
-        quantized[name] = try BitsAndBytesTensor(name, shape: shape, in: weights)
-        known.formUnion(BitsAndBytesTensor.companions(name))
+      if shape.count == 2, let tensor = try description.quantization.tensor(name, shape: shape, in: weights) {
+        quantized[name] = tensor
+        known.formUnion(tensor.names)
         continue
       }
+      guard let tensor = weights.tensor(name) else { throw ModelError(weights.subject(name), name, reason: "missing") }
       guard tensor.shape == shape else {
         throw ModelError(weights.subject(name), name, reason: "shape \(tensor.shape) instead of \(shape)")
       }
-      guard [.f32, .f16, .bf16].contains(tensor.type) else {
+      guard tensor.type.isFloat else {
         throw ModelError(
-          weights.subject(name), name, reason: "type \(tensor.type.rawValue) instead of F32, F16 or BF16")
+          weights.subject(name), name, reason: "type \(tensor.type.rawValue) instead of \(SafetensorsType.floats)")
       }
     }
     for name in weights.names where !known.contains(name) && !Self.isHarmless(name, config: config) {
@@ -64,7 +61,7 @@ public struct HuggingFaceModel: PublishedModel {
     self.weights = weights
     self.shapes = shapes
     self.quantized = quantized
-    isNF4 = description.isNF4
+    isNF4 = description.quantization.isNF4
     normsAddOne = description.normsAddOne
     tokenizer = .huggingFace(folder)
     files =
@@ -87,10 +84,10 @@ public struct HuggingFaceModel: PublishedModel {
 
   /// As `PublishedModel` says.
   public func read(_ name: String, rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>) throws {
+    if let tensor = quantized[name] { return try tensor.read(rows: rows, into: destination) }
     guard let shape = shapes[name], let file = weights.file(of: name) else {
       throw ModelError(weights.subject(name), name, reason: "missing")
     }
-    if let tensor = quantized[name] { return try tensor.read(rows: rows, into: destination) }
     let columns = shape.last ?? 1
     let rowCount = shape.count == 1 ? 1 : shape[0]
     guard rows.lowerBound >= 0, rows.upperBound <= rowCount else {
@@ -104,10 +101,17 @@ public struct HuggingFaceModel: PublishedModel {
 
   /// As `PublishedModel` says.
   public func storage(of name: String) -> WeightStorage {
-    if let tensor = quantized[name] { return .nf4(blockSize: tensor.blockSize) }
+    if quantized[name] != nil {
+      // Other codes than NF4's are quantised again.
+      return nf4Tensor(name).map { .nf4(blockSize: $0.blockSize) } ?? .plain
+    }
     return isNF4 ? .exact : .plain
   }
 
   /// As `PublishedModel` says.
-  public func nf4(_ name: String) throws -> NF4Tensor? { try quantized[name]?.tensor() }
+  public func nf4(_ name: String) throws -> NF4Tensor? { try nf4Tensor(name)?.tensor() }
+
+  private func nf4Tensor(_ name: String) -> BitsAndBytesTensor? {
+    (quantized[name] as? BitsAndBytesTensor).flatMap { $0.isNF4 ? $0 : nil }
+  }
 }

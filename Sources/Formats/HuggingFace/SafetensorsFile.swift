@@ -33,6 +33,11 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
   /// Boolean, one byte.
   case bool = "BOOL"
 
+  /// Whether `readFloats` converts it.
+  var isFloat: Bool { [.f64, .f32, .f16, .bf16, .f8E4M3, .f8E5M2].contains(self) }
+  /// What errors call the types that are converted.
+  static var floats: String { "F32, F16 or BF16, or F64 or F8" }
+
   /// Size of an element in bytes.
   public var size: Int {
     switch self {
@@ -175,7 +180,14 @@ public struct SafetensorsFile: Sendable {
     return try file.read(offset: tensor.byteRange.lowerBound + range.lowerBound, count: range.count)
   }
 
-  /// Reads elements of an F32, F16 or BF16 tensor as f32.
+  /// Reads bytes of a tensor as they are stored, from the byte `offset` of the tensor on, until `destination` is full.
+  /// - Throws: `ModelError` naming the tensor
+  func readBytes(_ tensor: Tensor, offset: Int, into destination: UnsafeMutableRawBufferPointer) throws {
+    try check(offset..<offset + destination.count, of: tensor, limit: tensor.byteRange.count)
+    try file.read(offset: tensor.byteRange.lowerBound + offset, into: destination)
+  }
+
+  /// Reads elements of a tensor of floats as f32.
   /// - Parameters:
   ///   - range: in row-major order
   ///   - destination: at least `range.count` floats
@@ -192,13 +204,19 @@ public struct SafetensorsFile: Sendable {
     let offset = tensor.byteRange.lowerBound + range.lowerBound * tensor.type.size
     switch tensor.type {
     case .f32: try file.read(offset: offset, into: UnsafeMutableRawBufferPointer(target))
-    case .f16: try convert(offset: offset, into: target) { FloatConversion.half($0, into: $1) }
-    case .bf16: try convert(offset: offset, into: target) { FloatConversion.bfloat16($0, into: $1) }
-    default: throw ModelError(file.name, name, reason: "type \(tensor.type.rawValue) instead of F32, F16 or BF16")
+    case .f64: try convert(offset, size: 8, into: target) { FloatConversion.double($0, into: $1) }
+    case .f16: try convert(offset, size: 2, into: target) { FloatConversion.half($0, into: $1) }
+    case .bf16: try convert(offset, size: 2, into: target) { FloatConversion.bfloat16($0, into: $1) }
+    case .f8E4M3:
+      try convert(offset, size: 1, into: target) { FloatConversion.float8($0, into: $1, FloatConversion.float8E4M3) }
+    case .f8E5M2:
+      try convert(offset, size: 1, into: target) { FloatConversion.float8($0, into: $1, FloatConversion.float8E5M2) }
+    default:
+      throw ModelError(file.name, name, reason: "type \(tensor.type.rawValue) instead of \(SafetensorsType.floats)")
     }
   }
 
-  /// Reads a whole F32, F16 or BF16 tensor as f32.
+  /// Reads a whole tensor of floats as f32.
   /// - Parameter limit: the maximum of elements
   /// - Throws: `ModelError` for another type and for more elements than `limit`
   public func floats(_ name: String, limit: Int = Int.max) throws -> [Float] {
@@ -218,17 +236,17 @@ public struct SafetensorsFile: Sendable {
     }
   }
 
-  /// Reads 16-bit numbers through a small buffer, and converts them with `body`.
+  /// Reads numbers of `size` bytes through a small buffer, and converts them with `body`.
   private func convert(
-    offset: Int, into destination: UnsafeMutableBufferPointer<Float>,
+    _ offset: Int, size: Int, into destination: UnsafeMutableBufferPointer<Float>,
     _ body: (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void
   ) throws {
     let step = 1 << 16
-    try withUnsafeTemporaryAllocation(byteCount: min(step, destination.count) * 2, alignment: 64) { buffer in
+    try withUnsafeTemporaryAllocation(byteCount: min(step, destination.count) * size, alignment: 64) { buffer in
       for start in stride(from: 0, to: destination.count, by: step) {
         let count = min(step, destination.count - start)
-        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(count * 2)])
-        try file.read(offset: offset + start * 2, into: piece)
+        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(count * size)])
+        try file.read(offset: offset + start * size, into: piece)
         body(UnsafeRawBufferPointer(piece), UnsafeMutableBufferPointer(rebasing: destination[start..<(start + count)]))
       }
     }

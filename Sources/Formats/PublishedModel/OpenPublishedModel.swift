@@ -53,7 +53,7 @@ public func openConfiguration(
   let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
   if names.contains("config.json"), !names.contains(where: { $0.hasSuffix(".safetensors") }) {
     let description = try HuggingFaceConfig(folder)
-    let storage: WeightStorage = description.isNF4 ? .nf4(blockSize: 64) : .plain
+    let storage: WeightStorage = description.quantization.isNF4 ? .nf4(blockSize: 64) : .plain
     return (description.model, { _ in storage })
   }
   let source = try openPublishedModel(at: folder)

@@ -90,13 +90,14 @@ public enum NF4 {
   /// - Parameters:
   ///   - packed: the tensor's codes from its first element to at least the end of the range
   ///   - absmax: the tensor's absmax from its first block to at least the end of the range
+  ///   - values: the value of each code, 16
   ///   - elements: indices into the flattened tensor
   ///   - destination: [elements.count] or more, written
   public static func dequantize(
     packed: UnsafeBufferPointer<UInt8>, absmax: UnsafeBufferPointer<Float>, blockSize: Int = NF4.blockSize,
-    elements: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
+    values: [Float] = NF4.values, elements: Range<Int>, into destination: UnsafeMutableBufferPointer<Float>
   ) {
-    precondition(blockSize > 0 && elements.lowerBound >= 0)
+    precondition(blockSize > 0 && elements.lowerBound >= 0 && values.count == 16)
     precondition(packedCount(elements.upperBound) <= packed.count)
     precondition(blockCount(elements.upperBound, blockSize: blockSize) <= absmax.count)
     precondition(destination.count >= elements.count)

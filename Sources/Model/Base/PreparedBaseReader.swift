@@ -11,6 +11,10 @@ extension Base {
     let header = try PreparedBaseHeader(file)
     let reader = PreparedBaseReader(file: file, header: header, mode: mode)
     let config = header.config
+    // First, so that its pages, of which the checksum reads every one, are not in memory together with the layers'. Without
+    // f32 mode's tied head, a token reads only its own row.
+    let embedding = try reader.exact(PreparedBaseLayout.embedding)
+    if mode != .f32 || !config.tiedHead { reader.discard(PreparedBaseLayout.embedding) }
     var layers: [Layer] = []
     for index in 0..<config.layerCount {
       layers.append(
@@ -21,9 +25,6 @@ extension Base {
           queryKeyValue: try reader.stack(.queryKeyValue, index), output: try reader.stack(.output, index),
           gateUp: try reader.stack(.gateUp, index), down: try reader.stack(.down, index)))
     }
-    let embedding = try reader.exact(PreparedBaseLayout.embedding)
-    // The checksum has read every page. Without f32 mode's tied head, a token reads only its own row.
-    if mode != .f32 || !config.tiedHead { reader.discard(PreparedBaseLayout.embedding) }
     self.init(
       config: config, fingerprint: header.fingerprint, layers: layers,
       finalNorm: try reader.floats(PreparedBaseLayout.finalNorm, count: config.hiddenSize), embedding: embedding,

@@ -1,43 +1,47 @@
 import Foundation
 import Kernels
 
-/// A weight that bitsandbytes quantised to NF4 (Dettmers et al., 2023), which is stored as several tensors: the packed
-/// codes under the weight's name, `NAME.absmax`, `NAME.quant_map` and `NAME.quant_state.bitsandbytes__nf4`. If the scales
-/// are quantised too, `NAME.nested_absmax` and `NAME.nested_quant_map` decode them (`QuantState.as_dict`, bitsandbytes
-/// 0.50).
-struct BitsAndBytesTensor: Sendable {
+/// A weight that bitsandbytes quantised to NF4 or FP4 (Dettmers et al., 2023), which is stored as several tensors: the packed
+/// codes under the weight's name, `NAME.absmax`, `NAME.quant_map` and `NAME.quant_state.bitsandbytes__nf4` or `…__fp4`. If
+/// the scales are quantised too, `NAME.nested_absmax` and `NAME.nested_quant_map` decode them (`QuantState.as_dict`,
+/// bitsandbytes 0.50). Blocks run over the flattened matrix.
+struct BitsAndBytesTensor: QuantizedTensor {
   private struct Nested {
     let map: [Float]
     let blockSize: Int
     let offset: Float
   }
 
-  let name: String
+  let names: [String]
   let shape: [Int]
   let blockSize: Int
+  /// Whether the codes are NF4's, which preparing keeps.
+  let isNF4: Bool
+  private let name: String
+  /// The value of each code, relative to its block's scale.
+  private let values: [Float]
   private let packed: SafetensorsFile
   private let scales: SafetensorsFile
   /// How to decode the scales, and the file with the nested scales; `nil` if the scales are not quantised.
   private let nested: (file: SafetensorsFile, parameters: Nested)?
 
-  private static let stateSuffix = ".quant_state.bitsandbytes__nf4"
-  private static let suffixes = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", stateSuffix]
-
-  /// The names that the other tensors of a quantised weight can have.
-  static func companions(_ name: String) -> [String] { suffixes.map { name + $0 } }
-
-  /// Whether a weight is stored in NF4.
-  /// - Throws: `ModelError` naming the weight if it is quantised to another type, fp4
-  static func exists(_ name: String, in folder: SafetensorsFolder) throws -> Bool {
-    if folder.tensor(name + ".quant_state.bitsandbytes__fp4") != nil {
-      throw ModelError(folder.subject(name), name, reason: "is quantised to fp4, which is not supported, only nf4")
-    }
-    return folder.tensor(name + stateSuffix) != nil
+  /// FP4's values are those of 4-bit floats, of which the largest is 12.
+  private static let fp4 = ([0, 0.0625, 8, 12, 4, 6, 2, 3, 0, -0.0625, -8, -12, -4, -6, -2, -3] as [Float]).map {
+    $0 / 12
   }
 
-  /// - Parameter shape: that the weight must have
+  private static func stateSuffix(_ type: String) -> String { ".quant_state.bitsandbytes__\(type)" }
+
+  /// Whether a weight is stored in 4 bits.
+  static func exists(_ name: String, in folder: SafetensorsFolder) -> Bool {
+    ["nf4", "fp4"].contains { folder.tensor(name + stateSuffix($0)) != nil }
+  }
+
+  /// - Parameters:
+  ///   - shape: that the weight must have
+  ///   - isNF4: what the configuration says of all weights
   /// - Throws: `ModelError` naming the tensor that is missing or does not fit
-  init(_ name: String, shape: [Int], in folder: SafetensorsFolder) throws {
+  init(_ name: String, shape: [Int], isNF4: Bool, in folder: SafetensorsFolder) throws {
     func owner(_ name: String) throws -> SafetensorsFile {
       guard let file = folder.file(of: name) else { throw ModelError(folder.subject(name), name, reason: "missing") }
       return file
@@ -45,9 +49,10 @@ struct BitsAndBytesTensor: Sendable {
     func failure(_ name: String, _ reason: String) -> ModelError {
       ModelError(folder.subject(name), name, reason: reason)
     }
-    let stateName = name + Self.stateSuffix
+    let type = isNF4 ? "nf4" : "fp4"
+    let stateName = name + Self.stateSuffix(type)
     let state = try Self.state(owner(stateName), stateName)
-    guard state.quantType == "nf4" else { throw failure(stateName, "quant_type \(state.quantType) is not supported") }
+    guard state.quantType == type else { throw failure(stateName, "quant_type \(state.quantType) is not supported") }
     guard state.shape == shape else { throw failure(name, "shape \(state.shape) instead of \(shape)") }
     let elements = shape.reduce(1, *)
     guard 32...4096 ~= state.blockSize, state.blockSize & (state.blockSize - 1) == 0 else {
@@ -60,10 +65,12 @@ struct BitsAndBytesTensor: Sendable {
     }
     let mapName = name + ".quant_map"
     let map = try owner(mapName).floats(mapName, limit: 16)
-    guard map == NF4.values else { throw failure(mapName, "is not the NF4 code") }
+    values = isNF4 ? NF4.values : Self.fp4
+    guard map == values else { throw failure(mapName, "is not the \(isNF4 ? "NF4" : "FP4") code") }
     let scalesName = name + ".absmax"
     scales = try owner(scalesName)
     let blocks = NF4.blockCount(elements, blockSize: state.blockSize)
+    var names = [name, stateName, mapName, scalesName]
     let count = try scales.tensor(scalesName).elementCount
     guard count == blocks else { throw failure(scalesName, "\(count) scales instead of \(blocks)") }
     if let nestedBlockSize = state.nestedBlockSize {
@@ -79,6 +86,7 @@ struct BitsAndBytesTensor: Sendable {
       let nestedCount = try nestedFile.tensor(nestedName).elementCount
       let wanted = (blocks + nestedBlockSize - 1) / nestedBlockSize
       guard nestedCount == wanted else { throw failure(nestedName, "\(nestedCount) scales instead of \(wanted)") }
+      names += [nestedName, nestedMapName]
       nested = (nestedFile, Nested(map: nestedMap, blockSize: nestedBlockSize, offset: state.nestedOffset))
     } else {
       guard folder.tensor(name + ".nested_absmax") == nil else {
@@ -86,7 +94,9 @@ struct BitsAndBytesTensor: Sendable {
       }
       nested = nil
     }
+    self.names = names
     self.name = name
+    self.isNF4 = isNF4
     self.shape = shape
     self.blockSize = state.blockSize
   }
@@ -145,7 +155,7 @@ struct BitsAndBytesTensor: Sendable {
       codes.withUnsafeBufferPointer { codes in
         absmax.withUnsafeBufferPointer { absmax in
           NF4.dequantize(
-            packed: codes, absmax: absmax, blockSize: blockSize,
+            packed: codes, absmax: absmax, blockSize: blockSize, values: values,
             elements: (element - firstElement)..<(partEnd - firstElement), into: target)
         }
       }
@@ -154,7 +164,7 @@ struct BitsAndBytesTensor: Sendable {
     }
   }
 
-  /// The whole weight: its codes as they are stored, and its scales decoded.
+  /// The whole weight: its codes as they are stored, and its scales decoded. The codes must be NF4's.
   /// - Throws: `ModelError` for a short read and for a scale that is not finite
   func tensor() throws -> NF4Tensor {
     let blocks = NF4.blockCount(shape.reduce(1, *), blockSize: blockSize)
