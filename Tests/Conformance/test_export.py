@@ -12,7 +12,7 @@ import tarfile
 
 import pytest
 
-from graft_server import FIXTURES, MODEL, run
+from graft_server import FIXTURES, MODEL, run, state_folder
 from test_commands import one_line_error
 from test_errors import check
 
@@ -117,9 +117,7 @@ class TestAdapters:
             assert (tmp_path / "peft" / name).read_bytes() == (PLAIN / name).read_bytes()
 
     def test_of_a_data_folder(self, tmp_path, data_dir):
-        state = tmp_path / "data"
-        state.mkdir()
-        (state / "bases").symlink_to(data_dir / "bases")
+        state = state_folder(data_dir)
         loaded = run("adapters", "load", "--model", MODEL, "--compute", "f32", "--data-dir", state, "org/p", PLAIN)
         assert loaded.returncode == 0, loaded.stderr
         for name in ("org/p", "org/p@1"):

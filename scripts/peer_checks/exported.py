@@ -62,7 +62,7 @@ def gguf_reads_the_adapter(workplace, name):
     tensors = {t.name: t.data.astype(np.float64) for t in reader.tensors}
     wanted, found = deltas(adapter), {}
     for module in wanted:
-        ours = names.get_name(module, try_suffixes=[".weight"]) + ".weight"
+        ours = names.get_name(module, try_suffixes=[".weight"])
         a, b = tensors.pop(ours + ".lora_a"), tensors.pop(ours + ".lora_b")
         if count := heads.get(ours.split(".")[2]):
             b = b.reshape(count, b.shape[0] // count // 2, 2, -1).swapaxes(1, 2).reshape(b.shape)
