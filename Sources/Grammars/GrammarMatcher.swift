@@ -24,8 +24,8 @@ public struct GrammarMatcher: Sendable {
   /// The work of all operations on the text, those of copies included.
   private var textWork = TextWork()
   /// How much more work the operations may take before they throw `GrammarError.unfinished`, which changes nothing; `nil` for what
-  /// the grammar's limits allow. Each operation takes what it used from it. With patience, an operation does not wait either
-  /// for one without that runs at the same time.
+  /// the grammar's limits allow. Each operation takes what it used from it. With patience, an operation neither waits
+  /// for one without that runs at the same time, nor throws states away.
   public var patience: Int?
   /// What drafts of the text have cost. It has a limit of its own, so that drafts never end a text.
   private let draftWork = TextWork()
@@ -169,7 +169,11 @@ public struct GrammarMatcher: Sendable {
       var replayed: [(state: Int32, length: Int)]?
       var (work, replayWork) = (0, 0)
       do throws(GrammarError) {
-        if shared.textMemory > grammar.memoryLimit(replayed: shared.replayedMemory) { shared.reset() }
+        if shared.textMemory > grammar.memoryLimit(replayed: shared.replayedMemory) {
+          // To give the memory of many states back takes long.
+          if patience != nil { throw .unfinished }
+          shared.reset()
+        }
         if epoch != shared.epoch {
           let before = shared.textMemory
           let allowed = min(2 * limits.tokenWork, patience ?? .max)
