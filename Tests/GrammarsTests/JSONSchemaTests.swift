@@ -117,6 +117,9 @@ import Testing
       #"{"anyOf":[{"prefixItems":[{"const":1}]},{"prefixItems":[{},{"const":2}]},{"type":"string"}],"unevaluatedItems":false}"#,
       ["[]", "[1]", "[1,2]", "[3,2]", #""a""#, "7"], ["[1,3]", "[1,2,3]", "[3,4]"]),
     Case(
+      #"{"type":"array","prefixItems":[{"const":0}],"contains":{"const":1},"unevaluatedItems":{"const":2}}"#,
+      ["[0,1]", "[0,1,2,1]", "[0,2,1]"], ["[]", "[0]", "[1]", "[0,2]", "[0,1,3]"]),
+    Case(
       #"{"type":"object","not":{"patternProperties":{"^x":{}},"additionalProperties":true,"required":["a"]},"additionalProperties":{"const":1}}"#,
       ["{}", #"{"x":1}"#], [#"{"a":1}"#, #"{"x":2}"#]),
     // What has no effect in the draft that the schema names.
@@ -177,8 +180,8 @@ import Testing
       "#/unevaluatedProperties: unevaluatedProperties depends on more than 200 cases"
     ),
     (
-      #"{"contains":{"const":1},"unevaluatedItems":false}"#,
-      "#/unevaluatedItems: unevaluatedItems beside contains is not supported; items is"
+      #"{"$schema":"https://json-schema.org/draft/2019-09/schema","contains":{"const":1},"unevaluatedItems":false}"#,
+      "#/unevaluatedItems: unevaluatedItems beside contains is not supported in this draft; items is"
     ),
     (
       ##"{"$id":"http://x/a","$dynamicAnchor":"n","$defs":{"b":{"$id":"b","$dynamicAnchor":"n"}},"items":{"$dynamicRef":"#n"}}"##,

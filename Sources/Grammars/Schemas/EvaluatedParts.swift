@@ -12,8 +12,8 @@ struct EvaluatedParts: Hashable {
   /// How many items from the first on.
   var prefix = 0
   var hasAllItems = false
-  /// Whether these are also the items that `contains` finds.
-  var hasFoundItems = false
+  /// What `contains` finds; the items that satisfy one of these are parts, too.
+  var found: [SchemaLiteral] = []
 
   /// Adds a property.
   mutating func add(name: String) { if knownNames.insert(name).inserted { names.append(name) } }
@@ -30,7 +30,7 @@ struct EvaluatedParts: Hashable {
     hasAllProperties = hasAllProperties || other.hasAllProperties
     prefix = max(prefix, other.prefix)
     hasAllItems = hasAllItems || other.hasAllItems
-    hasFoundItems = hasFoundItems || other.hasFoundItems
+    for literal in other.found where !found.contains(literal) { found.append(literal) }
   }
 
   /// Only the properties, or only the items.
@@ -41,7 +41,7 @@ struct EvaluatedParts: Hashable {
       (parts.patterns, parts.knownPatterns) = (patterns, knownPatterns)
       parts.hasAllProperties = hasAllProperties
     } else {
-      (parts.prefix, parts.hasAllItems, parts.hasFoundItems) = (prefix, hasAllItems, hasFoundItems)
+      (parts.prefix, parts.hasAllItems, parts.found) = (prefix, hasAllItems, found)
     }
     return parts
   }
@@ -99,7 +99,7 @@ struct EvaluationCases {
       case "items": if value.array == nil { parts.hasAllItems = true } else { parts.prefix = max(parts.prefix, count) }
       case "additionalItems": if object["items"]?.array != nil { parts.hasAllItems = true }
       case "unevaluatedItems": parts.hasAllItems = true
-      case "contains": parts.hasFoundItems = true
+      case "contains": parts.found = [try document.child(schema, key)]
       case "$ref", "$dynamicRef", "$recursiveRef":
         guard let reference = value.string else { continue }
         let target = try document.resolve(reference, from: schema, keyword: key)
@@ -211,21 +211,27 @@ extension KeywordReader {
       return [.unsupported(kinds, reason: "\(keyword) is not supported in this draft; \(other) is")]
     }
     let cases = try EvaluationCases(beside: self, in: &document).cases
-    if !areProperties, cases.contains(where: { $0.parts.hasFoundItems && !$0.parts.hasAllItems }) {
-      return [.unsupported(kinds, reason: "\(keyword) beside contains is not supported; \(other) is")]
+    let hasFound = cases.contains { !$0.parts.found.isEmpty && !$0.parts.hasAllItems }
+    if !areProperties, hasFound, document.isOfDraft("2019-09") {
+      return [.unsupported(kinds, reason: "\(keyword) beside contains is not supported in this draft; \(other) is")]
     }
-    let decided = cases.map { one in
-      SchemaCase(conditions: one.conditions, demands: demands(beyond: one.parts, rest))
+    var decided: [SchemaCase] = []
+    for one in cases {
+      let demands = demands(beyond: one.parts, rest, in: &document)
+      decided.append(SchemaCase(conditions: one.conditions, demands: demands))
     }
     if decided.count == 1, decided[0].conditions.isEmpty { return decided[0].demands }
     return [.cases(kinds, decided)]
   }
 
   /// What is demanded of the parts that are not evaluated.
-  private func demands(beyond parts: EvaluatedParts, _ rest: SchemaLiteral) -> [SchemaAssertion] {
+  private func demands(
+    beyond parts: EvaluatedParts, _ rest: SchemaLiteral, in document: inout SchemaDocument
+  ) -> [SchemaAssertion] {
     let always = SchemaDocument.never.negated
     if keyword == "unevaluatedItems" {
       if parts.hasAllItems { return [] }
+      let rest = parts.found.isEmpty ? rest : document.either(parts.found + [rest], path: path)
       return [.items(ItemGroup(prefix: Array(repeating: always, count: parts.prefix), rest: rest))]
     }
     if parts.hasAllProperties { return [] }

@@ -59,6 +59,23 @@ struct SchemaDocument {
     throw SchemaError(path, "a schema is an object or a boolean")
   }
 
+  /// Adds a subschema that a value satisfies if it satisfies one of others.
+  /// - Parameter literals: all positive
+  mutating func either(_ literals: [SchemaLiteral], path: String) -> SchemaLiteral {
+    let index = subschemas.count
+    let value: JSONValue = ["anyOf": .array(Array(repeating: true, count: literals.count))]
+    subschemas.append(Subschema(value: value, path: path, base: "", isOldDraft: false))
+    for (position, literal) in literals.enumerated() {
+      children[.child(of: index, keyword: "anyOf", token: String(position))] = literal.schema
+    }
+    return SchemaLiteral(index)
+  }
+
+  /// Whether the document names a draft.
+  func isOfDraft(_ draft: String) -> Bool {
+    self[root].value.object?["$schema"]?.string?.contains("draft/" + draft) == true
+  }
+
   private static let longestToken = 100
   private static let longestPath = 400
 
