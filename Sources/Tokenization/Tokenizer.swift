@@ -1,10 +1,12 @@
 public import Formats
 import Synchronization
 
-/// Converts text to token ids and back: byte-level BPE (Llama 3, Qwen, SmolLM) and SentencePiece's BPE (Llama 2, Mistral).
+/// Converts text to token ids and back: byte-level BPE (Llama 3, Qwen, SmolLM), SentencePiece's BPE (Llama 2, Mistral) and
+/// SentencePiece's unigram models.
 ///
-/// Ids equal those of Hugging Face's `tokenizers` for the same tokenizer.json. Any number of threads can use a tokenizer at
-/// the same time.
+/// Ids equal those of the library that the vocabulary's file belongs to: `tokenizers` for tokenizer.json, sentencepiece for
+/// tokenizer.model, tiktoken for its ranks and for tekken.json, llama.cpp for GGUF. Any number of threads can use a tokenizer
+/// at the same time.
 public final class Tokenizer: Sendable {
   /// One more than the largest id.
   public let vocabularySize: Int
@@ -29,7 +31,7 @@ public final class Tokenizer: Sendable {
   private let normalizedMatcher: AddedTokenMatcher
   private let normalizer: Normalizer
   private let preTokenizer: PreTokenizer
-  private let model: BytePairModel
+  private let model: TokenModel
   /// The bytes of the longest token.
   public let longestTokenBytes: Int
   /// How many spaces are removed at the beginning of a decoded text: SentencePiece puts one before the first word.
@@ -71,9 +73,10 @@ public final class Tokenizer: Sendable {
     self.kinds = kinds
     self.specialTokens = specialTokens
     let normalizer = definition.normalizer
+    let isVerbatim = definition.findsAddedTokensVerbatim
     rawMatcher = AddedTokenMatcher(definition.addedTokens.filter { !$0.isNormalized }) { Array($0.content.utf8) }
     normalizedMatcher = AddedTokenMatcher(definition.addedTokens.filter(\.isNormalized)) {
-      normalizer.normalize(Array($0.content.utf8))
+      isVerbatim ? Array($0.content.utf8) : normalizer.normalize(Array($0.content.utf8))
     }
     self.normalizer = normalizer
     preTokenizer = definition.preTokenizer
@@ -98,6 +101,18 @@ public final class Tokenizer: Sendable {
   public func encode(
     _ text: String, parsingSpecialTokens: Bool, except data: [Range<Int>] = [], addingBOS: Bool? = nil,
     limit: Int = .max, isCancelled: (() -> Bool)? = nil
+  ) -> [Int32] {
+    switch model {
+    case .bytePairs(let model):
+      encode(text, with: model, parsingSpecialTokens, except: data, addingBOS, limit, isCancelled)
+    case .unigram(let model):
+      encode(text, with: model, parsingSpecialTokens, except: data, addingBOS, limit, isCancelled)
+    }
+  }
+
+  private func encode<Model: PieceModel>(
+    _ text: String, with model: Model, _ parsingSpecialTokens: Bool, except data: [Range<Int>], _ addingBOS: Bool?,
+    _ limit: Int, _ isCancelled: (() -> Bool)?
   ) -> [Int32] {
     var ids: [Int32] = []
     if addingBOS ?? addsBOS { ids = prefixTokens.isEmpty ? [bosToken].compactMap(\.self) : prefixTokens }
@@ -127,27 +142,28 @@ public final class Tokenizer: Sendable {
     return sink.ids
   }
 
-  private func encodeSegment(
+  private func encodeSegment<Model: PieceModel>(
     _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, except data: [Range<Int>],
-    _ sink: inout IDSink
+    _ sink: inout IDSink<Model>
   ) {
+    let isStart = startsText && (!preTokenizer.distinguishesStart || normalizer.keepsStart(of: segment))
     if !data.isEmpty {
       var places = data.flatMap { [$0.lowerBound, $0.upperBound] }
-      let normalized = normalizer.normalize(segment, moving: &places)
+      let normalized = normalizer.normalize(segment, startsText: startsText, moving: &places)
       let moved = data.indices.map { places[2 * $0]..<places[2 * $0 + 1] }.filter { !$0.isEmpty }
       normalized.withUnsafeBufferPointer {
-        encodeNormalized($0, startsText: startsText, parsingSpecialTokens, except: moved, &sink)
+        encodeNormalized($0, startsText: isStart, parsingSpecialTokens, except: moved, &sink)
       }
-    } else if let normalized = normalizer.normalize(segment) {
-      normalized.withUnsafeBufferPointer { encodeNormalized($0, startsText: startsText, parsingSpecialTokens, &sink) }
+    } else if let normalized = normalizer.normalize(segment, startsText: startsText) {
+      normalized.withUnsafeBufferPointer { encodeNormalized($0, startsText: isStart, parsingSpecialTokens, &sink) }
     } else {
-      encodeNormalized(segment, startsText: startsText, parsingSpecialTokens, &sink)
+      encodeNormalized(segment, startsText: isStart, parsingSpecialTokens, &sink)
     }
   }
 
-  private func encodeNormalized(
+  private func encodeNormalized<Model: PieceModel>(
     _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool,
-    except data: [Range<Int>] = [], _ sink: inout IDSink
+    except data: [Range<Int>] = [], _ sink: inout IDSink<Model>
   ) {
     let workspace = sink.scratch.workspace
     if normalizedMatcher.isEmpty {
@@ -198,8 +214,8 @@ public final class Tokenizer: Sendable {
 }
 
 /// Encodes the pieces that a `PreTokenizer` gives, and collects their ids.
-private struct IDSink: PieceSink {
-  let model: BytePairModel
+private struct IDSink<Model: PieceModel>: PieceSink {
+  let model: Model
   let scratch: EncodingScratch
   let limit: Int
   let isCancelled: (() -> Bool)?

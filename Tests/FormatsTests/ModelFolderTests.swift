@@ -175,6 +175,6 @@ import Testing
     try FileManager.default.removeItem(at: model.folder.appending(path: "tokenizer.json"))
     #expect(modelError { _ = try model.tokenizer() }.contains("tokenizer.json: no such file"))
     try Data().write(to: model.folder.appending(path: "tokenizer.model"))
-    #expect(modelError { _ = try model.tokenizer() }.contains("tokenizer.model is not read; convert it"))
+    #expect(modelError { _ = try model.tokenizer() }.contains("tokenizer.model: pieces: missing"))
   }
 }

@@ -91,7 +91,7 @@ import Testing
   }
 
   @Test(arguments: [
-    (#""type":"Unigram","vocab":{},"merges":[]"#, "model.type: 'Unigram' is not supported"),
+    (#""type":"WordPiece","vocab":{},"merges":[]"#, "model.type: 'WordPiece' is not supported"),
     (#""merges":[]"#, "model.vocab: missing"),
     (#""vocab":{}"#, "model.merges: missing"),
     (#""vocab":{"a":-1},"merges":[]"#, "model.vocab: 'a' has no token id"),
@@ -108,9 +108,19 @@ import Testing
   }
 
   @Test(arguments: [
-    (#","normalizer":{"type":"Lowercase"}"#, "normalizer: the normalizer 'Lowercase' is not supported"),
-    (#","normalizer":{"type":"Replace","pattern":{"Regex":"x"},"content":""}"#, "normalizer.pattern: only a String"),
-    (#","pre_tokenizer":{"type":"Whitespace"}"#, "pre_tokenizer: the pre-tokenizer 'Whitespace' is not supported"),
+    (#","normalizer":{"type":"BertNormalizer"}"#, "normalizer: the normalizer 'BertNormalizer' is not supported"),
+    (#","normalizer":{"type":"Replace","pattern":{"Regex":"\\K"},"content":""}"#, "normalizer.pattern: the escape"),
+    (#","normalizer":{"type":"Replace","pattern":{},"content":""}"#, "normalizer.pattern: only a String"),
+    (#","normalizer":{"type":"Precompiled","precompiled_charsmap":"!"}"#, "normalizer.precompiled_charsmap: no Base64"),
+    (#","normalizer":{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#, "charsmap: 3 bytes are no charsmap"),
+    (
+      #","normalizer":{"type":"Replace","pattern":{"Regex":"x*"},"content":"\#(String(repeating: "y", count: 65))"}"#,
+      "normalizer: its steps can make a text more than 64 times as long"
+    ),
+    (
+      #","pre_tokenizer":{"type":"UnicodeScripts"}"#,
+      "pre_tokenizer: the pre-tokenizer 'UnicodeScripts' is not supported"
+    ),
     (
       #","pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]}"#,
       "pre_tokenizer.pretokenizers[1]: the pre-tokenizer 'Digits' behind ByteLevel is not supported"
@@ -211,6 +221,8 @@ import Testing
     #expect(try matches(#"(?i:'s|'re)"#, "'S 'ſ 'rE") == ["'S", "'ſ", "'rE"])
     #expect(try matches(#"\v|\x{1F600}|\u00b5"#, "a\u{0B}\n😀µ") == ["\u{0B}", "😀", "µ"])
     #expect(try matches(#"\p{^L}"#, "a1b") == ["1"])
+    #expect(try matches(#"\p{Han}+"#, "中文。かな") == ["中文"])
+    #expect(try matches(#"[\p{^Han}]+|\P{Han}"#, "中文。かな") == ["。かな"])
     #expect(try matches(#".+$"#, "ab\r\ncd") == ["ab\r", "cd"])
     #expect(try matches(RegexTranslation.literal("a.[b]"), "axb a.[b]") == ["a.[b]"])
   }

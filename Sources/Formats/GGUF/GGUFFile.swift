@@ -220,6 +220,15 @@ extension GGUFFile {
     return try (0..<array.count).map { _ in try reader.bool() }
   }
 
+  /// An array of bytes, signed or not; `nil` if there is no such key.
+  func bytes(_ key: String) throws -> [UInt8]? {
+    guard let array = try array(key) else { return nil }
+    guard array.elementType == .int8 || array.elementType == .uint8 else {
+      throw ModelError(file.name, key, reason: "not an array of bytes")
+    }
+    return Array(try file.read(offset: array.offset, count: array.count))
+  }
+
   /// An array of f32; `nil` if there is no such key.
   func floats(_ key: String) throws -> [Float]? {
     guard let array = try array(key) else { return nil }

@@ -242,6 +242,11 @@ extension GGUFMetadata {
     }
   }
 
+  /// The values of `tokenizer.ggml.pre` of models whose texts begin with the BOS token (llama.cpp's llama-vocab.cpp).
+  private static let addsBOS = [
+    "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken", "chameleon",
+  ]
+
   /// The `tokenizer.*` metadata.
   /// - Throws: `ModelError` naming the key that is missing or inconsistent
   func vocabulary() throws -> GGUFVocabulary {
@@ -257,8 +262,10 @@ extension GGUFMetadata {
     let scores = try file.floats("tokenizer.ggml.scores") ?? []
     let merges = try file.strings("tokenizer.ggml.merges") ?? []
     let pre = try string("tokenizer.ggml.pre")
-    if model == "gpt2" {
+    if model == "gpt2" || model == "gemma4" {
       guard !merges.isEmpty else { throw ModelError(subject, "tokenizer.ggml.merges", reason: "missing") }
+    }
+    if model == "gpt2" {
       guard pre != nil else {
         throw ModelError(
           subject, "tokenizer.ggml.pre", reason: "missing: nothing says how text is split; convert the model again")
@@ -279,14 +286,16 @@ extension GGUFMetadata {
       return token
     }
     let preTokenizer = pre ?? "default"
-    // Without the key, texts of SentencePiece's and Llama 3's models begin with the BOS token.
-    let addsBOS = model == "llama" || ["llama3", "llama-v3", "llama-bpe"].contains(preTokenizer)
+    // Without the key. Gemma 4's files have a wrong one.
+    let addsBOS = model == "llama" || (model == "gpt2" && Self.addsBOS.contains(preTokenizer))
     return GGUFVocabulary(
       model: model, preTokenizer: preTokenizer, tokens: tokens, tokenTypes: types, scores: scores,
       merges: merges, bosToken: try special("bos"),
       eosToken: try special("eos"), unknownToken: try special("unknown"),
-      addBOS: try bool("tokenizer.ggml.add_bos_token") ?? addsBOS,
+      addBOS: try model == "gemma4" || bool("tokenizer.ggml.add_bos_token") ?? addsBOS,
       addSpacePrefix: try bool("tokenizer.ggml.add_space_prefix") ?? (model == "llama"),
-      chatTemplate: try string("tokenizer.chat_template"))
+      chatTemplate: try string("tokenizer.chat_template"),
+      precompiledCharsmap: try file.bytes("tokenizer.ggml.precompiled_charsmap") ?? [],
+      removesExtraSpaces: try bool("tokenizer.ggml.remove_extra_whitespaces") ?? false)
   }
 }

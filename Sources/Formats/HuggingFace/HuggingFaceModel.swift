@@ -5,7 +5,7 @@ public import Foundation
 public struct HuggingFaceModel: PublishedModel {
   /// From config.json; the head is tied if the weights say so.
   public let config: ModelConfig
-  /// The folder, whose tokenizer.json the tokenizer is built from.
+  /// The folder, in which the tokenizer's files are.
   public let tokenizer: TokenizerSource
   /// config.json, the weights and the tokenizer's files.
   public let files: [URL]
@@ -18,9 +18,11 @@ public struct HuggingFaceModel: PublishedModel {
   /// The folder's projections are in NF4, apart from those that are left unquantised.
   private let isNF4: Bool
 
-  /// The files that the tokenizer and the chat template are read from.
+  /// The files that a vocabulary can be read from. The first that is there counts.
+  static let vocabularyFiles = ["tokenizer.json", "tekken.json", "tokenizer.model"]
+  /// The other files that the tokenizer and the chat template are read from.
   private static let tokenizerFiles = [
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "chat_template.json",
   ]
 
@@ -65,9 +67,12 @@ public struct HuggingFaceModel: PublishedModel {
     normsAddOne = description.normsAddOne
     tokenizer = .huggingFace(folder)
     files =
-      description.files + weights.files
-      + Self.tokenizerFiles.map { folder.appendingPathComponent($0) }
-      .filter { FileManager.default.fileExists(atPath: $0.path) }
+      description.files + weights.files + Self.existing(Self.vocabularyFiles, in: folder).prefix(1)
+      + Self.existing(Self.tokenizerFiles, in: folder)
+  }
+
+  private static func existing(_ names: [String], in folder: URL) -> [URL] {
+    names.map { folder.appendingPathComponent($0) }.filter { FileManager.default.fileExists(atPath: $0.path) }
   }
 
   /// Whether a tensor changes nothing: a table that follows from the configuration, or the head of a model whose head is

@@ -61,11 +61,11 @@ public func openConfiguration(
 }
 
 /// Finds what a model's tokenizer is built from. The model's weights need not be there.
-/// - Parameter url: a GGUF file, or a folder with tokenizer.json
+/// - Parameter url: a GGUF file, or a folder with tokenizer.json, tekken.json or tokenizer.model
 /// - Throws: `ModelError` naming the path
 public func openTokenizer(at url: URL) throws -> TokenizerSource {
-  let file = url.appending(path: "tokenizer.json")
-  if FileManager.default.fileExists(atPath: file.path) { return .huggingFace(url) }
+  for file in HuggingFaceModel.vocabularyFiles
+  where FileManager.default.fileExists(atPath: url.appending(path: file).path) { return .huggingFace(url) }
   var isFolder: ObjCBool = false
   // A GGUF file that has the vocabulary alone is no model.
   if FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), !isFolder.boolValue {

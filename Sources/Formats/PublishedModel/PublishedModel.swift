@@ -63,7 +63,8 @@ public struct NF4Tensor: Sendable, Equatable {
 
 /// What a tokenizer is built from.
 public enum TokenizerSource: Sendable {
-  /// A folder with tokenizer.json (and tokenizer_config.json, generation_config.json where they exist).
+  /// A folder with tokenizer.json, tekken.json or tokenizer.model (and tokenizer_config.json, generation_config.json where
+  /// they exist).
   case huggingFace(URL)
   /// Vocabulary and merges out of a GGUF file's metadata.
   case gguf(GGUFVocabulary)
@@ -71,7 +72,8 @@ public enum TokenizerSource: Sendable {
 
 /// The `tokenizer.*` metadata of a GGUF file.
 public struct GGUFVocabulary: Sendable, Equatable {
-  /// `tokenizer.ggml.model`: "gpt2" is byte-level BPE, "llama" SentencePiece.
+  /// `tokenizer.ggml.model`: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE, "gemma4" BPE over characters, "t5" a
+  /// unigram model.
   public var model: String
   /// `tokenizer.ggml.pre`: names the split pattern, "smollm", "llama-bpe", "qwen2" and so on.
   public var preTokenizer: String
@@ -95,11 +97,16 @@ public struct GGUFVocabulary: Sendable, Equatable {
   public var addSpacePrefix: Bool
   /// Jinja; `nil` if the file has none.
   public var chatTemplate: String?
+  /// SentencePiece's compiled normalization rules; empty for none.
+  public var precompiledCharsmap: [UInt8]
+  /// Whether runs of spaces become one, and those at a text's ends nothing.
+  public var removesExtraSpaces: Bool
 
   /// - Parameters: as the properties
   public init(
     model: String, preTokenizer: String, tokens: [String], tokenTypes: [Int32], scores: [Float], merges: [String],
-    bosToken: Int32?, eosToken: Int32?, unknownToken: Int32?, addBOS: Bool, addSpacePrefix: Bool, chatTemplate: String?
+    bosToken: Int32?, eosToken: Int32?, unknownToken: Int32?, addBOS: Bool, addSpacePrefix: Bool,
+    chatTemplate: String?, precompiledCharsmap: [UInt8] = [], removesExtraSpaces: Bool = false
   ) {
     self.model = model
     self.preTokenizer = preTokenizer
@@ -113,5 +120,7 @@ public struct GGUFVocabulary: Sendable, Equatable {
     self.addBOS = addBOS
     self.addSpacePrefix = addSpacePrefix
     self.chatTemplate = chatTemplate
+    self.precompiledCharsmap = precompiledCharsmap
+    self.removesExtraSpaces = removesExtraSpaces
   }
 }

@@ -21,6 +21,11 @@ enum ByteLevelAlphabet {
     return bytes
   }()
 
+  /// The text that stands for bytes.
+  static func text(of bytes: [UInt8]) -> String {
+    String(String.UnicodeScalarView(bytes.map { scalars[Int($0)] }))
+  }
+
   /// The bytes that a token's text stands for; `nil` if one of its characters stands for none.
   static func bytes(of text: String) -> [UInt8]? {
     var result: [UInt8] = []

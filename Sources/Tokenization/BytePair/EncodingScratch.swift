@@ -13,6 +13,11 @@ final class EncodingScratch: @unchecked Sendable {
   var previous: [Int32] = []
   var next: [Int32] = []
   var heap = MergeHeap()
+  /// For unigram models, the best split up to each position of the piece: its score, and where its last token begins and
+  /// which one that is.
+  var pathScores: [Double] = []
+  var pathStarts: [Int32] = []
+  var pathIDs: [Int32] = []
 
   func append(_ id: Int32, start: Int) {
     ids.append(id)
@@ -20,7 +25,7 @@ final class EncodingScratch: @unchecked Sendable {
   }
 
   /// Whether a long text has made it too large to be kept.
-  var isLarge: Bool { max(ids.capacity, heap.capacity) > 1 << 18 }
+  var isLarge: Bool { max(ids.capacity, heap.capacity, pathIDs.capacity) > 1 << 18 }
 }
 
 /// A priority queue of merges: the lowest rank first, then the leftmost (a binary heap).

@@ -1,8 +1,8 @@
 import Formats
 import Foundation
 
-/// Reads a Hugging Face folder's tokenizer: tokenizer.json (`tokenizers`), tokenizer_config.json, the chat template's files
-/// and generation_config.json.
+/// Reads a Hugging Face folder's tokenizer: tokenizer.json (`tokenizers`), or else tekken.json (Mistral) or tokenizer.model
+/// (SentencePiece, tiktoken); tokenizer_config.json, the chat template's files and generation_config.json.
 struct HuggingFaceTokenizerReader {
   private static let largestFile = 256 << 20
 
@@ -15,16 +15,9 @@ struct HuggingFaceTokenizerReader {
   }
 
   func definition() throws(ModelError) -> TokenizerDefinition {
-    guard let document = try json("tokenizer.json") else {
-      let isSentencePiece = FileManager.default.fileExists(atPath: folder.appending(path: "tokenizer.model").path)
-      throw ModelError(
-        name, "tokenizer.json",
-        reason: isSentencePiece
-          ? "missing, and tokenizer.model is not read; convert it: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
-          : "no such file in \(folder.path)")
-    }
-    var definition = try TokenizerJSONReader(document, subject: name).definition()
-    try readTokenizerConfig(into: &definition)
+    let config = try json("tokenizer_config.json")
+    var definition = try vocabulary(config)
+    if let config { try readTokenizerConfig(config, into: &definition) }
     try readEndTokens(into: &definition)
     if let template = try contents("chat_template.jinja") {
       guard let text = String(validating: template, as: UTF8.self) else {
@@ -33,6 +26,55 @@ struct HuggingFaceTokenizerReader {
       definition.chatTemplates["default"] = text
     }
     return definition
+  }
+
+  private func vocabulary(_ config: JSONTree?) throws(ModelError) -> TokenizerDefinition {
+    if let document = try json("tokenizer.json") {
+      return try TokenizerJSONReader(document, subject: name).definition()
+    }
+    if let document = try json("tekken.json") {
+      return try TekkenReader(document: document, subject: name).definition()
+    }
+    guard let data = try contents("tokenizer.model").map({ Array($0) }) else {
+      throw ModelError(
+        name, "tokenizer.json", reason: "no such file in \(folder.path), nor tekken.json or tokenizer.model")
+    }
+    let added = try addedTokens(config)
+    if TiktokenReader.isTiktoken(data) {
+      return try TiktokenReader(data: data, subject: name).definition(special: added)
+    }
+    let file = try SentencePieceFile(data, subject: name)
+    // As transformers does, whose older versions put a space behind special tokens too.
+    var definition = try TokenizerDefinition(file, prefixesEverySegment: config?["legacy"]?.bool ?? true)
+    try definition.add(added) { ModelError(name, "tokenizer_config.json", "added_tokens_decoder", reason: $0) }
+    return definition
+  }
+
+  /// The tokens of tokenizer_config.json's `added_tokens_decoder`, or else of added_tokens.json: what tokenizer.model lacks.
+  private func addedTokens(_ config: JSONTree?) throws(ModelError) -> [AddedToken] {
+    var tokens: [AddedToken] = []
+    if let members = config?["added_tokens_decoder"]?.members {
+      for member in members {
+        guard let id = Int32(member.key), id >= 0, let content = member.value["content"]?.string, !content.isEmpty
+        else {
+          throw ModelError(
+            name, "tokenizer_config.json", "added_tokens_decoder", reason: "'\(member.key)' without id or content")
+        }
+        tokens.append(
+          AddedToken(
+            id: id, content: content, isSpecial: member.value["special"]?.bool ?? false,
+            stripsLeft: member.value["lstrip"]?.bool ?? false, stripsRight: member.value["rstrip"]?.bool ?? false,
+            isSingleWord: member.value["single_word"]?.bool ?? false))
+      }
+    } else if let members = try json("added_tokens.json")?.members {
+      for member in members {
+        guard let id = member.value.tokenID, !member.key.isEmpty else {
+          throw ModelError(name, "added_tokens.json", reason: "'\(member.key)' has no token id")
+        }
+        tokens.append(AddedToken(id: id, content: member.key, isSpecial: false))
+      }
+    }
+    return tokens.sorted { $0.id < $1.id }
   }
 
   private func contents(_ file: String) throws(ModelError) -> Data? {
@@ -60,8 +102,9 @@ struct HuggingFaceTokenizerReader {
   }
 
   /// Reads chat templates, the beginning-of-sequence token, and whether that is added.
-  private func readTokenizerConfig(into definition: inout TokenizerDefinition) throws(ModelError) {
-    guard let config = try json("tokenizer_config.json") else { return }
+  private func readTokenizerConfig(
+    _ config: JSONTree, into definition: inout TokenizerDefinition
+  ) throws(ModelError) {
     if let template = config["chat_template"]?.string {
       definition.chatTemplates["default"] = template
     } else if let templates = config["chat_template"]?.array {
@@ -72,7 +115,7 @@ struct HuggingFaceTokenizerReader {
         definition.chatTemplates[key] = template
       }
     }
-    definition.bosToken = try tokenID("bos_token", config, in: definition)
+    definition.bosToken = try tokenID("bos_token", config, in: definition) ?? definition.bosToken
     if let end = try tokenID("eos_token", config, in: definition) {
       definition.eosToken = end
       definition.eosTokens = [end]
@@ -90,7 +133,7 @@ struct HuggingFaceTokenizerReader {
   ) throws(ModelError) -> Int32? {
     guard let text = config[field]?.string ?? config[field]?["content"]?.string else { return nil }
     guard let id = definition.textTable.id(of: Array(text.utf8)) else {
-      throw ModelError(name, "tokenizer_config.json", "\(field)", reason: "'\(text)' is not in tokenizer.json")
+      throw ModelError(name, "tokenizer_config.json", "\(field)", reason: "'\(text)' is not in the vocabulary")
     }
     return id
   }

@@ -3,10 +3,7 @@ import Formats
 /// Builds the definition from a GGUF file's metadata (`tokenizer.ggml.*` of the GGUF specification).
 extension TokenizerDefinition {
   /// `tokenizer.ggml.token_type`
-  private enum TokenType: Int32 {
-    case normal = 1
-    case unknown, control, userDefined, unused, byte
-  }
+  private typealias TokenType = SentencePieceFile.PieceType
 
   /// The names that model families give tokens which end a turn of a chat. GGUF has only one end-of-sequence token, so these
   /// are found by name.
@@ -35,19 +32,10 @@ extension TokenizerDefinition {
       }
       types[id] = type
     }
-    var added: [AddedToken] = []
-    var byteCount = 0
-    for (id, type) in types.enumerated() where type == .control || type == .userDefined || type == .unknown {
-      let content = vocabulary.tokens[id]
-      byteCount += content.utf8.count
-      if byteCount > AddedTokenMatcher.maximumBytes {
-        throw failure("tokens", "the added ones have more than \(AddedTokenMatcher.maximumBytes) bytes together")
-      }
-      if content.utf8.count > AddedTokenMatcher.maximumLength {
-        throw failure("tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
-      }
-      added.append(AddedToken(id: Int32(id), content: content, isSpecial: type != .userDefined))
+    let added = types.enumerated().filter { [.control, .userDefined, .unknown].contains($0.element) }.map { id, type in
+      AddedToken(id: Int32(id), content: vocabulary.tokens[id], isSpecial: type != .userDefined)
     }
+    if let problem = AddedTokenMatcher.problem(added) { throw failure("tokens", problem) }
 
     texts = vocabulary.tokens
     textTable = ByteStringTable(vocabulary.tokens.map { Array($0.utf8) }) { _ in true }
@@ -60,19 +48,33 @@ extension TokenizerDefinition {
       normalizer = Normalizer(steps: split.composes ? [.nfc] : [])
       preTokenizer = try Self.preTokenizer(split, failure)
       let merges = try Self.merges(vocabulary, textTable, failure) { types[Int($0)] != .normal }
-      model = BytePairModel(
-        byteLevel: vocabulary.tokens, textTable, merges, takesWholePieces: split.takesWholePieces,
-        missingByte: -1
-      ) { types[$0] != .normal }
+      model = .bytePairs(
+        BytePairModel(
+          byteLevel: vocabulary.tokens, textTable, merges, takesWholePieces: split.takesWholePieces, missingByte: -1
+        ) { types[$0] != .normal })
       decoding = .byteLevel
+    case "gemma4":
+      // SentencePiece's alphabet with merges; lines are split as llama.cpp does.
+      guard let lines = SplitPatterns(named: vocabulary.model) else { throw failure("model", "has no pattern") }
+      model = .bytePairs(try Self.mergedModel(vocabulary, textTable, types, failure))
+      normalizer = Normalizer(steps: [.replace([UInt8(ascii: " ")], with: metaspaceBytes)])
+      preTokenizer = try Self.preTokenizer(lines, failure)
+      decoding = .text(replacements: [(metaspaceBytes, [UInt8(ascii: " ")])], byteTokens: true)
     case "llama":
-      model = try Self.scoredModel(vocabulary, textTable, types, failure)
+      model = .bytePairs(try Self.scoredModel(vocabulary, types, failure))
       let space: [UInt8] = [UInt8(ascii: " ")]
       let prefix: [NormalizerStep] = vocabulary.addSpacePrefix ? [.prepend(space)] : []
       normalizer = Normalizer(steps: prefix + [.replace(space, with: metaspaceBytes)])
       preTokenizer = PreTokenizer(steps: [])
       decoding = .text(replacements: [(metaspaceBytes, space)], byteTokens: true)
       spacesDroppedAtStart = vocabulary.addSpacePrefix ? 1 : 0
+    case "t5":
+      model = .unigram(try Self.unigramModel(vocabulary, types, failure))
+      normalizer = Normalizer(steps: [.sentencePiece(try Self.sentencePieceNormalizer(vocabulary, types, failure))])
+      preTokenizer = PreTokenizer(steps: [])
+      decoding = .text(replacements: [(metaspaceBytes, [UInt8(ascii: " ")])], byteTokens: true)
+      spacesDroppedAtStart = vocabulary.removesExtraSpaces ? .max : vocabulary.addSpacePrefix ? 1 : 0
+    case "bert": throw failure("model", "'bert' is not supported: WordPiece belongs to encoders, which write no text")
     default: throw failure("model", "'\(vocabulary.model)' is not supported")
     }
     bosToken = vocabulary.bosToken
@@ -89,21 +91,21 @@ extension TokenizerDefinition {
     if let template = vocabulary.chatTemplate { chatTemplates["default"] = template }
   }
 
-  private static func preTokenizer(
+  static func preTokenizer(
     _ split: SplitPatterns, _ failure: (String, String) -> ModelError
   ) throws(ModelError) -> PreTokenizer {
-    var steps: [PreTokenizerStep] = []
-    for pattern in split.patterns {
-      do {
-        steps.append(.split(try SplitRegex(pattern), .isolated, inverted: false))
-      } catch {
-        throw failure("pre", error.reason)
-      }
+    do {
+      var steps: [PreTokenizerStep] = []
+      if let pattern = split.digitGroups { steps.append(.digitGroups(try SplitRegex(pattern), isolating: true)) }
+      for pattern in split.patterns { steps.append(.split(try SplitRegex(pattern), .isolated, inverted: false)) }
+      if let pattern = split.innerDigitGroups { steps.append(.digitGroups(try SplitRegex(pattern), isolating: false)) }
+      return PreTokenizer(steps: steps)
+    } catch {
+      throw failure("pre", error.reason)
     }
-    return PreTokenizer(steps: steps)
   }
 
-  private static func merges(
+  static func merges(
     _ vocabulary: GGUFVocabulary, _ texts: ByteStringTable, _ failure: (String, String) -> ModelError,
     isSpecial: @escaping (Int32) -> Bool
   ) throws(ModelError) -> MergeList {
@@ -118,39 +120,5 @@ extension TokenizerDefinition {
       }
     }
     return merges
-  }
-
-  /// SentencePiece's BPE: two neighbours merge if their texts together are a token, the token of the highest score first.
-  private static func scoredModel(
-    _ vocabulary: GGUFVocabulary, _ texts: ByteStringTable, _ types: [TokenType],
-    _ failure: (String, String) -> ModelError
-  ) throws(ModelError) -> BytePairModel {
-    guard vocabulary.scores.count == vocabulary.tokens.count else {
-      throw failure("scores", "\(vocabulary.scores.count) scores for \(vocabulary.tokens.count) tokens")
-    }
-    if let id = vocabulary.scores.firstIndex(where: \.isNaN) { throw failure("scores", "token \(id)'s is no number") }
-    let order = vocabulary.scores.indices.sorted { vocabulary.scores[$0] > vocabulary.scores[$1] }
-    var ranks = [UInt32](repeating: 0, count: order.count)
-    var rank: UInt32 = 0
-    for (index, id) in order.enumerated() {
-      if index > 0 && vocabulary.scores[id] < vocabulary.scores[order[index - 1]] { rank += 1 }
-      ranks[id] = rank
-    }
-    let pieces = ByteStringTable(vocabulary.tokens.map { Array($0.utf8) }) { types[$0] == .normal }
-    let crosses = vocabulary.tokens.indices.contains {
-      types[$0] == .normal && hasInnerMetaspace(Array(vocabulary.tokens[$0].utf8))
-    }
-    var byteTokens = [Int32](repeating: -1, count: 256)
-    for (id, type) in types.enumerated() where type == .byte {
-      guard let byte = sentencePieceByte(vocabulary.tokens[id]) else {
-        throw failure("tokens", "byte token \(id), '\(vocabulary.tokens[id])', is no <0xNN>")
-      }
-      byteTokens[Int(byte)] = Int32(id)
-    }
-    let fallback = BytePairModel.ScalarFallback(
-      byteTokens: byteTokens, unknown: vocabulary.unknownToken, fusesUnknown: false)
-    return BytePairModel(
-      alphabet: .scalars(fallback), rule: .scores(ranks), pieces: pieces, takesWholePieces: false,
-      cutsAtMetaspace: !crosses)
   }
 }

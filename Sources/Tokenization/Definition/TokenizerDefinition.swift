@@ -1,3 +1,5 @@
+import Formats
+
 /// What a `Tokenizer` is built from, whichever file it was read from.
 struct TokenizerDefinition {
   static let largestVocabulary = 1 << 22
@@ -9,9 +11,12 @@ struct TokenizerDefinition {
   var addedTokens: [AddedToken]
   var normalizer: Normalizer
   var preTokenizer: PreTokenizer
-  var model: BytePairModel
+  var model: TokenModel
   var decoding: TokenDecoding
   var spacesDroppedAtStart = 0
+  /// Added tokens that are looked for in the normalized text are looked for as they are written; else as the normalizer
+  /// writes them.
+  var findsAddedTokensVerbatim = false
   /// The tokens that the model expects before a text, such as the beginning of sequence.
   var prefixTokens: [Int32] = []
   var bosToken: Int32?
@@ -26,6 +31,27 @@ struct TokenizerDefinition {
     case byteLevel
     /// As UTF-8, after these replacements; with `byteTokens`, <0xNN> stands for a byte.
     case text(replacements: [(old: [UInt8], new: [UInt8])], byteTokens: Bool)
+  }
+
+  /// Adds tokens that the vocabulary lacks, and takes the options of those that it has.
+  /// - Parameter failure: makes an error of its reason
+  mutating func add(_ tokens: [AddedToken], _ failure: (String) -> ModelError) throws(ModelError) {
+    for token in tokens {
+      let id = Int(token.id)
+      guard id < Self.largestVocabulary else { throw failure("the id \(id) is beyond \(Self.largestVocabulary)") }
+      if let other = textTable.id(of: Array(token.content.utf8)), other != token.id {
+        throw failure("'\(token.content)' has the id \(id), in the vocabulary \(other)")
+      }
+      if id >= texts.count { texts.append(contentsOf: repeatElement(nil, count: id + 1 - texts.count)) }
+      if let text = texts[id], !text.utf8.elementsEqual(token.content.utf8) {
+        throw failure("'\(token.content)' has the id \(id) of '\(text)'")
+      }
+      texts[id] = token.content
+      addedTokens.removeAll { $0.id == token.id }
+      addedTokens.append(token)
+    }
+    if let problem = AddedTokenMatcher.problem(addedTokens) { throw failure(problem) }
+    if !tokens.isEmpty { textTable = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true } }
   }
 
   /// The bytes that each token stands for in a text, by id.

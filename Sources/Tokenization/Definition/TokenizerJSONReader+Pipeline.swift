@@ -1,4 +1,5 @@
 import Formats
+import Foundation
 
 /// Reads the parts of tokenizer.json around the model: normalizer, pre-tokenizer, post-processor and decoder.
 extension TokenizerJSONReader {
@@ -34,6 +35,14 @@ extension TokenizerJSONReader {
       case .prepend(let bytes): prefix += bytes.count
       case .replace(let old, let new):
         growth *= max(1, (new.count + old.count - 1) / old.count)
+      case .replaceMatches(_, let new):
+        // A match may be empty.
+        growth *= new.count + 1
+        prefix += new.count
+      case .scalars(.lowercase): form = max(form, 3)
+      case .charsmap: form = max(form, 11)
+      case .scalars, .strip: break
+      case .sentencePiece: form = max(form, PrecompiledCharsmap.longestReplacement)
       }
       guard growth <= Self.maximumGrowth, growth * form <= Self.maximumGrowth else {
         throw failure(field, "its steps can make a text more than \(Self.maximumGrowth) times as long")
@@ -53,6 +62,12 @@ extension TokenizerJSONReader {
   ) throws(ModelError) {
     let type = tree["type"]?.string ?? ""
     switch type {
+    case "Lowercase": steps.append(.scalars(.lowercase))
+    case "StripAccents": steps.append(.scalars(.stripAccents))
+    case "Nmt": steps.append(.scalars(.nmt))
+    case "Strip":
+      steps.append(.strip(left: tree["strip_left"]?.bool ?? true, right: tree["strip_right"]?.bool ?? true))
+    case "Precompiled": steps.append(.charsmap(try charsmap(tree, field)))
     case "Sequence":
       for (index, child) in (tree["normalizers"]?.array ?? []).enumerated() {
         try appendNormalizer(child, "\(field).normalizers[\(index)]", &steps)
@@ -65,9 +80,24 @@ extension TokenizerJSONReader {
       guard let prefix = tree["prepend"]?.string else { throw failure("\(field).prepend", "missing") }
       steps.append(.prepend(Array(prefix.utf8)))
     case "Replace":
-      let (old, new) = try replacement(tree, field)
-      steps.append(.replace(old, with: new))
+      if let pattern = tree["pattern"]?["Regex"]?.string, let new = tree["content"]?.string {
+        steps.append(.replaceMatches(try regex(pattern, field), with: Array(new.utf8)))
+      } else {
+        let (old, new) = try replacement(tree, field)
+        steps.append(.replace(old, with: new))
+      }
     default: throw failure(field, "the normalizer '\(type)' is not supported")
+    }
+  }
+
+  private func charsmap(_ tree: JSONTree, _ field: String) throws(ModelError) -> PrecompiledCharsmap {
+    guard let data = tree["precompiled_charsmap"]?.string.flatMap({ Data(base64Encoded: $0) }) else {
+      throw failure("\(field).precompiled_charsmap", "no Base64")
+    }
+    do {
+      return try PrecompiledCharsmap(Array(data))
+    } catch {
+      throw failure("\(field).precompiled_charsmap", error.reason)
     }
   }
 
@@ -113,6 +143,18 @@ extension TokenizerJSONReader {
       let pattern = #"[\p{P}$+<=>^`|~]"#
       let behavior = tree["behavior"] == nil ? .isolated : try behavior(tree, field)
       steps.append(.split(try regex(pattern, field), behavior, inverted: false))
+    case "Whitespace":
+      // \w+|[^\w\s]+ of Rust's regular expressions
+      let word = #"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}"#
+      steps.append(
+        .split(
+          try regex(pcre2: "[\(word)]+|[^\(word)\(RegexTranslation.whitespace)]+", field), .removed, inverted: true))
+    case "WhitespaceSplit": steps.append(.split(try regex(#"\s"#, field), .removed, inverted: false))
+    case "CharDelimiterSplit":
+      guard let delimiter = literal(tree["delimiter"]), !delimiter.isEmpty else {
+        throw failure("\(field).delimiter", "missing")
+      }
+      steps.append(.split(try regex(delimiter, field), .removed, inverted: false))
     case "ByteLevel":
       isByteLevel = true
       if tree["add_prefix_space"]?.bool ?? true { steps.append(.spacePrefix) }
@@ -133,6 +175,14 @@ extension TokenizerJSONReader {
       return try SplitRegex(pattern)
     } catch {
       throw failure("\(field).pattern", error.reason)
+    }
+  }
+
+  private func regex(pcre2 pattern: String, _ field: String) throws(ModelError) -> SplitRegex {
+    do {
+      return try SplitRegex(pcre2: pattern)
+    } catch {
+      throw failure(field, error.reason)
     }
   }
 

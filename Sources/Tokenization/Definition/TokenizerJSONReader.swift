@@ -19,7 +19,8 @@ struct TokenizerJSONReader {
   func definition() throws(ModelError) -> TokenizerDefinition {
     guard let model = document["model"] else { throw failure("model", "missing") }
     // Older files do not have the field.
-    if let type = model["type"]?.string, type != "BPE" { throw failure("model.type", "'\(type)' is not supported") }
+    let type = model["type"]?.string ?? "BPE"
+    guard type == "BPE" || type == "Unigram" else { throw failure("model.type", "'\(type)' is not supported") }
     for option in ["continuing_subword_prefix", "end_of_word_suffix"] {
       if let text = member(option, of: model)?.string, !text.isEmpty {
         throw failure("model.\(option)", "'\(text)' is not supported")
@@ -31,19 +32,26 @@ struct TokenizerJSONReader {
 
     let pipeline = try preTokenizer()
     let (decoding, spacesDropped) = try decoder(isByteLevel: pipeline.isByteLevel)
-    var texts = try vocabulary(model)
+    var texts = type == "BPE" ? try vocabulary(model) : try unigramTexts(model)
     let ordinaryCount = texts.count
     let added = try addedTokens(&texts)
     var isSpecial = [Bool](repeating: false, count: texts.count)
     for token in added where token.isSpecial { isSpecial[Int(token.id)] = true }
     let textTable = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true }
-    let merges = try merges(model, textTable, isSpecial)
-    let bytePairs = try bytePairModel(
-      model, texts: Array(texts[..<ordinaryCount]), textTable, merges, isSpecial, isByteLevel: pipeline.isByteLevel)
+    let ordinary = Array(texts[..<ordinaryCount])
+    let tokenModel: TokenModel
+    if type == "BPE" {
+      let merges = try merges(model, textTable, isSpecial)
+      tokenModel = .bytePairs(
+        try bytePairModel(model, texts: ordinary, textTable, merges, isSpecial, isByteLevel: pipeline.isByteLevel))
+    } else {
+      if pipeline.isByteLevel { throw failure("pre_tokenizer", "ByteLevel is not supported together with Unigram") }
+      tokenModel = .unigram(try unigramModel(model, texts: ordinary, textTable, isSpecial))
+    }
 
     var definition = TokenizerDefinition(
       texts: texts, textTable: textTable, addedTokens: added, normalizer: try normalizer(),
-      preTokenizer: PreTokenizer(steps: pipeline.steps), model: bytePairs, decoding: decoding)
+      preTokenizer: PreTokenizer(steps: pipeline.steps), model: tokenModel, decoding: decoding)
     definition.spacesDroppedAtStart = spacesDropped
     definition.prefixTokens = try prefixTokens()
     for id in definition.prefixTokens where Int(id) >= texts.count || texts[Int(id)] == nil {
@@ -82,17 +90,9 @@ struct TokenizerJSONReader {
   private func addedTokens(_ texts: inout [String?]) throws(ModelError) -> [AddedToken] {
     let vocabulary = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true }
     var tokens: [AddedToken] = []
-    var byteCount = 0
     for entry in document["added_tokens"]?.array ?? [] {
       guard let content = entry["content"]?.string, let id = entry["id"]?.tokenID else {
         throw failure("added_tokens", "an entry without id or content")
-      }
-      if content.utf8.count > AddedTokenMatcher.maximumLength {
-        throw failure("added_tokens", "token \(id) is longer than \(AddedTokenMatcher.maximumLength) bytes")
-      }
-      byteCount += content.utf8.count
-      if byteCount > AddedTokenMatcher.maximumBytes {
-        throw failure("added_tokens", "have more than \(AddedTokenMatcher.maximumBytes) bytes together")
       }
       if let other = vocabulary.id(of: Array(content.utf8)), other != id {
         throw failure("added_tokens", "'\(content)' has id \(id), in the vocabulary \(other)")
@@ -105,6 +105,7 @@ struct TokenizerJSONReader {
           stripsLeft: entry["lstrip"]?.bool ?? false, stripsRight: entry["rstrip"]?.bool ?? false,
           isSingleWord: entry["single_word"]?.bool ?? false))
     }
+    if let problem = AddedTokenMatcher.problem(tokens, group: "") { throw failure("added_tokens", problem) }
     return tokens
   }
 
@@ -147,7 +148,7 @@ struct TokenizerJSONReader {
         byteLevel: texts, textTable, merges, takesWholePieces: takesWholePieces, missingByte: unknown ?? -1
       ) { isSpecial[$0] }
     }
-    let byteTokens = (UInt8.min...UInt8.max).map { textTable.id(of: sentencePieceText(of: $0)) ?? -1 }
+    let byteTokens = byteTokens(textTable)
     if byteFallback, let byte = byteTokens.firstIndex(of: -1) {
       let text = String(decoding: sentencePieceText(of: UInt8(byte)), as: UTF8.self)
       throw failure("model.byte_fallback", "'\(text)' is not in the vocabulary")
@@ -160,6 +161,54 @@ struct TokenizerJSONReader {
     return BytePairModel(
       alphabet: .scalars(fallback), rule: .pairs(merges.table), pieces: pieces, takesWholePieces: takesWholePieces,
       cutsAtMetaspace: !takesWholePieces && !merges.crossesMetaspace && pieces.id(of: metaspaceBytes) != nil)
+  }
+}
+
+/// Unigram models.
+extension TokenizerJSONReader {
+  /// The ids of <0x00> to <0xFF>; −1 where there is none.
+  private func byteTokens(_ textTable: ByteStringTable) -> [Int32] {
+    (UInt8.min...UInt8.max).map { textTable.id(of: sentencePieceText(of: $0)) ?? -1 }
+  }
+
+  private func unigramTexts(_ model: JSONTree) throws(ModelError) -> [String?] {
+    guard let entries = model["vocab"]?.array else { throw failure("model.vocab", "missing") }
+    guard entries.count <= TokenizerDefinition.largestVocabulary else {
+      throw failure("model.vocab", "\(entries.count) tokens, more than \(TokenizerDefinition.largestVocabulary)")
+    }
+    var texts: [String?] = []
+    for (id, entry) in entries.enumerated() {
+      guard let text = entry.array?.first?.string else { throw failure("model.vocab[\(id)]", "no [token, score]") }
+      texts.append(text)
+    }
+    return texts
+  }
+
+  private func unigramModel(
+    _ model: JSONTree, texts: [String?], _ textTable: ByteStringTable, _ isSpecial: [Bool]
+  ) throws(ModelError) -> UnigramModel {
+    guard let unknown = model["unk_id"]?.tokenID, Int(unknown) < texts.count else {
+      throw failure("model.unk_id", "missing, or not in the vocabulary")
+    }
+    var scores: [Double] = []
+    for (id, entry) in (model["vocab"]?.array ?? []).enumerated() {
+      guard let pair = entry.array, pair.count == 2, case .number(let score) = pair[1], score.isFinite else {
+        throw failure("model.vocab[\(id)]", "no [token, score]")
+      }
+      scores.append(score)
+    }
+    var pieces: [(bytes: [UInt8], value: Int32)] = []
+    for (id, text) in texts.enumerated() {
+      // The model never chooses a special token for text.
+      guard let bytes = text.map({ Array($0.utf8) }), !bytes.isEmpty, !isSpecial[id] else { continue }
+      if bytes.count > UnigramModel.longestToken {
+        throw failure("model.vocab[\(id)]", "is longer than \(UnigramModel.longestToken) bytes")
+      }
+      pieces.append((bytes, Int32(id)))
+    }
+    return UnigramModel(
+      pieces: pieces, scores: scores, lowestScore: scores.min() ?? 0, unknown: unknown,
+      byteTokens: model["byte_fallback"]?.bool ?? false ? byteTokens(textTable) : [], precision: .double)
   }
 }
 

@@ -46,6 +46,18 @@ struct AddedTokenMatcher: Sendable {
     }
   }
 
+  /// Why tokens cannot be looked for; `nil` if they can.
+  /// - Parameter group: what they are called, with a space
+  static func problem(_ tokens: [AddedToken], group: String = "the added ones ") -> String? {
+    var byteCount = 0
+    for token in tokens {
+      if token.content.utf8.count > maximumLength { return "token \(token.id) is longer than \(maximumLength) bytes" }
+      byteCount += token.content.utf8.count
+      if byteCount > maximumBytes { return "\(group)have more than \(maximumBytes) bytes together" }
+    }
+    return nil
+  }
+
   var isEmpty: Bool { ends.count == 1 }
 
   private static func key(_ node: Int32, _ byte: UInt8) -> UInt64 { UInt64(node) << 8 | UInt64(byte) }

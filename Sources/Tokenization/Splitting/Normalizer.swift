@@ -7,19 +7,30 @@ enum NormalizerStep: Sendable {
   case prepend([UInt8])
   /// Replaces every occurrence of the first by the second.
   case replace([UInt8], with: [UInt8])
+  /// Replaces every match.
+  case replaceMatches(SplitRegex, with: [UInt8])
+  /// Rewrites character by character.
+  case scalars(ScalarRewrite)
+  /// Removes whitespace at the ends of a text.
+  case strip(left: Bool, right: Bool)
+  /// Applies SentencePiece's rules as `tokenizers` does.
+  case charsmap(PrecompiledCharsmap)
+  /// Does all that SentencePiece does.
+  case sentencePiece(SentencePieceNormalizer)
 }
 
 struct Normalizer: Sendable {
   let steps: [NormalizerStep]
 
   /// The rewritten text; `nil` if the text stays as it is.
-  func normalize(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
+  /// - Parameter startsText: this is at the beginning of the whole text
+  func normalize(_ text: UnsafeBufferPointer<UInt8>, startsText: Bool = true) -> [UInt8]? {
     var result: [UInt8]?
     for step in steps {
       if let current = result {
-        if let next = current.withUnsafeBufferPointer({ apply(step, to: $0) }) { result = next }
+        if let next = current.withUnsafeBufferPointer({ apply(step, to: $0, startsText) }) { result = next }
       } else {
-        result = apply(step, to: text)
+        result = apply(step, to: text, startsText)
       }
     }
     return result
@@ -30,52 +41,65 @@ struct Normalizer: Sendable {
   /// As `normalize`, and moves offsets in the text to where they are in the result.
   /// - Parameter offsets: in bytes, ascending. An offset within a character, or within something that is replaced as a whole,
   ///   moves to its end.
-  func normalize(_ text: UnsafeBufferPointer<UInt8>, moving offsets: inout [Int]) -> [UInt8] {
+  func normalize(
+    _ text: UnsafeBufferPointer<UInt8>, startsText: Bool = true, moving offsets: inout [Int]
+  ) -> [UInt8] {
     var result = Array(text)
     for step in steps {
+      var map = OffsetMap(offsets)
       result = result.withUnsafeBufferPointer { text in
         switch step {
-        case .nfc, .nfd, .nfkc, .nfkd: normalizeParts(step, text, &offsets)
+        case .nfc, .nfd, .nfkc, .nfkd:
+          let (result, moved) = normalizeParts(step, text, offsets)
+          map = OffsetMap(moved)
+          return result
         case .prepend(let prefix):
-          prepend(prefix, to: text, &offsets)
-        case .replace(let old, let new): replace(old, with: new, in: text, &offsets)
+          if text.isEmpty { return [] }
+          map = OffsetMap(offsets.map { $0 + prefix.count })
+          return prefix + text
+        default: return rewrite(step, text, startsText, &map)
         }
       }
+      offsets = map.offsets
     }
     return result
+  }
+
+  /// Whether the first character of a text that is not empty becomes something, so that what the text becomes is still at the
+  /// beginning.
+  func keepsStart(of text: UnsafeBufferPointer<UInt8>) -> Bool {
+    if steps.isEmpty { return true }
+    var end = 1
+    while end < text.count && text[end] & 0xC0 == 0x80 { end += 1 }
+    var offsets = [end]
+    _ = normalize(text, moving: &offsets)
+    return offsets[0] > 0
   }
 
   /// Normalizes the parts between the offsets one by one. An ASCII character never combines with a character before it, so
   /// every part is made to begin with one.
   private func normalizeParts(
-    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ offsets: inout [Int]
-  ) -> [UInt8] {
+    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ offsets: [Int]
+  ) -> (text: [UInt8], offsets: [Int]) {
     var result: [UInt8] = []
+    var moved: [Int] = []
     var start = 0
     func append(to end: Int) {
       let part = UnsafeBufferPointer(rebasing: text[start..<end])
-      result += apply(step, to: part) ?? Array(part)
+      result += apply(step, to: part, false) ?? Array(part)
       start = end
     }
-    for index in offsets.indices {
-      var offset = max(offsets[index], start)
+    for offset in offsets {
+      var offset = max(offset, start)
       while offset < text.count, text[offset] >= 0x80 { offset += 1 }
       append(to: offset)
-      offsets[index] = result.count
+      moved.append(result.count)
     }
     append(to: text.count)
-    return result
+    return (result, moved)
   }
 
-  private func prepend(
-    _ prefix: [UInt8], to text: UnsafeBufferPointer<UInt8>, _ offsets: inout [Int]
-  ) -> [UInt8] {
-    if text.isEmpty { return [] }
-    offsets = offsets.map { $0 + prefix.count }
-    return prefix + text
-  }
-
-  private func apply(_ step: NormalizerStep, to text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
+  private func apply(_ step: NormalizerStep, to text: UnsafeBufferPointer<UInt8>, _ startsText: Bool) -> [UInt8]? {
     switch step {
     case .nfc:
       // Up to U+02FF every scalar is its own composed form and never combines with a scalar before it.
@@ -91,7 +115,26 @@ struct Normalizer: Sendable {
       if text.allSatisfy({ $0 < 0x80 }) { return nil }
       return Array(utf8(text).decomposedStringWithCompatibilityMapping.utf8)
     case .prepend(let prefix): return text.isEmpty ? nil : prefix + text
-    case .replace(let old, let new): return replace(old, with: new, in: text)
+    case .replace(let old, _):
+      guard let first = old.first, text.contains(first) else { return nil }
+    case .scalars, .strip, .replaceMatches, .charsmap, .sentencePiece: break
+    }
+    var offsets = OffsetMap([])
+    return rewrite(step, text, startsText, &offsets)
+  }
+
+  /// Applies a step that goes through the text once.
+  private func rewrite(
+    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ startsText: Bool, _ offsets: inout OffsetMap
+  ) -> [UInt8] {
+    switch step {
+    case .nfc, .nfd, .nfkc, .nfkd, .prepend: Array(text)
+    case .replace(let old, let new): text.replacing(old, with: new, &offsets)
+    case .replaceMatches(let regex, let new): text.replacing(regex, with: new, &offsets)
+    case .scalars(let rewriting): text.rewriting(rewriting, &offsets)
+    case .strip(let left, let right): text.stripping(left: left, right: right, &offsets)
+    case .charsmap(let charsmap): charsmap.rewriteClusters(text, &offsets)
+    case .sentencePiece(let normalizer): normalizer.normalize(text, startsText: startsText, &offsets)
     }
   }
 
@@ -113,38 +156,5 @@ struct Normalizer: Sendable {
       }
     }
     return scalars.flatMap { Array(UTF8.encode($0) ?? UTF8.encodedReplacementCharacter) }
-  }
-
-  private func replace(_ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
-    guard let first = old.first, text.contains(first) else { return nil }
-    var offsets: [Int] = []
-    return replace(old, with: new, in: text, &offsets)
-  }
-
-  private func replace(
-    _ old: [UInt8], with new: [UInt8], in text: UnsafeBufferPointer<UInt8>, _ offsets: inout [Int]
-  ) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count + text.count / 2)
-    var position = 0
-    var next = 0
-    func move() {
-      while next < offsets.count, offsets[next] <= position {
-        offsets[next] = result.count
-        next += 1
-      }
-    }
-    move()
-    while position < text.count {
-      if text[position] == old.first, text[position...].starts(with: old) {
-        result.append(contentsOf: new)
-        position += old.count
-      } else {
-        result.append(text[position])
-        position += 1
-      }
-      move()
-    }
-    return result
   }
 }

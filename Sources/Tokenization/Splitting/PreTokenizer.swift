@@ -2,6 +2,9 @@
 /// boundary of a piece.
 enum PreTokenizerStep: Sendable {
   case split(SplitRegex, SplitBehavior, inverted: Bool)
+  /// Splits each number that the pattern finds into groups of three digits, from the right; with `isolating`, before and
+  /// after the number too.
+  case digitGroups(SplitRegex, isolating: Bool)
   /// Adds a space before each piece that does not begin with one (ByteLevel's `add_prefix_space`).
   case spacePrefix
   /// Replaces spaces by U+2581, adds one at the beginning, and may split before each.
@@ -38,6 +41,11 @@ protocol PieceSink {
 struct PreTokenizer: Sendable {
   let steps: [PreTokenizerStep]
 
+  /// Whether a segment at the beginning of the text is treated in another way than others.
+  var distinguishesStart: Bool {
+    steps.contains { if case .metaspace(prefix: .first, _) = $0 { true } else { false } }
+  }
+
   /// - Parameter startsText: this segment is at the beginning of the text
   func split<Sink: PieceSink>(
     _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, using workspace: SplitRegex.Workspace,
@@ -56,7 +64,7 @@ struct PreTokenizer: Sendable {
     case .split(let regex, .isolated, _):
       // Inverting swaps matches and the text between them, which is the same if each is a piece.
       var start = 0
-      forEachMatch(of: regex, in: piece, workspace) { match in
+      regex.forEachMatch(in: piece, using: workspace) { match in
         advance(piece[start..<match.lowerBound], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
         advance(piece[match], step: step + 1, startsText: startsText && match.lowerBound == 0, workspace, &sink)
         start = match.upperBound
@@ -67,6 +75,20 @@ struct PreTokenizer: Sendable {
         let startsText = startsText && range.lowerBound == 0
         advance(piece[range], step: step + 1, startsText: startsText, workspace, &sink)
       }
+    case .digitGroups(let regex, let isolating):
+      var start = 0
+      func cut(at end: Int) {
+        advance(piece[start..<end], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
+        start = end
+      }
+      regex.forEachMatch(in: piece, using: workspace) { match in
+        if isolating { cut(at: match.lowerBound) }
+        let digits = match.lazy.filter { piece[$0] & 0xC0 != 0x80 }
+        let first = digits.count % 3
+        for (index, position) in digits.enumerated() where index % 3 == first { cut(at: position) }
+        if isolating { cut(at: match.upperBound) }
+      }
+      cut(at: piece.count)
     case .spacePrefix:
       if piece[0] == UInt8(ascii: " ") {
         return advance(piece, step: step + 1, startsText: startsText, workspace, &sink)
@@ -113,32 +135,13 @@ struct PreTokenizer: Sendable {
     return text
   }
 
-  /// Calls `body` with each match. After an empty match the search continues one scalar later.
-  private func forEachMatch(
-    of regex: SplitRegex, in text: UnsafeBufferPointer<UInt8>, _ workspace: SplitRegex.Workspace,
-    _ body: (Range<Int>) -> Void
-  ) {
-    var from = 0
-    var lastEnd = -1
-    while from <= text.count, let match = regex.firstMatch(in: text, from: from, using: workspace) {
-      from = match.upperBound
-      if match.isEmpty {
-        from += 1
-        while from < text.count && text[from] & 0xC0 == 0x80 { from += 1 }
-        if match.lowerBound == lastEnd { continue }
-      }
-      lastEnd = match.upperBound
-      body(match)
-    }
-  }
-
   private func ranges(
     of regex: SplitRegex, _ behavior: SplitBehavior, inverted: Bool, in text: UnsafeBufferPointer<UInt8>,
     _ workspace: SplitRegex.Workspace
   ) -> [Range<Int>] {
     var parts: [(range: Range<Int>, isMatch: Bool)] = []
     var start = 0
-    forEachMatch(of: regex, in: text, workspace) { match in
+    regex.forEachMatch(in: text, using: workspace) { match in
       if start < match.lowerBound { parts.append((start..<match.lowerBound, inverted)) }
       parts.append((match, !inverted))
       start = match.upperBound

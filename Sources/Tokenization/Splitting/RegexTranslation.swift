@@ -4,7 +4,7 @@
 /// refused by name.
 struct RegexTranslation {
   /// Unicode's White_Space, which is Oniguruma's `\s`. PCRE2's `\s` has U+180E too.
-  private static let whitespace =
+  static let whitespace =
     #"\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"#
   private static let maximumLength = 65_536
 
@@ -166,18 +166,25 @@ struct RegexTranslation {
     }
     let name = String(String.UnicodeScalarView(scalars[position + 1..<end]))
     let bare = name.hasPrefix("^") ? String(name.dropFirst()) : name
-    guard Self.properties.contains(bare) else {
-      throw SplitRegexError(reason: "the property '\(name)' is not supported")
+    if Self.scripts.contains(bare) {
+      // Without "sc:" PCRE2 takes the characters that are used in a script too, such as "。".
+      append("\\\((letter == "p") == (name == bare) ? "p" : "P"){sc:\(bare)}")
+    } else {
+      guard Self.properties.contains(bare) else {
+        throw SplitRegexError(reason: "the property '\(name)' is not supported")
+      }
+      append("\\\(letter){\(name)}")
     }
-    append("\\\(letter){\(name)}")
     position = end + 1
   }
 
   private static let properties: Set<String> = [
     "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi",
-    "Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Cn", "Co", "Han", "Hiragana",
-    "Katakana", "Hangul", "Latin", "Greek", "Cyrillic", "Arabic", "Hebrew", "Thai", "Lao", "Khmer", "Myanmar",
-    "Devanagari", "Bengali", "Tamil", "Telugu",
+    "Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Cn", "Co",
+  ]
+  private static let scripts: Set<String> = [
+    "Han", "Hiragana", "Katakana", "Hangul", "Latin", "Greek", "Cyrillic", "Arabic", "Hebrew", "Thai", "Lao", "Khmer",
+    "Myanmar", "Devanagari", "Bengali", "Tamil", "Telugu",
   ]
 
   /// `\x0A`, `\x{1F600}`, `\u00B5`

@@ -4,19 +4,25 @@ struct SplitPatterns {
   var patterns: [String]
   var takesWholePieces = false
   var composes = false
+  /// A pattern of numbers that are split from the right into groups of three, before the other patterns are applied.
+  var digitGroups: String?
+  /// The same within the pieces that the other patterns make.
+  var innerDigitGroups: String?
 
   static let gpt2 = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
   private static let digit = #"\p{N}"#
   private static let contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-  private static let llama3 =
-    contractions
-    + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
-  private static let qwen2 =
-    contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+  static let llama3 = words(digits: #"\p{N}{1,3}"#)
+  private static let qwen2 = words(digits: digit)
   private static let qwen35 =
     contractions
     + #"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
   private static let punctuation = #"[\p{P}\$\+<=>\^~\|`]+"#
+
+  /// The pattern of GPT-4: contractions, words, numbers, punctuation, ends of lines, spaces.
+  private static func words(digits: String, spaces: String = #"|\s+(?!\S)|\s+"#) -> String {
+    contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|"# + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"# + spaces
+  }
 
   /// The pattern of Tekken and GPT-4o, which splits words at changes of case.
   /// - Parameters:
@@ -33,7 +39,7 @@ struct SplitPatterns {
   /// - Parameter name: `tokenizer.ggml.pre`; the result is `nil` for an unknown one
   init?(named name: String) {
     switch name {
-    case "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b":
+    case "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2":
       patterns = [Self.digit, Self.gpt2]
     case "gpt-2", "gpt2", "mpt", "olmo", "jais", "phi-2", "exaone4", "trillion", "granite-docling", "a.x-4.0", "mellum",
       "gigachat":
@@ -45,19 +51,51 @@ struct SplitPatterns {
       patterns = [Self.llama3]
       takesWholePieces = true
     case "dbrx", "smaug-bpe", "chatglm-bpe": patterns = [Self.llama3]
-    case "glm4":
+    case "glm4", "glm5":
       patterns = [Self.llama3]
       takesWholePieces = true
-    case "qwen2", "deepseek-r1-qwen", "megrez":
+    case "minicpm5":
+      patterns = [#"\p{N}{1,3}"#, Self.words(digits: #"\p{N}+"#)]
+      takesWholePieces = true
+    case "jais-2": patterns = [Self.jais2]
+    case "qwen2", "deepseek-r1-qwen", "megrez", "kormo", "f2llmv2":
       patterns = [Self.qwen2]
       composes = true
     case "qwen35": patterns = [Self.qwen35]
     case "stablelm2", "hunyuan", "solar-open", "grok-2": patterns = [Self.qwen2]
+    case "ufakzeka": patterns = [String(Self.qwen2.dropFirst(Self.contractions.count + 1))]
+    case "laguna": patterns = [Self.lines, Self.qwen2]
+    case "exaone-moe":
+      patterns = [
+        Self.contractions
+          + #"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]"#
+          + #"|\s+(?!\S)|\s+"#
+      ]
     case "tekken":
-      patterns = [Self.cased(suffix: "", digits: #"\p{N}"#)]
+      patterns = [Self.cased(suffix: "", digits: Self.digit)]
       takesWholePieces = true
-    case "gpt-4o", "llama4", "kanana2": patterns = [Self.cased(suffix: "\(Self.contractions)?", digits: #"\p{N}{1,3}"#)]
+    case "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2":
+      patterns = [Self.cased(suffix: "\(Self.contractions)?", digits: #"\p{N}{1,3}"#)]
+    case "youtu":
+      patterns = [Self.youtu, Self.cased(suffix: "\(Self.contractions)?", digits: Self.digit)]
+      takesWholePieces = true
+    case "tiny_aya", "cohere2moe":
+      // \d{1,3}(?=(?:\d{3})*\b), without its search to the end of the number at each digit
+      digitGroups = #"(?<!\p{Nd})\p{Nd}++(?![\p{L}\p{M}\p{N}\p{Pc}])"#
+      patterns = [Self.cased(suffix: "\(Self.contractions)?", digits: #"\p{N}{1,3}"#)]
+    case "kimi-k2": patterns = [Self.kimi]
     case "falcon": patterns = [Self.punctuation, Self.gpt2, "[0-9][0-9][0-9]"]
+    case "chameleon":
+      patterns = [
+        "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", #"([\t\n]|    |  )"#, Self.digit,
+        #"[\p{P}!-/:-@\[-`{-~]"#, Self.gpt2,
+      ]
+    case "poro-chat", "bloom", "gpt3-finnish": patterns = [Self.bloom]
+    case "viking": patterns = [Self.bloom, Self.digit]
+    case "superbpe":
+      // \p{N}+, then the places before (?=(\d{3})+(?!\d))
+      patterns = [#"\p{N}+"#]
+      innerDigitGroups = #"\p{Nd}++"#
     case "deepseek-llm":
       patterns = [
         #"[\r\n]"#, Self.deepSeekLetters,
@@ -65,12 +103,17 @@ struct SplitPatterns {
         Self.deepSeekIdeographs, #"\p{N}+"#,
       ]
     case "deepseek-coder": patterns = [#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, Self.deepSeekIdeographs, Self.digit]
-    case "deepseek-v3", "hunyuan-dense":
+    case "deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4":
       patterns = [
-        #"\p{N}{1,3}"#, #"[\x{4e00}-\x{9fa5}\x{3040}-\x{30ff}]+"#,
-        ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"##
-          + #" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#,
+        #"\p{N}{1,3}"#, Self.deepSeek3Ideographs, Self.deepSeek3(ending: #" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"#),
       ]
+    case "spark2_5":
+      patterns = [
+        #"\p{N}{1,3}"#, Self.deepSeek3Ideographs, Self.deepSeek3(ending: #" ?[\p{P}\p{S}]+|[\r\n]"#), Self.digit,
+      ]
+    case "afmoe":
+      digitGroups = #"\p{N}++"#
+      patterns = [Self.afmoeScripts, Self.deepSeek3(ending: #" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"#)]
     case "seed-coder":
       patterns = [
         Self.contractions
@@ -80,10 +123,43 @@ struct SplitPatterns {
       patterns = [
         #"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"#
       ]
+    case "sarvam-moe", "gemma4": patterns = [Self.lines]
     default: return nil
     }
   }
 
+  /// A line, or the ends of lines.
+  private static let lines = #"[^\n]+|[\n]+"#
+  private static let bloom = #" ?[^(\s|.,!?\x{2026}\x{3002}\x{ff0c}\x{3001}\x{964}\x{6d4}\x{60c})]+"#
+  private static let youtu =
+    #"[\x{ac00}-\x{d7a3}\x{3131}-\x{318e}]+"#
+    + #"|[\x{ff01}\x{2026}\x{201c}\x{201d}\x{2018}\x{2019}\x{2014}\x{ff1a}\x{ff1b}\x{ff0c}\x{3001}-\x{303f}\x{fe30}-\x{fe4f}]+"#
+    + #"|[\x{3105}-\x{312f}]+|[\x{4e00}-\x{9fa5}\x{3040}-\x{30ff}]+"#
+  private static let jais2 =
+    words(digits: #"\p{N}{1,3}"#, spaces: "")
+    + [512, 256, 128, 64, 32, 16, 8, 4].map { #"|\s{\#($0)}(?!\S)"# }.joined() + #"|\s{1,2}(?!\S)|\s{1}"#
+  private static let afmoeScripts =
+    #"[\x{4e00}-\x{9fff}\x{3400}-\x{4dbf}\x{f900}-\x{faff}\x{3040}-\x{30ff}\x{ff65}-\x{ff9f}\x{2f00}-\x{2fdf}"#
+    + #"\x{e40}-\x{e7f}\x{e80}-\x{eff}\x{1780}-\x{17ff}\x{1000}-\x{109f}\x{aa60}-\x{aa7f}\x{a9e0}-\x{a9ff}"#
+    + #"\x{ac00}-\x{d7af}\x{1100}-\x{11ff}]+"#
+
+  /// Kimi K2's words: those of GPT-4o without Chinese characters, which are words of their own. Its classes are
+  /// intersections (`[...&&[^\p{Han}]]`), which are written as look-aheads here.
+  private static let kimi: String = {
+    let start = #"[^\r\n\p{L}\p{N}]?"#
+    let upper = #"(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])"#
+    let lower = #"(?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])"#
+    return #"\p{Han}+|"# + "\(start)\(upper)*\(lower)+\(contractions)?|\(start)\(upper)+\(lower)*\(contractions)?"
+      + #"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+  }()
+
+  /// DeepSeek V3's pattern, with its own punctuation and ends of lines.
+  private static func deepSeek3(ending: String) -> String {
+    ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"## + ending
+      + #"|\s+(?!\S)|\s+"#
+  }
+
+  private static let deepSeek3Ideographs = #"[\x{4e00}-\x{9fa5}\x{3040}-\x{30ff}]+"#
   private static let deepSeekIdeographs = #"[\x{800}-\x{9fa5}\x{ac00}-\x{d7ff}]+"#
 
   /// DeepSeek's cased letters: those of an older Unicode, without Georgian and the mathematical alphabets.

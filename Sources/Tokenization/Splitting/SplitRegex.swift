@@ -12,8 +12,13 @@ final class SplitRegex: @unchecked Sendable {
 
   /// - Parameter pattern: in the syntax of Hugging Face's tokenizers (Oniguruma's Ruby syntax)
   /// - Throws: `SplitRegexError` for syntax that is wrong or not supported
-  init(_ pattern: String) throws(SplitRegexError) {
-    let translated = Array(try RegexTranslation.pcre2(pattern).utf8)
+  convenience init(_ pattern: String) throws(SplitRegexError) {
+    try self.init(pcre2: try RegexTranslation.pcre2(pattern))
+  }
+
+  /// - Parameter pattern: in PCRE2's syntax
+  init(pcre2 pattern: String) throws(SplitRegexError) {
+    let translated = Array(pattern.utf8)
     guard let context = pcre2_compile_context_create_8(nil) else { throw SplitRegexError(reason: "out of memory") }
     defer { pcre2_compile_context_free_8(context) }
     pcre2_set_newline_8(context, UInt32(PCRE2_NEWLINE_LF))
@@ -76,6 +81,22 @@ final class SplitRegex: @unchecked Sendable {
     // Only \K makes a match that ends before it starts, and the translation refuses \K.
     guard bounds[0] <= bounds[1], bounds[1] <= text.count else { return nil }
     return bounds[0]..<bounds[1]
+  }
+
+  /// Calls `body` with each match. After an empty match the search continues one scalar later.
+  func forEachMatch(in text: UnsafeBufferPointer<UInt8>, using workspace: Workspace, _ body: (Range<Int>) -> Void) {
+    var from = 0
+    var lastEnd = -1
+    while from <= text.count, let match = firstMatch(in: text, from: from, using: workspace) {
+      from = match.upperBound
+      if match.isEmpty {
+        from += 1
+        while from < text.count && text[from] & 0xC0 == 0x80 { from += 1 }
+        if match.lowerBound == lastEnd { continue }
+      }
+      lastEnd = match.upperBound
+      body(match)
+    }
   }
 }
 
