@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-peers check-openapi check-schemas check-avx512 check-threads deb check-deb image docc format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-peers check-openapi check-schemas check-vocabularies check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -94,6 +94,14 @@ check-schemas: ## Grammars of random JSON schemas against jsonschema and llguida
 	.build-schemas/bin/python scripts/check_schemas.py $(SCHEMA_ARGS) -- \
 	  swift test -Xcc -O2 --scratch-path .build-dev --skip-build --disable-xctest --filter SchemaComparisonTests
 
+check-vocabularies: ## Tokenizers against llama.cpp's, sentencepiece, tiktoken, mistral-common and tokenizers (VOCABULARY_ARGS="--seed 2")
+	@test -x .build-vocabularies/venv/bin/python || python3 -m venv .build-vocabularies/venv
+	.build-vocabularies/venv/bin/pip install -q sentencepiece==0.2.3 tokenizers==0.23.3 tiktoken==0.14.0 \
+	  mistral-common==1.13.1 protobuf==7.36.2 gguf==0.19.0 scikit-build-core cmake ninja
+	swift build --build-tests -Xcc -O2 --scratch-path .build-dev
+	.build-vocabularies/venv/bin/python scripts/check_vocabularies.py $(VOCABULARY_ARGS) -- \
+	  swift test -Xcc -O2 --scratch-path .build-dev --skip-build --disable-xctest --filter VocabularyComparisonTests
+
 check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)
 	scripts/check_avx512.sh
 
@@ -130,5 +138,5 @@ lint: ## Check the layout
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 clean: ## Remove what was built (the model stays)
-	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-openapi .build-styles \
+	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-vocabularies .build-openapi .build-styles \
 	  .build-deb .build-packages .build-documentation .build-docs
