@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-peers check-openapi check-schemas check-vocabularies check-avx512 check-threads deb check-deb image docc format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-peers check-memory check-openapi check-schemas check-vocabularies check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -81,6 +81,9 @@ check-example: build setup ## The case of examples/orders: the base, the adapter
 
 check-peers: build model ## transformers, PEFT, bitsandbytes and llama.cpp read what Graft writes, and compute the same (ONLY="gguf mlx")
 	.build-venv/bin/python scripts/check_peers.py $(ONLY)
+
+check-memory: build ## Eight billion weights are prepared within 2 GiB and served within 5.2 GiB (10 GB of disk for a while)
+	python3 scripts/check_memory.py
 
 check-openapi: build model ## The server against its OpenAPI document, by schemathesis (SECONDS=120)
 	@test -x .build-openapi/bin/python || python3 -m venv .build-openapi
