@@ -9,8 +9,7 @@ requirements=(Tests/Conformance/requirements.txt Tests/Console/requirements.txt)
 
 # Prints the Debian package of everything that the build needs and that is missing.
 missing_packages() {
-  command -v git >/dev/null || echo git
-  command -v pkg-config >/dev/null || echo pkg-config
+  missing_commands git pkg-config
   local library
   for library in libevent_openssl=libevent-dev libssl=libssl-dev libpcre2-8=libpcre2-dev libxxhash=libxxhash-dev zlib=zlib1g-dev \
     sqlite3=libsqlite3-dev yaml-0.1=libyaml-dev libedit=libedit-dev openblas=libopenblas-dev; do
@@ -20,10 +19,14 @@ missing_packages() {
   python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || echo python3-venv
 }
 
-# The browser that the console's tests drive.
-missing_browser() {
-  command -v chromium >/dev/null || echo chromium
+# Prints the Debian package of each command that is missing. Arguments: commands, with "=package" where that has another name.
+missing_commands() {
+  local command
+  for command; do command -v "${command%%=*}" >/dev/null || echo "${command#*=}"; done
 }
+
+# The browser that the console's tests drive.
+missing_browser() { missing_commands chromium; }
 
 packages() {
   if ! command -v swift >/dev/null; then
@@ -36,28 +39,19 @@ packages() {
 browser() { install missing_browser; }
 
 # The shells whose completions are tested.
-missing_shells() {
-  command -v zsh >/dev/null || echo zsh
-  command -v fish >/dev/null || echo fish
-}
+missing_shells() { missing_commands zsh fish; }
 
 shells() { install missing_shells; }
 
 # What Debian packages are made and checked with. Swift's libraries need curl's.
 missing_packaging() {
-  local command
-  for command in dpkg-shlibdeps=dpkg-dev mmdebstrap lintian strace systemd-nspawn=systemd-container; do
-    command -v "${command%%=*}" >/dev/null || echo "${command#*=}"
-  done
+  missing_commands dpkg-shlibdeps=dpkg-dev mmdebstrap lintian strace systemd-nspawn=systemd-container
   pkg-config --exists libcurl || echo libcurl4-openssl-dev
 }
 
 packaging() { install missing_packaging; }
 
-missing_image() {
-  command -v umoci >/dev/null || echo umoci
-  command -v skopeo >/dev/null || echo skopeo
-}
+missing_image() { missing_commands umoci skopeo; }
 
 image() { install missing_image; }
 
