@@ -14,8 +14,8 @@ from graft_server import BINARY, PATIENCE, environment
 
 
 def plain(text: str) -> str:
-    """The text without colours and the like."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    """The text without colours and the like, of which the last one may have come in part."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b(\[[0-9;?]*)?$", "", text)
 
 
 class Terminal:
@@ -50,6 +50,18 @@ class Terminal:
         deadline = time.monotonic() + PATIENCE
         while text not in plain(self.written):
             assert self.read() and time.monotonic() < deadline, f"no {text!r} in {self.written!r}"
+
+    def ask(self, line: str, expected: str = "") -> None:
+        """Enters a line; waits for a text in the answer, then for the next prompt.
+
+        What is typed before a prompt is echoed and edited by the terminal and not by the command, so the next keys must
+        wait for it. A prompt is at the start of a line that nothing follows.
+        """
+        self.send(line + "\r")
+        self.expect(expected)
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(r"[\r\n]> $", plain(self.written)):
+            assert self.read() and time.monotonic() < deadline, f"no prompt in {self.written!r}"
 
     def send(self, keys: str) -> None:
         self.written = ""

@@ -43,8 +43,7 @@ def test_fish(scripts):
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
 def test_zsh(scripts):
     shell = Terminal("-f", "-i", program="zsh", columns=200, env=variables(scripts))
-    shell.send(f"PS1='> '; fpath=({scripts} $fpath); autoload -Uz compinit; compinit -D -u; echo is-rea''dy\n")
-    shell.expect("is-ready")
+    shell.ask(f"PS1='> '; fpath=({scripts} $fpath); autoload -Uz compinit; compinit -D -u; echo is-rea''dy", "is-ready")
     for typed, completed in (("graft ser", "graft serve "), ("graft jobs pa", "graft jobs pause "),
                              ("graft serve --kv-m", "graft serve --kv-memory "),
                              ("graft serve --log-format j", "graft serve --log-format json ")):

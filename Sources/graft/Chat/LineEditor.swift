@@ -70,6 +70,9 @@ final class LineEditor {
 
   private func readLine(isFirst: Bool) -> String? {
     guard isTerminal else { return Swift.readLine() }
+    // The terminal stops editing before the prompt is shown; libedit alone asks for that after it. A key that came between
+    // them, Ctrl-D among them, would be the terminal's.
+    rl_prep_terminal(1)
     guard let line = readline(isFirst ? "> " : ". ") else { return nil }
     defer { free(line) }
     return String(cString: line)
