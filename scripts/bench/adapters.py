@@ -24,7 +24,7 @@ import time
 import serving_adapters
 import serving_load
 from serving import Prompts, adapter_of, measure, say
-from peers import OUT, cpu, processor
+from peers import OUT, cpu, processor, write_report
 from serving_servers import Graft
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -247,10 +247,7 @@ def main():
     results["threads"] = options.threads
     for part in options.parts.split(","):
         results[part] = parts[part](options)
-    OUT.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=1) + "\n")
-    (OUT / "adapters.md").write_text(text(results))
-    print(text(results))
+    write_report("adapters", results, text(results))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import threading
 import time
 
 import serving_load
-from peers import OUT, cpu, processor
+from peers import cpu, processor, write_report
 from serving_servers import Graft
 
 PROMPT, GENERATE = 32, 64
@@ -114,11 +114,7 @@ def report(results, threads):
             speed = "" if state == "none" else f"{found['batch']:.0f}"
             lines.append(f"| {clients} | {batch} | {times} | {found['live']:.0f} | {speed} |")
     lines += ["", f"A batch alone has {results['alone']:.0f} tokens/s."]
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "batches.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = "\n".join(lines) + "\n"
-    (OUT / "batches.md").write_text(text)
-    print(text)
+    write_report("batches", results, "\n".join(lines) + "\n")
 
 
 def main():

@@ -25,7 +25,7 @@ import urllib.request
 
 import training
 import serving_load
-from peers import OUT, cpu, processor
+from peers import OUT, cpu, processor, write_report
 from serving_servers import Graft, PATIENCE
 
 PROMPT, GENERATE = 32, 64
@@ -215,11 +215,7 @@ def report(results, threads):
     if found := results.get("load"):
         lines += ["", f"{CLIENTS} clients without pause get {found['tokens_per_second']:.0f} tokens/s beside a job, "
                   f"{found['tokens_per_second_without']:.0f} without."]
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "living_together.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = "\n".join(lines) + "\n"
-    (OUT / "living_together.md").write_text(text)
-    print(text)
+    write_report("living_together", results, "\n".join(lines) + "\n")
 
 
 def main():

@@ -57,6 +57,14 @@ def processor():
 OUT = ROOT / "docs/benchmarks" / processor()
 
 
+def write_report(name, results, text):
+    """Writes figures to NAME.json and their text to NAME.md in this processor's folder, and prints the text."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (OUT / f"{name}.md").write_text(text)
+    print(text)
+
+
 def build_peft():
     """Makes the environment unless it is there. torch is its build for CPUs; without that, PyPI's, which is large."""
     done = VENV / "done"

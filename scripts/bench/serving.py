@@ -25,7 +25,7 @@ import serving_adapters
 import serving_check
 import serving_load
 import serving_report
-from peers import GRAFT, OUT, SMALL, run
+from peers import GRAFT, OUT, SMALL, run, write_report
 from serving_load import LoadError
 from serving_servers import Graft, LlamaServer
 
@@ -260,11 +260,7 @@ def main():
             left_out.append(f"{part} could not be run: {error}")
             say(left_out[-1])
         results[part] = found | {"left_out": left_out}
-    OUT.mkdir(parents=True, exist_ok=True)
-    text = serving_report.text(results)
-    kept.write_text(json.dumps(results, indent=1) + "\n")
-    (OUT / "serving.md").write_text(text)
-    print(text)
+    write_report("serving", results, serving_report.text(results))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import subprocess
 import time
 import urllib.request
 
-from peers import GRAFT, OUT, ROOT, SMALL, cpu
+from peers import GRAFT, ROOT, SMALL, cpu, write_report
 from serving_servers import Server
 
 BOUNDS = [1, 2, 4, 8, 16, 32]
@@ -148,8 +148,6 @@ def main():
         print(shape, json.dumps(report["shapes"][shape]), flush=True)
     if options.tasks:
         return
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "speculation.json").write_text(json.dumps(report, indent=1) + "\n")
     lines = ["# Speculation", "",
              f"{report['processor']}, SmolLM2-135M, medians of {options.rounds} rounds; the servers answer in turn, equal "
              "text for text.", "",
@@ -162,7 +160,7 @@ def main():
         lines += ["", f"Computed for the {shape} shape, from the passes of the small model and this shape's time of a pass ("
                   + ", ".join(f"{rows} rows {ms:.0f} ms" for rows, ms in figures["milliseconds"].items()) + "): "
                   + ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if name != "milliseconds") + "."]
-    (OUT / "speculation.md").write_text("\n".join(lines) + "\n")
+    write_report("speculation", report, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

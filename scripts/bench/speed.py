@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tarfile
 
-from peers import GRAFT, OUT, PEERS, SMALL, cpu, processor, run
+from peers import GRAFT, OUT, PEERS, SMALL, cpu, processor, run, write_report
 
 LLAMA = PEERS / "llama"
 TYPES = ["Q4_0", "IQ4_NL"]
@@ -314,13 +314,9 @@ def main():
                 passes[shape] = measure_passes(shape, context_rounds, options.threads)
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")
-    OUT.mkdir(parents=True, exist_ok=True)
     text = table(results, rounds, options.threads) + contexts_table(contexts) + passes_table(passes) + "".join(f"\n{line}\n" for line in left_out)
-    (OUT / "speed.json").write_text(json.dumps(
-        {"rounds": rounds, "shapes": results, "contexts": contexts, "passes": passes}, indent=1) + "\n")
-    (OUT / "speed.md").write_text(text)
+    write_report("speed", {"rounds": rounds, "shapes": results, "contexts": contexts, "passes": passes}, text)
     (OUT / "speed.svg").write_text(plot(results))
-    print(text)
 
 
 if __name__ == "__main__":

@@ -107,11 +107,7 @@ def report(results, rounds, threads, left_out=()):
     lines += ["", "The first step is not counted. Dense rows have 256 tokens, uneven ones a log-normal length (median about "
               "100, at most 512). PEFT pads to the longest of its batch and counts its memory from after loading; graft's "
               "is the whole run's."]
-    peers.OUT.mkdir(parents=True, exist_ok=True)
-    (peers.OUT / "training.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = "\n".join([*lines, *(f"\n{line}" for line in left_out)]) + "\n"
-    (peers.OUT / "training.md").write_text(text)
-    print(text)
+    peers.write_report("training", results, "\n".join([*lines, *(f"\n{line}" for line in left_out)]) + "\n")
 
 
 def main():
