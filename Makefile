@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-peers check-memory check-openapi check-schemas check-vocabularies check-avx512 check-threads deb check-deb image docc format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-library check-peers check-memory check-openapi check-schemas check-vocabularies check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -79,6 +79,10 @@ check-clients: build setup ## Client programs from PyPI against a server (CLIENT
 check-example: build setup ## The case of examples/orders: the base, the adapter's training, the adapter (five minutes)
 	.build-venv/bin/python scripts/check_example.py
 
+check-library: model ## The program of examples/swift, which uses Graft as a library
+	scripts/build_strictly.sh -c release --package-path examples/swift --scratch-path .build-library
+	.build-library/release/Ask | tee /dev/stderr | grep "^Arr, matey!" >/dev/null
+
 check-peers: build model ## transformers, PEFT, bitsandbytes and llama.cpp read what Graft writes, and compute the same (ONLY="gguf mlx")
 	.build-venv/bin/python scripts/check_peers.py $(ONLY)
 
@@ -135,11 +139,11 @@ docc: build ## DocC archives of the libraries in .build-documentation, without w
 	python3 scripts/check_documentation.py .build
 
 format: ## Lay the Swift sources out
-	swift format --in-place --recursive --parallel Package.swift Sources Tests
+	swift format --in-place --recursive --parallel Package.swift Sources Tests examples/swift
 
 lint: ## Check the layout
-	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests examples/swift
 
 clean: ## Remove what was built (the model stays)
 	rm -rf .build .build-test .build-threads .build-venv .build-clients .build-peers .build-schemas .build-vocabularies .build-openapi .build-styles \
-	  .build-deb .build-packages .build-documentation .build-docs
+	  .build-deb .build-packages .build-documentation .build-docs .build-library

@@ -12,6 +12,11 @@ let swiftSettings: [SwiftSetting] = [
 
 let package = Package(
   name: "graft",
+  products: [
+    .executable(name: "graft", targets: ["graft"]),
+    // For programs that use a model without a server: LocalModel, and what it takes and gives.
+    .library(name: "GraftLibrary", targets: ["Serve", "Model"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),

@@ -8,8 +8,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 swift build "$@" 2>&1 | tee "$log"
 
-warnings=$(awk -v sources="$PWD/Sources/" -v tests="$PWD/Tests/" '
-  (index($0, sources) == 1 || index($0, tests) == 1) && /: warning: / && !seen[$0]++' "$log")
+warnings=$(awk -v sources="$PWD/Sources/" -v tests="$PWD/Tests/" -v examples="$PWD/examples/" '
+  (index($0, sources) == 1 || index($0, tests) == 1 || index($0, examples) == 1) && /: warning: / && !seen[$0]++' "$log")
 if [ -n "$warnings" ]; then
   printf '\nWarnings are not allowed:\n%s\n' "$warnings" >&2
   # So that the next build meets them again.

@@ -6,6 +6,13 @@ internal import Model
 /// The folder for everything that outlives the process. Only its owner can read it. Only one process at a time can use
 /// it, by a file lock that the system releases in any case when the process ends.
 public final class DataFolder: Sendable {
+  /// The folder of a user who names none: `graft` in the user's data home.
+  public static var defaultPath: String {
+    let variables = ProcessInfo.processInfo.environment
+    if let home = variables["XDG_DATA_HOME"], !home.isEmpty { return home + "/graft" }
+    return (variables["HOME"] ?? ".") + "/.local/share/graft"
+  }
+
   /// Where the folder is.
   public let url: URL
   /// Why other users can still enter the folder; `nil` if they cannot.

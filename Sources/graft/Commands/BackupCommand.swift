@@ -11,7 +11,7 @@ struct BackupCommand: ParsableCommand {
       """)
 
   @Option(help: "The data folder to copy.")
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   @Argument(help: "The folder to make.")
   var target: String
@@ -33,7 +33,7 @@ struct RestoreCommand: ParsableCommand {
     discussion: "The data folder must be missing or empty. If a file is damaged, no folder is made.")
 
   @Option(help: "The data folder to make.")
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   @Argument(help: "A folder that 'graft backup' made.")
   var backup: String

@@ -20,7 +20,7 @@ struct DoctorCommand: ParsableCommand {
   var sha256: String = ""
 
   @Option(help: "The data folder to check.")
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   @OptionGroup var output: JSONOption
 

@@ -5,6 +5,7 @@ import Dispatch
 import Foundation
 import Kernels
 import Model
+import Serve
 import Synchronization
 import Train
 
@@ -129,7 +130,7 @@ struct TrainCommand: ParsableCommand {
   /// The options that the commands at the end need, too.
   private var commandSettings: [String] {
     var settings: [String] = []
-    if options.dataDir != ModelOptions.defaultDataFolder { settings += ["--data-dir", options.dataDir] }
+    if options.dataDir != DataFolder.defaultPath { settings += ["--data-dir", options.dataDir] }
     if options.arithmetic.compute != .fast { settings += ["--compute", options.arithmetic.compute.rawValue] }
     if !template.chatTemplate.isEmpty { settings += ["--chat-template", template.chatTemplate] }
     return settings

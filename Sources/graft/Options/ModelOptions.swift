@@ -80,7 +80,7 @@ struct ModelOptions: ParsableArguments {
   var model: String = ""
 
   @Option(help: "Where prepared bases and the server's state are kept.")
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   @OptionGroup var arithmetic: ArithmeticOptions
 
@@ -109,12 +109,6 @@ struct ModelOptions: ParsableArguments {
       throw ValidationError(
         "--kv-memory is \(kvMemory.bytes >> 20) MiB, more than the \(total >> 20) MiB of memory that there are in all")
     }
-  }
-
-  static var defaultDataFolder: String {
-    let variables = ProcessInfo.processInfo.environment
-    if let home = variables["XDG_DATA_HOME"], !home.isEmpty { return home + "/graft" }
-    return (variables["HOME"] ?? ".") + "/.local/share/graft"
   }
 
   var modelURL: URL { URL(filePath: model).standardizedFileURL }

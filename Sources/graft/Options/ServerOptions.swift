@@ -40,7 +40,7 @@ struct InstallationOptions: ParsableArguments {
   @OptionGroup var server: ServerOptions
 
   @Option(help: ArgumentHelp("The data folder, if no server uses it.", valueName: "folder"))
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   /// - Throws: `ModelError` naming the server that uses the folder
   func open() throws -> Installation {

@@ -3,6 +3,7 @@ import ArgumentParser
 import Foundation
 import Kernels
 import Model
+import Serve
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -21,7 +22,7 @@ struct BenchCommand: ParsableCommand {
   var shape: String?
 
   @Option(help: "Where prepared bases are kept.")
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   @OptionGroup(title: "Arithmetic") var arithmetic: ArithmeticOptions
 

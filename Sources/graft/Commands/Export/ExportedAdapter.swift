@@ -7,7 +7,7 @@ import Serve
 /// The adapter that a command exports.
 struct ExportedAdapter: ParsableArguments {
   @Option(help: ArgumentHelp("The data folder of an adapter that is named; no server may use it.", valueName: "folder"))
-  var dataDir: String = ModelOptions.defaultDataFolder
+  var dataDir: String = DataFolder.defaultPath
 
   @Argument(help: "A PEFT folder, or the name of an adapter in the data folder: NAME or NAME@VERSION.")
   var adapter: String
