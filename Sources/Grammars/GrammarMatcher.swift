@@ -165,51 +165,19 @@ public struct GrammarMatcher: Sendable {
     let ofText = limits.textWork - textWork.units.load(ordering: .relaxed)
     let ofToken = limits.tokenWork - tokenWork
     let allowed = min(ofText, ofToken, patience ?? .max)
-    let found = grammar.withStates(waiting: patience == nil) { [self] shared -> Outcome<Result> in
-      var replayed: [(state: Int32, length: Int)]?
-      var (work, replayWork) = (0, 0)
-      do throws(GrammarError) {
-        if shared.textMemory > grammar.memoryLimit(replayed: shared.replayedMemory) {
-          // To give the memory of many states back takes long.
-          if patience != nil { throw .unfinished }
-          shared.reset()
-        }
-        if epoch != shared.epoch {
-          let before = shared.textMemory
-          let allowed = min(2 * limits.tokenWork, patience ?? .max)
-          shared.automaton.allow(work: allowed)
-          defer { replayWork = shared.automaton.work }
-          do throws(GrammarError) { replayed = try replay(&shared.automaton) } catch {
-            throw allowed < 2 * limits.tokenWork ? .unfinished : .tooMuchMemory(limit: limits.memory / 2)
-          }
-          // Other texts' states do not count against this one.
-          if shared.textMemory - before > limits.memory / 2 { throw .tooMuchMemory(limit: limits.memory / 2) }
-          shared.replayedMemory = shared.textMemory
-        }
-        let state = (replayed ?? history)[history.count - 1].state
-        shared.automaton.allow(work: patience.map { min(allowed, $0 - replayWork) } ?? allowed)
-        defer { work = shared.automaton.work }
-        let result = try body(&shared.automaton, state)
-        return Outcome(
-          result: .success(result), replayed: replayed, epoch: shared.epoch, work: shared.automaton.work,
-          replayWork: replayWork)
-      } catch {
-        return Outcome(
-          result: .failure(error), replayed: replayed, epoch: shared.epoch, work: work, replayWork: replayWork)
-      }
-    }
+    let found = grammar.withStates(waiting: patience == nil) { [self] shared in run(body, on: &shared, work: allowed) }
     guard let outcome = found else { throw .unfinished }
-    if let patience { self.patience = max(patience - outcome.work - outcome.replayWork, 0) }
+    if let patience { self.patience = max(patience - outcome.work - outcome.replay.work, 0) }
     tokenWork += outcome.work
     textWork.units.add(outcome.work, ordering: .relaxed)
-    if let replayed = outcome.replayed {
+    if let replayed = outcome.replay.history {
       history = replayed
       epoch = outcome.epoch
     }
     switch outcome.result {
     case .success(let result): return result
     case .failure(.tooMuchWork):
-      if allowed < min(ofText, ofToken) || outcome.replayWork > 0, patience != nil { throw .unfinished }
+      if allowed < min(ofText, ofToken) || outcome.replay.work > 0, patience != nil { throw .unfinished }
       throw ofText < ofToken ? .tooMuchWorkForText(limit: limits.textWork) : .tooMuchWork(limit: limits.tokenWork)
     case .failure(let error): throw error
     }
@@ -218,12 +186,55 @@ public struct GrammarMatcher: Sendable {
   /// What an operation under the lock gives.
   private struct Outcome<Result> {
     var result: Swift.Result<Result, GrammarError>
-    /// The history in the current epoch, if it was made again.
-    var replayed: [(state: Int32, length: Int)]?
+    /// Whether and how the text was read again before it.
+    var replay: Replay
     var epoch: Int
     var work: Int
+  }
+
+  private struct Replay {
+    /// The history in the current epoch; `nil` if it was not made again.
+    var history: [(state: Int32, length: Int)]?
     /// What it took to make the history again.
-    var replayWork: Int
+    var work = 0
+  }
+
+  /// Runs an operation under the lock. If the grammar has thrown its states away, the text is read again first.
+  /// - Parameter allowed: how much work the operation may take
+  private func run<Result>(
+    _ body: (inout TextAutomaton, Int32) throws(GrammarError) -> Result, on shared: inout CompiledGrammar.SharedStates,
+    work allowed: Int
+  ) -> Outcome<Result> {
+    var replay = Replay()
+    var work = 0
+    let result = Swift.Result { () throws(GrammarError) in
+      if shared.textMemory > grammar.memoryLimit(replayed: shared.replayedMemory) {
+        // To give the memory of many states back takes long.
+        if patience != nil { throw .unfinished }
+        shared.reset()
+      }
+      if epoch != shared.epoch { try self.replay(on: &shared, to: &replay) }
+      let state = (replay.history ?? history)[history.count - 1].state
+      shared.automaton.allow(work: patience.map { min(allowed, $0 - replay.work) } ?? allowed)
+      defer { work = shared.automaton.work }
+      return try body(&shared.automaton, state)
+    }
+    return Outcome(result: result, replay: replay, epoch: shared.epoch, work: work)
+  }
+
+  /// Finds the text's states again, within limits of work and memory.
+  private func replay(on shared: inout CompiledGrammar.SharedStates, to found: inout Replay) throws(GrammarError) {
+    let limits = grammar.limits
+    let before = shared.textMemory
+    let allowed = min(2 * limits.tokenWork, patience ?? .max)
+    shared.automaton.allow(work: allowed)
+    defer { found.work = shared.automaton.work }
+    do throws(GrammarError) { found.history = try replay(&shared.automaton) } catch {
+      throw allowed < 2 * limits.tokenWork ? .unfinished : .tooMuchMemory(limit: limits.memory / 2)
+    }
+    // Other texts' states do not count against this one.
+    if shared.textMemory - before > limits.memory / 2 { throw .tooMuchMemory(limit: limits.memory / 2) }
+    shared.replayedMemory = shared.textMemory
   }
 
   /// The states of the text's tokens in an automaton that has thrown its states away.
