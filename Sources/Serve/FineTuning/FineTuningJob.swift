@@ -168,10 +168,12 @@ struct FineTuningJob: Sendable, Equatable {
 /// The names of the adapters that training makes.
 enum FineTuningNames {
   static let organization = "graft"
+  /// The beginning of all these names.
+  static let prefix = "ft:"
 
   /// `ft:BASE:ORG:SUFFIX:ID`. Each part is changed so that it is allowed in an adapter's name and is not a number.
   static func result(base: String, suffix: String?, id: String) -> String {
-    "ft:\(part(base, limit: 100)):\(organization):\(part(suffix ?? "", limit: 64)):\(id)"
+    "\(prefix)\(part(base, limit: 100)):\(organization):\(part(suffix ?? "", limit: 64)):\(id)"
   }
 
   static func checkpoint(_ result: String, step: Int) -> String { "\(result)\(checkpointPart)\(step)" }
@@ -180,7 +182,7 @@ enum FineTuningNames {
 
   /// Whether a name is one that `checkpoint` makes.
   static func isCheckpoint(_ name: String) -> Bool {
-    guard name.hasPrefix("ft:"), let last = name.lastIndex(of: ":"), name[last...].hasPrefix(checkpointPart) else {
+    guard name.hasPrefix(prefix), let last = name.lastIndex(of: ":"), name[last...].hasPrefix(checkpointPart) else {
       return false
     }
     return Int(name[last...].dropFirst(checkpointPart.count)) != nil

@@ -99,6 +99,22 @@ import Testing
     #expect(store.knows("n2") && store.listing("n2") == nil)
   }
 
+  @Test func messagesNameAdaptersFirstAndCheckpointsLast() throws {
+    let setting = try StoreSetting()
+    try setting.write("x")
+    let store = try setting.open()
+    let trained = ["", "s"].map { FineTuningNames.result(base: "tiny", suffix: $0, id: "abc") }
+    let checkpoints = trained.map { FineTuningNames.checkpoint($0, step: 3) }
+    let all = ["a", "ft", "ft-z", "fta", "fu"] + trained + checkpoints
+    for name in ["gone"] + all.shuffled() { try store.load(name: name, path: "x") }
+    try store.unload(name: "gone")
+    for limit in 1...all.count + 1 {
+      let some = store.someNames(limit: limit)
+      #expect(some.names == Array(all.prefix(limit)))
+      #expect(some.hasMore == (limit < all.count))
+    }
+  }
+
   @Test func checkpointsAreToldByTheirNames() {
     let result = FineTuningNames.result(base: "m", suffix: "s", id: "abc")
     #expect(FineTuningNames.isCheckpoint(FineTuningNames.checkpoint(result, step: 40)))

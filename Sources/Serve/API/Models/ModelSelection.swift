@@ -85,9 +85,8 @@ extension ServerContext {
 
   /// Some of the names that requests can use, for error messages.
   var availableNames: String {
-    let adapters = self.adapters.served(after: nil, limit: Self.listedNames)
-    var names = ["base"] + (servedModelName == "base" ? [] : [servedModelName])
-    names += adapters.elements.map(\.name)
+    let adapters = self.adapters.someNames(limit: Self.listedNames)
+    let names = ["base"] + (servedModelName == "base" ? [] : [servedModelName]) + adapters.names
     return names.map { "'\($0)'" }.joined(separator: ", ") + (adapters.hasMore ? " and more (GET /v1/models)" : "")
   }
 }

@@ -25,6 +25,23 @@ extension AdapterStore {
     page(\.servedNames, after: after, limit: limit) { name, state in filter(name) ? state.registry[name] : nil }
   }
 
+  /// Some names that requests can use, for messages: adapters, then models that jobs trained, then jobs' checkpoints.
+  /// Quick even if there are many.
+  func someNames(limit: Int) -> (names: [String], hasMore: Bool) {
+    let prefix = FineTuningNames.prefix
+    let (others, trained) = state.withLock { state in
+      let names = state.registry.servedNames
+      let before = names.page(after: nil, limit: limit + 1).prefix { $0 < prefix }
+      // No allowed character sorts between the prefix's colon and this.
+      let after = names.page(after: prefix + "~", limit: limit + 1)
+      let trained = names.page(after: prefix, limit: max(Self.batch, limit + 1)).prefix { $0.hasPrefix(prefix) }
+      return (before + after, trained)
+    }
+    let names =
+      others + trained.filter { !FineTuningNames.isCheckpoint($0) } + trained.filter(FineTuningNames.isCheckpoint)
+    return (Array(names.prefix(limit)), names.count > limit)
+  }
+
   /// All names that have versions or were refused, in order. Not for the event loop: there may be many.
   public var listings: [AdapterListing] { listings(after: nil, limit: nil).elements }
 
