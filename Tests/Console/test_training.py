@@ -132,6 +132,35 @@ def test_samples_beside_the_bases(open_page, server, finished):
     assert samples.locator("dt").all_text_contents()[::3] == ["Base", "Step 3"]
 
 
+def test_samples_that_the_server_made(open_page, server):
+    """They are there whenever the page is opened, and the page asks for nothing."""
+    page = new_job(open_page, server, ROWS[:8])
+    page.get_by_label("Epochs").fill("2")
+    page.get_by_role("spinbutton", name="Rank").fill("2")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Prompts for samples").fill("Who are you?\n\n What is snow? ")
+    start = page.get_by_role("button", name="Start training")
+    page.wait_for_timeout(500)
+    expect(start).to_be_enabled()
+    start.click()
+    expect(page.locator(".title .badge")).to_have_text("succeeded", timeout=60_000)
+    job = page.url.rsplit("/", 1)[1]
+    expect(page.get_by_label("Samples").locator("dd.muted")).to_have_count(0, timeout=60_000)
+    assert server.http.get(f"/v1/fine_tuning/jobs/{job}").json()["sample_prompts"] == ["Who are you?", "What is snow?"]
+    kept = server.http.get(f"/v1/fine_tuning/jobs/{job}/checkpoints").json()["data"][0]["samples"]
+    later = open_page(server.url)
+    asked = []
+    later.on("request", lambda request: asked.append(request.url) if "completions" in request.url else None)
+    later.goto(f"{server.url}/#training/{job}")
+    samples = later.get_by_label("Samples")
+    expect(samples.locator("dd.muted")).to_have_count(0)
+    expect(samples.locator("h3")).to_have_text(["Who are you?", "What is snow?"])
+    for index, sample in enumerate(kept):
+        answers = samples.locator(".sample").nth(index).locator("dd").all_text_contents()
+        assert (answers[0], answers[-1]) == (sample["base"], sample["answer"])
+    assert asked == []
+
+
 def test_curves_over_each_other(open_page, server, finished):
     page = open_page(f"{server.url}/#training")
     for job in finished:
