@@ -27,6 +27,21 @@ public struct ServerClient: Sendable {
     return try http.json("PUT", path("adapters", name), .file(form.url, type: form.contentType))
   }
 
+  /// Gives a weighted set of the server's adapters a name.
+  /// - Parameters:
+  ///   - adapters: "a:0.7,b:0.3"
+  ///   - combination: "cat" or "linear"
+  /// - Returns: the registered version
+  public func combine(name: String, adapters: String, combination: String, pinned: Bool) throws(ClientError)
+    -> JSONValue
+  {
+    var body: [(key: String, value: JSONValue)] = [
+      ("adapters", .string(adapters)), ("combination", .string(combination)),
+    ]
+    if pinned { body.append(("pinned", true)) }
+    return try http.json("PUT", path("adapters", name), .json(.object(JSONObject(keepingFirst: body))))
+  }
+
   /// Removes a name until it is loaded again.
   public func unload(name: String) throws(ClientError) {
     _ = try http.send("POST", "/v1/unload_lora_adapter", .json(["lora_name": .string(name)]))

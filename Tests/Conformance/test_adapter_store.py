@@ -82,6 +82,42 @@ class TestVersions:
         assert 0 < memory["bytes"] <= memory["budget"]
 
 
+class TestSets:
+    def combine(self, server, name, adapters, **fields):
+        return server.http.put(f"/v1/adapters/{name}", json={"adapters": adapters, **fields})
+
+    def test_a_set_with_a_name_is_an_adapter(self, server):
+        try:
+            reply = self.combine(server, "mix", "r8-all:0.7,r4-pattern:-0.3")
+            assert reply.status_code == 200, reply.text
+            assert reply.json()["version"] == 1 and reply.json()["rank"] == 12
+            entry = listed(server, "mix")
+            assert "r8-all@1:0.7" in entry["source"] and entry["source"].endswith("(cat)")
+            unnamed = answer(server, query={"adapter": "r8-all:0.7,r4-pattern:-0.3"})[0]
+            for named in (answer(server, model="mix")[0], answer(server, query={"adapter": "mix"})[0]):
+                assert named["text"] == unnamed["text"]
+                pairs = zip(named["logprobs"]["token_logprobs"], unnamed["logprobs"]["token_logprobs"], strict=True)
+                assert all(abs(x - y) < 5e-2 for x, y in pairs)
+            again = self.combine(server, "mix", "r4-pattern:-0.3,r8-all:0.7")
+            assert again.json()["version"] == 1, "the same set"
+            assert self.combine(server, "mix", "r8-all:0.5,r4-pattern", pinned=True).json()["version"] == 2
+            assert server.http.delete("/v1/adapters/mix").json()["deleted"] is True
+        finally:
+            server.http.delete("/v1/adapters/mix")
+
+    def test_refused(self, server):
+        check(self.combine(server, "mix", "r8-all,nobody"), 404, param="adapters", code="model_not_found")
+        check(self.combine(server, "mix", "mix:0.5"), 400, param="adapters")
+        check(self.combine(server, "mix", "r8-all,r4-pattern", combination="svd"), 400, param="combination")
+        message = check(self.combine(server, "mix", "r8-all,r4-pattern", combination="linear"), 400)["message"]
+        assert "several ranks" in message
+        for wrong in ("", "base", "a,,b", 7):
+            check(self.combine(server, "mix", wrong), 400, param="adapters")
+        check(server.http.put("/v1/adapters/mix", json={}), 400, param="adapters")
+        check(server.http.put("/v1/adapters/mix", json={"adapters": "r8-all", "adaptors": 1}), 400)
+        assert listed(server, "mix") is None
+
+
 class TestUpload:
     @pytest.mark.parametrize("name, path", [("up", "up"), ("org/up:v", "org/up:v"), ("org/up:v", "org%2Fup%3Av")])
     def test_upload_use_delete(self, server, name, path):
@@ -138,7 +174,8 @@ class TestUpload:
         for change, status, word in [
             ({FILES[1]: weights[:-100]}, 400, "safetensors"),
             ({FILES[0]: b"{"}, 400, "adapter_config.json"),
-            ({FILES[0]: json.dumps({"peft_type": "IA3"}).encode()}, 400, "IA3"),
+            ({FILES[0]: json.dumps({"peft_type": "LOHA"}).encode()}, 400, "LOHA"),
+            ({"adapters.safetensors": weights}, 400, "adapters.safetensors"),
             ({"README.md": b"hello"}, 400, "README.md"),
         ]:
             message = check(put(server, "bad", files | change), status)["message"]
@@ -147,7 +184,8 @@ class TestUpload:
         assert FILES[1] in message
         check(put(server, "base", files), 400, param="name")
         check(put(server, "a:1", files), 400, param="name")
-        check(server.http.put("/v1/adapters/bad", json={}), 415)
+        check(server.http.put("/v1/adapters/bad", content=b"x", headers={"Content-Type": "text/plain"}), 415)
+        check(put(server, "bad", {"lora.gguf": b"GGUF" + bytes(100)}), 400, code="invalid_adapter")
         truncated = {"Content-Type": "multipart/form-data; boundary=AbC"}
         check(server.http.put("/v1/adapters/bad", content=b"--AbC\r\n", headers=truncated), 400)
         check(server.http.put("/v1/adapters/bad", content=b"--AbCd\r\n" + b"x" * 100_000, headers=truncated), 400)

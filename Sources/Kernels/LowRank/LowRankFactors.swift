@@ -3,7 +3,7 @@ import CKernels
 /// The factors A, [rank, columns], and B, [outputs, rank], of a LoRA module (Hu et al., 2021), in the kernels' layout.
 ///
 /// DoRA (Liu et al., 2024) has a factor m for each output besides: y = m ⊙ (W·x + scale·B·A·x), where
-/// m = magnitude / ‖W + scale·B·A‖.
+/// m = magnitude / ‖W + scale·B·A‖. Factors of zeros with an m alone scale the outputs.
 ///
 /// `@unchecked Sendable`: the memory that the pointers lead to is never written, and `owner` keeps it alive.
 public final class LowRankFactors: @unchecked Sendable {
@@ -21,6 +21,10 @@ public final class LowRankFactors: @unchecked Sendable {
   let b: UnsafeRawPointer
   /// m for each output, then m − 1 for each output; both padded with zeros to whole groups.
   let rowFactors: UnsafePointer<Float>?
+  /// What is added to each output, padded with zeros to whole groups.
+  let bias: UnsafePointer<Float>?
+  /// What is added to 1 to give the factor of each column of the input, [columns]; `nil` leaves the input as it is.
+  public let inputChanges: UnsafePointer<Float>?
   private let owner: any AnyObject & Sendable
 
   /// Rows of A, columns of B.
@@ -31,6 +35,7 @@ public final class LowRankFactors: @unchecked Sendable {
   /// Bytes that one product reads.
   public var byteCount: Int {
     layout.aBytes + layout.bBytes + (rowFactors == nil ? 0 : layout.rowFactorBytes)
+      + (bias == nil ? 0 : layout.biasBytes) + (inputChanges == nil ? 0 : layout.inputChangeBytes)
   }
 
   /// Factors that are already in memory, packed as `layout` says.
@@ -38,15 +43,19 @@ public final class LowRankFactors: @unchecked Sendable {
   ///   - a: `layout.aBytes` bytes
   ///   - b: `layout.bBytes` bytes
   ///   - rowFactors: DoRA's, `layout.rowFactorBytes` bytes, aligned to 4
+  ///   - bias: `layout.biasBytes` bytes, aligned to 4
+  ///   - inputChanges: `layout.inputChangeBytes` bytes, aligned to 4
   ///   - owner: keeps the memory alive and unchanged
   public init(
     _ layout: LowRankLayout, a: UnsafeRawPointer, b: UnsafeRawPointer, rowFactors: UnsafeRawPointer?,
-    owner: any AnyObject & Sendable
+    bias: UnsafeRawPointer? = nil, inputChanges: UnsafeRawPointer? = nil, owner: any AnyObject & Sendable
   ) {
     self.layout = layout
     self.a = a
     self.b = b
     self.rowFactors = rowFactors?.assumingMemoryBound(to: Float.self)
+    self.bias = bias?.assumingMemoryBound(to: Float.self)
+    self.inputChanges = inputChanges?.assumingMemoryBound(to: Float.self)
     self.owner = owner
   }
 

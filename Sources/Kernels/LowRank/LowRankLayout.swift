@@ -29,6 +29,11 @@ public struct LowRankLayout: Sendable, Equatable {
   /// Bytes of DoRA's m for each output, padded to whole groups, and of m − 1 after them.
   public var rowFactorBytes: Int { 2 * rowFactorCount * 4 }
 
+  /// Bytes of a bias for each output, padded to whole groups.
+  public var biasBytes: Int { rowFactorCount * 4 }
+  /// Bytes of a change of the factor of each column of the input.
+  public var inputChangeBytes: Int { columns * 4 }
+
   /// `bytes` rounded up to whole cache lines of 64 bytes.
   public static func aligned(_ bytes: Int) -> Int { (bytes + 63) / 64 * 64 }
 
@@ -108,5 +113,5 @@ public struct LowRankLayout: Sendable, Equatable {
 
 extension LowRankFactors.Element {
   /// Bytes of an element.
-  var size: Int { self == .bf16 ? 2 : 4 }
+  public var size: Int { self == .bf16 ? 2 : 4 }
 }

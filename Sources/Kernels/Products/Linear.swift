@@ -145,6 +145,13 @@ extension Compute {
         factors, shrunk, update.paddedRank, rows.count, update.scale, update.rowFactors,
         y + rows.lowerBound * ldy + offset, ldy, groups.lowerBound - first, groups.upperBound - first)
     }
+    if let bias = update.bias {
+      let (first, count) = (groups.lowerBound * tileLanes, groups.count * tileLanes)
+      for row in rows {
+        let (out, added) = (y + row * ldy + first, bias + first - offset)
+        for i in 0..<count { out[i] += update.weight * added[i] }
+      }
+    }
     guard let minusOne = update.rowFactorsMinusOne else { return }
     for row in rows {
       let start = row * ldy + groups.lowerBound * tileLanes

@@ -38,7 +38,7 @@ public struct AdapterFolder: Sendable {
     guard !path.utf8.contains(0), real.path.utf8.starts(with: inside) else {
       throw AdapterError(.badPath, "'\(path)' is not inside the adapters' folder")
     }
-    for file in AdapterContents.fileNames {
+    for file in AdapterImport.files(in: real) {
       guard real.appending(path: file).resolvingSymlinksInPath().path.utf8.starts(with: inside) else {
         throw AdapterError(.badPath, "'\(path)/\(file)' leads out of the adapters' folder")
       }
@@ -48,8 +48,9 @@ public struct AdapterFolder: Sendable {
 
   /// The `FileIdentity` of an adapter's files as one text; empty if one of them is missing.
   public static func identity(of folder: URL) -> String {
-    let identities = AdapterContents.fileNames.compactMap { try? FileIdentity(folder.appending(path: $0)) }
-    guard identities.count == AdapterContents.fileNames.count else { return "" }
+    let files = AdapterImport.files(in: folder)
+    let identities = files.compactMap { try? FileIdentity(folder.appending(path: $0)) }
+    guard identities.count == files.count else { return "" }
     return identities.map { $0.text(separator: " ") }.joined(separator: "|")
   }
 }

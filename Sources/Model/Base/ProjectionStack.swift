@@ -11,6 +11,9 @@ public enum ProjectionStack: CaseIterable, Sendable {
 }
 
 extension Projection {
+  /// Whether no other projection reads the same input, so that an adapter can change the input for it.
+  func isAlone(_ config: ModelConfig) -> Bool { stack.projections(config).count == 1 }
+
   /// The stack that the projection is part of.
   var stack: ProjectionStack {
     switch self {

@@ -70,30 +70,76 @@ public final class Transformer: @unchecked Sendable {
       overflowed[row] = true
     }
 
-    let wanted = gather(batch, \.logits, from: x, into: workspace.gathered.pointer)
-    let normed = workspace.normed.pointer
-    compute.rmsNorm(
-      workspace.gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, rows: wanted,
-      size: config.hiddenSize, into: normed)
+    let wanted = lastHiddenStates(batch, \.logits)
     workspace.reserveLogits(wanted * base.head.paddedOutputs)
-    let logits = workspace.logits.pointer
-    compute.product(base.head, normed, rows: wanted, scratch: &workspace.scratch, into: logits)
-    compute.finish(Rows(logits, stride: base.head.paddedOutputs), rows: wanted, config)
-    let pooled = gather(batch, \.hiddenStates, from: x, into: workspace.gathered.pointer)
-    compute.rmsNorm(
-      workspace.gathered.pointer, weight: base.finalNorm, epsilon: config.rmsNormEpsilon, rows: pooled,
-      size: config.hiddenSize, into: normed)
+    let logits = Rows(workspace.logits.pointer, stride: base.head.paddedOutputs)
+    let runs = batch.adapterRuns(of: \.logits)
+    computeLogits(runs, rows: wanted, into: logits)
+    compute.finish(logits, rows: wanted, config)
+    var overflowedSegments = batch.segmentsWithAny(of: overflowed)
+    batch.mark(&overflowedSegments, whereNotFinite: logits, count: config.vocabularySize, of: \.logits)
+    _ = lastHiddenStates(batch, \.hiddenStates)
+    let pooled = Rows(workspace.normed.pointer, stride: config.hiddenSize)
+    batch.mark(&overflowedSegments, whereNotFinite: pooled, count: config.hiddenSize, of: \.hiddenStates)
     body(
       ForwardResults(
-        logits: logits, logitStride: base.head.paddedOutputs, hiddenStates: normed,
-        overflowed: batch.segmentsWithAny(of: overflowed)))
+        logits: logits.pointer, logitStride: logits.stride, hiddenStates: pooled.pointer,
+        overflowed: overflowedSegments))
+  }
+
+  /// Writes some rows' hidden states after the last norm to `workspace.normed`.
+  /// - Parameter wanted: which rows of a segment
+  /// - Returns: how many rows
+  private func lastHiddenStates(_ batch: ForwardBatch, _ wanted: KeyPath<ForwardBatch.Segment, Range<Int>>) -> Int {
+    let size = base.config.hiddenSize
+    let (gathered, normed) = (workspace.gathered.pointer, workspace.normed.pointer)
+    let count = gather(batch, wanted, from: workspace.hidden.pointer, into: gathered)
+    let runs = batch.adapterRuns(of: wanted)
+    runs.forEachWeight(of: .last, base.finalNorm, size: size, rows: count) { rows, weight in
+      compute.rmsNorm(
+        gathered + rows.lowerBound * size, weight: weight, epsilon: base.config.rmsNormEpsilon, rows: rows.count,
+        size: size, into: normed + rows.lowerBound * size)
+    }
+    return count
+  }
+
+  /// logits = x · Wᵀ + what the adapters add, where x is the hidden states in `workspace.normed`.
+  private func computeLogits(_ runs: [ForwardBatch.AdapterRun], rows: Int, into logits: Rows) {
+    let x = workspace.normed.pointer
+    var updates: [LowRankUpdate] = []
+    for run in runs {
+      for term in run.adapters.terms {
+        guard let update = term.adapter.others?.head?.update else { continue }
+        updates.append(LowRankUpdate(update, rows: run.rows, offset: 0, weight: term.weight))
+      }
+    }
+    compute.linear(
+      base.head, x, rows: rows, updates: updates, scratch: &workspace.scratch, into: logits.pointer)
+    for run in runs {
+      for term in run.adapters.terms {
+        guard let head = term.adapter.others?.head, let tokens = head.tokens, let matrix = head.rows else { continue }
+        workspace.reserveChanges(run.rows.count * matrix.paddedOutputs)
+        let changes = workspace.changes.pointer
+        compute.product(
+          matrix, x + run.rows.lowerBound * matrix.columns, rows: run.rows.count, scratch: &workspace.scratch,
+          into: changes)
+        for (index, row) in run.rows.enumerated() {
+          tokens.add(
+            changes + index * matrix.paddedOutputs, weight: term.weight, to: logits.pointer + row * logits.stride)
+        }
+      }
+    }
   }
 
   private func embed(_ batch: ForwardBatch, into x: UnsafeMutablePointer<Float>) {
     var row = 0
     for segment in batch.segments {
       for token in segment.tokens {
-        base.embedding.copyRow(Int(token), to: x + row * base.config.hiddenSize)
+        let out = x + row * base.config.hiddenSize
+        base.embedding.copyRow(Int(token), to: out)
+        for term in segment.adapters.terms {
+          term.adapter.others?.embedding?.add(token, weight: term.weight, to: out)
+        }
         row += 1
       }
     }
@@ -134,10 +180,10 @@ public final class Transformer: @unchecked Sendable {
     let (config, layer, rows) = (base.config, base.layers[index], pass.rows)
     let stack = layer.queryKeyValue
     let qkv = workspace.stacked.pointer
-    linear(stack, layer: index, pass, input: input(pass, layer[.attentionInput]), into: qkv)
+    linear(stack, layer: index, pass, input: input(pass, layer: index, .attentionInput), into: qkv)
     let offsets = stack.attentionOffsets(config)
-    normalizeHeads(qkv, stack, rows.count, layer[.queries], .queries, heads: config.headCount, offset: offsets.q)
-    normalizeHeads(qkv, stack, rows.count, layer[.keys], .keys, heads: config.keyValueHeadCount, offset: offsets.k)
+    normalizeHeads(qkv, layer: index, pass, .queries, heads: config.headCount, offset: offsets.q)
+    normalizeHeads(qkv, layer: index, pass, .keys, heads: config.keyValueHeadCount, offset: offsets.k)
     // A key or a value that is too large for the cache would be stored as a different number.
     let limit = pass.cacheLayout.element.maximumMagnitude
     for row in rows.indices {
@@ -153,7 +199,7 @@ public final class Transformer: @unchecked Sendable {
       queries: qkv + offsets.q, keys: qkv + offsets.k, values: qkv + offsets.v, ld: stack.matrix.paddedOutputs,
       cosine: rope.map { UnsafePointer($0.cosine.pointer) }, sine: rope.map { UnsafePointer($0.sine.pointer) },
       out: attended)
-    addToHidden(layer.output, layer: index, pass, input: attended, norm: layer[.attentionOutput])
+    addToHidden(layer.output, layer: index, pass, input: attended, norm: .attentionOutput)
   }
 
   /// hidden += feedForward(norm(hidden)) of one layer.
@@ -162,52 +208,73 @@ public final class Transformer: @unchecked Sendable {
     let stack = layer.gateUp
     let activated = workspace.activated.pointer
     linear(
-      stack, layer: index, pass, input: input(pass, layer[.feedForwardInput]),
+      stack, layer: index, pass, input: input(pass, layer: index, .feedForwardInput),
       epilogue: .gated(
         up: stack.feedForwardOffsets(config).up, size: config.intermediateSize,
         activation: config.architecture.activation, into: activated),
       into: workspace.stacked.pointer)
-    addToHidden(layer.down, layer: index, pass, input: activated, norm: layer[.feedForwardOutput])
+    addToHidden(layer.down, layer: index, pass, input: activated, norm: .feedForwardOutput)
   }
 
   /// The hidden states after a norm; the hidden states themselves where there is none.
-  private func input(_ pass: Pass, _ norm: UnsafePointer<Float>?) -> UnsafePointer<Float> {
-    guard let norm else { return UnsafePointer(pass.hidden) }
-    let normed = workspace.normed.pointer
-    compute.rmsNorm(
-      pass.hidden, weight: norm, epsilon: base.config.rmsNormEpsilon, rows: pass.rows.count,
-      size: base.config.hiddenSize, into: normed)
+  private func input(_ pass: Pass, layer: Int, _ norm: LayerNorm) -> UnsafePointer<Float> {
+    guard let weight = base.layers[layer][norm] else { return UnsafePointer(pass.hidden) }
+    let (normed, size) = (workspace.normed.pointer, base.config.hiddenSize)
+    forEachWeight(of: norm, layer: layer, weight, pass) { rows, weight in
+      compute.rmsNorm(
+        pass.hidden + rows.lowerBound * size, weight: weight, epsilon: base.config.rmsNormEpsilon, rows: rows.count,
+        size: size, into: normed + rows.lowerBound * size)
+    }
     return UnsafePointer(normed)
+  }
+
+  /// Calls `body` with ranges of rows that have the same weights of a norm: the base's, or those of their adapters.
+  private func forEachWeight(
+    of norm: LayerNorm, layer: Int, _ weight: UnsafePointer<Float>, _ pass: Pass,
+    _ body: (Range<Int>, UnsafePointer<Float>) -> Void
+  ) {
+    pass.adapterRuns.forEachWeight(
+      of: OtherChanges.NormKey(layer: layer, norm: norm), weight, size: base.config.size(of: norm),
+      rows: pass.rows.count, body)
   }
 
   /// Applies the norm of queries or keys, if there is one.
   private func normalizeHeads(
-    _ qkv: UnsafeMutablePointer<Float>, _ stack: StackedWeights, _ rows: Int, _ weight: UnsafePointer<Float>?,
-    _ norm: LayerNorm, heads: Int, offset: Int
+    _ qkv: UnsafeMutablePointer<Float>, layer: Int, _ pass: Pass, _ norm: LayerNorm, heads: Int, offset: Int
   ) {
-    guard let weight else { return }
+    guard let weight = base.layers[layer][norm] else { return }
     let size = base.config.size(of: norm)
-    let values = Rows(qkv, stride: stack.matrix.paddedOutputs).from(column: offset)
-    compute.rmsNorm(
-      values, weight: weight, epsilon: base.config.rmsNormEpsilon, rows: rows,
-      groups: heads * base.config.headSize / size, size: size, into: values)
+    let all = Rows(qkv, stride: base.layers[layer].queryKeyValue.matrix.paddedOutputs).from(column: offset)
+    forEachWeight(of: norm, layer: layer, weight, pass) { rows, weight in
+      let values = all.from(row: rows.lowerBound)
+      compute.rmsNorm(
+        values, weight: weight, epsilon: base.config.rmsNormEpsilon, rows: rows.count,
+        groups: heads * base.config.headSize / size, size: size, into: values)
+    }
   }
 
   /// hidden += multiplier · norm(input · Wᵀ)
   private func addToHidden(
-    _ stack: StackedWeights, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, norm: UnsafePointer<Float>?
+    _ stack: StackedWeights, layer: Int, _ pass: Pass, input: UnsafePointer<Float>, norm: LayerNorm
   ) {
     let config = base.config
     let projected = workspace.projected.pointer
     let factor = config.architecture.residualMultiplier
-    guard norm != nil || factor != 1 else {
+    let weight = base.layers[layer][norm]
+    guard weight != nil || factor != 1 else {
       return linear(
         stack, layer: layer, pass, input: input, epilogue: .add(to: pass.hidden, size: config.hiddenSize),
         into: projected)
     }
     linear(stack, layer: layer, pass, input: input, into: projected)
     let (rows, added) = (pass.rows.count, Rows(projected, stride: stack.matrix.paddedOutputs))
-    compute.finishBranch(added, norm: norm, rows: rows, config)
+    if let weight {
+      forEachWeight(of: norm, layer: layer, weight, pass) { rows, weight in
+        compute.finishBranch(added.from(row: rows.lowerBound), norm: weight, rows: rows.count, config)
+      }
+    } else {
+      compute.finishBranch(added, norm: nil, rows: rows, config)
+    }
     compute.sum(
       hiddenRows(pass.hidden), added, rows: rows, columns: config.hiddenSize, into: hiddenRows(pass.hidden))
   }
@@ -219,20 +286,47 @@ public final class Transformer: @unchecked Sendable {
     into out: UnsafeMutablePointer<Float>
   ) {
     var updates: [LowRankUpdate] = []
+    var scalesInput = false
     for run in pass.adapterRuns {
       for term in run.adapters.terms {
         for (projection, offset) in stack.projections {
-          guard let lora = term.adapter[layer, projection] else { continue }
-          updates.append(
-            LowRankUpdate(
-              lora.factors, rows: run.rows, offset: offset, scale: term.weight * lora.scale, weight: term.weight))
+          guard let update = term.adapter[layer, projection] else { continue }
+          updates.append(LowRankUpdate(update, rows: run.rows, offset: offset, weight: term.weight))
+          scalesInput = scalesInput || update.factors.inputChanges != nil
         }
       }
     }
+    let x = scalesInput ? scaled(input, stack, layer: layer, pass) : input
     compute.linear(
-      stack.matrix, bias: stack.bias, input, rows: pass.rows.count, updates: updates, epilogue: epilogue,
+      stack.matrix, bias: stack.bias, x, rows: pass.rows.count, updates: updates, epilogue: epilogue,
       scratch: &workspace.scratch,
       into: out)
+  }
+
+  /// The input with the columns multiplied as the adapters of each row say: by 1 + Σ weight · change.
+  private func scaled(
+    _ input: UnsafePointer<Float>, _ stack: StackedWeights, layer: Int, _ pass: Pass
+  ) -> UnsafePointer<Float> {
+    let columns = stack.matrix.columns
+    var target = UnsafeMutablePointer(mutating: input)
+    if target == pass.hidden {
+      // The hidden states themselves must stay.
+      target = workspace.normed.pointer
+      target.update(from: input, count: pass.rows.count * columns)
+    }
+    for run in pass.adapterRuns {
+      let changes = run.adapters.terms.flatMap { term in
+        stack.projections.compactMap { projection, _ in
+          term.adapter[layer, projection]?.factors.inputChanges.map { (weight: term.weight, change: $0) }
+        }
+      }
+      guard !changes.isEmpty else { continue }
+      for column in 0..<columns {
+        let factor = changes.reduce(Float(1)) { $0 + $1.weight * $1.change[column] }
+        for row in run.rows { target[row * columns + column] *= factor }
+      }
+    }
+    return UnsafePointer(target)
   }
 
   /// Copies some rows of each segment.
@@ -257,39 +351,6 @@ public final class Transformer: @unchecked Sendable {
   }
 }
 
-extension ForwardBatch {
-  /// Neighbouring segments with the same adapters.
-  struct AdapterRun {
-    var adapters: AdapterSet
-    /// The segments' rows in the batch.
-    var rows: Range<Int>
-  }
-
-  /// For each segment, whether one of its rows is marked.
-  func segmentsWithAny(of rows: [Bool]) -> [Bool] {
-    var row = 0
-    return segments.map { segment in
-      defer { row += segment.tokens.count }
-      return rows[row..<row + segment.tokens.count].contains(true)
-    }
-  }
-
-  var adapterRuns: [AdapterRun] {
-    var runs: [AdapterRun] = []
-    var row = 0
-    for segment in segments {
-      let rows = row..<row + segment.tokens.count
-      if let last = runs.last, last.adapters == segment.adapters {
-        runs[runs.count - 1].rows = last.rows.lowerBound..<rows.upperBound
-      } else {
-        runs.append(AdapterRun(adapters: segment.adapters, rows: rows))
-      }
-      row = rows.upperBound
-    }
-    return runs
-  }
-}
-
 extension Transformer {
   /// Rows in a pass by default.
   public static let defaultRows = 256
@@ -310,6 +371,8 @@ private struct Workspace {
   let hidden, normed, gathered, stacked, attended, activated, projected: AlignedBuffer<Float>
   var scratch: LinearScratch
   private(set) var logits = AlignedBuffer<Float>(count: 0)
+  /// What an adapter adds to logits of some tokens.
+  private(set) var changes = AlignedBuffer<Float>(count: 0)
 
   init(_ config: ModelConfig, rows: Int) {
     hidden = AlignedBuffer(count: rows * config.hiddenSize)
@@ -332,5 +395,9 @@ private struct Workspace {
 
   mutating func reserveLogits(_ count: Int) {
     if logits.count < count { logits = AlignedBuffer(count: count) }
+  }
+
+  mutating func reserveChanges(_ count: Int) {
+    if changes.count < count { changes = AlignedBuffer(count: count) }
   }
 }

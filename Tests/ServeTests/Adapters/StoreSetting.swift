@@ -90,6 +90,8 @@ private final class CountingPreparer: AdapterPreparing {
 
   init(_ preparer: AdapterPreparer) { self.preparer = preparer }
 
+  var base: Base { preparer.base }
+
   func location(in folder: URL) -> URL { preparer.location(in: folder) }
 
   func check(_ folder: URL) throws { try preparer.check(folder) }

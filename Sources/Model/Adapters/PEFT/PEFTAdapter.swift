@@ -1,7 +1,7 @@
 public import Formats
 public import Foundation
 
-/// A LoRA adapter read from a PEFT folder, in f32. Training continues from it.
+/// A LoRA adapter of projections read from a PEFT folder, in f32. Training continues from it.
 public struct PEFTAdapter: Sendable {
   /// The update of one projection: y += scale · B(Ax).
   public struct Update: Sendable, Equatable {
@@ -36,57 +36,13 @@ public struct PEFTAdapter: Sendable {
 
   /// Reads the whole adapter or refuses it.
   /// - Parameter config: the base's
-  /// - Throws: `ModelError` naming the field of the configuration or the tensor: for what is not supported, for a tensor
-  ///   that is unknown, missing, of the wrong shape or not finite
+  /// - Throws: `ModelError` naming the field of the configuration or the tensor: for what training does not support, for a
+  ///   tensor that is unknown, missing, of the wrong shape or not finite
   public static func read(folder: URL, config: ModelConfig) throws -> PEFTAdapter {
     let reader = try PEFTReader(folder: folder, config: config)
     let peft = reader.peft
     return PEFTAdapter(
       updates: try reader.projections.map(reader.update), usesDoRA: peft.usesDoRA, usesRSLoRA: peft.usesRSLoRA,
       rank: peft.rank, alpha: peft.alpha, baseModel: peft.baseModel)
-  }
-}
-
-/// A PEFT folder whose configuration and tensor names have been checked. Updates are read one by one, so that a
-/// conversion never holds more than one of them in f32.
-struct PEFTReader {
-  let peft: PEFTConfig
-  /// What the configuration targets.
-  let projections: [TargetedProjection]
-  private let config: ModelConfig
-  private let weights: PEFTWeights
-
-  private static let configLimit = 4 << 20
-
-  /// - Parameter base: what saved copies of its embedding and head are compared with; without it they are refused
-  /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
-  init(folder: URL, config: ModelConfig, base: Base? = nil) throws {
-    try PEFTFolder.check(folder)
-    let text = try MappedFile.contents(
-      of: folder.appendingPathComponent(PEFTFolder.configurationFile), limit: Self.configLimit)
-    peft = try PEFTConfig(text, file: PEFTFolder.configurationFile)
-    projections = try PEFTTargets(peft, config: config).projections
-    self.config = config
-    try PEFTFolder.checkWeights(folder)
-    let file = try SafetensorsFile(folder.appendingPathComponent(PEFTFolder.weightsFile))
-    weights = try PEFTWeights(file, usesDoRA: peft.usesDoRA)
-    try weights.checkNames(projections)
-    try weights.checkCopies(of: base)
-  }
-
-  /// An error about the tensors of a projection.
-  func failure(_ target: TargetedProjection, _ reason: String) -> ModelError {
-    ModelError(weights.subject, target.projection.fullName(layer: target.layer), reason: reason)
-  }
-
-  /// Reads the update of a projection.
-  /// - Throws: `ModelError` naming the tensor that has the wrong shape or values that are not finite
-  func update(_ target: TargetedProjection) throws -> PEFTAdapter.Update {
-    let shape = target.projection.shape(config)
-    return PEFTAdapter.Update(
-      layer: target.layer, projection: target.projection, rank: target.rank, scale: target.scale,
-      a: try weights.read(target, .a, shape: [target.rank, shape.input]),
-      b: try weights.read(target, .b, shape: [shape.output, target.rank]),
-      magnitude: peft.usesDoRA ? try weights.read(target, .magnitude, shape: [shape.output]) : nil)
   }
 }

@@ -1,6 +1,17 @@
 import Formats
 
-/// An adapter_config.json (PEFT 0.21, `LoraConfig`).
+/// Which parts of an adapter a reader is for.
+enum PEFTScope {
+  /// LoRA's factors of projections, with DoRA's magnitudes: what training continues from, and what is written in other forms.
+  case factors
+  /// Everything that can be served.
+  case all
+
+  /// Why a part is refused that is beyond the scope.
+  static let servedOnly = "can be served, but neither trained nor exported"
+}
+
+/// An adapter_config.json (PEFT 0.21, `LoraConfig` or `IA3Config`).
 ///
 /// Every field of the file is either honoured, or has no effect on what the adapter computes, or is refused by name.
 struct PEFTConfig {
@@ -14,11 +25,20 @@ struct PEFTConfig {
     case allLinear
   }
 
+  /// Methods of PEFT by their `peft_type`.
+  enum Method: String {
+    case lora = "LORA"
+    case ia3 = "IA3"
+  }
+
   let file: String
+  let method: Method
   let rank: Int
   let alpha: Double
   let usesRSLoRA: Bool
   let usesDoRA: Bool
+  /// B has a bias, which is scaled as B is.
+  let usesLoRABias: Bool
   let targets: Targets
   let excluded: Targets
   /// `layers_to_transform`; `nil` for all layers.
@@ -28,9 +48,17 @@ struct PEFTConfig {
   let rankPattern: [(key: String, value: Int)]
   let alphaPattern: [(key: String, value: Double)]
   let baseModel: String?
+  /// `modules_to_save`: ends of modules' names.
+  let savedModules: [String]
+  /// `trainable_token_indices`: tokens with rows of their own, by the end of the module's name.
+  let tokens: [(module: String, ids: [Int])]
+  /// `ensure_weight_tying`
+  let tiesWeights: Bool
+  /// IA3's `feedforward_modules`, whose inputs are scaled.
+  let feedForward: Targets
 
-  /// A module of the base that an adapter can have an unchanged copy of, and that `modules_to_save` can name.
-  enum BaseCopy: String, CaseIterable {
+  /// The modules with a row for each token.
+  enum Table: String, CaseIterable {
     case embedding = "model.embed_tokens"
     case head = "lm_head"
   }
@@ -44,33 +72,36 @@ struct PEFTConfig {
     "runtime_config", "task_type",
     // How training begins. `init_lora_weights` says whether that changes the base.
     "corda_config", "eva_config", "loftq_config", "lora_ga_config",
-    // About saved and trained embeddings, which are refused if they change anything.
-    "ensure_weight_tying",
   ]
 
   private static let honouredFields: Set<String> = [
-    "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights",
-    "layers_pattern", "layers_to_transform", "lora_alpha", "modules_to_save", "peft_type", "r", "rank_pattern",
-    "target_modules",
-    "use_dora", "use_rslora",
+    "alpha_pattern", "base_model_name_or_path", "bias", "ensure_weight_tying", "exclude_modules", "fan_in_fan_out",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias", "modules_to_save",
+    "peft_type", "r", "rank_pattern", "target_modules", "trainable_token_indices", "use_dora", "use_rslora",
+  ]
+
+  private static let ia3Fields: Set<String> = [
+    "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "feedforward_modules", "init_ia3_weights",
+    "modules_to_save", "peft_type", "target_modules",
   ]
 
   /// Initialisations that leave the base as it is.
   private static let initializations: Set<String> = ["eva", "gaussian", "orthogonal"]
 
-  /// - Throws: `ModelError` naming the field that is wrong or not supported
-  init(_ text: [UInt8], file: String) throws {
+  /// - Throws: `ModelError` naming the field that is wrong, not supported, or beyond the scope
+  init(_ text: [UInt8], file: String, scope: PEFTScope) throws {
     let fields = try HuggingFaceFields(text, file: file)
     if fields.object["peft_type"] == nil, fields.isFromMLX {
       throw ModelError(
         file, reason: "is of an MLX-LM adapter, which has other names and shapes; convert the adapter to PEFT's form")
     }
     guard let type = try fields.string("peft_type") else { throw ModelError(file, "peft_type", reason: "missing") }
-    guard type.uppercased() == "LORA" else {
-      throw ModelError(file, "peft_type", reason: "\(type) is not supported, only LORA")
+    guard let method = Method(rawValue: type.uppercased()), method == .lora || scope == .all else {
+      throw ModelError(
+        file, "peft_type", reason: "\(type) is not supported, only LORA" + (scope == .all ? " and IA3" : ""))
     }
-    for (key, value) in fields.object.pairs
-    where !Self.ignoredFields.contains(key) && !Self.honouredFields.contains(key) {
+    let honoured = method == .lora ? Self.honouredFields : Self.ia3Fields
+    for (key, value) in fields.object.pairs where !Self.ignoredFields.contains(key) && !honoured.contains(key) {
       guard value.saysNothing else {
         throw ModelError(file, key, reason: "is not supported")
       }
@@ -78,40 +109,60 @@ struct PEFTConfig {
     try Self.checkFixedFields(fields)
 
     self.file = file
+    self.method = method
+    savedModules = try fields.strings("modules_to_save")
+    tokens = try fields.tokenIndices("trainable_token_indices")
+    tiesWeights = try fields.bool("ensure_weight_tying") ?? false
+    usesLoRABias = try fields.bool("lora_bias") ?? false
+    // PEFT's default for Llama.
+    feedForward = try fields.targets("feedforward_modules") ?? .names(["down_proj"])
     rank = try fields.integer("r") ?? 8
     alpha = try fields.number("lora_alpha") ?? 8
     usesRSLoRA = try fields.bool("use_rslora") ?? false
     usesDoRA = try fields.bool("use_dora") ?? false
     baseModel = try fields.string("base_model_name_or_path")
     // PEFT's default for Llama.
-    targets = try fields.targets("target_modules") ?? .names(["q_proj", "v_proj"])
+    targets =
+      try fields.targets("target_modules")
+      ?? .names(method == .lora ? ["q_proj", "v_proj"] : ["k_proj", "v_proj", "down_proj"])
     excluded = try fields.targets("exclude_modules") ?? .names([])
     layers = try fields.layers("layers_to_transform")
     layerPatterns = try fields.strings("layers_pattern")
     rankPattern = try fields.pattern("rank_pattern", limit: Self.patternLimit) { $0.integer }
     alphaPattern = try fields.pattern("alpha_pattern", limit: Self.patternLimit) { $0.double }
     try checkCombination()
+    if scope == .factors { try checkFactors() }
+  }
+
+  private func checkFactors() throws {
+    let reason = PEFTScope.servedOnly
+    let tables = Table.allCases.map(\.rawValue)
+    for name in savedModules where !tables.contains(where: { $0 == name || $0.hasSuffix("." + name) }) {
+      throw ModelError(file, "modules_to_save", reason: "\(name) \(reason)")
+    }
+    if !tokens.isEmpty { throw ModelError(file, "trainable_token_indices", reason: reason) }
+    if usesLoRABias { throw ModelError(file, "lora_bias", reason: reason) }
   }
 
   private static func checkFixedFields(_ fields: HuggingFaceFields) throws {
     let file = fields.file
-    // Which biases are trained. The base has none.
+    // Which biases are trained. The weights have those that were saved.
     if let bias = try fields.string("bias"), !["none", "lora_only", "all"].contains(bias) {
       throw ModelError(file, "bias", reason: "\(bias) is not none, lora_only or all")
     }
     if try fields.bool("fan_in_fan_out") == true {
-      throw ModelError(file, "fan_in_fan_out", reason: "is not supported")
-    }
-    for name in try fields.strings("modules_to_save") {
-      guard BaseCopy.allCases.contains(where: { $0.rawValue == name || $0.rawValue.hasSuffix("." + name) }) else {
-        throw ModelError(file, "modules_to_save", reason: "\(name) is not supported")
-      }
+      throw ModelError(
+        file, "fan_in_fan_out", reason: "is not supported: it is of Conv1D layers, which this model has none of")
     }
     switch fields.object["init_lora_weights"] {
     case nil, .null, .bool: break
     case .string(let name) where initializations.contains(name): break
     case .string(let name):
-      throw ModelError(file, "init_lora_weights", reason: "\(name) is not supported, it may assume a modified base")
+      throw ModelError(
+        file, "init_lora_weights",
+        reason: "\(name) is not supported: it may assume a modified base. Save the adapter in PEFT with "
+          + "path_initial_model_for_weight_conversion, or put the initial adapter into the folder as "
+          + "\(InitialAdapter.folderNames[0])/")
     default: throw ModelError(file, "init_lora_weights", reason: "neither a boolean nor a string")
     }
   }
@@ -131,6 +182,7 @@ struct PEFTConfig {
     guard layerPatterns.isEmpty || layers != nil else {
       throw ModelError(file, "layers_pattern", reason: "needs layers_to_transform")
     }
+    if usesLoRABias, usesDoRA { throw ModelError(file, "lora_bias", reason: "cannot go with use_dora") }
     for (field, rank) in [("r", rank)] + rankPattern.map({ ("rank_pattern", $0.value) }) {
       guard 1...Self.maximumRank ~= rank else {
         throw ModelError(file, field, reason: "\(rank) is not a rank from 1 to \(Self.maximumRank)")
@@ -166,6 +218,22 @@ extension HuggingFaceFields {
       if key == "exclude_modules" { return string.isEmpty ? .names([]) : .pattern(string) }
       return string.lowercased() == "all-linear" ? .allLinear : .pattern(string)
     }
+  }
+
+  /// A list of token ids for the embedding, or lists by the names of modules.
+  fileprivate func tokenIndices(_ key: String) throws -> [(module: String, ids: [Int])] {
+    func ids(_ value: JSONValue) -> [Int]? {
+      guard let array = value.array, array.count <= 1 << 20 else { return nil }
+      let ids = array.compactMap(\.integer)
+      return ids.count == array.count ? ids : nil
+    }
+    let lists = try value(key, "a list of token ids, nor an object of them") { value -> [(String, [Int])]? in
+      if let list = ids(value) { return [("embed_tokens", list)] }
+      guard let pairs = value.object?.pairs, pairs.count <= 16 else { return nil }
+      let lists = pairs.compactMap { pair in ids(pair.value).map { (pair.key, $0) } }
+      return lists.count == pairs.count ? lists : nil
+    }
+    return (lists ?? []).filter { !$0.1.isEmpty }.map { (module: $0.0, ids: $0.1) }
   }
 
   fileprivate func layers(_ key: String) throws -> Set<Int>? {

@@ -48,6 +48,6 @@ public enum PEFTFolder {
   }
 
   private static func gguf(_ name: String) -> ModelError {
-    ModelError(name, reason: "GGUF adapters are not read; give the PEFT folder that it was converted from")
+    ModelError(name, reason: "GGUF adapters are not read where they are; load the adapter, which rewrites it as PEFT's")
   }
 }

@@ -26,13 +26,28 @@ public struct PEFTInspection: Sendable, Equatable {
   /// - Parameter config: the base's, with which every tensor's shape and value is checked; without it, only the
   ///   configuration and the names are
   public init(folder: URL, config: ModelConfig? = nil) {
+    guard let config, AdapterImport.isNeeded(folder) else {
+      inspect(folder, config)
+      return
+    }
+    // What is loaded is what an adapter in another form is rewritten as.
+    let rewritten = FileManager.default.temporaryDirectory.appending(path: "graft-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: rewritten) }
+    note { _ in
+      try FolderAccess.create(rewritten)
+      _ = try AdapterImport.rewrite(folder, to: rewritten, config: config)
+    }
+    if problems.isEmpty { inspect(rewritten, config) }
+  }
+
+  private mutating func inspect(_ folder: URL, _ config: ModelConfig?) {
     note { _ in try PEFTFolder.check(folder) }
     guard problems.isEmpty else { return }
     note { found in
       let file = folder.appending(path: PEFTFolder.configurationFile)
       let text = try MappedFile.contents(of: file, limit: Self.configurationLimit)
       found.bytes += text.count
-      let peft = try PEFTConfig(text, file: PEFTFolder.configurationFile)
+      let peft = try PEFTConfig(text, file: PEFTFolder.configurationFile, scope: .all)
       (found.rank, found.alpha, found.baseModel) = (peft.rank, peft.alpha, peft.baseModel)
       (found.usesDoRA, found.usesRSLoRA) = (peft.usesDoRA, peft.usesRSLoRA)
     }
@@ -43,7 +58,12 @@ public struct PEFTInspection: Sendable, Equatable {
       found.parameters = file.tensors.values.reduce(0) { $0 + $1.elementCount }
       found.targets = Set(file.tensors.keys.compactMap(Self.module)).sorted()
     }
-    if let config, problems.isEmpty { note { _ in _ = try PEFTAdapter.read(folder: folder, config: config) } }
+    if let config, problems.isEmpty {
+      note { _ in
+        let reader = try PEFTReader(folder: folder, config: config, scope: .all)
+        for target in reader.projections { _ = try reader.update(target) }
+      }
+    }
   }
 
   private static let configurationLimit = 4 << 20
@@ -55,7 +75,10 @@ public struct PEFTInspection: Sendable, Equatable {
   /// "q_proj" of "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
   private static func module(_ tensor: String) -> String? {
     let parts = tensor.split(separator: ".")
-    guard let part = parts.firstIndex(where: { $0.hasPrefix("lora_") }), part > 0 else { return nil }
+    let kinds = ["lora_", "ia3_l", "token_adapter"]
+    guard let part = parts.firstIndex(where: { part in kinds.contains { part.hasPrefix($0) } }), part > 0 else {
+      return nil
+    }
     return String(parts[part - 1])
   }
 }

@@ -4,8 +4,18 @@ import Formats
 /// (`check_target_module_exists`, `get_pattern_key`), except that this refuses what PEFT would fail at later. PEFT calls
 /// a projection a linear module.
 struct PEFTTargets {
-  /// In the order of layers, then of `ModelConfig.projections`.
+  /// The embedding or the head, with the rank and the scale of its update.
+  struct Table {
+    let rank: Int
+    let scale: Float
+  }
+
+  /// LoRA's, in the order of layers, then of `ModelConfig.projections`.
   let projections: [TargetedProjection]
+  /// IA3's, in the same order.
+  let scaled: [(layer: Int, projection: Projection, isFeedForward: Bool)]
+  /// The embedding and the head, where LoRA targets them.
+  let tables: [PEFTConfig.Table: Table]
 
   /// - Parameter config: the model's
   /// - Throws: `ModelError` naming the field if a pattern cannot be matched, if nothing is targeted, if something is
@@ -15,27 +25,63 @@ struct PEFTTargets {
     let ranks = try Self.compile(peft.rankPattern, file: peft.file, field: "rank_pattern")
     let alphas = try Self.compile(peft.alphaPattern, file: peft.file, field: "alpha_pattern")
     var projections: [TargetedProjection] = []
+    var scaled: [(layer: Int, projection: Projection, isFeedForward: Bool)] = []
+    var tables: [PEFTConfig.Table: Table] = [:]
+    func factors(_ name: String) throws -> (rank: Int, alpha: Double, scale: Float) {
+      let rank = try Self.first(ranks, matching: name) ?? peft.rank
+      let alpha = try Self.first(alphas, matching: name) ?? peft.alpha
+      let scale = LoRAScale.value(alpha: alpha, rank: rank, usesRSLoRA: peft.usesRSLoRA)
+      guard scale.isFinite else { throw ModelError(peft.file, "lora_alpha", reason: "\(alpha) is out of range") }
+      return (rank, alpha, scale)
+    }
+    let feedForward = try Selector.feedForward(peft)
     for layer in 0..<config.layerCount {
       for projection in config.projections {
         let name = projection.fullName(layer: layer)
         guard try selector.selects(name, isProjection: true) else { continue }
-        let rank = try Self.first(ranks, matching: name) ?? peft.rank
-        let alpha = try Self.first(alphas, matching: name) ?? peft.alpha
-        let scale = LoRAScale.value(alpha: alpha, rank: rank, usesRSLoRA: peft.usesRSLoRA)
-        guard scale.isFinite else { throw ModelError(peft.file, "lora_alpha", reason: "\(alpha) is out of range") }
+        if peft.method == .ia3 {
+          let isFeedForward = try feedForward(name)
+          guard !isFeedForward || projection.isAlone(config) else {
+            throw ModelError(
+              peft.file, "feedforward_modules",
+              reason: "\(name) is not supported: other modules read the same input, and scaling it changes them, too")
+          }
+          scaled.append((layer, projection, isFeedForward))
+          continue
+        }
+        let (rank, alpha, scale) = try factors(name)
         projections.append(
           TargetedProjection(layer: layer, projection: projection, rank: rank, alpha: alpha, scale: scale))
       }
     }
     for name in Self.otherModules(config) where try selector.selects(name, isProjection: false) {
-      throw ModelError(peft.file, "target_modules", reason: "\(name) is targeted, which is not supported")
+      guard peft.method == .lora, let table = PEFTConfig.Table(rawValue: name) else {
+        throw ModelError(peft.file, "target_modules", reason: "\(name) is targeted, which is not supported")
+      }
+      if table == .embedding, peft.usesDoRA || peft.usesLoRABias {
+        throw ModelError(
+          peft.file, "target_modules",
+          reason: "\(name) is targeted, which is not supported with \(peft.usesDoRA ? "use_dora" : "lora_bias")")
+      }
+      let (rank, _, scale) = try factors(name)
+      tables[table] = Table(rank: rank, scale: scale)
     }
-    guard !projections.isEmpty else { throw ModelError(peft.file, "target_modules", reason: "no module is targeted") }
+    guard !projections.isEmpty || !scaled.isEmpty || !tables.isEmpty else {
+      throw ModelError(peft.file, "target_modules", reason: "no module is targeted")
+    }
     self.projections = projections
+    self.scaled = scaled
+    self.tables = tables
+  }
+
+  /// - Throws: `ModelError` if something is targeted that is no projection
+  func checkFactors(file: String) throws {
+    guard let name = tables.keys.map(\.rawValue).min() else { return }
+    throw ModelError(file, "target_modules", reason: "\(name) is targeted, which \(PEFTScope.servedOnly)")
   }
 
   /// The modules of a model that are no projections.
-  private static func otherModules(_ config: ModelConfig) -> [String] {
+  static func otherModules(_ config: ModelConfig) -> [String] {
     var names = ["model", "model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head"]
     for layer in 0..<config.layerCount {
       let parts = ["self_attn", "mlp", "mlp.act_fn"] + LayerNorm.allCases.compactMap(config.architecture.name)
@@ -96,6 +142,19 @@ private struct Selector {
       ? [#".*?\.[^.]*\.(?P<idx>\d+)\."#] : peft.layerPatterns.map { #"(?:^|.*?\.)\#($0)\.(?P<idx>\d+)\."# }
     layerPatterns = try patterns.map {
       try PythonPattern($0, anchoring: .start, file: peft.file, field: "layers_pattern")
+    }
+  }
+
+  /// Whether IA3 scales the input of a module, by the module's full name.
+  static func feedForward(_ peft: PEFTConfig) throws -> (String) throws -> Bool {
+    guard peft.method == .ia3 else { return { _ in false } }
+    switch peft.feedForward {
+    // PEFT compares ends of names here without a dot before them.
+    case .names(let names): return { name in names.contains { name.hasSuffix($0) } }
+    case .pattern(let text):
+      let pattern = try PythonPattern(text, anchoring: .both, file: peft.file, field: "feedforward_modules")
+      return { try pattern.match($0).matches }
+    case .allLinear: throw ModelError(peft.file, "feedforward_modules", reason: "is neither a pattern nor a list")
     }
   }
 

@@ -3,8 +3,8 @@ public import Formats
 /// The names that PEFT gives an adapter's tensors in adapter_model.safetensors (PEFT 0.21,
 /// `get_peft_model_state_dict`).
 ///
-/// Names are never parsed. `PEFTWeights` makes the name of every tensor that the configuration targets, and compares
-/// these with the names in the file.
+/// Names are never parsed. `PEFTReader` makes the name of every tensor that the configuration targets, and `PEFTWeights`
+/// compares these with the names in the file.
 public enum PEFTTensorName {
   /// The tensors of one update.
   public enum Part: String, CaseIterable, Sendable {
@@ -22,5 +22,33 @@ public enum PEFTTensorName {
   /// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
   public static func name(_ projection: Projection, layer: Int, _ part: Part) -> String {
     "\(prefix)\(projection.fullName(layer: layer)).\(part.rawValue)"
+  }
+
+  /// The end of the name of B's bias.
+  static let biasSuffix = ".lora_B.bias"
+
+  /// The name under which PEFT saves a tensor. Inside a model the tensor's name holds the adapter's name, "default", and the
+  /// attributes of PEFT's wrappers, too. Other programs leave out the prefix.
+  static func saved(_ name: String) -> String {
+    var saved = name
+    for part in [
+      "lora_A", "lora_B", "lora_magnitude_vector", "lora_embedding_A", "lora_embedding_B", "ia3_l", "modules_to_save",
+      "trainable_tokens_delta",
+    ] {
+      saved.replace(".\(part).default", with: ".\(part)", maxReplacements: 1)
+    }
+    saved.replace(".modules_to_save.", with: ".", maxReplacements: 1)
+    for part in [".weight", ".bias"] where saved.hasSuffix(".base_layer" + part) {
+      saved.removeLast((".base_layer" + part).count)
+      saved += part
+    }
+    // PEFT keeps magnitudes as the weight of a module, and saves them without its name.
+    if saved.hasSuffix(".lora_magnitude_vector.weight") { saved.removeLast(".weight".count) }
+    if saved.hasPrefix("model.layers.") || saved.hasPrefix("model.embed_tokens.") || saved.hasPrefix("lm_head.")
+      || saved.hasPrefix("model.norm.")
+    {
+      saved = prefix + saved
+    }
+    return saved
   }
 }

@@ -1,65 +1,36 @@
 import Formats
 import Foundation
-import Kernels
 
-/// The tensors of an adapter_model.safetensors.
+/// The tensors of an adapter_model.safetensors, by the names that PEFT saves them under.
 struct PEFTWeights {
-  private typealias Part = PEFTTensorName.Part
-
   private let file: SafetensorsFile
-  private let usesDoRA: Bool
   /// Each tensor's name in this file, by the name that PEFT saves it under.
   private let names: [String: String]
 
   /// What errors name.
   var subject: String { file.url.lastPathComponent }
-  private var parts: [Part] { usesDoRA ? Part.allCases : [.a, .b] }
 
   /// - Throws: `ModelError` for two tensors whose names mean the same
-  init(_ file: SafetensorsFile, usesDoRA: Bool) throws {
+  init(_ file: SafetensorsFile) throws {
     var names: [String: String] = [:]
     for name in file.tensors.keys.sorted() {
-      guard names.updateValue(name, forKey: Self.savedName(name)) == nil else {
+      guard names.updateValue(name, forKey: PEFTTensorName.saved(name)) == nil else {
         throw ModelError(file.url.lastPathComponent, name, reason: "comes twice, with and without the adapter's name")
       }
     }
     self.file = file
-    self.usesDoRA = usesDoRA
     self.names = names
   }
 
-  /// The name under which PEFT saves a tensor. Inside a model the tensor's name holds the adapter's name, "default", too.
-  private static func savedName(_ name: String) -> String {
-    var saved = name
-    for part in ["lora_A", "lora_B", "lora_magnitude_vector", "modules_to_save"] {
-      saved.replace(".\(part).default", with: ".\(part)", maxReplacements: 1)
-    }
-    saved.replace(".modules_to_save.", with: ".", maxReplacements: 1)
-    // PEFT keeps magnitudes as the weight of a module, and saves them without its name.
-    if saved.hasSuffix(".lora_magnitude_vector.weight") { saved.removeLast(".weight".count) }
-    return saved
-  }
+  /// Whether there is a tensor of this name.
+  func has(_ name: String) -> Bool { names[name] != nil }
 
-  private static func name(_ target: TargetedProjection, _ part: Part) -> String {
-    PEFTTensorName.name(target.projection, layer: target.layer, part)
-  }
-
-  private static func name(_ copy: PEFTConfig.BaseCopy) -> String {
-    "\(PEFTTensorName.prefix)\(copy.rawValue).weight"
-  }
-
-  /// Checks that the file has a tensor for each projection that the configuration targets, and no others but copies of
-  /// the base's embedding and head.
+  /// Checks that the file has every tensor that is wanted, and no others but those that are allowed.
   /// - Throws: `ModelError` naming the first tensor that is unexpected or missing
-  func checkNames(_ targets: [TargetedProjection]) throws {
-    var wanted: Set<String> = []
-    for target in targets {
-      for part in parts { wanted.insert(Self.name(target, part)) }
-    }
-    let copies = Set(PEFTConfig.BaseCopy.allCases.map(Self.name))
+  func checkNames(wanted: Set<String>, allowed: Set<String>) throws {
     // A tensor under a wrong name is both unexpected and missing. Its own name is the better error, so it is checked
     // first.
-    for name in names.keys.sorted() where !wanted.contains(name) && !copies.contains(name) {
+    for name in names.keys.sorted() where !wanted.contains(name) && !allowed.contains(name) {
       throw ModelError(subject, names[name] ?? name, reason: "unexpected: the configuration does not target it")
     }
     for name in wanted.sorted() where names[name] == nil {
@@ -67,52 +38,38 @@ struct PEFTWeights {
     }
   }
 
-  /// Checks saved copies of the base's embedding and head. PEFT saves them unasked where the vocabulary may have grown;
-  /// copies that equal the base's change nothing.
-  /// - Throws: `ModelError` naming a tensor that differs from the base's, or cannot be compared
-  func checkCopies(of base: Base?) throws {
-    for copy in PEFTConfig.BaseCopy.allCases {
-      guard let name = names[Self.name(copy)] else { continue }
-      guard let base, let matrix = copy == .embedding ? base.embedding : base.exactHead else {
-        throw ModelError(subject, name, reason: "is a copy of the base's, which is not supported here")
-      }
-      try check(name, equals: matrix)
-    }
+  /// The shape of a tensor.
+  /// - Throws: `ModelError` if it is missing
+  func shape(_ name: String) throws -> [Int] { try file.tensor(names[name] ?? name).shape }
+
+  /// An error about a tensor.
+  func failure(_ name: String, _ reason: String) -> ModelError {
+    ModelError(subject, names[name] ?? name, reason: reason)
   }
 
-  private func check(_ name: String, equals matrix: Matrix) throws {
-    let tensor = try file.tensor(name)
-    guard tensor.shape == [matrix.outputs, matrix.columns] else {
-      throw ModelError(
-        subject, name, reason: "shape \(tensor.shape) instead of the base's, [\(matrix.outputs), \(matrix.columns)]")
-    }
-    let columns = matrix.columns
-    var (saved, own) = ([Float](repeating: 0, count: columns), [Float](repeating: 0, count: columns))
-    for row in 0..<matrix.outputs {
-      try saved.withUnsafeMutableBufferPointer {
-        try file.readFloats(name, range: row * columns..<(row + 1) * columns, into: $0)
-      }
-      matrix.copyRow(row, to: &own)
-      guard saved == own else {
-        throw ModelError(
-          subject, name, reason: "differs from the base's in row \(row), and adapters change linear modules only")
-      }
-    }
+  /// - Throws: `ModelError` naming the tensor if it has another shape
+  func check(_ name: String, shape: [Int]) throws {
+    let found = try self.shape(name)
+    guard found == shape else { throw failure(name, "shape \(found) instead of \(shape)") }
   }
 
   /// The values of a tensor, row-major.
   /// - Throws: `ModelError` naming the tensor if it has another shape or values that are not finite
-  func read(_ target: TargetedProjection, _ part: PEFTTensorName.Part, shape: [Int]) throws -> [Float] {
-    let saved = Self.name(target, part)
-    let name = names[saved] ?? saved
-    let tensor = try file.tensor(name)
-    guard tensor.shape == shape else {
-      throw ModelError(subject, name, reason: "shape \(tensor.shape) instead of \(shape)")
-    }
-    let values = try file.floats(name)
-    guard FloatConversion.areFinite(values) else {
-      throw ModelError(subject, name, reason: "has values that are not finite")
-    }
+  func read(_ name: String, shape: [Int]) throws -> [Float] {
+    try check(name, shape: shape)
+    let values = try file.floats(names[name] ?? name)
+    guard FloatConversion.areFinite(values) else { throw failure(name, "has values that are not finite") }
     return values
+  }
+
+  /// A row of a tensor with two dimensions.
+  /// - Parameter values: as many as a row has, written
+  /// - Throws: `ModelError` naming the tensor if values are not finite
+  func readRow(_ name: String, _ row: Int, into values: inout [Float]) throws {
+    let count = values.count
+    try values.withUnsafeMutableBufferPointer {
+      try file.readFloats(names[name] ?? name, range: row * count..<(row + 1) * count, into: $0)
+    }
+    guard FloatConversion.areFinite(values) else { throw failure(name, "has values that are not finite") }
   }
 }

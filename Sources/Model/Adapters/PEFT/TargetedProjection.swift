@@ -20,8 +20,10 @@ public struct TargetedProjection: Sendable, Equatable {
   ///   - model: whose projections the names and patterns are matched with
   /// - Throws: `ModelError` naming the field that is wrong, not supported or matches nothing
   public static func all(in configuration: JSONValue, model: ModelConfig) throws -> [TargetedProjection] {
-    let peft = try PEFTConfig(configuration.encoded, file: PEFTFolder.configurationFile)
-    return try PEFTTargets(peft, config: model).projections
+    let peft = try PEFTConfig(configuration.encoded, file: PEFTFolder.configurationFile, scope: .factors)
+    let targets = try PEFTTargets(peft, config: model)
+    try targets.checkFactors(file: peft.file)
+    return targets.projections
   }
 }
 

@@ -15,8 +15,16 @@ extension Adapter {
       try converter.convert(stack, into: memory.pointer)
       return stack.updates(at: memory.pointer, owner: memory)
     }
+    let others = try converter.layout.others.map { others in
+      let memory = AlignedBuffer<UInt8>(count: others.length)
+      var scales: [Float] = []
+      for section in others.sections {
+        try converter.convert(section, of: others, into: memory.pointer + section.offset, scales: &scales)
+      }
+      return try others.changes(at: memory.pointer, owner: memory, subject: folder.lastPathComponent)
+    }
     self.init(
       contentHash: try hash ?? AdapterContents.hash(of: folder).hash, layerCount: base.config.layerCount,
-      updates: updates)
+      updates: updates, others: others)
   }
 }

@@ -10,6 +10,9 @@ public import Kernels
 
 /// Loads adapters from their folders. A protocol, so that tests of the store can load without converting.
 public protocol AdapterPreparing: Sendable {
+  /// The base that the adapters are for.
+  var base: Base { get }
+
   /// Checks a PEFT folder's configuration and the names of its tensors.
   /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
   func check(_ folder: URL) throws
@@ -34,7 +37,8 @@ public protocol AdapterPreparing: Sendable {
 /// A prepared file appears under its name whole and synced, or not at all. One that is lost or damaged is written again
 /// from the PEFT files.
 public struct AdapterPreparer: AdapterPreparing {
-  private let base: Base
+  /// As `AdapterPreparing` says.
+  public let base: Base
   private let mode: ComputeMode
 
   /// - Parameters:
@@ -84,7 +88,8 @@ public struct AdapterPreparer: AdapterPreparing {
     let first = mapping.start + start
     return Adapter(
       contentHash: hash, layerCount: base.config.layerCount,
-      updates: layout.stacks.flatMap { $0.updates(at: first + $0.offset, owner: mapping) })
+      updates: layout.stacks.flatMap { $0.updates(at: first + $0.offset, owner: mapping) },
+      others: try layout.others?.changes(at: first + layout.stackLength, owner: mapping, subject: url.path))
   }
 
   /// As `AdapterPreparing` says.
@@ -105,17 +110,26 @@ public struct AdapterPreparer: AdapterPreparing {
     let (layout, codec) = (converter.layout, PreparedAdapterHeader.codec)
     var header = PreparedAdapterHeader(
       contents: hash, base: base.fingerprint, element: element.rawValue, usesDoRA: converter.usesDoRA,
-      entries: layout.entries, checksum: HeaderCodec.blankChecksum)
+      entries: layout.entries, others: layout.others?.entries, checksum: HeaderCodec.blankChecksum)
     let file = try AtomicFile(location(in: folder))
     try file.write(zeros: PreparedAdapterHeader.dataStart(try codec.encode(header).count))
-    let memory = AlignedBuffer<UInt8>(count: layout.stacks.reduce(0) { max($0, $1.length) })
+    let sections = layout.others?.sections ?? []
+    let largest = (layout.stacks.map(\.length) + sections.map(\.paddedLength)).max() ?? 0
+    let memory = AlignedBuffer<UInt8>(count: largest)
     var checksum = Checksum()
-    for stack in layout.stacks {
-      memset(memory.pointer, 0, stack.length)
-      try converter.convert(stack, into: memory.pointer)
-      let bytes = UnsafeRawBufferPointer(start: memory.pointer, count: stack.length)
+    func append(_ length: Int, _ convert: (UnsafeMutableRawPointer) throws -> Void) throws {
+      memset(memory.pointer, 0, length)
+      try convert(memory.pointer)
+      let bytes = UnsafeRawBufferPointer(start: memory.pointer, count: length)
       checksum.update(bytes)
       try file.write(bytes)
+    }
+    for stack in layout.stacks { try append(stack.length) { try converter.convert(stack, into: $0) } }
+    if let others = layout.others {
+      var scales: [Float] = []
+      for section in sections {
+        try append(section.paddedLength) { try converter.convert(section, of: others, into: $0, scales: &scales) }
+      }
     }
     header.checksum = checksum.finish()
     try codec.encode(header).withUnsafeBytes { try file.overwrite(offset: 0, $0) }

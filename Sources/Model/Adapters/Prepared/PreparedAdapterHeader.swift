@@ -16,11 +16,13 @@ struct PreparedAdapterHeader: Codable, Equatable {
   var element: String
   var usesDoRA: Bool
   var entries: [AdapterLayout.Entry]
+  /// Norms, embedding and head; absent if the adapter changes projections only.
+  var others: OtherEntries?
   /// XXH3 of all that follows the header's zeros.
   var checksum: String
 
   private enum CodingKeys: String, CodingKey {
-    case contents, base, element, usesDoRA, checksum
+    case contents, base, element, usesDoRA, others, checksum
     case entries = "modules"
   }
 
@@ -31,18 +33,21 @@ struct PreparedAdapterHeader: Codable, Equatable {
   /// - Parameter subject: what errors name
   /// - Throws: `ModelError` for an entry that does not fit
   func layout(_ config: ModelConfig, element: LowRankFactors.Element, subject: String) throws -> AdapterLayout {
-    guard !entries.isEmpty else { throw ModelError(subject, reason: "no modules") }
+    guard !entries.isEmpty || others?.isEmpty == false else { throw ModelError(subject, reason: "no modules") }
+    if let problem = others?.problem(config) { throw ModelError(subject, problem, reason: "does not fit the base") }
     for (index, entry) in entries.enumerated() {
       let isInOrder = index == 0 || entries[index - 1].order < entry.order
       guard isInOrder, 0..<config.layerCount ~= entry.layer, 1...PEFTConfig.maximumRank ~= entry.rank,
-        config.projections.contains(entry.projection), entry.scale.isFinite
+        config.projections.contains(entry.projection), entry.scale.isFinite,
+        AdapterLayout.Extras.all.isSuperset(of: entry.extras),
+        !entry.extras.contains(.inputChanges) || entry.projection.isAlone(config)
       else { throw ModelError(subject, "module \(index)", reason: "does not fit the base") }
     }
-    return AdapterLayout(entries, config: config, element: element, usesDoRA: usesDoRA)
+    return AdapterLayout(entries, others: others, config: config, element: element, usesDoRA: usesDoRA)
   }
 }
 
-/// Encoded as [layer, projection, rank, bits of the scale]: hundreds of entries are decoded whenever an adapter is loaded.
+/// Encoded as [layer, projection, rank, bits of the scale], and the extras if there are any: hundreds of entries are decoded whenever an adapter is loaded.
 extension AdapterLayout.Entry: Codable {
   fileprivate var order: (Int, Int) { (layer, projection.order) }
 
@@ -56,6 +61,7 @@ extension AdapterLayout.Entry: Codable {
     projection = Projection.allCases[index]
     rank = try fields.decode(Int.self)
     scale = Float(bitPattern: try fields.decode(UInt32.self))
+    extras = fields.isAtEnd ? [] : AdapterLayout.Extras(rawValue: try fields.decode(Int.self))
   }
 
   func encode(to encoder: any Encoder) throws {
@@ -64,5 +70,6 @@ extension AdapterLayout.Entry: Codable {
     try fields.encode(projection.index)
     try fields.encode(rank)
     try fields.encode(scale.bitPattern)
+    if !extras.isEmpty { try fields.encode(extras.rawValue) }
   }
 }

@@ -109,11 +109,13 @@ struct AdapterRoutes: Sendable {
     }
   }
 
-  /// `PUT /v1/adapters/{name}`: the two files as multipart/form-data.
+  /// `PUT /v1/adapters/{name}`: an adapter's files as multipart/form-data, or a recipe of other adapters as JSON.
   private func upload(_ request: RoutedRequest) throws(APIError) {
     let exchange = request.exchange
     let name = request.captures["name"] ?? ""
     do throws(AdapterError) { try store.check(name: name) } catch { throw error.apiError(param: "name") }
+    let type = exchange.request.headers["content-type"] ?? ""
+    if type.lowercased().hasPrefix("application/json") { return combine(exchange, name: name) }
     let upload = try UploadReceiver(request, AdapterUpload(store.contents), uploads)
     let store = store
     let logger = logger
@@ -127,6 +129,30 @@ struct AdapterRoutes: Sendable {
           logger.info("adapter uploaded", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
           return Self.loadedJSON(record)
         }
+      }
+    }
+  }
+
+  private func combine(_ exchange: HTTPExchange, name: String) {
+    exchange.collectJSON(.settings, preparation, isCheap: true) { (fields, _) throws(APIError) in
+      try FieldCatalog.combineAdapters.check(fields, log: unknownNames, path: "/v1/adapters/{name}")
+      let selector = try AdapterSelector(required(fields, "adapters"), param: "adapters")
+      guard !selector.terms.isEmpty else {
+        throw .invalid("'adapters' names no adapter", param: "adapters", code: "invalid_value")
+      }
+      let text = try fields.string("combination") ?? WeightedSum.Combination.cat.rawValue
+      guard let combination = WeightedSum.Combination(rawValue: text) else {
+        throw .invalid("'combination' must be 'cat' or 'linear'", param: "combination", code: "invalid_value")
+      }
+      return (selector: selector, combination: combination, pinned: try fields.bool("pinned"))
+    } then: { recipe in
+      let members = zip(recipe.selector.references, recipe.selector.terms).map {
+        (reference: $0, weight: $1.scale ?? 1)
+      }
+      change(exchange, param: "adapters") { () throws(AdapterError) in
+        let record = try store.combine(name: name, members, recipe.combination, pinned: recipe.pinned)
+        logger.info("adapters combined", metadata: ["name": .string(name), "version": "\(record.currentNumber ?? 0)"])
+        return Self.loadedJSON(record)
       }
     }
   }

@@ -49,6 +49,8 @@ final class AdapterUpload: UploadParts {
     }
   }
 
+  private static let ggufSuffix = ".gguf"
+
   private static var notPinned: APIError {
     .invalid("the part 'pinned' must be true or false", param: "pinned", code: "invalid_value")
   }
@@ -59,7 +61,9 @@ final class AdapterUpload: UploadParts {
       return
     }
     let candidates = [part.lastPathComponent, part.name].compactMap(\.self)
-    guard let name = candidates.first(where: AdapterContents.fileNames.contains) else {
+    let found = candidates.first { AdapterContents.fileNames.contains($0) || AdapterImport.isForeign($0) }
+    // Only its end says what a GGUF file is.
+    guard let name = found.map({ $0.hasSuffix(Self.ggufSuffix) ? "adapter" + Self.ggufSuffix : $0 }) else {
       throw APIError.invalid(
         "the part '\(part.filename ?? part.name)' is neither \(AdapterContents.fileNames.joined(separator: " nor "))",
         param: part.name, code: "invalid_value")
@@ -73,7 +77,15 @@ final class AdapterUpload: UploadParts {
   }
 
   func finish() throws -> Received {
-    for name in AdapterContents.fileNames where !received.contains(name) {
+    let foreign = received.filter(AdapterImport.isForeign)
+    let wanted =
+      foreign.isEmpty
+      ? AdapterContents.fileNames : foreign == [AdapterImport.mlxFile] ? [PEFTFolder.configurationFile] : []
+    if let name = foreign.first, received.count != wanted.count + 1 {
+      throw APIError.invalid(
+        "\(name) cannot go with the other files that were sent", param: name, code: "invalid_value")
+    }
+    for name in wanted where !received.contains(name) {
       throw APIError.invalid("\(name) is missing", param: name, code: "missing_required_parameter")
     }
     guard let folder else { throw APIError.plain(status: 400, message: "nothing was sent") }

@@ -1,4 +1,5 @@
 import Formats
+import Model
 
 /// What a model limits in the bodies of requests.
 struct ModelLimits: Sendable {
@@ -71,6 +72,8 @@ struct FieldSchemas {
       "endpoint": ["enum": .array(GenerationEndpoint.allCases.map { .string($0.rawValue) })],
       "completion_window": Schema.constant(.string(Batch.window)),
       "lora_name": Schema.string(pattern: "^[A-Za-z0-9]([A-Za-z0-9._/:-]{0,254}[A-Za-z0-9])?$"),
+      "adapters": Schema.string(1...AdapterSelector.maximumBytes),
+      "combination": ["enum": .array(WeightedSum.Combination.allCases.map { .string($0.rawValue) })],
       "lora_path": Schema.string(1...4096), "pinned": Schema.boolean, "version": Schema.integer(1...Int(Int32.max)),
       "training_file": Schema.string(pattern: "^file-"),
       "validation_file": Schema.string(pattern: "^file-"), "method": Schema.reference("FineTuningMethod"),

@@ -88,23 +88,36 @@ struct OpenAPIDocument {
     switch body {
     case .none: return nil
     case .json(let catalog, let required):
-      return [
-        "required": true, "content": ["application/json": ["schema": schema(catalog, required: required, route)]],
-      ]
+      return ["required": true, "content": ["application/json": json(catalog, required, route)]]
     case .form(let required, let optional):
-      let parts: [Pair] = (required + optional).map { name in
-        switch name {
-        case "purpose": (name, ["enum": .array(FileUpload.purposes.map { .string($0) })])
-        case "pinned": (name, JSONSchema.oneOf("true", "false"))
-        default: (name, ["type": "string", "format": "binary"])
-        }
-      }
-      let schema: JSONValue = [
-        "type": "object", "required": .array(required.map { .string($0) }),
-        "properties": .object(JSONObject(keepingFirst: parts)), "additionalProperties": false,
+      return ["required": true, "content": ["multipart/form-data": form(required, optional)]]
+    case .formOrJSON(let required, let optional, let catalog, let requiredFields):
+      return [
+        "required": true,
+        "content": [
+          "multipart/form-data": form(required, optional), "application/json": json(catalog, requiredFields, route),
+        ],
       ]
-      return ["required": true, "content": ["multipart/form-data": ["schema": schema]]]
     }
+  }
+
+  private func json(_ catalog: FieldCatalog, _ required: [String], _ route: String) -> JSONValue {
+    ["schema": schema(catalog, required: required, route)]
+  }
+
+  private func form(_ required: [String], _ optional: [String]) -> JSONValue {
+    let parts: [Pair] = (required + optional).map { name in
+      switch name {
+      case "purpose": (name, ["enum": .array(FileUpload.purposes.map { .string($0) })])
+      case "pinned": (name, JSONSchema.oneOf("true", "false"))
+      default: (name, ["type": "string", "format": "binary"])
+      }
+    }
+    let schema: JSONValue = [
+      "type": "object", "required": .array(required.map { .string($0) }),
+      "properties": .object(JSONObject(keepingFirst: parts)), "additionalProperties": false,
+    ]
+    return ["schema": schema]
   }
 
   /// A body's object. Fields that are refused stand in an extension: any of their values but a neutral one is an error.

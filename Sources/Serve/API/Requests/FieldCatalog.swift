@@ -238,6 +238,9 @@ extension FieldCatalog {
     honoured: ["lora_name", "lora_path", "pinned"],
     refused: ["base_model_name": never, "load_inplace": isTrue, "is_3d_lora_weight": isFalse])
 
+  /// `PUT /v1/adapters/{name}` as JSON.
+  static let combineAdapters = FieldCatalog(honoured: ["adapters", "combination", "pinned"])
+
   /// `POST /v1/adapters/{name}`.
   static let reloadAdapter = FieldCatalog(honoured: ["version", "pinned"])
 

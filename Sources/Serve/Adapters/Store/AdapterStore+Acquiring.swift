@@ -70,7 +70,7 @@ extension AdapterStore {
   }
 
   /// The version that a reference stands for, if requests can use it.
-  private func version(_ reference: AdapterReference, _ state: State) throws(AdapterError) -> AdapterVersion {
+  func version(_ reference: AdapterReference, _ state: State) throws(AdapterError) -> AdapterVersion {
     let name = reference.name
     guard let record = state.registry[name], record.isLoaded, reference.version != nil || record.current != nil else {
       throw AdapterError(.unknownName, "no adapter is called '\(name)'")

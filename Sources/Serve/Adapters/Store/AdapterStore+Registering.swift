@@ -159,7 +159,7 @@ extension AdapterStore {
       record.versions.append(
         AdapterVersion(
           number: record.lastNumber, contentHash: hash, base: binding.fingerprint ?? "", rank: adapter.rank,
-          targets: adapter.projections.map(\.shortName), memoryBytes: adapter.bytes, fileBytes: fileBytes,
+          targets: adapter.targets, memoryBytes: adapter.bytes, fileBytes: fileBytes,
           createdAt: Int(Date().timeIntervalSince1970), source: origin))
     }
     record.isLoaded = true
@@ -180,8 +180,21 @@ extension AdapterStore {
     return record
   }
 
-  /// Copies a folder's files into the data folder unless they are there, and reads the adapter from the data folder.
+  /// Copies a folder's files into the data folder unless they are there, and reads the adapter from the data folder. An
+  /// adapter in another form than PEFT's is rewritten first.
   private func store(_ source: URL, name: String) throws(AdapterError) -> (Adapter, hash: String, bytes: Int) {
+    func refused(_ error: any Error) -> AdapterError { AdapterError(.refused, "adapter '\(name)': \(error)") }
+    guard let config = binding.preparer?.base.config, AdapterImport.isNeeded(source) else {
+      return try storePEFT(source, name: name)
+    }
+    let rewritten = try storing { try contents.makeStaging() }
+    defer { contents.discard(rewritten) }
+    let isRewritten: Bool
+    do { isRewritten = try AdapterImport.rewrite(source, to: rewritten, config: config) } catch { throw refused(error) }
+    return try storePEFT(isRewritten ? rewritten : source, name: name)
+  }
+
+  private func storePEFT(_ source: URL, name: String) throws(AdapterError) -> (Adapter, hash: String, bytes: Int) {
     func refused(_ error: any Error) -> AdapterError { AdapterError(.refused, "adapter '\(name)': \(error)") }
     var (hash, bytes) = ("", 0)
     do { (hash, bytes) = try contents.hash(of: source) } catch {

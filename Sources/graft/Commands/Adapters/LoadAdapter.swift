@@ -8,7 +8,7 @@ import Serve
 
 struct LoadAdapter: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "load", abstract: "Registers a PEFT folder under a name, as a new version if the name has one.",
+    commandName: "load", abstract: "Registers an adapter under a name, as a new version if the name has one.",
     discussion: """
       With --url the folder's files are uploaded to that server, and --model is not needed. Without it the adapter is \
       put into the data folder, for the base that --model names.
@@ -27,19 +27,30 @@ struct LoadAdapter: ParsableCommand {
   @Argument(help: "The name that requests will use.")
   var name: String
 
-  @Argument(help: "The folder with adapter_config.json and adapter_model.safetensors.")
+  @Argument(help: "A PEFT folder, an MLX-LM folder, or an adapter in GGUF.")
   var path: String
 
   func validate() throws {
     if server.url == nil { try options.requireModel() }
   }
 
+  /// The files to upload. A server rewrites other forms than PEFT's itself.
+  private func uploads(of url: URL) throws -> [URL] {
+    let names = AdapterImport.files(in: url)
+    guard !names.isEmpty else { return [url] }
+    if names.contains(where: { $0.contains("/") }) {
+      throw ModelError(path, reason: "has an initial adapter beside it; load it without --url, or save the difference")
+    }
+    if !names.contains(where: AdapterImport.isForeign), let problem = PEFTInspection(folder: url).problems.first {
+      throw ModelError(path, reason: problem)
+    }
+    return names.map { url.appending(path: $0) }
+  }
+
   func run() throws {
     let url = URL(filePath: path).standardizedFileURL
     if let client = try server.client() {
-      let problems = PEFTInspection(folder: url).problems
-      if let problem = problems.first { throw ModelError(path, reason: problem) }
-      let files = [PEFTFolder.configurationFile, PEFTFolder.weightsFile].map { url.appending(path: $0) }
+      let files = try uploads(of: url)
       let version = try client.load(name: name, files: files, pinned: pinned)["version"]?.integer
       return print("\(name)@\(version ?? 0)")
     }

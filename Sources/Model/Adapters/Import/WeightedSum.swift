@@ -1,0 +1,144 @@
+import Formats
+public import Foundation
+
+/// Several LoRA adapters with weights as one, as PEFT's `add_weighted_adapter` makes them.
+public enum WeightedSum {
+  /// How adapters are combined.
+  public enum Combination: String, CaseIterable, Sendable {
+    /// The exact sum: the factors side by side, the ranks added.
+    case cat
+    /// The sum of the A and the sum of the B, each with the root of its weight. The product has terms that mix adapters.
+    case linear
+  }
+
+  /// An adapter with its weight.
+  public struct Member: Sendable {
+    let label: String
+    let folder: URL
+    let weight: Float
+
+    /// - Parameters:
+    ///   - label: what errors call it
+    ///   - folder: PEFT's
+    public init(label: String, folder: URL, weight: Float) {
+      self.label = label
+      self.folder = folder
+      self.weight = weight
+    }
+  }
+
+  /// Writes the sum as a PEFT folder.
+  /// - Parameters:
+  ///   - folder: exists
+  ///   - base: that all members are for
+  /// - Throws: `ModelError` naming the member that is not plain LoRA, or the module whose ranks cannot be combined
+  public static func write(
+    _ members: [Member], _ combination: Combination, to folder: URL, base: Base
+  ) throws {
+    var terms: [String: [Term]] = [:]
+    for member in members {
+      for term in try Self.terms(member, base: base) { terms[term.name, default: []].append(term) }
+    }
+    try PlainFactors(
+      modules: terms.sorted { $0.key < $1.key }.map { name, terms in
+        switch combination {
+        case .cat: concatenated(name, terms)
+        case .linear: try summed(name, terms)
+        }
+      }
+    ).write(to: folder)
+  }
+
+  /// What one member does to one module.
+  private struct Term {
+    let name: String
+    let rank: Int
+    let columns: Int
+    let outputs: Int
+    /// The member's weight times its scale.
+    let factor: Float
+    let a: () throws -> [Float]
+    let b: () throws -> [Float]
+  }
+
+  private static func terms(_ member: Member, base: Base) throws -> [Term] {
+    let (config, reader) = (base.config, try PEFTReader(folder: member.folder, config: base.config, scope: .all))
+    let tables = try ChangedTables(reader, base: base)
+    let isPlain =
+      reader.peft.method == .lora && !reader.peft.usesDoRA && !reader.peft.usesLoRABias && reader.others.norms.isEmpty
+      && reader.changes.allSatisfy { $0.lora != nil && $0.bias == nil } && tables.embedding.isEmpty
+      && tables.head.isEmpty
+    guard isPlain else {
+      throw ModelError(
+        member.label,
+        reason:
+          "is not plain LoRA, and only that can be combined under a name; name the adapters in the request instead")
+    }
+    func term(
+      _ name: String, _ rank: Int, _ scale: Float, _ shape: (output: Int, input: Int), _ factors: (String, String)
+    ) -> Term {
+      let weights = reader.weights
+      return Term(
+        name: name, rank: rank, columns: shape.input, outputs: shape.output, factor: member.weight * scale,
+        a: { try weights.read(factors.0, shape: [rank, shape.input]) },
+        b: { try weights.read(factors.1, shape: [shape.output, rank]) })
+    }
+    var terms = reader.projections.map { target -> Term in
+      func name(_ part: PEFTTensorName.Part) -> String {
+        PEFTTensorName.name(target.projection, layer: target.layer, part)
+      }
+      return term(
+        target.projection.fullName(layer: target.layer), target.rank, target.scale, target.projection.shape(config),
+        (name(.a), name(.b)))
+    }
+    if let table = reader.others.embedding.factors {
+      terms.append(
+        term(
+          PEFTConfig.Table.embedding.rawValue, table.rank, table.scale, (config.hiddenSize, config.vocabularySize),
+          (PEFTOtherModules.embeddingFactor("A"), PEFTOtherModules.embeddingFactor("B"))))
+    }
+    if let table = reader.others.head.factors {
+      terms.append(
+        term(
+          PEFTConfig.Table.head.rawValue, table.rank, table.scale, (config.vocabularySize, config.hiddenSize),
+          (PEFTOtherModules.headFactor(.a), PEFTOtherModules.headFactor(.b))))
+    }
+    return terms
+  }
+
+  /// A and B of all terms side by side; the factors are in A.
+  private static func concatenated(_ name: String, _ terms: [Term]) -> PlainFactors.Module {
+    let rank = terms.reduce(0) { $0 + $1.rank }
+    let (columns, outputs) = (terms[0].columns, terms[0].outputs)
+    return PlainFactors.Module(
+      name: name, rank: rank, alpha: Double(rank), columns: columns, outputs: outputs,
+      a: { try terms.flatMap { term in try term.a().map { $0 * term.factor } } },
+      b: {
+        let all = try terms.map { (values: try $0.b(), rank: $0.rank) }
+        return (0..<outputs).flatMap { row in
+          all.flatMap { $0.values[row * $0.rank..<(row + 1) * $0.rank] }
+        }
+      })
+  }
+
+  /// The sums of A and of B, with the roots of the factors; the sign is A's.
+  private static func summed(_ name: String, _ terms: [Term]) throws -> PlainFactors.Module {
+    let (rank, columns, outputs) = (terms[0].rank, terms[0].columns, terms[0].outputs)
+    guard terms.allSatisfy({ $0.rank == rank }) else {
+      throw ModelError(name, reason: "has factors of several ranks, which 'linear' cannot combine; 'cat' can")
+    }
+    func sum(_ count: Int, _ factor: (Term) -> Float, _ read: (Term) throws -> [Float]) throws -> [Float] {
+      var sum = [Float](repeating: 0, count: count)
+      for term in terms {
+        let (values, factor) = (try read(term), factor(term))
+        for i in 0..<count { sum[i] += factor * values[i] }
+      }
+      return sum
+    }
+    func root(_ term: Term) -> Float { abs(term.factor).squareRoot() }
+    return PlainFactors.Module(
+      name: name, rank: rank, alpha: Double(rank), columns: columns, outputs: outputs,
+      a: { try sum(rank * columns, { $0.factor < 0 ? -root($0) : root($0) }) { try $0.a() } },
+      b: { try sum(outputs * rank, root) { try $0.b() } })
+  }
+}

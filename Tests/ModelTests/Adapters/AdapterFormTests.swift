@@ -1,0 +1,154 @@
+import Formats
+import Foundation
+import Kernels
+import TestSupport
+import Testing
+
+@testable import Model
+
+/// Adapters of every kind against the logits that PEFT computes (scripts/fixtures/adapter_fixtures.py).
+@Suite struct AdapterFormTests {
+  /// A form with its model.
+  private struct Setting {
+    let form: AdapterForm
+    let fixture: ArchitectureFixture
+    let tokens: [Int32]
+    let expected: [Float]
+
+    init(_ name: String) throws {
+      form = try AdapterForm(name)
+      fixture = try ArchitectureFixture(form.model)
+      let file = try SafetensorsFile(form.folder.appending(path: "expected.safetensors"))
+      expected = try file.floats("logits")
+      tokens = try file.bytes("tokens").withUnsafeBytes { Array($0.bindMemory(to: Int32.self)) }
+    }
+
+    func base(_ mode: ComputeMode = .f32) throws -> Base { try fixture.base(fixture.source(), mode) }
+
+    /// The adapter, mapped from the file that is prepared of it in a copy of its folder.
+    func adapter(_ base: Base, _ mode: ComputeMode = .f32) throws -> Adapter {
+      let copy = try TemporaryFolder()
+      let folder = copy.url.appending(path: "adapter")
+      if AdapterImport.isNeeded(form.folder) {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        #expect(try AdapterImport.rewrite(form.folder, to: folder, config: base.config))
+      } else {
+        try FileManager.default.copyItem(at: form.folder, to: folder)
+      }
+      defer { copy.remove() }
+      let hash = form.folder.lastPathComponent
+      let (adapter, failure) = try AdapterPreparer(base: base, mode: mode).prepare(folder, hash: hash)
+      #expect(failure == nil)
+      let converted = try Adapter(peft: folder, hash: hash, base: base, mode: mode)
+      #expect(adapter.bytes == converted.bytes && adapter.targets == converted.targets)
+      return adapter
+    }
+
+    func logits(_ base: Base, _ adapters: AdapterSet, mode: ComputeMode = .f32, chunk: Int? = nil) throws -> [[Float]] {
+      let runner = try ForwardRunner(base, mode: mode, context: fixture.contextLength)
+      return runner.logits([(tokens, adapters)], chunk: { min($1, chunk ?? $1) })[0]
+    }
+
+    func worst(_ logits: [[Float]]) -> Float {
+      zip(logits.joined(), expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
+    }
+  }
+
+  @Test(arguments: AdapterForm.peft + AdapterForm.foreign)
+  func itGivesPEFTsLogits(name: String) throws {
+    let setting = try Setting(name)
+    let base = try setting.base()
+    let adapters = AdapterSet([(try setting.adapter(base), 1)])
+    let logits = try setting.logits(base, adapters)
+    #expect(logits.count * base.config.vocabularySize == setting.expected.count)
+    let worst = setting.worst(logits)
+    #expect(worst < 3e-5, "\(worst)")
+    // The base's own logits are far from these, and so is the oracle worth something.
+    #expect(setting.worst(try setting.logits(base, .none)) > 1e-2)
+    for chunk in [1, 5] { #expect(bits(try setting.logits(base, adapters, chunk: chunk)) == bits(logits)) }
+  }
+
+  @Test(arguments: AdapterForm.peft)
+  func theFastModeIsNear(name: String) throws {
+    let setting = try Setting(name)
+    let base = try setting.base(.fast)
+    let adapters = AdapterSet([(try setting.adapter(base, .fast), 1)])
+    let logits = try setting.logits(base, adapters, mode: .fast)
+    #expect(setting.worst(logits) < 0.5)
+    for chunk in [1, 5] {
+      #expect(bits(try setting.logits(base, adapters, mode: .fast, chunk: chunk)) == bits(logits))
+    }
+  }
+
+  /// Rows of the base, of other adapters and of sets in one batch have the bits that they have alone.
+  @Test(
+    arguments: ["saved-tables", "saved-norms", "lora-tables", "lora-bias", "tokens-both", "ia3"],
+    [ComputeMode.f32, .fast])
+  func aMixedBatchChangesNoBit(name: String, mode: ComputeMode) throws {
+    let setting = try Setting(name)
+    let base = try setting.base(mode)
+    let adapter = try setting.adapter(base, mode)
+    let plain = try Adapter(peft: setting.fixture.adapter, base: base, mode: mode)
+    let sets: [AdapterSet] = [
+      .none, AdapterSet([(adapter, 1)]), AdapterSet([(plain, 1)]), AdapterSet([(adapter, 0.5), (plain, -0.25)]), .none,
+    ]
+    let alone = try sets.map { bits(try setting.logits(base, $0, mode: mode)) }
+    let runner = try ForwardRunner(base, mode: mode)
+    let together = runner.logits(sets.map { (setting.tokens, $0) }, chunk: { index, left in min(left, 3 + index) })
+    for (index, logits) in together.enumerated() { #expect(bits(logits) == alone[index], "\(index)") }
+    #expect(alone[1] != alone[0] && alone[3] != alone[2])
+  }
+
+  /// Every part is a difference from the base: a weight of 0 gives the base, and halves of the same make a whole.
+  @Test(arguments: ["saved-tables", "saved-norms", "tokens-both", "lora-bias", "ia3-all"])
+  func weightsMultiplyEveryPart(name: String) throws {
+    let setting = try Setting(name)
+    let base = try setting.base()
+    let adapter = try setting.adapter(base)
+    #expect(bits(try setting.logits(base, AdapterSet([(adapter, 0)]))) == bits(try setting.logits(base, .none)))
+    #expect(setting.worst(try setting.logits(base, AdapterSet([(adapter, 0.25), (adapter, 0.75)]))) < 3e-5)
+  }
+
+  // MARK: sets
+
+  @Test(arguments: ["set-cat", "set-linear"])
+  func aSetEqualsPEFTsWeightedAdapter(name: String) throws {
+    let setting = try Setting(name)
+    let base = try setting.base()
+    let folders = try ["set-a", "set-b"].map { try AdapterForm($0).folder }
+    let sum = try TemporaryFolder()
+    defer { sum.remove() }
+    let combination: WeightedSum.Combination = name == "set-cat" ? .cat : .linear
+    let members = zip(folders, [Float(0.7), -0.3]).map {
+      WeightedSum.Member(label: $0.lastPathComponent, folder: $0, weight: $1)
+    }
+    try WeightedSum.write(members, combination, to: sum.url, base: base)
+    let named = try Adapter(peft: sum.url, base: base, mode: .f32)
+    #expect(setting.worst(try setting.logits(base, AdapterSet([(named, 1)]))) < 3e-5)
+    let a = try Adapter(peft: folders[0], base: base, mode: .f32)
+    let b = try Adapter(peft: folders[1], base: base, mode: .f32)
+    let unmerged = setting.worst(try setting.logits(base, AdapterSet([(a, 0.7), (b, -0.3)])))
+    // The sum of a request is the exact one.
+    if combination == .cat { #expect(unmerged < 1e-4) } else { #expect(unmerged > 1e-3) }
+  }
+
+  @Test func whatIsNotPlainCannotBeCombined() throws {
+    let sum = try TemporaryFolder()
+    defer { sum.remove() }
+    for name in ["lora-head-dora", "lora-bias", "saved-norms", "saved-tables", "tokens-both", "ia3"] {
+      let setting = try Setting(name)
+      let message = modelError {
+        try WeightedSum.write(
+          [.init(label: "a@1", folder: setting.form.folder, weight: 1)], .cat, to: sum.url, base: setting.base())
+      }
+      #expect(message.hasPrefix("a@1: is not plain LoRA"), "\(name): \(message)")
+    }
+    // Copies of the base's own, which PEFT saves with factors of tables, do not count.
+    let tables = try Setting("lora-tables")
+    try WeightedSum.write(
+      [.init(label: "a", folder: tables.form.folder, weight: 1)], .cat, to: sum.url, base: tables.base())
+    let base = try tables.base()
+    let adapter = try Adapter(peft: sum.url, base: base, mode: .f32)
+    #expect(tables.worst(try tables.logits(base, AdapterSet([(adapter, 1)]))) < 3e-5)
+  }
+}
