@@ -79,8 +79,8 @@ import Testing
     "saved-tables", "saved-norms", "lora-tables", "lora-head-dora", "lora-bias", "base-biases", "tokens-both",
     "ia3-all",
   ]) func shapesAndValues(name: String) throws {
-    let names = try SafetensorsFile(Copy(name).folder.appending(path: "adapter_model.safetensors")).tensors.keys
-      .sorted()
+    let whole = try AdapterForm(name).folder.appending(path: "adapter_model.safetensors")
+    let names = try SafetensorsFile(whole).tensors.keys.sorted()
     for tensor in names where !tensor.contains(".layers.0.") {
       for change in 0..<3 {
         let copy = try Copy(name)

@@ -34,7 +34,9 @@ struct PEFTWeights {
       throw ModelError(subject, names[name] ?? name, reason: "unexpected: the configuration does not target it")
     }
     for name in wanted.sorted() where names[name] == nil {
-      throw ModelError(subject, name, reason: "missing, although the configuration targets its module")
+      let cause =
+        name.hasSuffix(PEFTTensorName.biasSuffix) ? "lora_bias is set" : "the configuration targets its module"
+      throw ModelError(subject, name, reason: "missing, although \(cause)")
     }
   }
 
