@@ -6,7 +6,7 @@ import Testing
 
 @testable import Model
 
-/// Adapters of every kind against the logits that PEFT computes (scripts/fixtures/adapter_fixtures.py).
+/// Adapters of every kind against the logits that PEFT computes in double precision (scripts/fixtures/adapter_fixtures.py).
 @Suite struct AdapterFormTests {
   /// A form with its model.
   private struct Setting {
@@ -52,6 +52,13 @@ import Testing
     func worst(_ logits: [[Float]]) -> Float {
       zip(logits.joined(), expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
     }
+
+    /// The largest difference, relative to the largest logit.
+    func error(_ logits: [[Float]]) -> Float {
+      let largest = expected.map(abs).max() ?? 0
+      #expect(largest > 1 && logits.joined().allSatisfy(\.isFinite))
+      return worst(logits) / largest
+    }
   }
 
   @Test(arguments: AdapterForm.peft + AdapterForm.foreign)
@@ -61,8 +68,8 @@ import Testing
     let adapters = AdapterSet([(try setting.adapter(base), 1)])
     let logits = try setting.logits(base, adapters)
     #expect(logits.count * base.config.vocabularySize == setting.expected.count)
-    let worst = setting.worst(logits)
-    #expect(worst < 3e-5, "\(worst)")
+    let error = setting.error(logits)
+    #expect(error < 5e-6, "\(error)")
     // The base's own logits are far from these, and so is the oracle worth something.
     #expect(setting.worst(try setting.logits(base, .none)) > 1e-2)
     for chunk in [1, 5] { #expect(bits(try setting.logits(base, adapters, chunk: chunk)) == bits(logits)) }
@@ -106,7 +113,7 @@ import Testing
     let base = try setting.base()
     let adapter = try setting.adapter(base)
     #expect(bits(try setting.logits(base, AdapterSet([(adapter, 0)]))) == bits(try setting.logits(base, .none)))
-    #expect(setting.worst(try setting.logits(base, AdapterSet([(adapter, 0.25), (adapter, 0.75)]))) < 3e-5)
+    #expect(setting.error(try setting.logits(base, AdapterSet([(adapter, 0.25), (adapter, 0.75)]))) < 5e-6)
   }
 
   // MARK: sets
@@ -124,12 +131,12 @@ import Testing
     }
     try WeightedSum.write(members, combination, to: sum.url, base: base)
     let named = try Adapter(peft: sum.url, base: base, mode: .f32)
-    #expect(setting.worst(try setting.logits(base, AdapterSet([(named, 1)]))) < 3e-5)
+    #expect(setting.error(try setting.logits(base, AdapterSet([(named, 1)]))) < 5e-6)
     let a = try Adapter(peft: folders[0], base: base, mode: .f32)
     let b = try Adapter(peft: folders[1], base: base, mode: .f32)
     let unmerged = setting.worst(try setting.logits(base, AdapterSet([(a, 0.7), (b, -0.3)])))
     // The sum of a request is the exact one.
-    if combination == .cat { #expect(unmerged < 1e-4) } else { #expect(unmerged > 1e-3) }
+    if combination == .cat { #expect(unmerged < 1e-4, "\(unmerged)") } else { #expect(unmerged > 1e-3) }
   }
 
   @Test func whatIsNotPlainCannotBeCombined() throws {
@@ -149,6 +156,6 @@ import Testing
       [.init(label: "a", folder: tables.form.folder, weight: 1)], .cat, to: sum.url, base: tables.base())
     let base = try tables.base()
     let adapter = try Adapter(peft: sum.url, base: base, mode: .f32)
-    #expect(tables.worst(try tables.logits(base, AdapterSet([(adapter, 1)]))) < 3e-5)
+    #expect(tables.error(try tables.logits(base, AdapterSet([(adapter, 1)]))) < 5e-6)
   }
 }
