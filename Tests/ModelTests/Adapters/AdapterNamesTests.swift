@@ -42,14 +42,13 @@ import Testing
   }
 
   /// As torchtune's `hf_to_tune` makes them: [heads, 2, half] becomes [heads, half, 2].
-  @Test func torchtunesNamesAndOrderOfRows() throws {
-    let plain = try updates(folder)
+  private func torchtuneTensors() throws -> [Tensor] {
     let names = [
       "self_attn.q_proj": "attn.q_proj", "self_attn.k_proj": "attn.k_proj", "self_attn.o_proj": "attn.output_proj",
       "mlp.gate_proj": "mlp.w1", "mlp.up_proj": "mlp.w3", "mlp.down_proj": "mlp.w2",
     ]
     let config = base.config
-    let changed = try tensors().map { tensor -> Tensor in
+    return try tensors().map { tensor -> Tensor in
       var name = String(tensor.name.dropFirst("base_model.model.model.".count))
       for (old, new) in names { name.replace(old, with: new) }
       name = name.replacing("lora_A", with: "lora_a").replacing("lora_B", with: "lora_b")
@@ -65,41 +64,51 @@ import Testing
       }
       return (name, tensor.shape, values)
     }
+  }
+
+  @Test func torchtunesNamesAndOrderOfRows() throws {
+    let plain = try updates(folder)
+    let changed = try torchtuneTensors()
     try SafetensorsWriter.write(changed, to: weights)
     let target = try TemporaryFolder()
     defer { target.remove() }
-    #expect(try AdapterImport.rewrite(folder, to: target.url, config: config))
+    #expect(try AdapterImport.rewrite(folder, to: target.url, config: base.config))
     #expect(try updates(target.url) == plain)
     // A name that torchtune does not write.
     try SafetensorsWriter.write(changed + [("layers.0.attn.x_proj.lora_a.weight", [1], [0])], to: weights)
-    let message = modelError { _ = try AdapterImport.rewrite(folder, to: target.url, config: config) }
+    let message = modelError { _ = try AdapterImport.rewrite(folder, to: target.url, config: base.config) }
     #expect(message.contains("layers.0.attn.x_proj.lora_a.weight: is no factor that torchtune writes"))
   }
 
+  /// A folder as MLX-LM writes it.
+  private func mlx(_ json: String, _ change: (inout [Tensor]) -> Void = { _ in }) throws -> URL {
+    let target = model.root.appending(path: "mlx-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
+    var turned = try tensors().map { tensor -> Tensor in
+      let (rows, columns) = (tensor.shape[0], tensor.shape[1])
+      let name = tensor.name.dropFirst("base_model.model.".count).replacing("lora_A.weight", with: "lora_a")
+        .replacing("lora_B.weight", with: "lora_b")
+      let values = (0..<columns).flatMap { column in (0..<rows).map { tensor.values[$0 * columns + column] } }
+      return (String(name), [columns, rows], values)
+    }.sorted { $0.name < $1.name }
+    change(&turned)
+    try SafetensorsWriter.write(turned, to: target.appending(path: "adapters.safetensors"))
+    try Data(json.utf8).write(to: target.appending(path: "adapter_config.json"))
+    return target
+  }
+
+  private static let mlxConfiguration =
+    #"{"fine_tune_type": "lora", "lora_parameters": {"rank": 3, "scale": 2.5, "dropout": 0.0}}"#
+
   @Test func anMLXAdapterIsReadOrRefusedWithTheTensor() throws {
     let plain = try updates(folder)
-    func mlx(_ json: String, _ change: (inout [Tensor]) -> Void = { _ in }) throws -> URL {
-      let target = model.root.appending(path: "mlx-\(UUID().uuidString)")
-      try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
-      var turned = try tensors().map { tensor -> Tensor in
-        let (rows, columns) = (tensor.shape[0], tensor.shape[1])
-        let name = tensor.name.dropFirst("base_model.model.".count).replacing("lora_A.weight", with: "lora_a")
-          .replacing("lora_B.weight", with: "lora_b")
-        let values = (0..<columns).flatMap { column in (0..<rows).map { tensor.values[$0 * columns + column] } }
-        return (String(name), [columns, rows], values)
-      }.sorted { $0.name < $1.name }
-      change(&turned)
-      try SafetensorsWriter.write(turned, to: target.appending(path: "adapters.safetensors"))
-      try Data(json.utf8).write(to: target.appending(path: "adapter_config.json"))
-      return target
-    }
     func rewritten(_ source: URL) throws -> [PEFTAdapter.Update] {
       let target = try TemporaryFolder()
       defer { target.remove() }
       #expect(try AdapterImport.rewrite(source, to: target.url, config: base.config))
       return try updates(target.url)
     }
-    let good = #"{"fine_tune_type": "lora", "lora_parameters": {"rank": 3, "scale": 2.5, "dropout": 0.0}}"#
+    let good = Self.mlxConfiguration
     let read = try rewritten(mlx(good))
     #expect(
       zip(read, plain).allSatisfy { $0.a == $1.a && $0.b == $1.b && $0.rank == $1.rank } && read.count == plain.count)
@@ -115,6 +124,39 @@ import Testing
       let message = modelError { _ = try rewritten(mlx(json, change)) }
       #expect(message.contains(words), "\(message)")
     }
+  }
+
+  @Test(arguments: [true, false]) func damagedFilesThrowOnlyModelErrors(isMLX: Bool) throws {
+    let source = isMLX ? try mlx(Self.mlxConfiguration) : folder
+    if !isMLX { try SafetensorsWriter.write(try torchtuneTensors(), to: weights) }
+    let files = ["adapter_config.json", isMLX ? "adapters.safetensors" : "adapter_model.safetensors"]
+      .map { source.appending(path: $0) }
+    let whole = try files.map { [UInt8](try Data(contentsOf: $0)) }
+    var random = TinyRandom(seed: 6)
+    var refused = 0
+    for round in 0..<300 {
+      let index = round % 3 == 0 ? 0 : 1
+      // Names and shapes stand before the values.
+      let head = min(whole[index].count, 2000)
+      try Data(mutated(Array(whole[index][..<head]), using: &random) + whole[index][head...]).write(to: files[index])
+      defer { try? Data(whole[index]).write(to: files[index]) }
+      let target = try TemporaryFolder()
+      defer { target.remove() }
+      do {
+        let isRewritten = try AdapterImport.rewrite(source, to: target.url, config: base.config)
+        _ = try Adapter(peft: isRewritten ? target.url : source, base: base, mode: .f32)
+      } catch is ModelError { refused += 1 }
+    }
+    #expect(refused > 100)
+  }
+
+  @Test func valuesThatAreNoNumbersAreRefused() throws {
+    let target = try TemporaryFolder()
+    defer { target.remove() }
+    let source = try mlx(Self.mlxConfiguration) { $0[0].values[3] = .infinity }
+    #expect(try AdapterImport.rewrite(source, to: target.url, config: base.config))
+    let message = modelError { _ = try Adapter(peft: target.url, base: base, mode: .f32) }
+    #expect(message.contains("has values that are not finite"), "\(message)")
   }
 
   @Test func aPickleIsRefusedInEveryForm() throws {

@@ -102,6 +102,31 @@ import Testing
     }
   }
 
+  /// Whatever is damaged in the names, shapes and fields, only errors of the model's come of it.
+  @Test(arguments: [
+    "saved-tables", "saved-head-norms", "lora-tables", "lora-bias", "base-biases-dora", "tokens-both", "ia3-all",
+    "pissa",
+  ]) func damagedFilesThrowOnlyModelErrors(name: String) throws {
+    let copy = try Copy(name)
+    let files = ["adapter_config.json", "adapter_model.safetensors"].map { copy.folder.appending(path: $0) }
+    let whole = try files.map { [UInt8](try Data(contentsOf: $0)) }
+    var random = TinyRandom(seed: 4)
+    var refused = 0
+    for round in 0..<120 {
+      let index = round % 3 == 0 ? 0 : 1
+      let head = min(whole[index].count, 2500)
+      try Data(mutated(Array(whole[index][..<head]), using: &random) + whole[index][head...]).write(to: files[index])
+      defer { try? Data(whole[index]).write(to: files[index]) }
+      let target = try TemporaryFolder()
+      defer { target.remove() }
+      do {
+        let isRewritten = try AdapterImport.rewrite(copy.folder, to: target.url, config: copy.base.config)
+        _ = try Adapter(peft: isRewritten ? target.url : copy.folder, base: copy.base, mode: .f32)
+      } catch is ModelError { refused += 1 }
+    }
+    #expect(refused > 40)
+  }
+
   @Test(arguments: [
     ("saved-norms", "modules_to_save"), ("tokens-tied", "trainable_token_indices"), ("lora-bias", "lora_bias"),
     ("ia3", "peft_type"), ("lora-embedding-alone", "target_modules"), ("base-biases", "k_proj.bias"),
