@@ -10,8 +10,8 @@ struct APIOperation: Sendable {
     case json(FieldCatalog, required: [String])
     /// multipart/form-data with these parts.
     case form(required: [String], optional: [String])
-    /// multipart/form-data with these parts, or a JSON object.
-    case formOrJSON(required: [String], optional: [String], FieldCatalog, requiredFields: [String])
+    /// multipart/form-data with the parts of one of these forms, each of them required, or a JSON object.
+    case formsOrJSON([[String]], optional: [String], FieldCatalog, requiredFields: [String])
   }
 
   /// The body of a reply.
@@ -81,9 +81,12 @@ struct APIOperation: Sendable {
       body: .json(.reloadAdapter, required: []), reply: .json("LoadedAdapter")),
     "PUT /v1/adapters/{name}": .init(
       summary: "Uploads an adapter; or, as JSON, gives a weighted set of adapters a name",
-      body: .formOrJSON(
-        required: ["adapter_config.json", "adapter_model.safetensors"], optional: ["pinned"], .combineAdapters,
-        requiredFields: ["adapters"]),
+      body: .formsOrJSON(
+        [
+          ["adapter_config.json", "adapter_model.safetensors"], ["adapter_config.json", "adapters.safetensors"],
+          ["adapter.gguf"],
+        ],
+        optional: ["pinned"], .combineAdapters, requiredFields: ["adapters"]),
       reply: .json("LoadedAdapter")),
     "DELETE /v1/adapters/{name}": .init(
       summary: "Deletes an adapter, or one version of it", reply: .json("DeletedAdapter")),

@@ -90,12 +90,14 @@ struct OpenAPIDocument {
     case .json(let catalog, let required):
       return ["required": true, "content": ["application/json": json(catalog, required, route)]]
     case .form(let required, let optional):
-      return ["required": true, "content": ["multipart/form-data": form(required, optional)]]
-    case .formOrJSON(let required, let optional, let catalog, let requiredFields):
+      return ["required": true, "content": ["multipart/form-data": ["schema": form(required, optional)]]]
+    case .formsOrJSON(let forms, let optional, let catalog, let requiredFields):
+      let schemas = forms.map { form($0, optional) }
       return [
         "required": true,
         "content": [
-          "multipart/form-data": form(required, optional), "application/json": json(catalog, requiredFields, route),
+          "multipart/form-data": ["schema": ["oneOf": .array(schemas)]],
+          "application/json": json(catalog, requiredFields, route),
         ],
       ]
     }
@@ -113,11 +115,10 @@ struct OpenAPIDocument {
       default: (name, ["type": "string", "format": "binary"])
       }
     }
-    let schema: JSONValue = [
+    return [
       "type": "object", "required": .array(required.map { .string($0) }),
       "properties": .object(JSONObject(keepingFirst: parts)), "additionalProperties": false,
     ]
-    return ["schema": schema]
   }
 
   /// A body's object. Fields that are refused stand in an extension: any of their values but a neutral one is an error.
