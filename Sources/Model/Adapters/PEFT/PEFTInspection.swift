@@ -43,6 +43,7 @@ public struct PEFTInspection: Sendable, Equatable {
   private mutating func inspect(_ folder: URL, _ config: ModelConfig?) {
     note { _ in try PEFTFolder.check(folder) }
     guard problems.isEmpty else { return }
+    var wantsBiases = false
     note { found in
       let file = folder.appending(path: PEFTFolder.configurationFile)
       let text = try MappedFile.contents(of: file, limit: Self.configurationLimit)
@@ -50,6 +51,7 @@ public struct PEFTInspection: Sendable, Equatable {
       let peft = try PEFTConfig(text, file: PEFTFolder.configurationFile, scope: .all)
       (found.rank, found.alpha, found.baseModel) = (peft.rank, peft.alpha, peft.baseModel)
       (found.usesDoRA, found.usesRSLoRA) = (peft.usesDoRA, peft.usesRSLoRA)
+      wantsBiases = peft.usesLoRABias
     }
     note { found in
       try PEFTFolder.checkWeights(folder)
@@ -57,11 +59,24 @@ public struct PEFTInspection: Sendable, Equatable {
       found.bytes += try file.url.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0
       found.parameters = file.tensors.values.reduce(0) { $0 + $1.elementCount }
       found.targets = Set(file.tensors.keys.compactMap(Self.module)).sorted()
+      if wantsBiases { try Self.checkBiases(file) }
     }
     if let config, problems.isEmpty {
       note { _ in
         let reader = try PEFTReader(folder: folder, config: config, scope: .all)
         for target in reader.projections { _ = try reader.update(target) }
+      }
+    }
+  }
+
+  /// Every B of a linear module must have a bias beside it.
+  private static func checkBiases(_ file: SafetensorsFile) throws {
+    let names = Set(file.tensors.keys.map(PEFTTensorName.saved))
+    let weight = "." + PEFTTensorName.Part.b.rawValue
+    for name in names.sorted() where name.hasSuffix(weight) {
+      let bias = name.dropLast(weight.count) + PEFTTensorName.biasSuffix
+      guard names.contains(String(bias)) else {
+        throw ModelError(file.url.lastPathComponent, String(bias), reason: "missing, although lora_bias is set")
       }
     }
   }
