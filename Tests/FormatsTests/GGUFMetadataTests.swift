@@ -41,6 +41,7 @@ import Testing
       ("llama.tensor_data_layout", .string("another")), ("llama.vocab_size", .integer(301)),
       ("llama.from_the_future", .string("x")), ("llama.interleave_moe_layer_step", .integer(2)),
       ("tokenizer.ggml.add_eos_token", .bool(true)), ("tokenizer.ggml.from_the_future", .integer(1)),
+      ("llama.block_count", .integer(0)), ("llama.block_count", .integer(.max)),
     ] as [(String, TinyGGUF.Value)])
   func refusesByName(key: String, value: TinyGGUF.Value) throws {
     defer { folder.remove() }
@@ -62,6 +63,62 @@ import Testing
   func acceptsWhatChangesNothing(key: String, value: TinyGGUF.Value) throws {
     defer { folder.remove() }
     #expect(try source(changed(key, value)).config == source(TinyGGUF(model)).config)
+  }
+
+  /// The product of YaRN's factor and its length is no length.
+  @Test func refusesLengthsThatAreNone() throws {
+    defer { folder.remove() }
+    var file = changed("llama.rope.scaling.type", .string("yarn"))
+    file.set("llama.rope.scaling.factor", .float(.infinity))
+    file.set("llama.rope.scaling.original_context_length", .integer(0))
+    #expect(modelError { _ = try source(file) } == "m.gguf: RoPE factor: inf is not positive")
+  }
+
+  /// Counts that a sparse file has room for, and memory has not.
+  @Test func refusesDirectoriesThatAreTooLarge() throws {
+    defer { folder.remove() }
+    func integer(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+    func text(_ text: String) -> [UInt8] { integer(UInt64(text.utf8.count)) + Array(text.utf8) }
+    func message(tensors: UInt64, pairs: UInt64, _ rest: [UInt8], zeros: UInt64) throws -> String {
+      var head = Array("GGUF".utf8)
+      head += integer(UInt32(3))
+      head += integer(tensors)
+      head += integer(pairs)
+      head += rest
+      let url = try folder.write("m.gguf", head)
+      let file = try FileHandle(forWritingTo: url)
+      try file.truncate(atOffset: UInt64(head.count) + zeros)
+      try file.close()
+      return modelError { _ = try openTokenizer(at: url) }
+    }
+    #expect(
+      try message(tensors: 131_073, pairs: 0, [], zeros: 4 << 20)
+        == "m.gguf: 131073 tensors and 0 metadata pairs, more than 131072 and 65536")
+    #expect(
+      try message(tensors: 0, pairs: 65_537, [], zeros: 4 << 20)
+        == "m.gguf: 0 tensors and 65537 metadata pairs, more than 131072 and 65536")
+    #expect(
+      try message(tensors: 0, pairs: 1, integer(UInt64(1 << 28 + 1)), zeros: 1 << 29)
+        == "m.gguf: more than 268435456 bytes of strings, at byte 32")
+    // Hashing such a key would take hours.
+    #expect(
+      try message(tensors: 0, pairs: 1, text("a" + String(repeating: "\u{316}\u{301}", count: 1_000_000)), zeros: 64)
+        == "m.gguf: the string at byte 32 has more than 256 combining marks in a row")
+    var types = text("tokenizer.ggml.model")
+    types += integer(UInt32(8))
+    types += text("gpt2")
+    types += text("tokenizer.ggml.tokens")
+    types += integer(UInt32(9))
+    types += integer(UInt32(8))
+    types += integer(UInt64(1))
+    types += text("a")
+    types += text("tokenizer.ggml.token_type")
+    types += integer(UInt32(9))
+    types += integer(UInt32(5))
+    types += integer(UInt64(1 << 24 + 1))
+    #expect(
+      try message(tensors: 0, pairs: 3, types, zeros: 1 << 27)
+        == "m.gguf: tokenizer.ggml.token_type: 16777217 elements, more than 16777216")
   }
 
   @Test(arguments: ["model", "tokens", "token_type", "pre", "merges"])

@@ -47,6 +47,20 @@ import Testing
     }
   }
 
+  /// The inverse of their scale overflows.
+  @Test func writesTinyValuesAsZeros() throws {
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    let url = folder.url.appending(path: "w.gguf")
+    let writer = try GGUFWriter(url, metadata: [], entries: [.init(name: "t", type: .q8_0, shape: [1, 32])])
+    let values = [Float](repeating: 0, count: 31) + [1e-38]
+    try values.withUnsafeBufferPointer { try writer.append($0) }
+    try writer.finish()
+    var read = [Float](repeating: 1, count: 32)
+    try read.withUnsafeMutableBufferPointer { try GGUFFile(url).readRows("t", rows: 0..<1, into: $0) }
+    #expect(read == [Float](repeating: 0, count: 32))
+  }
+
   @Test func refusesWhatItCannotWrite() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }

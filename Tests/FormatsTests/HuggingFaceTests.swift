@@ -113,6 +113,13 @@ import Testing
     ("\"rope_type\": \"default\"", "\"rope_type\": \"dynamic\"", "rope_parameters: factor: missing"),
     ("\"rope_type\": \"default\"", "\"rope_type\": \"longrope\"", "rope_parameters: short_factor: missing"),
     ("\"rope_type\": \"default\"", "\"mrope_section\": [1]", "rope_parameters: mrope_section: is not supported"),
+    ("\"rope_type\": \"default\"", "\"rope_type\": \"dynamic\", \"factor\": -1e30", "RoPE factor: -1e+30 is less"),
+    ("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\", \"factor\": -1e300", "RoPE factor: -inf is not"),
+    (
+      "\"num_hidden_layers\": 2", "\"num_hidden_layers\": -9223372036854775808",
+      "num_hidden_layers: -9223372036854775808 is not from 1 to 4096"
+    ),
+    ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4611686018427387904", "is not from 1 to 4096"),
     ("\"head_dim\": 8", "\"head_dim\": 7", "head size: 7 is odd"),
     ("\"head_dim\": 8", "\"head_dim\": -8", "head size: -8, which is not positive"),
     ("\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3", "head count: 2 is no multiple"),
@@ -138,6 +145,17 @@ import Testing
     defer { copy.remove() }
     let message = modelError { _ = try openPublishedModel(at: copy.url) }
     #expect(message.hasPrefix("config.json: ") && message.contains(reason), "\(message)")
+  }
+
+  /// Its rule makes a list of layers.
+  @Test(arguments: ["-9223372036854775808", "4611686018427387904"]) func smolLM3NeedsLayers(layers: String) throws {
+    let copy = try copy(
+      "f32",
+      replacing: [("\"llama\"", "\"smollm3\""), ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": \(layers)")])
+    defer { copy.remove() }
+    #expect(
+      modelError { _ = try HuggingFaceModel(copy.url) }
+        == "config.json: num_hidden_layers: \(layers) is not from 1 to 4096")
   }
 
   @Test(arguments: ["attention_bias", "mlp_bias"]) func biasesThatTheFieldsPromiseMustBeThere(field: String) throws {
@@ -187,7 +205,9 @@ import Testing
     defer { escaping.remove() }
     let name = "model.safetensors.index.json"
     let index = try String(contentsOf: escaping.url.appendingPathComponent(name), encoding: .utf8)
-    for other in ["../\(shard)", "/etc/passwd", "..", "a/b.safetensors", ".hidden.safetensors"] {
+    for other in [
+      "../\(shard)", "/etc/passwd", "..", "a/b.safetensors", "a/\u{338}b.safetensors", ".hidden.safetensors",
+    ] {
       _ = try escaping.write(name, index.replacingOccurrences(of: shard, with: other))
       #expect(modelError { _ = try HuggingFaceModel(escaping.url) }.contains("is not in a safetensors file of this"))
     }

@@ -11,6 +11,23 @@ import Testing
     return try folder.write("t.safetensors", bytes + [UInt8](repeating: 1, count: data))
   }
 
+  /// Hashing such a name would take hours.
+  @Test func refusesNamesOfMarks() throws {
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    func write(_ marks: Int) throws -> URL {
+      let name = "a" + String(repeating: "\u{316}\u{301}", count: marks)
+      let header = Array("{\"\(name)\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}".utf8)
+      let length = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Array($0) }
+      return try folder.write("m.safetensors", length + header + [0, 0, 0, 0])
+    }
+    #expect(throws: Never.self) { try SafetensorsFile(write(128)) }
+    for count in [129, 500_000] {
+      let url = try write(count)
+      #expect(modelError { _ = try SafetensorsFile(url) }.hasSuffix("more than 256 combining marks in a row"))
+    }
+  }
+
   @Test func writesWhatItReads() throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }

@@ -25,6 +25,21 @@ import Testing
     #expect(Set(names(try golden())).isSuperset(of: ["ties", "random"]))
   }
 
+  /// A file can have scales that no quantiser writes.
+  @Test func halfScalesStayFinite() {
+    let (values, exponent) = HalfScale.round([-1e20, 1, -1e38])
+    #expect(values.allSatisfy { Float16(bitPattern: $0).isFinite } && exponent == 112)
+  }
+
+  /// The inverse of the step overflows.
+  @Test func tinyValuesBecomeZeros() {
+    let values = (0..<tileLanes * 8).map { $0 % 7 == 0 ? Float(1e-38) : 0 }
+    var bytes = [Int8](repeating: 1, count: values.count)
+    var scale = [Float](repeating: 1, count: tileLanes)
+    TileLayout.quantizeGroup(values, columns: 8, block: 8, bytes: &bytes, scale: &scale)
+    #expect(bytes.allSatisfy { $0 == 0 })
+  }
+
   @Test func quantizesBitForBit() throws {
     let file = try golden()
     for name in names(file) {

@@ -35,6 +35,12 @@ public struct GGUFFile: Sendable {
   static let magic: [UInt8] = Array("GGUF".utf8)
   private static let keyLimit = 65_535
   private static let dimensionLimit = 4
+  /// Limits far above every published file's, which bound the memory that a directory takes. A sparse file of any size
+  /// takes no room on the disk.
+  private static let tensorLimit = 1 << 17
+  private static let pairLimit = 1 << 16
+  /// The maximum elements of an array of metadata that is read.
+  private static let elementLimit = 1 << 24
 
   /// - Throws: `ModelError` naming the file, and the key or the tensor if one is wrong
   public init(_ url: URL) throws {
@@ -53,6 +59,12 @@ public struct GGUFFile: Sendable {
     }
     let tensorCount = try reader.count(limit: file.count / 24, of: "tensors")
     let pairCount = try reader.count(limit: file.count / 13, of: "metadata pairs")
+    guard tensorCount <= Self.tensorLimit, pairCount <= Self.pairLimit else {
+      throw ModelError(
+        file.name,
+        reason: "\(tensorCount) tensors and \(pairCount) metadata pairs, more than \(Self.tensorLimit) and "
+          + "\(Self.pairLimit)")
+    }
     let metadata = try Self.metadata(&reader, count: pairCount)
     let entries = try Self.directory(&reader, count: tensorCount)
 
@@ -186,6 +198,9 @@ extension GGUFFile {
   private func array(_ key: String) throws -> GGUFArray? {
     guard let value = metadata[key] else { return nil }
     guard case .array(let array) = value else { throw ModelError(file.name, key, reason: "not an array") }
+    guard array.count <= Self.elementLimit else {
+      throw ModelError(file.name, key, reason: "\(array.count) elements, more than \(Self.elementLimit)")
+    }
     return array
   }
 

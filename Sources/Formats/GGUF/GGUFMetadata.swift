@@ -106,6 +106,11 @@ extension GGUFMetadata {
     var eosTokens: [Int32] = []
     for token in try eos.compactMap({ try token($0) }) where !eosTokens.contains(token) { eosTokens.append(token) }
     let layerCount = try required(full("block_count"))
+    // What follows makes lists of layers.
+    guard 1...ModelConfig.layerLimit ~= layerCount else {
+      throw ModelError(
+        subject, full("block_count"), reason: "\(layerCount) is not from 1 to \(ModelConfig.layerLimit)")
+    }
     let rope = RoPEParameters(theta: try float("rope.freq_base") ?? 10_000, scaling: try scaling())
     var architecture = family.architecture
     architecture.biases = biases(family, layers: layerCount)
@@ -130,8 +135,7 @@ extension GGUFMetadata {
 
   /// The projections that have a bias in every layer.
   private func biases(_ family: GGUFFamily, layers: Int) -> [Projection] {
-    guard 0..<ModelConfig.layerLimit ~= layers, layers > 0 else { return [] }
-    return family.architecture.projections.filter { projection in
+    family.architecture.projections.filter { projection in
       (0..<layers).allSatisfy { layer in
         shards.tensors[GGUFNames.fileName(of: projection.fullName(layer: layer) + ".bias")] != nil
       }
@@ -167,9 +171,7 @@ extension GGUFMetadata {
       return flags.indices.filter { flags[$0] }
     }
     guard let pattern = try integer(key) ?? family.windowPattern else { return nil }
-    guard pattern > 0, 0..<ModelConfig.layerLimit ~= layers else {
-      throw ModelError(subject, key, reason: "\(pattern) for \(layers) layers")
-    }
+    guard pattern > 0 else { throw ModelError(subject, key, reason: "\(pattern) for \(layers) layers") }
     return (0..<layers).filter { $0 % pattern < pattern - 1 }
   }
 

@@ -7,6 +7,10 @@ struct GGUFReader {
   private var windowStart = 0
 
   private static let windowSize = 1 << 20
+  /// Bytes of the strings that were read, all of which may be in memory.
+  private var textBytes = 0
+  /// The maximum of them. Published files have a few megabytes.
+  private static let textLimit = 256 << 20
 
   init(file: MappedFile, offset: Int = 0) {
     self.file = file
@@ -55,8 +59,17 @@ struct GGUFReader {
   mutating func string() throws -> String {
     let length = try count(limit: remaining - 8, of: "bytes of a string")
     let start = offset
+    textBytes += length
+    guard textBytes <= Self.textLimit else {
+      throw ModelError(file.name, reason: "more than \(Self.textLimit) bytes of strings, at byte \(start)")
+    }
     let text = try next(length) { String(validating: $0, as: UTF8.self) }
     guard let text else { throw ModelError(file.name, reason: "the string at byte \(start) is not UTF-8") }
+    if text.hasTooManyMarks {
+      throw ModelError(
+        file.name,
+        reason: "the string at byte \(start) has more than \(String.longestRunOfMarks) combining marks in a row")
+    }
     return text
   }
 

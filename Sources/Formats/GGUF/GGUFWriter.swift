@@ -203,7 +203,8 @@ extension GGUFTensorType {
     for block in 0..<values.count / 32 {
       let source = UnsafeBufferPointer(rebasing: values[block * 32..<(block + 1) * 32])
       let scale = source.reduce(Float(0)) { max($0, abs($1)) } / 127
-      let inverse = scale == 0 ? 0 : 1 / scale
+      // Values so small that this overflows are 0 in f16, which the scale is stored in.
+      let inverse = (1 / scale).isFinite ? 1 / scale : 0
       bytes.storeBytes(
         of: FloatConversion.halfBits(scale).littleEndian, toByteOffset: block * 34, as: UInt16.self)
       for index in 0..<32 {

@@ -38,6 +38,10 @@ struct HuggingFaceConfig {
       try fields.integer("head_dim") ?? family.headSize ?? (hidden % heads == 0 ? hidden / heads : nil)
     guard let headSize else { throw fields.failure("hidden_size", "\(hidden) is no multiple of \(heads) heads") }
     let layers = try fields.required("num_hidden_layers") { try fields.integer($0) }
+    // What follows makes lists of layers.
+    guard 1...ModelConfig.layerLimit ~= layers else {
+      throw fields.failure("num_hidden_layers", "\(layers) is not from 1 to \(ModelConfig.layerLimit)")
+    }
     let positions = try fields.integer("max_position_embeddings") ?? family.positions
     let rope = try HuggingFaceRoPE(fields, family: family, contextLength: positions)
     var architecture = family.architecture
@@ -88,8 +92,6 @@ struct HuggingFaceConfig {
   private static func windowedLayers(
     _ fields: HuggingFaceFields, _ family: HuggingFaceFamily, layers: Int
   ) throws -> [Int] {
-    // A configuration whose count of layers makes no sense is refused by `validate`.
-    guard 0..<ModelConfig.layerLimit ~= layers else { return [] }
     guard family.windows == .layers else { return Array(0..<layers) }
     if family.windowsAreOptional, try fields.bool("use_sliding_window") != true { return [] }
     guard let types = fields.object["layer_types"]?.array else {

@@ -152,8 +152,13 @@ struct HuggingFaceFamily: Sendable {
   private static func layersWithoutRoPE(_ fields: HuggingFaceFields, through last: Int) throws -> [Int] {
     let field = "no_rope_layers"
     if let value = fields.object[field], !value.isNull {
-      guard let flags = value.array?.map(\.integer), flags.count > last, flags.allSatisfy({ $0 == 0 || $0 == 1 })
-      else { throw fields.failure(field, "is not a list of a 0 or 1 for each layer") }
+      guard let values = value.array, last < values.count, values.count <= ModelConfig.layerLimit else {
+        throw fields.failure(field, "is not a list of a 0 or 1 for each layer")
+      }
+      let flags = values.map(\.integer)
+      guard flags.allSatisfy({ $0 == 0 || $0 == 1 }) else {
+        throw fields.failure(field, "is not a list of a 0 or 1 for each layer")
+      }
       return flags.indices.filter { flags[$0] == 0 }
     }
     let interval = try fields.integer("no_rope_layer_interval") ?? 4

@@ -77,8 +77,9 @@ package struct SafetensorsFolder {
 
   /// Whether a shard's name cannot lead out of the folder.
   private static func isPlainName(_ name: String) -> Bool {
-    name.hasSuffix(".safetensors") && !name.hasPrefix(".") && name.utf8.count <= 255
-      && !name.contains { $0 == "/" || $0 == "\\" || $0 == "\0" }
+    // Bytes, since a combining mark makes another character of a slash before it.
+    name.hasSuffix(".safetensors") && name.utf8.first != UInt8(ascii: ".") && name.utf8.count <= 255
+      && !name.utf8.contains { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "\\") || $0 == 0 }
   }
 
   /// The names of all tensors, sorted.

@@ -168,6 +168,7 @@ struct JSONParser<Document: JSONDocument> {
 
   private func text(_ run: some Collection<UInt8>) throws(JSONSyntaxError) -> String {
     guard let text = String(validating: run, as: UTF8.self) else { throw failure("a string is not UTF-8") }
+    if text.hasTooManyMarks { throw failure("more than \(String.longestRunOfMarks) combining marks in a row") }
     return text
   }
 

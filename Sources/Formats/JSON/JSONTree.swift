@@ -43,9 +43,15 @@ extension JSONTree: JSONDocument {
   /// An object; keys may repeat.
   package static func object(members: [Member]) -> JSONTree? { .object(members) }
 
+  /// The limits of a vocabulary's document. Those of the largest published vocabularies have four million values.
+  package static let limits = JSONLimits(values: 1 << 26)
+
   /// Parses a whole document. A byte order mark before it is skipped.
-  package init(_ bytes: UnsafeBufferPointer<UInt8>) throws(JSONSyntaxError) {
-    var parser = JSONParser<JSONTree>(bytes, start: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0)
+  package init(
+    _ bytes: UnsafeBufferPointer<UInt8>, limits: JSONLimits = JSONTree.limits
+  ) throws(JSONSyntaxError) {
+    var parser = JSONParser<JSONTree>(
+      bytes, start: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0, limits: limits)
     self = try parser.document()
   }
 }

@@ -110,7 +110,8 @@ public struct RoPEParameters: Sendable, Equatable, Codable {
   func contextLength(trained positions: Int) -> Int {
     switch scaling {
     case .dynamic(let factor, let original), .yarn(let factor, _, _, _, let original, _):
-      max(positions, Int(min(Double(factor) * Double(original), Double(1 << 30))))
+      // `validate` refuses the factors and lengths whose product is no length.
+      max(positions, Int(exactly: min(Double(factor) * Double(original), Double(1 << 30)).rounded(.towardZero)) ?? 0)
     default: positions
     }
   }

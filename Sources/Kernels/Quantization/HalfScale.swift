@@ -19,10 +19,10 @@ public struct HalfScale {
   }
 
   /// Rounds scales to f16, to nearest, with ties to even.
-  /// - Parameter scales: finite and not negative
+  /// - Parameter scales: finite
   /// - Returns: f16 bit patterns in the same order, and the unit's exponent
   public static func round(_ scales: [Float]) -> (values: [UInt16], exponent: Int) {
-    let largest = scales.max() ?? 0
+    let largest = scales.reduce(0) { max($0, abs($1)) }
     let exponent = largest > 0 ? max(Int(largest.exponent) - 14, exponents.lowerBound) : 0
     let inverse = Float(sign: .plus, exponent: -exponent, significand: 1)
     return (scales.map { Float16($0 * inverse).bitPattern }, exponent)

@@ -41,7 +41,8 @@ public enum TileLayout {
         for column in b * block..<(b + 1) * block { largest = max(largest, abs(values[column * tileLanes + lane])) }
         let step = largest / 127
         scale[b * tileLanes + lane] = step
-        let inverse = step > 0 ? 1 / step : 0
+        // Steps so small that this overflows are as good as 0.
+        let inverse = (1 / step).isFinite ? 1 / step : 0
         for column in b * block..<(b + 1) * block {
           let rounded = (values[column * tileLanes + lane] * inverse).rounded(.toNearestOrEven)
           bytes[(column / 2 * tileLanes + lane) * 2 + column % 2] = Int8(max(-127, min(127, rounded)))
