@@ -25,7 +25,41 @@ import Testing
     }
     let twice = replace("a", "aa")
     let longTokens = (1...2049).map { #"{"id":\#($0),"content":"\#($0)\#(String(repeating: "x", count: 4092))"}"# }
-    let cases = [
+    let charsmap = #"{"type":"Precompiled","precompiled_charsmap":"BAAAAAAAAAA="}"#
+    let token = #"{"SpecialToken":{"id":"a"}}"#
+    func template(_ items: Int, ids: Int) -> String {
+      #"{"type":"TemplateProcessing","single":[\#(Array(repeating: token, count: items).joined(separator: ",")),"#
+        + #"{"Sequence":{"id":"A"}}],"#
+        + #""special_tokens":{"a":{"ids":[\#(Array(repeating: "0", count: ids).joined(separator: ","))]}}}"#
+    }
+    let digits = sequence("x", "pretokenizers", Array(repeating: #"{"type":"Digits"}"#, count: 32)).dropFirst(4)
+    let normalized = (1...33).map {
+      #"{"id":\#($0),"content":"\#($0)\#(String(repeating: "a", count: 4090))","normalized":true}"#
+    }
+    let cases: [(String, String)] = [
+      (sequence("normalizer", "normalizers", [charsmap, charsmap]), "normalizer: its steps can make a text"),
+      (
+        sequence("decoder", "decoders", [replace("a", "bbbbb")]), "decoder: its steps can make a text more than 4 times"
+      ),
+      (
+        sequence("pre_tokenizer", "pretokenizers", Array(repeating: String(digits), count: 32)),
+        "pre_tokenizer: 33 steps, more than 32"
+      ),
+      (#""post_processor":\#(template(9, ids: 2))"#, "post_processor: 18 tokens before a text, more than 16"),
+      (#""post_processor":\#(template(17, ids: 0))"#, "post_processor: 17 tokens before a text, more than 16"),
+      (
+        sequence("post_processor", "processors", Array(repeating: template(1, ids: 1), count: 17)),
+        "post_processor: 17 tokens before a text, more than 16"
+      ),
+      (
+        sequence("post_processor", "processors", Array(repeating: template(1, ids: 0), count: 33)),
+        "post_processor: 33 steps, more than 32"
+      ),
+      (
+        #""added_tokens":[\#(normalized.joined(separator: ","))],"#
+          + #""normalizer":\#(replace("a", String(repeating: "b", count: 64)))"#,
+        "added_tokens: have more than 8388608 bytes together, once normalized"
+      ),
       (
         #""normalizer":\#(replace("a", String(repeating: "b", count: 65)))"#,
         "normalizer: its steps can make a text more"
@@ -66,6 +100,9 @@ import Testing
     for (rest, reason) in cases {
       let decoder = rest.hasPrefix("\"decoder\"") ? "" : #""decoder":{"type":"Fuse"},"#
       expectError("m: tokenizer.json: \(reason)", "{\(model),\(decoder)\(rest)}")
+    }
+    #expect(throws: Never.self) {
+      try definition("{\(model),\"decoder\":{\"type\":\"Fuse\"},\"post_processor\":\(template(16, ids: 1))}")
     }
     let published = sequence("normalizer", "normalizers", [#"{"type":"NFKC"}"#, replace(" ", "▁")])
     #expect(throws: Never.self) { try definition("{\(model),\"decoder\":{\"type\":\"Fuse\"},\(published)}") }

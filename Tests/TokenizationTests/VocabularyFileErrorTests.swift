@@ -123,8 +123,71 @@ import Testing
         normalizer.charsmap = charsmap
         offsets = OffsetMap([0, 3, text.count])
         let normalized = normalizer.normalize(text, startsText: true, &offsets)
+        #expect(String(validating: normalized, as: UTF8.self) != nil)
         #expect(offsets.offsets == offsets.offsets.sorted() && offsets.offsets.allSatisfy { $0 <= normalized.count })
       }
+    }
+  }
+
+  private func charsmap(_ units: [Int: UInt32]) throws -> PrecompiledCharsmap {
+    let trie = (0..<1024).flatMap { index in withUnsafeBytes(of: (units[index] ?? 0).littleEndian) { Array($0) } }
+    return try PrecompiledCharsmap([0, 16, 0, 0] + trie + [0])
+  }
+
+  /// The unit of a byte that follows from the node `base` and leads to the node `next`, where a string ends.
+  private func unit(_ byte: UInt8, from base: UInt32, to next: UInt32) -> (index: Int, value: UInt32) {
+    let index = base ^ UInt32(byte)
+    return (Int(index), (index ^ next) << 10 | 1 << 8 | UInt32(byte))
+  }
+
+  @Test func stringsOfCharsmapsEndWithCharacters() throws {
+    let first = unit(0xC3, from: 256, to: 512)
+    let half = try charsmap([0: 256 << 10, first.index: first.value])
+    Array("é".utf8).withUnsafeBufferPointer { text in
+      let match = half.longestMatch(in: text, from: 0)
+      #expect(match?.end == nil)
+    }
+    let second = unit(0xA9, from: 512, to: 768)
+    let whole = try charsmap([0: 256 << 10, first.index: first.value & ~(1 << 8), second.index: second.value])
+    Array("éa".utf8).withUnsafeBufferPointer { text in
+      let match = whole.longestMatch(in: text, from: 0)
+      #expect(match?.end == 2)
+    }
+  }
+
+  /// Else every character of a text would be the beginning of a search to the text's end.
+  @Test func circlesOfCharsmapsEnd() throws {
+    let again = unit(0x61, from: 256, to: 256)
+    let circle = try charsmap([0: 256 << 10, again.index: again.value])
+    [UInt8](repeating: 0x61, count: 1000).withUnsafeBufferPointer { text in
+      let match = circle.longestMatch(in: text, from: 0)
+      #expect(match?.end == 256)
+    }
+  }
+
+  /// Each of many added tokens once looked at all before it.
+  @Test func readsManyAddedTokens() throws {
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    let count = 100_000
+    let tokens = (1...count).map { #""\#($0)":{"content":"<\#($0)>"}"# }.joined(separator: ",")
+    _ = try folder.write("tokenizer.model", try #require(model([])["tokenizer.model"]))
+    _ = try folder.write("tokenizer_config.json", #"{"added_tokens_decoder":{\#(tokens)}}"#)
+    let tokenizer = try Tokenizer(.huggingFace(folder.url), name: "m")
+    #expect(tokenizer.vocabularySize == count + 1 && tokenizer.id(of: "<77777>") == 77777)
+  }
+
+  @Test func unigramTokensTogetherAreLimited() {
+    var total = 32 << 20 - 1
+    #expect(UnigramModel.problem([1], total: &total) == nil)
+    #expect(UnigramModel.problem([1], total: &total) == "makes the tokens longer than 33554432 bytes together")
+  }
+
+  @Test func documentsHaveLimits() {
+    let text = Array(#"[[0],[1]]"#.utf8)
+    text.withUnsafeBufferPointer { text in
+      #expect(throws: Never.self) { try JSONTree(text, limits: JSONLimits(values: 14)) }
+      #expect(throws: JSONSyntaxError.self) { try JSONTree(text, limits: JSONLimits(values: 13)) }
     }
   }
 

@@ -8,10 +8,16 @@ struct RankedTokens {
   private(set) var tokens: [[UInt8]] = []
   /// The maximum of bytes that are looked at to cut all tokens in two.
   private static let maximumSteps = 1 << 31
+  /// The maximum of ways to cut tokens into two tokens, each of which takes 50 bytes. Published vocabularies have a few for
+  /// each token.
+  private static let maximumMerges = 1 << 24
 
   /// - Parameter token: bytes in Base64
   /// - Returns: what is wrong with it; `nil` if nothing is
   mutating func append(base64 token: some StringProtocol) -> String? {
+    guard tokens.count < TokenizerDefinition.largestVocabulary else {
+      return "more than \(TokenizerDefinition.largestVocabulary) tokens"
+    }
     guard let data = Data(base64Encoded: String(token)), !data.isEmpty else {
       return "'\(token)' is no Base64 of bytes"
     }
@@ -48,8 +54,11 @@ struct RankedTokens {
       guard texts[id] == nil else { throw failure("'\(token.content)' has the id \(id) of another token") }
       texts[id] = token.content
     }
+    guard let merges = merges(table, firstID: firstID) else {
+      throw failure("there are more than \(Self.maximumMerges) ways to cut its tokens into two tokens")
+    }
     let model = BytePairModel(
-      alphabet: .bytes(byteIDs), rule: .pairs(merges(table, firstID: firstID)), pieces: table, takesWholePieces: true,
+      alphabet: .bytes(byteIDs), rule: .pairs(merges), pieces: table, takesWholePieces: true,
       cutsAtMetaspace: false)
     return TokenizerDefinition(
       texts: texts, textTable: ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true },
@@ -58,8 +67,8 @@ struct RankedTokens {
       decoding: .byteLevel)
   }
 
-  /// Every way to cut a token into two tokens is a merge of that token's rank.
-  private func merges(_ table: ByteStringTable, firstID: Int) -> MergeTable {
+  /// Every way to cut a token into two tokens is a merge of that token's rank. `nil` if there are too many.
+  private func merges(_ table: ByteStringTable, firstID: Int) -> MergeTable? {
     var merges: [(left: Int32, right: Int32, rule: MergeTable.Rule)] = []
     for (rank, token) in tokens.enumerated() {
       token.withUnsafeBufferPointer { token in
@@ -71,6 +80,7 @@ struct RankedTokens {
           }
         }
       }
+      if merges.count > Self.maximumMerges { return nil }
     }
     var result = MergeTable(capacity: merges.count)
     for merge in merges { result.insert(left: merge.left, right: merge.right, rule: merge.rule) }

@@ -24,8 +24,13 @@ struct TiktokenReader {
   /// - Parameter special: of tokenizer_config.json; empty for the names that Llama 3.1 has
   func definition(special: [AddedToken]) throws(ModelError) -> TokenizerDefinition {
     var tokens = RankedTokens()
-    for (index, line) in data.split(separator: UInt8(ascii: "\n")).enumerated() {
-      let parts = line.split(separator: UInt8(ascii: " "))
+    // One line at a time: a list of all lines could take many times the file's memory.
+    var rest = data[...]
+    while let start = rest.firstIndex(where: { $0 != UInt8(ascii: "\n") }) {
+      let line = rest[start...].prefix { $0 != UInt8(ascii: "\n") }
+      rest = rest[line.endIndex...]
+      let index = tokens.tokens.count
+      let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 2)
       guard parts.count == 2, let rank = Int(String(decoding: parts[1], as: UTF8.self)), rank == index else {
         throw failure("line \(index + 1) is no token of rank \(index)")
       }

@@ -38,11 +38,12 @@ extension TokenizerDefinition {
     var scores = vocabulary.scores.map(Double.init)
     var lowest = Double(Float.greatestFiniteMagnitude)
     var pieces: [(bytes: [UInt8], value: Int32)] = []
+    var byteCount = 0
     for (id, text) in vocabulary.tokens.enumerated() where !text.isEmpty {
       guard types[id] == .normal || types[id] == .userDefined || types[id] == .unused else { continue }
       let bytes = Array(text.utf8)
-      if bytes.count > UnigramModel.longestToken {
-        throw failure("tokens", "token \(id) is longer than \(UnigramModel.longestToken) bytes")
+      if let problem = UnigramModel.problem(bytes, total: &byteCount) {
+        throw failure("tokens", "token \(id) \(problem)")
       }
       if types[id] == .normal { lowest = min(lowest, scores[id]) }
       if types[id] == .userDefined { scores[id] = 0 }

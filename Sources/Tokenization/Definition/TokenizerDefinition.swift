@@ -36,6 +36,8 @@ struct TokenizerDefinition {
   /// Adds tokens that the vocabulary lacks, and takes the options of those that it has.
   /// - Parameter failure: makes an error of its reason
   mutating func add(_ tokens: [AddedToken], _ failure: (String) -> ModelError) throws(ModelError) {
+    var places: [Int32: Int] = [:]
+    for (place, token) in addedTokens.enumerated() { places[token.id] = place }
     for token in tokens {
       let id = Int(token.id)
       guard id < Self.largestVocabulary else { throw failure("the id \(id) is beyond \(Self.largestVocabulary)") }
@@ -47,8 +49,12 @@ struct TokenizerDefinition {
         throw failure("'\(token.content)' has the id \(id) of '\(text)'")
       }
       texts[id] = token.content
-      addedTokens.removeAll { $0.id == token.id }
-      addedTokens.append(token)
+      if let place = places[token.id] {
+        addedTokens[place] = token
+      } else {
+        places[token.id] = addedTokens.count
+        addedTokens.append(token)
+      }
     }
     if let problem = AddedTokenMatcher.problem(addedTokens) { throw failure(problem) }
     if !tokens.isEmpty { textTable = ByteStringTable(texts.map { $0.map { Array($0.utf8) } }) { _ in true } }

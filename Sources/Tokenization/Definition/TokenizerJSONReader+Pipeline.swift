@@ -8,6 +8,7 @@ extension TokenizerJSONReader {
   func normalizer() throws(ModelError) -> Normalizer {
     var steps: [NormalizerStep] = []
     if let tree = document["normalizer"] { try appendNormalizer(tree, "normalizer", &steps) }
+    try checkCount(steps.count, "normalizer")
     try checkGrowth(of: steps, "normalizer")
     return Normalizer(steps: steps)
   }
@@ -16,16 +17,20 @@ extension TokenizerJSONReader {
   private static let maximumSteps = 32
   /// The maximum factor by which a text can grow. In published files it is 3 (a space becomes U+2581); NFKC has up to 11.
   private static let maximumGrowth = 64
+  /// The same of a token's text in a decoder. In published files texts become shorter.
+  private static let maximumDecodedGrowth = 4
   /// The maximum of bytes that are added before a text; U+2581 has three.
   private static let maximumPrefix = 64
   /// The maximum of tokens before a text; published files have one or two.
   private static let maximumPrefixTokens = 16
 
   /// Refuses steps that could make a short text so long that memory does not suffice.
-  private func checkGrowth(of steps: [NormalizerStep], _ field: String) throws(ModelError) {
-    try checkCount(steps.count, field)
+  private func checkGrowth(
+    of steps: [NormalizerStep], _ field: String, limit: Int = Self.maximumGrowth
+  ) throws(ModelError) {
     var prefix = 0
     var growth = 1
+    var charsmaps = 0
     // Applying two normalization forms makes a text no longer than applying one.
     var form = 1
     for step in steps {
@@ -40,12 +45,16 @@ extension TokenizerJSONReader {
         growth *= new.count + 1
         prefix += new.count
       case .scalars(.lowercase): form = max(form, 3)
-      case .charsmap: form = max(form, 11)
+      case .charsmap:
+        // Published rules are a normalization form. Those of a second table could take up what the first one writes.
+        form = max(form, 11)
+        charsmaps += 1
+        if charsmaps > 1 { growth *= PrecompiledCharsmap.longestReplacement }
       case .scalars, .strip: break
       case .sentencePiece: form = max(form, PrecompiledCharsmap.longestReplacement)
       }
-      guard growth <= Self.maximumGrowth, growth * form <= Self.maximumGrowth else {
-        throw failure(field, "its steps can make a text more than \(Self.maximumGrowth) times as long")
+      guard growth <= limit, growth * form <= limit else {
+        throw failure(field, "its steps can make a text more than \(limit) times as long")
       }
     }
     guard prefix * growth <= Self.maximumPrefix else {
@@ -57,10 +66,20 @@ extension TokenizerJSONReader {
     if count > Self.maximumSteps { throw failure(field, "\(count) steps, more than \(Self.maximumSteps)") }
   }
 
+  /// The parts of a Sequence, none of which is read if they are too many.
+  private func children(
+    _ key: StaticString, of tree: JSONTree, _ field: String
+  ) throws(ModelError) -> [JSONTree] {
+    let children = tree[key]?.array ?? []
+    try checkCount(children.count, field)
+    return children
+  }
+
   private func appendNormalizer(
     _ tree: JSONTree, _ field: String, _ steps: inout [NormalizerStep]
   ) throws(ModelError) {
     let type = tree["type"]?.string ?? ""
+    try checkCount(steps.count, "normalizer")
     switch type {
     case "Lowercase": steps.append(.scalars(.lowercase))
     case "StripAccents": steps.append(.scalars(.stripAccents))
@@ -69,7 +88,7 @@ extension TokenizerJSONReader {
       steps.append(.strip(left: tree["strip_left"]?.bool ?? true, right: tree["strip_right"]?.bool ?? true))
     case "Precompiled": steps.append(.charsmap(try charsmap(tree, field)))
     case "Sequence":
-      for (index, child) in (tree["normalizers"]?.array ?? []).enumerated() {
+      for (index, child) in try children("normalizers", of: tree, field).enumerated() {
         try appendNormalizer(child, "\(field).normalizers[\(index)]", &steps)
       }
     case "NFC": steps.append(.nfc)
@@ -123,11 +142,12 @@ extension TokenizerJSONReader {
     _ tree: JSONTree, _ field: String, _ steps: inout [PreTokenizerStep], _ isByteLevel: inout Bool
   ) throws(ModelError) {
     let type = tree["type"]?.string ?? ""
+    try checkCount(steps.count, "pre_tokenizer")
     // Later steps would see GPT-2's alphabet instead of the text.
     if isByteLevel { throw failure(field, "the pre-tokenizer '\(type)' behind ByteLevel is not supported") }
     switch type {
     case "Sequence":
-      for (index, child) in (tree["pretokenizers"]?.array ?? []).enumerated() {
+      for (index, child) in try children("pretokenizers", of: tree, field).enumerated() {
         try appendPreTokenizer(child, "\(field).pretokenizers[\(index)]", &steps, &isByteLevel)
       }
     case "Split":
@@ -217,11 +237,13 @@ extension TokenizerJSONReader {
   /// The tokens that are put before a text.
   func prefixTokens() throws(ModelError) -> [Int32] {
     guard let tree = document["post_processor"] else { return [] }
-    let tokens = try prefixTokens(tree, "post_processor")
-    guard tokens.count <= Self.maximumPrefixTokens else {
-      throw failure("post_processor", "\(tokens.count) tokens before a text, more than \(Self.maximumPrefixTokens)")
+    return try prefixTokens(tree, "post_processor")
+  }
+
+  private func checkPrefix(_ count: Int) throws(ModelError) {
+    if count > Self.maximumPrefixTokens {
+      throw failure("post_processor", "\(count) tokens before a text, more than \(Self.maximumPrefixTokens)")
     }
-    return tokens
   }
 
   private func prefixTokens(_ tree: JSONTree, _ field: String) throws(ModelError) -> [Int32] {
@@ -230,9 +252,10 @@ extension TokenizerJSONReader {
     case "ByteLevel": return []
     case "Sequence":
       var tokens: [Int32] = []
-      for (index, child) in (tree["processors"]?.array ?? []).enumerated() {
+      for (index, child) in try children("processors", of: tree, field).enumerated() {
         // A later processor is applied to the result of an earlier one.
         tokens = try prefixTokens(child, "\(field).processors[\(index)]") + tokens
+        try checkPrefix(tokens.count)
       }
       return tokens
     case "TemplateProcessing": return try templateTokens(tree, field)
@@ -243,7 +266,10 @@ extension TokenizerJSONReader {
   private func templateTokens(_ tree: JSONTree, _ field: String) throws(ModelError) -> [Int32] {
     var tokens: [Int32] = []
     var sawText = false
-    for item in tree["single"]?.array ?? [] {
+    let items = tree["single"]?.array ?? []
+    // One of them is the text.
+    try checkPrefix(items.count - 1)
+    for item in items {
       if item["Sequence"] != nil {
         if sawText { throw failure("\(field).single", "the text twice is not supported") }
         sawText = true
@@ -255,6 +281,7 @@ extension TokenizerJSONReader {
       if sawText { throw failure("\(field).single", "a token behind the text ('\(name)') is not supported") }
       guard let special = tree["special_tokens"].flatMap({ member(name, of: $0) }), let ids = special["ids"]?.array
       else { throw failure("\(field).special_tokens", "'\(name)' is missing") }
+      try checkPrefix(tokens.count + ids.count)
       for id in ids {
         guard let id = id.tokenID else { throw failure("\(field).special_tokens", "'\(name)' has no token id") }
         tokens.append(id)
@@ -281,7 +308,9 @@ extension TokenizerJSONReader {
     }
     var state = TextDecoder()
     try appendDecoder(tree, "decoder", &state)
-    try checkGrowth(of: state.replacements.map { .replace($0.old, with: $0.new) }, "decoder")
+    try checkCount(state.replacements.count, "decoder")
+    try checkGrowth(
+      of: state.replacements.map { .replace($0.old, with: $0.new) }, "decoder", limit: Self.maximumDecodedGrowth)
     return (.text(replacements: state.replacements, byteTokens: state.byteTokens), state.spacesDropped)
   }
 
@@ -297,7 +326,7 @@ extension TokenizerJSONReader {
     if state.isFused && type != "Strip" { throw failure(field, "the decoder '\(type)' behind Fuse is not supported") }
     switch type {
     case "Sequence":
-      for (index, child) in (tree["decoders"]?.array ?? []).enumerated() {
+      for (index, child) in try children("decoders", of: tree, field).enumerated() {
         try appendDecoder(child, "\(field).decoders[\(index)]", &state)
       }
     case "Replace": state.replacements.append(try replacement(tree, field))

@@ -49,8 +49,19 @@ struct TokenizerJSONReader {
       tokenModel = .unigram(try unigramModel(model, texts: ordinary, textTable, isSpecial))
     }
 
+    let normalizer = try normalizer()
+    // They are looked for as the normalizer writes them, which may be longer.
+    var normalizedBytes = 0
+    for token in added where token.isNormalized {
+      normalizedBytes += normalizer.normalize(Array(token.content.utf8)).count
+      if normalizedBytes > AddedTokenMatcher.maximumBytes {
+        throw failure(
+          "added_tokens", "have more than \(AddedTokenMatcher.maximumBytes) bytes together, once normalized")
+      }
+    }
+
     var definition = TokenizerDefinition(
-      texts: texts, textTable: textTable, addedTokens: added, normalizer: try normalizer(),
+      texts: texts, textTable: textTable, addedTokens: added, normalizer: normalizer,
       preTokenizer: PreTokenizer(steps: pipeline.steps), model: tokenModel, decoding: decoding)
     definition.spacesDroppedAtStart = spacesDropped
     definition.prefixTokens = try prefixTokens()
@@ -198,11 +209,12 @@ extension TokenizerJSONReader {
       scores.append(score)
     }
     var pieces: [(bytes: [UInt8], value: Int32)] = []
+    var byteCount = 0
     for (id, text) in texts.enumerated() {
       // The model never chooses a special token for text.
       guard let bytes = text.map({ Array($0.utf8) }), !bytes.isEmpty, !isSpecial[id] else { continue }
-      if bytes.count > UnigramModel.longestToken {
-        throw failure("model.vocab[\(id)]", "is longer than \(UnigramModel.longestToken) bytes")
+      if let problem = UnigramModel.problem(bytes, total: &byteCount) {
+        throw failure("model.vocab[\(id)]", problem)
       }
       pieces.append((bytes, Int32(id)))
     }

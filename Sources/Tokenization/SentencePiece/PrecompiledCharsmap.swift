@@ -5,6 +5,9 @@
 struct PrecompiledCharsmap: Sendable {
   /// The maximum length of a replacement, in bytes. NFKC has up to 33.
   static let longestReplacement = 64
+  /// The maximum length of a string that is looked for, in bytes. A damaged trie can have a circle, which would be followed
+  /// from every character to the end of the text.
+  private static let longestString = 256
 
   private let units: [UInt32]
   /// Ended by a zero byte.
@@ -25,9 +28,15 @@ struct PrecompiledCharsmap: Sendable {
     guard String(validating: text, as: UTF8.self) != nil else {
       throw PrecompiledCharsmapError(reason: "its replacements are not UTF-8")
     }
-    if let long = text.split(separator: 0).first(where: { $0.count > Self.longestReplacement }) {
-      throw PrecompiledCharsmapError(
-        reason: "has a replacement of \(long.count) bytes, more than \(Self.longestReplacement)")
+    // One at a time: a list of all replacements could take many times the data's memory.
+    var rest = text
+    while !rest.isEmpty {
+      let replacement = rest.prefix { $0 != 0 }
+      if replacement.count > Self.longestReplacement {
+        throw PrecompiledCharsmapError(
+          reason: "has a replacement of \(replacement.count) bytes, more than \(Self.longestReplacement)")
+      }
+      rest = rest[replacement.endIndex...].dropFirst()
     }
     replacements = Array(text) + [0]
   }
@@ -39,7 +48,8 @@ struct PrecompiledCharsmap: Sendable {
   ) -> (end: Int, replacement: ArraySlice<UInt8>)? {
     var longest: (end: Int, value: UInt32)?
     search(text, from: start) { end, value in
-      longest = (end, value)
+      // A string of a damaged trie may end inside a character; the rest of it would be no UTF-8.
+      if end == text.count || text[end] & 0xC0 != 0x80 { longest = (end, value) }
       return true
     }
     return longest.flatMap { found in replacement(found.value).map { (found.end, $0) } }
@@ -68,7 +78,8 @@ struct PrecompiledCharsmap: Sendable {
     func offset(_ unit: UInt32) -> UInt32 { (unit >> 10) << ((unit & (1 << 9)) >> 6) }
     var node = offset(units[0])
     var position = start
-    while position < text.count {
+    let end = min(text.count, start + Self.longestString)
+    while position < end {
       let byte = UInt32(text[position])
       node ^= byte
       guard Int(node) < units.count else { return }

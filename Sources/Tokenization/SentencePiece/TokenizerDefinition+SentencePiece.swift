@@ -106,10 +106,11 @@ extension TokenizerDefinition {
     let lowest = file.pieces.lazy.filter { $0.type == .normal }.map(\.score).min() ?? .greatestFiniteMagnitude
     var scores = file.pieces.map { Double($0.score) }
     var pieces: [(bytes: [UInt8], value: Int32)] = []
+    var byteCount = 0
     for (id, piece) in file.pieces.enumerated() where piece.type == .normal || piece.type == .userDefined {
       let bytes = Array(piece.text.utf8)
-      if bytes.count > UnigramModel.longestToken {
-        throw file.failure("pieces[\(id)]", "is longer than \(UnigramModel.longestToken) bytes")
+      if let problem = UnigramModel.problem(bytes, total: &byteCount) {
+        throw file.failure("pieces[\(id)]", problem)
       }
       // Higher than all others', so that the model chooses it wherever it can.
       if piece.type == .userDefined { scores[id] = Double(Float(0.1 * Double(bytes.count - 1))) }

@@ -10,6 +10,8 @@ struct UnigramModel: Sendable {
 
   /// The maximum length of a token, in bytes. Published ones have up to 16 characters.
   static let longestToken = 1024
+  /// The maximum of all tokens together, in bytes: each byte can take a node of the trie. Published ones have a few million.
+  private static let maximumBytes = 32 << 20
   /// Longer pieces are split here, which bounds the memory: about 16 bytes for each byte of text.
   private static let longestPiece = 16 << 20
   /// How much less than the lowest score a character scores that is no token.
@@ -42,6 +44,16 @@ struct UnigramModel: Sendable {
     unknownScore =
       precision == .single
       ? Double(Float(lowestScore) - Self.unknownPenalty) : lowestScore - Double(Self.unknownPenalty)
+  }
+
+  /// Why a token cannot be one of a unigram model; `nil` if it can.
+  /// - Parameters:
+  ///   - bytes: the token's
+  ///   - total: bytes of the tokens before it, to which its own are added
+  static func problem(_ bytes: [UInt8], total: inout Int) -> String? {
+    total += bytes.count
+    if bytes.count > longestToken { return "is longer than \(longestToken) bytes" }
+    return total > maximumBytes ? "makes the tokens longer than \(maximumBytes) bytes together" : nil
   }
 
   func encode(_ piece: UnsafeBufferPointer<UInt8>, _ scratch: EncodingScratch, into ids: inout [Int32]) {
