@@ -14,8 +14,9 @@ extension AdapterExport {
   /// - Throws: `ModelError` naming the part that is wrong, or the path that cannot be written
   public static func writeMLX(_ adapter: URL, config: ModelConfig, to folder: URL) throws {
     let reader = try Self.reader(adapter, config: config)
-    let target = try AtomicFolder(folder)
     let rank = reader.projections.reduce(1) { max($0, $1.rank) }
+    try checkPadding(reader.projections, rank: rank, config: config)
+    let target = try AtomicFolder(folder)
     let scale = CommonScale(reader.projections) { Double($0.scale) }
     var tensors: [String: (target: TargetedProjection, part: PEFTTensorName.Part)] = [:]
     var entries: [SafetensorsWriter.Entry] = []
@@ -57,6 +58,26 @@ extension AdapterExport {
     ]
     try AtomicFile.write(configuration.encoded, to: target.file(PEFTFolder.configurationFile))
     try target.finish()
+  }
+
+  /// The maximum factor by which zeros may make an adapter larger, and the size from which on it counts, in elements.
+  private static let largestPadding = (factor: 16, elements: 1 << 26)
+
+  /// Refuses an adapter of which one update has a rank far above all others': a small file would become one of any size.
+  static func checkPadding(_ projections: [TargetedProjection], rank: Int, config: ModelConfig) throws {
+    var (own, padded) = (0, 0)
+    for target in projections {
+      let shape = target.projection.shape(config)
+      own += (shape.input + shape.output) * target.rank
+      padded += (shape.input + shape.output) * rank
+    }
+    guard padded <= max(own * largestPadding.factor, largestPadding.elements) else {
+      throw ModelError(
+        PEFTFolder.configurationFile, "rank_pattern",
+        reason:
+          "MLX-LM has one rank, and with \(rank) for all updates the adapter would be \(padded / max(own, 1)) times "
+          + "as large")
+    }
   }
 
   /// [rows, columns] as [columns, paddedTo], with zeros behind each row.

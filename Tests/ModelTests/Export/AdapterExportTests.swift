@@ -151,6 +151,25 @@ import Testing
     }
   }
 
+  /// Zeros would make a small adapter one of five gigabytes.
+  @Test func mlxRefusesRanksThatAreTooDifferent() throws {
+    defer { output.remove() }
+    var config = config
+    (config.hiddenSize, config.intermediateSize, config.layerCount) = (4096, 16_384, 32)
+    func check(_ ranks: String) throws {
+      let fields =
+        #"{"peft_type":"LORA","r":1,"lora_alpha":1,"target_modules":"all-linear","rank_pattern":{\#(ranks)}}"#
+      let targets = try TargetedProjection.all(
+        in: JSONValue.parse(Array(fields.utf8), subject: "config"), model: config)
+      try AdapterExport.checkPadding(targets, rank: targets.reduce(1) { max($0, $1.rank) }, config: config)
+    }
+    #expect(
+      modelError { try check(#""layers.0.self_attn.q_proj":512"#) }
+        .hasPrefix("adapter_config.json: rank_pattern: MLX-LM has one rank, and with 512 for all updates"))
+    #expect(throws: Never.self) { try check(#""layers.0.self_attn.q_proj":16"#) }
+    #expect(throws: Never.self) { try check(#""q_proj":512,"k_proj":512,"v_proj":512,"o_proj":512"#) }
+  }
+
   @Test func peftIsACopy() throws {
     defer { output.remove() }
     let adapter = try model.writeAdapter("a", ranks: [.q: 3], seed: 2)
