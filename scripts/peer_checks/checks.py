@@ -82,15 +82,16 @@ class Workplace:
         # The first six were trained on.
         return [row for row in rows[6:] if len(row) < 200][:PROMPTS]
 
-    def serve(self, adapters):
-        return Server(adapters, self.folder / "state")
+    def serve(self, adapters, model=None):
+        """A server of the small model, or of another one."""
+        return Server(adapters, self.folder / "state", model or peers.SMALL)
 
 
 class Server:
     """`graft serve` in f32 on a free port."""
 
-    def __init__(self, adapters, state):
-        command = [peers.GRAFT, "serve", "--model", peers.SMALL, "--compute", "f32", "--port", "0", "--adapters",
+    def __init__(self, adapters, state, model):
+        command = [peers.GRAFT, "serve", "--model", model, "--compute", "f32", "--port", "0", "--adapters",
                    adapters, "--data-dir", state]
         self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         text=True)
