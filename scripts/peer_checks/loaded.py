@@ -249,11 +249,11 @@ def other_programs_files_mean_the_same(workplace, name):
     return compare(workplace, name, None, model, workplace.prompts())
 
 
-@check("loaded/set-cat", "loaded/set-linear")
-def a_set_with_a_name_is_pefts_weighted_adapter(workplace, name):
+@check("loaded/set-cat")
+def a_set_with_a_name_is_pefts_weighted_adapter(workplace):
     from peft import PeftModel
 
-    combination = name.removeprefix("set-")
+    combination, name = "cat", "set-cat"
     folder = workplace.folder / name
     for part, modules in (("x", ["q_proj", "v_proj"]), ("y", ["v_proj", "down_proj"])):
         model = with_adapter(workplace.model(), lora(target_modules=modules, lora_alpha=8 if part == "x" else 12))
