@@ -119,6 +119,13 @@ import Testing
     #expect(
       try message(tensors: 0, pairs: 3, types, zeros: 1 << 27)
         == "m.gguf: tokenizer.ggml.token_type: 16777217 elements, more than 16777216")
+    var strings = text("general.tags")
+    strings += integer(UInt32(9))
+    strings += integer(UInt32(8))
+    strings += integer(UInt64(1 << 25 + 1))
+    #expect(
+      try message(tensors: 0, pairs: 1, strings, zeros: 8 << 25 + 8)
+        == "m.gguf: more than 33554432 strings and arrays in arrays of metadata, at byte 60")
   }
 
   @Test(arguments: ["model", "tokens", "token_type", "pre", "merges"])

@@ -11,6 +11,10 @@ struct GGUFReader {
   private var textBytes = 0
   /// The maximum of them. Published files have a few megabytes.
   private static let textLimit = 256 << 20
+  /// Strings and arrays in arrays, which are passed over one by one.
+  private var itemCount = 0
+  /// The maximum of them. Published files have less than a million.
+  private static let itemLimit = 1 << 25
 
   init(file: MappedFile, offset: Int = 0) {
     self.file = file
@@ -78,6 +82,17 @@ struct GGUFReader {
       throw ModelError(file.name, reason: "truncated: \(count) bytes wanted at byte \(offset), \(remaining) left")
     }
     offset += count
+  }
+
+  /// Counts strings or arrays of an array before they are passed over.
+  /// - Throws: `ModelError` if the file has so many that this would take seconds
+  mutating func willPassOver(_ items: Int) throws {
+    // Each takes bytes of the file, so the sum cannot overflow.
+    itemCount += items
+    guard itemCount <= Self.itemLimit else {
+      throw ModelError(
+        file.name, reason: "more than \(Self.itemLimit) strings and arrays in arrays of metadata, at byte \(offset)")
+    }
   }
 
   mutating func skipString() throws { try skip(count(limit: remaining - 8, of: "bytes of a string")) }

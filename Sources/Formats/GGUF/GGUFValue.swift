@@ -88,6 +88,7 @@ extension GGUFReader {
     let type = try valueType()
     let count = try count(limit: (remaining - 8) / type.minimumSize, of: "elements of an array")
     let array = GGUFArray(elementType: type, count: count, offset: offset)
+    if type.size == nil { try willPassOver(count) }
     switch type {
     case .string: for _ in 0..<count { try skipString() }
     case .array: for _ in 0..<count { _ = try self.array(depth: depth + 1) }
