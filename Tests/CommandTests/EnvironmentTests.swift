@@ -31,12 +31,11 @@ import Testing
   @Test func thereAreCommands() {
     #expect(
       Self.all.map { $0.path.joined(separator: " ") }.sorted() == [
-        "adapters inspect", "adapters list", "adapters load", "adapters prune", "adapters remove", "adapters unload",
-        "backup", "bench", "chat", "config", "doctor", "export bitsandbytes", "export extracted", "export gguf",
-        "export merged", "export mlx", "export peft", "generate", "jobs cancel", "jobs download", "jobs follow",
-        "jobs list",
-        "jobs pause",
-        "jobs resume", "manual", "prepare", "restore", "serve", "sweep", "tokenize", "train",
+        "adapters combine", "adapters inspect", "adapters list", "adapters load", "adapters prune", "adapters remove",
+        "adapters unload", "backup", "bench", "chat", "config", "doctor", "export bitsandbytes", "export extracted",
+        "export gguf", "export merged", "export mlx", "export peft", "generate", "jobs cancel", "jobs download",
+        "jobs follow", "jobs list", "jobs pause", "jobs resume", "manual", "prepare", "restore", "serve", "sweep",
+        "tokenize", "train",
       ])
   }
 

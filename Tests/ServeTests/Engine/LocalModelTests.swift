@@ -1,7 +1,9 @@
+import Dispatch
 import Formats
 import Foundation
 import Kernels
 import Model
+import Synchronization
 import TestSupport
 import Testing
 import Tokenization
@@ -75,26 +77,28 @@ import Tokenization
   }
 
   @Test func aLoopThatIsLeftEndsItsGeneration() async throws {
-    let (model, stream) = try endless()
-    for try await _ in stream { break }
-    #expect(wasCancelled(in: model))
+    let running = try endless()
+    for try await _ in running.stream { break }
+    #expect(wasCancelled(in: running))
     // The stream lives on, but there is nothing more to read.
-    #expect(try await text(stream).utf8.count < Self.endlessTokens)
+    #expect(try await text(running.stream).utf8.count < Self.endlessTokens)
   }
 
   @Test func aTaskThatIsCancelledEndsItsGeneration() async throws {
-    let (model, stream) = try endless()
+    let running = try endless()
     let (isReading, hasRead) = AsyncStream<Void>.makeStream()
-    let task = Task { for try await _ in stream { hasRead.finish() } }
+    let task = Task { [stream = running.stream] in for try await _ in stream { hasRead.finish() } }
     for await _ in isReading {}
     task.cancel()
     try await task.value
-    #expect(wasCancelled(in: model))
+    #expect(wasCancelled(in: running))
   }
 
   @Test func aStreamThatNobodyReadsEndsItsGeneration() throws {
-    let model = try endless().model
-    #expect(wasCancelled(in: model))
+    var running: Endless? = try endless()
+    let (model, gate) = (try #require(running).model, try #require(running).gate)
+    running = nil
+    #expect(wasCancelled(in: model, gate))
   }
 
   /// Neither the engine nor the stream keeps a model whose only request was given up.
@@ -105,24 +109,58 @@ import Tokenization
       let running = try endless()
       (model, engine) = (running.model, running.model.engine)
       for try await _ in running.stream { break }
+      running.gate.open()
     }
     #expect(eventually { model == nil && engine == nil })
   }
 
   private static let endlessTokens = 30_000
 
-  /// A generation that takes seconds, so that it is not over before it is cancelled.
-  private func endless() throws -> (model: LocalModel, stream: TextStream) {
+  /// A generation that cannot be over before it is cancelled.
+  private struct Endless {
+    let model: LocalModel
+    let stream: TextStream
+    let gate: Gate
+  }
+
+  /// Holds the engine's thread. Tests that share the machine may keep a task from running for minutes, in which the engine
+  /// would generate all tokens.
+  private final class Gate: Sendable {
+    private let outputs = Mutex(0)
+    private let semaphore = DispatchSemaphore(value: 0)
+
+    /// Called for each output of a request beside the stream's, which has some outputs before the engine stops here.
+    func pass() {
+      let count = outputs.withLock { count in
+        count += 1
+        return count
+      }
+      if count == 8 { semaphore.wait() }
+    }
+
+    func open() { semaphore.signal() }
+  }
+
+  private func endless() throws -> Endless {
     let tiny = try TinyModel(TinyShape(context: Self.endlessTokens + 512))
     var settings = Self.settings(tiny)
     (settings.contextLength, settings.cacheBytes) = (tiny.shape.context, 32 << 20)
     let model = try LocalModel(at: tiny.folder, settings: settings)
     let neverEnding = SamplingParameters(temperature: 0, logitBias: [TinyTokenizer.endToken: -1000], seed: 0)
-    return (model, model.complete("the", maxTokens: Self.endlessTokens, sampling: neverEnding))
+    let stream = model.complete("the", maxTokens: Self.endlessTokens, sampling: neverEnding)
+    let (gate, prompt) = (Gate(), model.tokenizer.encode("the", parsingSpecialTokens: true))
+    let options = GenerationOptions(maxTokens: 16, sampling: neverEnding)
+    _ = model.engine.submit(GenerationRequest(prompt: prompt, adapters: .none, options: options)) { event in
+      if case .output = event { gate.pass() }
+    }
+    return Endless(model: model, stream: stream, gate: gate)
   }
 
-  /// Whether the engine cancels its only request and has all blocks of the cache again.
-  private func wasCancelled(in model: LocalModel) -> Bool {
+  private func wasCancelled(in running: Endless) -> Bool { wasCancelled(in: running.model, running.gate) }
+
+  /// Whether the engine, once it goes on, cancels the stream's request and has all blocks of the cache again.
+  private func wasCancelled(in model: LocalModel, _ gate: Gate) -> Bool {
+    gate.open()
     let cancelled = EngineMetrics.Outcome.allCases.firstIndex(of: .cancelled) ?? 0
     return eventually {
       let state = model.engine.metrics.snapshot
