@@ -69,7 +69,7 @@ struct GGUFReader {
     }
     let text = try next(length) { String(validating: $0, as: UTF8.self) }
     guard let text else { throw ModelError(file.name, reason: "the string at byte \(start) is not UTF-8") }
-    if text.hasTooManyMarks {
+    if text.hasMarks(moreThan: String.longestRunOfMarks) {
       throw ModelError(
         file.name,
         reason: "the string at byte \(start) has more than \(String.longestRunOfMarks) combining marks in a row")

@@ -22,7 +22,7 @@ package struct HuggingFaceFields {
   /// - Parameter file: what errors name
   /// - Throws: `ModelError` if the text is no JSON object
   package init(_ text: some Collection<UInt8>, file: String) throws {
-    guard let object = try JSONValue.parse(text, subject: file, limits: JSONLimits(values: 400_000)).object else {
+    guard let object = try JSONValue.parse(text, subject: file, limits: .file(values: 400_000)).object else {
       throw ModelError(file, reason: "not a JSON object")
     }
     self.init(object: object, file: file)

@@ -86,7 +86,7 @@ public struct SafetensorsFile: Sendable {
       throw ModelError(file.name, reason: "header of \(length) bytes, more than the \(Self.headerLimit) allowed")
     }
     let header = try file.read(offset: 8, count: Int(length))
-    guard case .object(let object) = try JSONValue.parse(header, subject: file.name) else {
+    guard case .object(let object) = try JSONValue.parse(header, subject: file.name, limits: .file()) else {
       throw ModelError(file.name, reason: "the header is not a JSON object")
     }
     let dataStart = 8 + Int(length)

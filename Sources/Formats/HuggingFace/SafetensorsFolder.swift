@@ -27,7 +27,9 @@ package struct SafetensorsFolder {
       throw try Self.missing(in: folder)
     }
     let text = try MappedFile.contents(of: index, limit: Self.indexLimit)
-    guard let map = try JSONValue.parse(text, subject: indexName).object?["weight_map"]?.object, !map.isEmpty else {
+    guard let map = try JSONValue.parse(text, subject: indexName, limits: .file()).object?["weight_map"]?.object,
+      !map.isEmpty
+    else {
       throw ModelError(indexName, reason: "has no weight_map")
     }
     var shardOf: [String: String] = [:]

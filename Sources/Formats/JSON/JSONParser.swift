@@ -26,11 +26,20 @@ public struct JSONLimits: Sendable {
   public var values: Int
   /// The maximum depth of nested arrays and objects.
   public var depth: Int
+  /// The maximum of combining marks in a row in a text.
+  public var combiningMarks: Int
 
   /// - Parameters: as the properties
-  public init(values: Int = 4_000_000, depth: Int = 64) {
+  public init(values: Int = 4_000_000, depth: Int = 64, combiningMarks: Int = .max) {
     self.values = values
     self.depth = depth
+    self.combiningMarks = combiningMarks
+  }
+
+  /// The limits of a model's files, whose names and tokens are hashed whatever their length. What requests say has limits
+  /// of its own.
+  package static func file(values: Int = 4_000_000) -> JSONLimits {
+    JSONLimits(values: values, combiningMarks: String.longestRunOfMarks)
   }
 }
 
@@ -42,6 +51,7 @@ struct JSONParser<Document: JSONDocument> {
   private var unescaped: [UInt8] = []
 
   private let depthLimit: Int
+  private let markLimit: Int
   private static var longestNumber: Int { 400 }
 
   /// - Parameters:
@@ -52,6 +62,7 @@ struct JSONParser<Document: JSONDocument> {
     position = start
     valuesLeft = limits.values
     depthLimit = limits.depth
+    markLimit = limits.combiningMarks
   }
 
   /// Parses the whole text. A byte order mark before the document is skipped, as RFC 8259 allows.
@@ -168,7 +179,7 @@ struct JSONParser<Document: JSONDocument> {
 
   private func text(_ run: some Collection<UInt8>) throws(JSONSyntaxError) -> String {
     guard let text = String(validating: run, as: UTF8.self) else { throw failure("a string is not UTF-8") }
-    if text.hasTooManyMarks { throw failure("more than \(String.longestRunOfMarks) combining marks in a row") }
+    if text.hasMarks(moreThan: markLimit) { throw failure("more than \(markLimit) combining marks in a row") }
     return text
   }
 

@@ -44,7 +44,7 @@ extension JSONTree: JSONDocument {
   package static func object(members: [Member]) -> JSONTree? { .object(members) }
 
   /// The limits of a vocabulary's document. Those of the largest published vocabularies have four million values.
-  package static let limits = JSONLimits(values: 1 << 26)
+  package static let limits = JSONLimits.file(values: 1 << 26)
 
   /// Parses a whole document. A byte order mark before it is skipped.
   package init(

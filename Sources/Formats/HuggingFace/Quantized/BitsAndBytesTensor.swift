@@ -113,7 +113,7 @@ struct BitsAndBytesTensor: QuantizedTensor {
   private static func state(_ file: SafetensorsFile, _ name: String) throws -> State {
     let subject = "\(file.url.lastPathComponent): \(name)"
     guard try file.tensor(name).byteRange.count <= 65_536 else { throw ModelError(subject, reason: "too long") }
-    guard let object = try JSONValue.parse(file.bytes(name), subject: subject, limits: JSONLimits(values: 1000)).object
+    guard let object = try JSONValue.parse(file.bytes(name), subject: subject, limits: .file(values: 1000)).object
     else {
       throw ModelError(subject, reason: "not a JSON object")
     }
