@@ -26,14 +26,16 @@ import Testing
     func base(_ mode: ComputeMode = .f32) throws -> Base { try fixture.base(fixture.source(), mode) }
 
     /// The adapter, mapped from the file that is prepared of it in a copy of its folder.
-    func adapter(_ base: Base, _ mode: ComputeMode = .f32) throws -> Adapter {
+    /// - Parameter source: instead of the form's own folder
+    func adapter(_ base: Base, _ mode: ComputeMode = .f32, of source: URL? = nil) throws -> Adapter {
+      let source = source ?? form.folder
       let copy = try TemporaryFolder()
       let folder = copy.url.appending(path: "adapter")
-      if AdapterImport.isNeeded(form.folder) {
+      if AdapterImport.isNeeded(source) {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        #expect(try AdapterImport.rewrite(form.folder, to: folder, config: base.config))
+        #expect(try AdapterImport.rewrite(source, to: folder, config: base.config))
       } else {
-        try FileManager.default.copyItem(at: form.folder, to: folder)
+        try FileManager.default.copyItem(at: source, to: folder)
       }
       defer { copy.remove() }
       let hash = form.folder.lastPathComponent
@@ -114,6 +116,23 @@ import Testing
     let adapter = try setting.adapter(base)
     #expect(bits(try setting.logits(base, AdapterSet([(adapter, 0)]))) == bits(try setting.logits(base, .none)))
     #expect(setting.error(try setting.logits(base, AdapterSet([(adapter, 0.25), (adapter, 0.75)]))) < 5e-6)
+  }
+
+  /// PEFT warns and takes `fan_in_fan_out` for false, of LoRA, DoRA and IA3 alike.
+  @Test(arguments: ["lora-tables", "lora-head-dora", "lora-bias", "ia3-all", "ia3-fused", "pissa"])
+  func transposedWeightsAreTakenForPlainOnes(name: String) throws {
+    let setting = try Setting(name)
+    let base = try setting.base()
+    let copy = try TemporaryFolder()
+    defer { copy.remove() }
+    let folder = copy.url.appending(path: "adapter")
+    try FileManager.default.copyItem(at: setting.form.folder, to: folder)
+    let url = folder.appending(path: "adapter_config.json")
+    let text = try String(contentsOf: url, encoding: .utf8)
+    #expect(text.contains("\"fan_in_fan_out\": false"))
+    try Data(text.replacing("\"fan_in_fan_out\": false", with: "\"fan_in_fan_out\": true").utf8).write(to: url)
+    let adapter = try setting.adapter(base, of: folder)
+    #expect(setting.error(try setting.logits(base, AdapterSet([(adapter, 1)]))) < 5e-6)
   }
 
   // MARK: sets

@@ -84,7 +84,7 @@ import Testing
     ("\"lora_bias\": true", "lora_bias"), ("\"use_qalora\": true", "use_qalora"),
     ("\"alora_invocation_tokens\": [1]", "alora_invocation_tokens"),
     ("\"target_parameters\": [\"x\"]", "target_parameters"),
-    ("\"megatron_config\": {\"a\": 1}", "megatron_config"), ("\"fan_in_fan_out\": true", "fan_in_fan_out"),
+    ("\"megatron_config\": {\"a\": 1}", "megatron_config"), ("\"fan_in_fan_out\": 1", "fan_in_fan_out"),
     ("\"init_lora_weights\": \"pissa\"", "init_lora_weights"),
     ("\"init_lora_weights\": \"olora\"", "init_lora_weights"),
     ("\"init_lora_weights\": \"loftq\"", "init_lora_weights"), ("\"init_lora_weights\": \"mica\"", "init_lora_weights"),

@@ -150,10 +150,8 @@ struct PEFTConfig {
     if let bias = try fields.string("bias"), !["none", "lora_only", "all"].contains(bias) {
       throw ModelError(file, "bias", reason: "\(bias) is not none, lora_only or all")
     }
-    if try fields.bool("fan_in_fan_out") == true {
-      throw ModelError(
-        file, "fan_in_fan_out", reason: "is not supported: it is of Conv1D layers, which this model has none of")
-    }
+    // Transposed weights, which only Conv1D layers have. PEFT takes it for false in linear layers and embeddings.
+    _ = try fields.bool("fan_in_fan_out")
     switch fields.object["init_lora_weights"] {
     case nil, .null, .bool: break
     case .string(let name) where initializations.contains(name): break
