@@ -83,6 +83,7 @@ struct GGUFFamily: Sendable {
     _ metadata: GGUFMetadata, _ sizes: Sizes, layersOf27B: Int, _ architecture: inout Architecture
   ) throws {
     architecture.activation = .geluTanh
+    architecture.normOffset = 1
     architecture.embeddingMultiplier = Float(Double(sizes.hidden).squareRoot())
     if sizes.layers == layersOf27B, sizes.heads > 0 {
       architecture.attentionScale = 1 / Float(sizes.hidden / sizes.heads).squareRoot()

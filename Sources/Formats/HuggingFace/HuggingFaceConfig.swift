@@ -8,8 +8,6 @@ struct HuggingFaceConfig {
   let files: [URL]
   /// How the folder's weights are quantised.
   let quantization: FolderQuantization
-  /// Norms are multiplied by 1 + their weights.
-  let normsAddOne: Bool
 
   private static let sizeLimit = 4 << 20
   private static let subject = "config.json"
@@ -68,7 +66,6 @@ struct HuggingFaceConfig {
       eosTokens: try Self.eosTokens(fields, generation, family), architecture: architecture)
     try model.validate(Self.subject)
     quantization = try FolderQuantization(fields)
-    normsAddOne = family.normsAddOne
     self.files = files
   }
 

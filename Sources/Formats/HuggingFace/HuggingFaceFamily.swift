@@ -40,8 +40,6 @@ struct HuggingFaceFamily: Sendable {
   var read: @Sendable (HuggingFaceFields, _ layers: Int, _ hidden: Int, inout Architecture) throws -> Void = {
     _, _, _, _ in
   }
-  /// Norms are multiplied by 1 + their weights.
-  var normsAddOne = false
   /// `partial_rotary_factor` is honoured.
   var rotatesPartly = false
   /// Layers with and without a window have rotary embeddings of their own.
@@ -127,6 +125,7 @@ struct HuggingFaceFamily: Sendable {
       architecture: architecture, biases: .attentionField, windows: .layers, defaultWindowed: defaultWindowed,
       read: { fields, _, hidden, architecture in
         architecture.activation = .geluTanh
+        architecture.normOffset = 1
         architecture.embeddingMultiplier = Float(Double(hidden).squareRoot())
         let scalar = try fields.number("query_pre_attn_scalar") ?? 256
         guard scalar > 0 else { throw fields.failure("query_pre_attn_scalar", "\(scalar), which is not positive") }
@@ -137,7 +136,7 @@ struct HuggingFaceFamily: Sendable {
         architecture.attentionSoftCap = try cap("attn_logit_softcapping", softCaps.attention)
         architecture.logitSoftCap = try cap("final_logit_softcapping", softCaps.logits)
       },
-      normsAddOne: true, hasLocalRoPE: hasLocalRoPE,
+      hasLocalRoPE: hasLocalRoPE,
       fields: ["query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"],
       activationField: "hidden_activation", positions: positions, headSize: 256, keyValueHeads: 4, isTied: true,
       window: 4096, theta: hasLocalRoPE ? 1_000_000 : 10_000, bosTokens: [2], eosTokens: [1])

@@ -13,8 +13,6 @@ public struct HuggingFaceModel: PublishedModel {
   private let weights: SafetensorsFolder
   private let shapes: [String: [Int]]
   private let quantized: [String: any QuantizedTensor]
-  /// The norms' weights are their distance from 1.
-  private let normsAddOne: Bool
   /// The folder's projections are in NF4, apart from those that are left unquantised.
   private let isNF4: Bool
 
@@ -64,7 +62,6 @@ public struct HuggingFaceModel: PublishedModel {
     self.shapes = shapes
     self.quantized = quantized
     isNF4 = description.quantization.isNF4
-    normsAddOne = description.normsAddOne
     tokenizer = .huggingFace(folder)
     files =
       description.files + weights.files + Self.existing(Self.vocabularyFiles, in: folder).prefix(1)
@@ -99,8 +96,8 @@ public struct HuggingFaceModel: PublishedModel {
       throw ModelError(weights.subject(name), name, reason: "rows \(rows) of \(rowCount)")
     }
     try file.readFloats(name, range: (rows.lowerBound * columns)..<(rows.upperBound * columns), into: destination)
-    if normsAddOne, name.hasSuffix("norm.weight") {
-      for index in destination.indices { destination[index] += 1 }
+    if let offset = config.architecture.normOffset, name.hasSuffix("norm.weight") {
+      for index in destination.indices { destination[index] += offset }
     }
   }
 

@@ -31,6 +31,9 @@ public struct Architecture: Sendable, Equatable, Codable {
   public var norms = NormPlacement.before
   /// The norms of queries and keys.
   public var queryKeyNorm = QueryKeyNorm.none
+  /// What is added to the weights of norms as Hugging Face's folders and PEFT's adapters have them; `nil` for nothing. The
+  /// base has the sums.
+  public var normOffset: Float?
   /// The function of the feed-forward's gate.
   public var activation = GateActivation.silu
   /// The factor on the embedding.

@@ -19,13 +19,15 @@ final class BaseFingerprint {
   }
 
   /// What distinguishes the computation from Llama's; `nil` for Llama's. A window of all layers is no part of it, because such
-  /// bases had fingerprints before windows were computed.
+  /// bases had fingerprints before windows were computed; nor is the offset of norms, which the weights have.
   private static func text(_ config: ModelConfig) -> String? {
-    guard config.architecture != Architecture() else { return nil }
+    var architecture = config.architecture
+    architecture.normOffset = nil
+    guard architecture != Architecture() else { return nil }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let architecture = (try? encoder.encode(config.architecture)).map { String(decoding: $0, as: UTF8.self) } ?? ""
-    return "window \(config.slidingWindow ?? 0) \(architecture)"
+    let text = (try? encoder.encode(architecture)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    return "window \(config.slidingWindow ?? 0) \(text)"
   }
 
   /// Adds a part of a tensor: values, codes or scales, in the order in which they are read.

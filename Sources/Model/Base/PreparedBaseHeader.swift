@@ -15,7 +15,7 @@ struct PreparedBaseHeader: Codable, Equatable {
   }
 
   /// Raised with every change of layout; part of the file's name, so that files of an older layout are prepared again.
-  static let currentVersion = 6
+  static let currentVersion = 7
   static let codec = HeaderCodec(magic: "GRAFTNF4", version: currentVersion, kind: "base")
   static let pageSize = 4096
 

@@ -137,6 +137,20 @@ import Testing
     #expect(message.contains(words), "\(message)")
   }
 
+  /// A norm that a layout has and the adapter has not is an error: nothing is left as it was in memory.
+  @Test func aNormThatIsMissingIsNamed() throws {
+    let copy = try Copy("saved-norms")
+    let converter = try AdapterConverter(peft: try AdapterForm("set-a").folder, base: copy.base, element: .f32)
+    let layout = OtherLayout(OtherEntries(norms: [-1, 0]), config: copy.base.config, element: .f32)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: layout.length, alignment: 64)
+    defer { memory.deallocate() }
+    var scales: [Float] = []
+    for (section, words) in zip(layout.sections, ["the last norm: is not in", "attentionInput of layer 0: is not in"]) {
+      let message = modelError { try converter.convert(section, of: layout, into: memory, scales: &scales) }
+      #expect(message.contains(words), "\(message)")
+    }
+  }
+
   // MARK: other forms
 
   private func rewritten(_ copy: Copy) -> String {

@@ -37,18 +37,10 @@ enum InitialAdapter {
     let file = try SafetensorsFile(folder.appending(path: PEFTFolder.weightsFile))
     let initialFile = try SafetensorsFile(initial.appending(path: PEFTFolder.weightsFile))
     let tensors = try file.tensors.values.map { try Difference($0, initialFile) }
-    let writer = try SafetensorsWriter(
-      target.appending(path: PEFTFolder.weightsFile),
-      entries: tensors.map { SafetensorsWriter.Entry(name: $0.name, type: .f32, shape: $0.shape) },
-      metadata: ["format": "pt"])
     let byName = Dictionary(tensors.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-    for entry in writer.order {
-      guard let values = try byName[entry.name]?.values(file, initialFile) else { continue }
-      try values.withUnsafeBytes { try writer.append($0) }
-    }
-    try writer.finish()
-    let configuration = try doubled(fields)
-    try AtomicFile.write(configuration.encoded, to: target.appending(path: PEFTFolder.configurationFile))
+    try PEFTWriter.write(
+      configuration: doubled(fields).encoded, tensors: tensors.map { ($0.name, $0.shape) }, to: target
+    ) { try byName[$0]?.values(file, initialFile) ?? [] }
   }
 
   /// A tensor of the difference.

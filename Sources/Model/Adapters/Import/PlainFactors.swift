@@ -18,17 +18,6 @@ struct PlainFactors {
     let b: () throws -> [Float]
     /// DoRA's, [outputs].
     var magnitude: (() throws -> [Float])?
-
-    private var isEmbedding: Bool { name == PEFTConfig.Table.embedding.rawValue }
-    fileprivate var aName: String {
-      "\(PEFTTensorName.prefix)\(name).\(isEmbedding ? "lora_embedding_A" : PEFTTensorName.Part.a.rawValue)"
-    }
-    fileprivate var bName: String {
-      "\(PEFTTensorName.prefix)\(name).\(isEmbedding ? "lora_embedding_B" : PEFTTensorName.Part.b.rawValue)"
-    }
-    fileprivate var magnitudeName: String {
-      "\(PEFTTensorName.prefix)\(name).\(PEFTTensorName.Part.magnitude.rawValue)"
-    }
   }
 
   let modules: [Module]
@@ -39,22 +28,16 @@ struct PlainFactors {
   func write(to folder: URL) throws {
     var tensors: [String: (shape: [Int], read: () throws -> [Float])] = [:]
     for module in modules {
-      tensors[module.aName] = ([module.rank, module.columns], module.a)
-      tensors[module.bName] = ([module.outputs, module.rank], module.b)
-      if let magnitude = module.magnitude { tensors[module.magnitudeName] = ([module.outputs], magnitude) }
-    }
-    let writer = try SafetensorsWriter(
-      folder.appending(path: PEFTFolder.weightsFile),
-      entries: tensors.map { SafetensorsWriter.Entry(name: $0.key, type: .f32, shape: $0.value.shape) },
-      metadata: ["format": "pt"])
-    for entry in writer.order {
-      guard let values = try tensors[entry.name]?.read(), values.count * 4 == entry.byteCount else {
-        throw ModelError(entry.name, reason: "has not as many values as its shape says")
+      func add(_ part: PEFTTensorName.Part, _ shape: [Int], _ read: @escaping () throws -> [Float]) {
+        tensors[PEFTTensorName.name(module: module.name, part)] = (shape, read)
       }
-      try values.withUnsafeBytes { try writer.append($0) }
+      add(.a, [module.rank, module.columns], module.a)
+      add(.b, [module.outputs, module.rank], module.b)
+      if let magnitude = module.magnitude { add(.magnitude, [module.outputs], magnitude) }
     }
-    try writer.finish()
-    try AtomicFile.write(configuration.encoded, to: folder.appending(path: PEFTFolder.configurationFile))
+    try PEFTWriter.write(
+      configuration: configuration.encoded, tensors: tensors.map { ($0.key, $0.value.shape) }, to: folder
+    ) { try tensors[$0]?.read() ?? [] }
   }
 
   private var configuration: JSONValue {

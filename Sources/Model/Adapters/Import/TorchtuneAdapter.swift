@@ -57,23 +57,16 @@ struct TorchtuneAdapter {
   /// - Throws: `ModelError` naming the tensor that has the wrong shape, or the file that cannot be written
   func write(to folder: URL) throws {
     let sources = Dictionary(names.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
-    let entries = try sources.map { saved, name in
-      SafetensorsWriter.Entry(name: saved, type: .f32, shape: try file.tensor(name).shape)
-    }
-    let writer = try SafetensorsWriter(
-      folder.appending(path: PEFTFolder.weightsFile), entries: entries, metadata: ["format": "pt"])
-    for entry in writer.order {
-      var values = try file.floats(sources[entry.name] ?? "")
-      if let heads = permutedHeads(entry.name) {
-        guard let outputs = entry.shape.first, outputs > 0, outputs % (2 * heads) == 0 else {
-          throw ModelError(file.url.lastPathComponent, entry.name, reason: "shape \(entry.shape) for \(heads) heads")
-        }
-        values = GGUFAdapter.unpermuted(values, heads: heads, outputs: outputs)
+    let tensors = try sources.map { saved, name in (name: saved, shape: try file.tensor(name).shape) }
+    try PEFTWriter.write(configuration: configuration, tensors: tensors, to: folder) { saved in
+      let tensor = try file.tensor(sources[saved] ?? "")
+      let values = try file.floats(tensor.name)
+      guard let heads = permutedHeads(saved) else { return values }
+      guard let outputs = tensor.shape.first, outputs > 0, outputs % (2 * heads) == 0 else {
+        throw ModelError(file.url.lastPathComponent, saved, reason: "shape \(tensor.shape) for \(heads) heads")
       }
-      try values.withUnsafeBytes { try writer.append($0) }
+      return GGUFAdapter.unpermuted(values, heads: heads, outputs: outputs)
     }
-    try writer.finish()
-    try AtomicFile.write(configuration, to: folder.appending(path: PEFTFolder.configurationFile))
   }
 
   /// How many heads a tensor's rows make; `nil` for rows in order. torchtune permutes for Llama and Mistral only.

@@ -37,7 +37,7 @@ public enum WeightedSum {
   ) throws {
     var terms: [String: [Term]] = [:]
     for member in members {
-      for term in try Self.terms(member, base: base) { terms[term.name, default: []].append(term) }
+      for term in try Self.terms(member, base: base) { terms[term.module.name, default: []].append(term) }
     }
     try PlainFactors(
       modules: terms.sorted { $0.key < $1.key }.map { name, terms in
@@ -51,14 +51,9 @@ public enum WeightedSum {
 
   /// What one member does to one module.
   private struct Term {
-    let name: String
-    let rank: Int
-    let columns: Int
-    let outputs: Int
+    let module: PlainFactors.Module
     /// The member's weight times its scale.
     let factor: Float
-    let a: () throws -> [Float]
-    let b: () throws -> [Float]
   }
 
   private static func terms(_ member: Member, base: Base) throws -> [Term] {
@@ -74,47 +69,39 @@ public enum WeightedSum {
         reason:
           "is not plain LoRA, and only that can be combined under a name; name the adapters in the request instead")
     }
-    func term(
-      _ name: String, _ rank: Int, _ scale: Float, _ shape: (output: Int, input: Int), _ factors: (String, String)
-    ) -> Term {
-      let weights = reader.weights
-      return Term(
-        name: name, rank: rank, columns: shape.input, outputs: shape.output, factor: member.weight * scale,
-        a: { try weights.read(factors.0, shape: [rank, shape.input]) },
-        b: { try weights.read(factors.1, shape: [shape.output, rank]) })
-    }
-    var terms = reader.projections.map { target -> Term in
-      func name(_ part: PEFTTensorName.Part) -> String {
-        PEFTTensorName.name(target.projection, layer: target.layer, part)
+    func term(_ name: String, _ rank: Int, _ scale: Float, _ shape: (output: Int, input: Int)) -> Term {
+      func read(_ part: PEFTTensorName.Part, _ shape: [Int]) throws -> [Float] {
+        try reader.weights.read(PEFTTensorName.name(module: name, part), shape: shape)
       }
-      return term(
-        target.projection.fullName(layer: target.layer), target.rank, target.scale, target.projection.shape(config),
-        (name(.a), name(.b)))
+      let module = PlainFactors.Module(
+        name: name, rank: rank, alpha: Double(rank), columns: shape.input, outputs: shape.output,
+        a: { try read(.a, [rank, shape.input]) }, b: { try read(.b, [shape.output, rank]) })
+      return Term(module: module, factor: member.weight * scale)
+    }
+    var terms = reader.projections.map { target in
+      term(
+        target.projection.fullName(layer: target.layer), target.rank, target.scale, target.projection.shape(config))
     }
     if let table = reader.others.embedding.factors {
-      terms.append(
-        term(
-          PEFTConfig.Table.embedding.rawValue, table.rank, table.scale, (config.hiddenSize, config.vocabularySize),
-          (PEFTOtherModules.embeddingFactor("A"), PEFTOtherModules.embeddingFactor("B"))))
+      let shape = (output: config.hiddenSize, input: config.vocabularySize)
+      terms.append(term(PEFTConfig.Table.embedding.rawValue, table.rank, table.scale, shape))
     }
     if let table = reader.others.head.factors {
-      terms.append(
-        term(
-          PEFTConfig.Table.head.rawValue, table.rank, table.scale, (config.vocabularySize, config.hiddenSize),
-          (PEFTOtherModules.headFactor(.a), PEFTOtherModules.headFactor(.b))))
+      let shape = (output: config.vocabularySize, input: config.hiddenSize)
+      terms.append(term(PEFTConfig.Table.head.rawValue, table.rank, table.scale, shape))
     }
     return terms
   }
 
   /// A and B of all terms side by side; the factors are in A.
   private static func concatenated(_ name: String, _ terms: [Term]) -> PlainFactors.Module {
-    let rank = terms.reduce(0) { $0 + $1.rank }
-    let (columns, outputs) = (terms[0].columns, terms[0].outputs)
+    let rank = terms.reduce(0) { $0 + $1.module.rank }
+    let (columns, outputs) = (terms[0].module.columns, terms[0].module.outputs)
     return PlainFactors.Module(
       name: name, rank: rank, alpha: Double(rank), columns: columns, outputs: outputs,
-      a: { try terms.flatMap { term in try term.a().map { $0 * term.factor } } },
+      a: { try terms.flatMap { term in try term.module.a().map { $0 * term.factor } } },
       b: {
-        let all = try terms.map { (values: try $0.b(), rank: $0.rank) }
+        let all = try terms.map { (values: try $0.module.b(), rank: $0.module.rank) }
         return (0..<outputs).flatMap { row in
           all.flatMap { $0.values[row * $0.rank..<(row + 1) * $0.rank] }
         }
@@ -123,8 +110,9 @@ public enum WeightedSum {
 
   /// The sums of A and of B, with the roots of the factors; the sign is A's.
   private static func summed(_ name: String, _ terms: [Term]) throws -> PlainFactors.Module {
-    let (rank, columns, outputs) = (terms[0].rank, terms[0].columns, terms[0].outputs)
-    guard terms.allSatisfy({ $0.rank == rank }) else {
+    let first = terms[0].module
+    let (rank, columns, outputs) = (first.rank, first.columns, first.outputs)
+    guard terms.allSatisfy({ $0.module.rank == rank }) else {
       throw ModelError(name, reason: "has factors of several ranks, which 'linear' cannot combine; 'cat' can")
     }
     func sum(_ count: Int, _ factor: (Term) -> Float, _ read: (Term) throws -> [Float]) throws -> [Float] {
@@ -138,7 +126,7 @@ public enum WeightedSum {
     func root(_ term: Term) -> Float { abs(term.factor).squareRoot() }
     return PlainFactors.Module(
       name: name, rank: rank, alpha: Double(rank), columns: columns, outputs: outputs,
-      a: { try sum(rank * columns, { $0.factor < 0 ? -root($0) : root($0) }) { try $0.a() } },
-      b: { try sum(outputs * rank, root) { try $0.b() } })
+      a: { try sum(rank * columns, { $0.factor < 0 ? -root($0) : root($0) }) { try $0.module.a() } },
+      b: { try sum(outputs * rank, root) { try $0.module.b() } })
   }
 }

@@ -39,11 +39,12 @@ struct PEFTOtherModules {
     embedding.factors = targets.tables[.embedding]
     head.factors = targets.tables[.head]
     if embedding.factors != nil {
-      names.insert(Self.embeddingFactor("A"))
-      names.insert(Self.embeddingFactor("B"))
+      for part in [PEFTTensorName.Part.a, .b] { names.insert(PEFTTensorName.name(.embedding, part)) }
     }
     if head.factors != nil {
-      for part in peft.usesDoRA ? PEFTTensorName.Part.allCases : [.a, .b] { names.insert(Self.headFactor(part)) }
+      for part in peft.usesDoRA ? PEFTTensorName.Part.allCases : [.a, .b] {
+        names.insert(PEFTTensorName.name(.head, part))
+      }
       if peft.usesLoRABias { names.insert(Self.name(.head) + PEFTTensorName.biasSuffix) }
     }
     let saved = try resolveSaved(peft)
@@ -51,9 +52,6 @@ struct PEFTOtherModules {
     try resolveTokens(peft)
     try tie(peft, saved)
   }
-
-  static func embeddingFactor(_ factor: String) -> String { "\(name(.embedding)).lora_embedding_\(factor)" }
-  static func headFactor(_ part: PEFTTensorName.Part) -> String { "\(name(.head)).\(part.rawValue)" }
 
   private static func name(_ table: PEFTConfig.Table) -> String { PEFTTensorName.prefix + table.rawValue }
   private static func weight(_ table: PEFTConfig.Table) -> String { name(table) + ".weight" }

@@ -21,8 +21,22 @@ public enum PEFTTensorName {
 
   /// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
   public static func name(_ projection: Projection, layer: Int, _ part: Part) -> String {
-    "\(prefix)\(projection.fullName(layer: layer)).\(part.rawValue)"
+    name(module: projection.fullName(layer: layer), part)
   }
+
+  /// "base_model.model.lm_head.lora_A.weight". The embedding's factors have names of their own.
+  static func name(module: String, _ part: Part) -> String {
+    let isEmbedding = module == PEFTConfig.Table.embedding.rawValue
+    let end =
+      switch part {
+      case .a where isEmbedding: "lora_embedding_A"
+      case .b where isEmbedding: "lora_embedding_B"
+      default: part.rawValue
+      }
+    return "\(prefix)\(module).\(end)"
+  }
+
+  static func name(_ table: PEFTConfig.Table, _ part: Part) -> String { name(module: table.rawValue, part) }
 
   /// The end of the name of B's bias.
   static let biasSuffix = ".lora_B.bias"

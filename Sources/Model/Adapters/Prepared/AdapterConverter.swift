@@ -87,25 +87,24 @@ struct AdapterConverter {
     case .norm(let key, let size):
       let change = try normChange(key, size: size)
       memory.copyMemory(from: change, byteCount: size * 4)
-    case .embeddingFactors:
+    case .factors(.embedding):
       guard let rank = reader.others.embedding.factors?.rank else { return }
-      let a = try reader.weights.read(
-        PEFTOtherModules.embeddingFactor("A"), shape: [rank, config.vocabularySize])
-      let b = try reader.weights.read(PEFTOtherModules.embeddingFactor("B"), shape: [config.hiddenSize, rank])
+      let a = try reader.weights.read(PEFTTensorName.name(.embedding, .a), shape: [rank, config.vocabularySize])
+      let b = try reader.weights.read(PEFTTensorName.name(.embedding, .b), shape: [config.hiddenSize, rank])
       let out = memory.assumingMemoryBound(to: Float.self)
       for token in 0..<config.vocabularySize {
         for r in 0..<rank { out[token * rank + r] = a[r * config.vocabularySize + token] }
       }
       let outB = out + config.vocabularySize * rank
       for i in 0..<config.hiddenSize { for r in 0..<rank { outB[r * config.hiddenSize + i] = b[i * rank + r] } }
-    case .headFactors:
+    case .factors(.head):
       guard let table = reader.others.head.factors, let parts = others.headFactors else { return }
       try convertHead(table, parts, into: memory)
-    case .embeddingTokens:
+    case .tokens(.embedding):
       memory.copyMemory(from: tables.embedding.map { Int32($0.id) }, byteCount: section.length)
-    case .headTokens:
+    case .tokens(.head):
       memory.copyMemory(from: tables.head.map { Int32($0.id) }, byteCount: section.length)
-    case .embeddingRows(let range):
+    case .rows(.embedding, let range):
       let out = memory.assumingMemoryBound(to: Float.self), half = memory.assumingMemoryBound(to: UInt16.self)
       for (row, index) in range.enumerated() {
         let difference = try tables.difference(.embedding, index)
@@ -114,7 +113,7 @@ struct AdapterConverter {
           if others.element == .f32 { out[place] = value } else { half[place] = LowRankFactors.bf16(value) }
         }
       }
-    case .headRows(let range): try convertHeadRows(range, block: others.headBlock, into: memory, scales: &scales)
+    case .rows(.head, let range): try convertHeadRows(range, block: others.headBlock, into: memory, scales: &scales)
     case .headScales:
       let (values, exponent) = HalfScale.round(scales)
       memory.storeBytes(of: Int32(exponent), as: Int32.self)
@@ -162,7 +161,7 @@ struct AdapterConverter {
   ) throws {
     let config = base.config
     func read(_ part: PEFTTensorName.Part, _ shape: [Int]) throws -> [Float] {
-      try reader.weights.read(PEFTOtherModules.headFactor(part), shape: shape)
+      try reader.weights.read(PEFTTensorName.name(.head, part), shape: shape)
     }
     let magnitude = parts.rowFactors == nil ? nil : try read(.magnitude, [config.vocabularySize])
     let factors = Factors(
@@ -200,11 +199,13 @@ struct AdapterConverter {
   // MARK: norms and tables
 
   private func normChange(_ key: OtherChanges.NormKey, size: Int) throws -> [Float] {
-    guard let norm = reader.others.norms.first(where: { $0.key == key }) else { return [] }
     let own = key.layer.map { base.layers[$0][key.norm] } ?? base.finalNorm
-    guard let own else { return [Float](repeating: 0, count: size) }
-    let published: Float = base.config.architecture.publishesNormsMinusOne ? 1 : 0
-    return try reader.weights.read(norm.tensor, shape: [size]).enumerated().map { $1 + published - own[$0] }
+    guard let norm = reader.others.norms.first(where: { $0.key == key }), let own else {
+      let name = key.layer.map { "the norm \(key.norm) of layer \($0)" } ?? "the last norm"
+      throw ModelError(reader.weights.subject, name, reason: "is not in both the adapter and the base")
+    }
+    let missing = base.config.architecture.normOffset ?? 0
+    return try reader.weights.read(norm.tensor, shape: [size]).enumerated().map { $1 + missing - own[$0] }
   }
 
   private func convertHeadRows(
@@ -231,10 +232,4 @@ struct AdapterConverter {
       scales += groupScales
     }
   }
-}
-
-extension Architecture {
-  /// Whether published weights of norms are those of the computation minus 1. So are Gemma's, which alone uses this
-  /// activation.
-  fileprivate var publishesNormsMinusOne: Bool { activation == .geluTanh }
 }

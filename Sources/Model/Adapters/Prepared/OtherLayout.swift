@@ -62,16 +62,12 @@ struct OtherLayout {
     enum Content {
       /// f32, [size]
       case norm(OtherChanges.NormKey, size: Int)
-      /// A token by token, then B, in f32.
-      case embeddingFactors
-      case headFactors
+      /// The embedding's A token by token, then B, in f32; the head's as those of projections.
+      case factors(PEFTConfig.Table)
       /// Int32, [tokens]
-      case embeddingTokens
-      case headTokens
-      /// Differences of some of the tokens, by their indices among the ids.
-      case embeddingRows(Range<Int>)
-      /// The same in tile order, whole groups.
-      case headRows(Range<Int>)
+      case tokens(PEFTConfig.Table)
+      /// Differences of some of the tokens, by their indices among the ids. The head's are in tile order, whole groups.
+      case rows(PEFTConfig.Table, Range<Int>)
       /// The exponent of the scales' unit, up to a cache line; then the scales in f16.
       case headScales
     }
@@ -110,27 +106,28 @@ struct OtherLayout {
       let size = norm.layer == nil ? hidden : config.size(of: norm.norm)
       add(.norm(norm, size: size), size * 4)
     }
-    if let table = entries.embedding {
-      if table.rank > 0 { add(.embeddingFactors, (vocabulary + hidden) * table.rank * 4) }
-      if table.tokens > 0 { add(.embeddingTokens, table.tokens * 4) }
-      for first in stride(from: 0, to: table.tokens, by: Self.chunk) {
-        let rows = first..<min(first + Self.chunk, table.tokens)
-        add(.embeddingRows(rows), rows.count * hidden * element.size)
+    func addRows(_ table: PEFTConfig.Table, _ tokens: Int, _ length: (_ rows: Int) -> Int) {
+      if tokens > 0 { add(.tokens(table), tokens * 4) }
+      for first in stride(from: 0, to: tokens, by: Self.chunk) {
+        let rows = first..<min(first + Self.chunk, tokens)
+        add(.rows(table, rows), length(rows.count))
       }
     }
+    if let table = entries.embedding {
+      if table.rank > 0 { add(.factors(.embedding), (vocabulary + hidden) * table.rank * 4) }
+      addRows(.embedding, table.tokens) { $0 * hidden * element.size }
+    }
     var headFactors: AdapterLayout.FactorParts?
-    headBlock = element == .f32 ? nil : TileLayout.scaleBlock(columns: hidden, blockSize: 64)
+    let headBlock = element == .f32 ? nil : TileLayout.scaleBlock(columns: hidden, blockSize: 64)
     if let table = entries.head {
       if table.rank > 0 {
         let layout = LowRankLayout(rank: table.rank, columns: hidden, outputs: vocabulary, element: element)
         var parts = [AdapterLayout.FactorParts(layout, extras: AdapterLayout.Extras(rawValue: table.extras))]
-        add(.headFactors, AdapterLayout.FactorParts.place(&parts))
+        add(.factors(.head), AdapterLayout.FactorParts.place(&parts))
         headFactors = parts[0]
       }
-      if table.tokens > 0 { add(.headTokens, table.tokens * 4) }
-      for first in stride(from: 0, to: table.tokens, by: Self.chunk) {
-        let rows = first..<min(first + Self.chunk, table.tokens)
-        add(.headRows(rows), TileLayout.denseCount(outputs: rows.count, columns: hidden) * (headBlock == nil ? 4 : 1))
+      addRows(.head, table.tokens) {
+        TileLayout.denseCount(outputs: $0, columns: hidden) * (headBlock == nil ? 4 : 1)
       }
       if table.tokens > 0, let headBlock {
         let count = TileLayout.scaleCount(outputs: table.tokens, columns: hidden, block: headBlock)
@@ -140,6 +137,7 @@ struct OtherLayout {
     self.entries = entries
     self.element = element
     self.headFactors = headFactors
+    self.headBlock = headBlock
     self.sections = sections
     self.config = config
     length = end
@@ -152,62 +150,63 @@ struct OtherLayout {
   /// - Throws: `ModelError` for ids of tokens that are not the base's, or scales without a unit
   func changes(at start: UnsafeRawPointer, owner: any AnyObject & Sendable, subject: String) throws -> OtherChanges {
     var norms: [OtherChanges.NormKey: UnsafePointer<Float>] = [:]
-    var (factors, embeddingTokens, embeddingRows) = (
-      EmbeddingChange.Factors?.none, ChangedTokens?.none, UnsafeRawPointer?.none
-    )
-    var (update, headTokens, headData, headScale) = (
-      Adapter.Update?.none, ChangedTokens?.none, UnsafeRawPointer?.none, HalfScale?.none
-    )
-    var (normBytes, embeddingBytes, headBytes) = (0, 0, 0)
+    var normBytes = 0
+    var parts: [PEFTConfig.Table: Parts] = [:]
     for section in sections {
       let place = start + section.offset
       switch section.content {
       case .norm(let key, _):
         norms[key] = place.assumingMemoryBound(to: Float.self)
         normBytes += section.length
-      case .embeddingFactors:
-        guard let table = entries.embedding else { continue }
-        let a = place.assumingMemoryBound(to: Float.self)
-        factors = EmbeddingChange.Factors(
-          rank: table.rank, scale: Float(bitPattern: table.scale), a: a, b: a + config.vocabularySize * table.rank)
-        embeddingBytes += section.length
-      case .embeddingTokens:
-        embeddingTokens = try tokens(place, entries.embedding, subject)
-        embeddingBytes += section.length
-      case .embeddingRows:
-        embeddingRows = embeddingRows ?? place
-        embeddingBytes += section.length
-      case .headFactors:
-        guard let table = entries.head else { continue }
-        update = headFactors?.update(at: place, scale: Float(bitPattern: table.scale), owner: owner)
-        headBytes += section.length
-      case .headTokens:
-        headTokens = try tokens(place, entries.head, subject)
-        headBytes += section.length
-      case .headRows:
-        headData = headData ?? place
-        headBytes += section.length
+      case .factors(let table): parts[table, default: Parts()].add(section) { $0.factors = place }
+      case .tokens(let table):
+        let tokens = try tokens(place, table == .embedding ? entries.embedding : entries.head, subject)
+        parts[table, default: Parts()].add(section) { $0.tokens = tokens }
+      case .rows(let table, _): parts[table, default: Parts()].add(section) { $0.rows = $0.rows ?? place }
       case .headScales:
         let exponent = Int(place.loadUnaligned(as: Int32.self))
         guard HalfScale.exponents.contains(exponent) else {
           throw ModelError(subject, "head", reason: "without the unit of its scales")
         }
         let values = (place + LowRankLayout.aligned(4)).assumingMemoryBound(to: UInt16.self)
-        headScale = HalfScale(values: values, exponent: exponent)
-        headBytes += section.length
+        parts[.head, default: Parts()].add(section) { $0.scale = HalfScale(values: values, exponent: exponent) }
       }
     }
-    let embedding = entries.embedding.map { _ in
-      EmbeddingChange(
-        hiddenSize: config.hiddenSize, factors: factors, tokens: embeddingTokens, rows: embeddingRows, element: element,
-        byteCount: embeddingBytes, owner: owner)
+    let embedding = entries.embedding.map { table in
+      let parts = parts[.embedding] ?? Parts()
+      let factors = parts.factors.map { place in
+        let a = place.assumingMemoryBound(to: Float.self)
+        return EmbeddingChange.Factors(
+          rank: table.rank, scale: Float(bitPattern: table.scale), a: a, b: a + config.vocabularySize * table.rank)
+      }
+      return EmbeddingChange(
+        hiddenSize: config.hiddenSize, factors: factors, tokens: parts.tokens, rows: parts.rows, element: element,
+        byteCount: parts.byteCount, owner: owner)
     }
     let head = entries.head.map { table in
-      HeadChange(
-        update: update, tokens: headTokens,
-        rows: headData.map { matrix($0, headScale, outputs: table.tokens, owner: owner) }, byteCount: headBytes)
+      let parts = parts[.head] ?? Parts()
+      return HeadChange(
+        update: parts.factors.flatMap {
+          headFactors?.update(at: $0, scale: Float(bitPattern: table.scale), owner: owner)
+        }, tokens: parts.tokens, rows: parts.rows.map { matrix($0, parts.scale, outputs: table.tokens, owner: owner) },
+        byteCount: parts.byteCount)
     }
     return OtherChanges(norms: norms, normBytes: normBytes, embedding: embedding, head: head, owner: owner)
+  }
+
+  /// The sections of the embedding or the head, as far as they have been found.
+  private struct Parts {
+    var factors: UnsafeRawPointer?
+    var tokens: ChangedTokens?
+    /// Of the first of the rows.
+    var rows: UnsafeRawPointer?
+    var scale: HalfScale?
+    var byteCount = 0
+
+    mutating func add(_ section: Section, _ set: (inout Parts) -> Void) {
+      byteCount += section.length
+      set(&self)
+    }
   }
 
   private func tokens(_ place: UnsafeRawPointer, _ table: OtherEntries.Table?, _ subject: String) throws
