@@ -221,6 +221,39 @@ import Testing
     fewer[2].tensors.removeLast()
     #expect(modelError { _ = try GGUFModel(try write(fewer, stem: "fewer")[0]) }.contains("split.tensors.count"))
   }
+
+  /// The limits hold for all parts together, and of parts after the first no metadata stays in memory.
+  @Test func partsShareTheLimits() throws {
+    defer { folder.remove() }
+    let whole = TinyGGUF(model)
+    var parts = whole.parts(5)
+    for number in 1..<5 {
+      parts[number].set("general.description", .string(String(repeating: "x", count: 100_000)))
+      parts[number].set("general.tags", .strings(Array(repeating: "x", count: 1000)))
+    }
+    let urls = try write(parts)
+    let shards = try GGUFShards(urls[0])
+    for part in shards.files.dropFirst() { #expect(part.metadata.keys.sorted() == ["split.count", "split.no"]) }
+    #expect(shards.first.metadata["tokenizer.ggml.model"] == .string("gpt2"))
+    func message(_ url: URL, _ change: (inout GGUFAllowance) -> Void) -> String {
+      var allowance = GGUFAllowance()
+      change(&allowance)
+      return modelError { _ = try GGUFShards(url, allowance: allowance) }
+    }
+    // Each part has less than that, and so has the one that is named.
+    for url in urls {
+      #expect(
+        message(url) { $0.textLimit = 250_000 }.hasPrefix("m-00004-of-00005.gguf: more than 250000 bytes of strings"))
+    }
+    #expect(
+      message(urls[1]) { $0.itemLimit = 3200 }.hasPrefix("m-00004-of-00005.gguf: more than 3200 strings and arrays"))
+    let (tensors, pairs) = (whole.tensors.count, whole.metadata.count + 3 + 4 * 5)
+    #expect(message(urls[0]) { $0.tensorLimit = tensors - 1 }.hasPrefix("m-00005-of-00005.gguf: \(tensors) tensors"))
+    var exact = GGUFAllowance()
+    (exact.tensorLimit, exact.pairLimit) = (tensors, pairs)
+    #expect(try GGUFShards(urls[0], allowance: exact).tensors.count == tensors)
+    #expect(message(urls[0]) { $0.pairLimit = pairs - 1 }.contains("and \(pairs) metadata pairs"))
+  }
 }
 
 extension ModelConfig {

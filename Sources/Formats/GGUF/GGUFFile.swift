@@ -35,17 +35,23 @@ public struct GGUFFile: Sendable {
   static let magic: [UInt8] = Array("GGUF".utf8)
   private static let keyLimit = 65_535
   private static let dimensionLimit = 4
-  /// Limits far above every published file's, which bound the memory that a directory takes. A sparse file of any size
-  /// takes no room on the disk.
-  private static let tensorLimit = 1 << 17
-  private static let pairLimit = 1 << 16
   /// The maximum elements of an array of metadata that is read.
   private static let elementLimit = 1 << 24
 
   /// - Throws: `ModelError` naming the file, and the key or the tensor if one is wrong
   public init(_ url: URL) throws {
+    var allowance = GGUFAllowance()
+    try self.init(url, allowance: &allowance)
+  }
+
+  /// Opens a file that may be a part of a model.
+  /// - Parameters:
+  ///   - allowance: of what the file and the parts before it have in memory
+  ///   - keeps: the metadata that stays in memory
+  /// - Throws: `ModelError` naming the file, and the key or the tensor if one is wrong
+  init(_ url: URL, allowance: inout GGUFAllowance, keeping keeps: (String) -> Bool = { _ in true }) throws {
     let file = try MappedFile(url)
-    var reader = GGUFReader(file: file)
+    var reader = GGUFReader(file: file, allowance: allowance)
     guard file.count >= 24, try file.read(offset: 0, count: 4) == Self.magic else {
       throw ModelError(file.name, reason: "not a GGUF file")
     }
@@ -59,14 +65,10 @@ public struct GGUFFile: Sendable {
     }
     let tensorCount = try reader.count(limit: file.count / 24, of: "tensors")
     let pairCount = try reader.count(limit: file.count / 13, of: "metadata pairs")
-    guard tensorCount <= Self.tensorLimit, pairCount <= Self.pairLimit else {
-      throw ModelError(
-        file.name,
-        reason: "\(tensorCount) tensors and \(pairCount) metadata pairs, more than \(Self.tensorLimit) and "
-          + "\(Self.pairLimit)")
-    }
-    let metadata = try Self.metadata(&reader, count: pairCount)
+    try reader.willRead(tensors: tensorCount, pairs: pairCount)
+    let metadata = try Self.metadata(&reader, count: pairCount, keeping: keeps)
     let entries = try Self.directory(&reader, count: tensorCount)
+    allowance = reader.allowance
 
     let alignment = try Self.alignment(metadata, file: file.name)
     let dataStart = reader.offset + (alignment - reader.offset % alignment) % alignment
@@ -77,17 +79,19 @@ public struct GGUFFile: Sendable {
     self.file = file
   }
 
-  private static func metadata(_ reader: inout GGUFReader, count: Int) throws -> [String: GGUFValue] {
+  private static func metadata(
+    _ reader: inout GGUFReader, count: Int, keeping keeps: (String) -> Bool
+  ) throws -> [String: GGUFValue] {
     var metadata: [String: GGUFValue] = [:]
+    var names: Set<String> = []
     for _ in 0..<count {
       let key = try reader.string()
       guard !key.isEmpty, key.utf8.count <= keyLimit else {
         throw ModelError(reader.file.name, reason: "a metadata key of \(key.utf8.count) bytes")
       }
+      guard names.insert(key).inserted else { throw ModelError(reader.file.name, key, reason: "comes twice") }
       let value = try reader.value(reader.valueType())
-      guard metadata.updateValue(value, forKey: key) == nil else {
-        throw ModelError(reader.file.name, key, reason: "comes twice")
-      }
+      if keeps(key) { metadata[key] = value }
     }
     return metadata
   }
@@ -204,35 +208,32 @@ extension GGUFFile {
     return array
   }
 
-  /// An array of strings; `nil` if there is no such key.
-  func strings(_ key: String) throws -> [String]? {
+  /// The elements of an array of one of some types; `nil` if there is no such key.
+  private func elements<Element>(
+    _ key: String, of types: Set<GGUFValueType>, _ what: String, _ read: (inout GGUFReader) throws -> Element
+  ) throws -> [Element]? {
     guard let array = try array(key) else { return nil }
-    guard array.elementType == .string else { throw ModelError(file.name, key, reason: "not an array of strings") }
+    guard types.contains(array.elementType) else { throw ModelError(file.name, key, reason: "not an array of \(what)") }
     var reader = GGUFReader(file: file, offset: array.offset)
-    return try (0..<array.count).map { _ in try reader.string() }
+    return try (0..<array.count).map { _ in try read(&reader) }
   }
+
+  /// An array of strings; `nil` if there is no such key.
+  func strings(_ key: String) throws -> [String]? { try elements(key, of: [.string], "strings") { try $0.string() } }
 
   /// An array of 32-bit integers, signed or not; `nil` if there is no such key.
   func integers(_ key: String) throws -> [Int32]? {
-    guard let array = try array(key) else { return nil }
-    guard array.elementType == .int32 || array.elementType == .uint32 else {
-      throw ModelError(file.name, key, reason: "not an array of 32-bit integers")
-    }
-    var reader = GGUFReader(file: file, offset: array.offset)
-    return try (0..<array.count).map { _ in Int32(bitPattern: try reader.integer(UInt32.self)) }
+    try elements(key, of: [.int32, .uint32], "32-bit integers") { Int32(bitPattern: try $0.integer(UInt32.self)) }
   }
 
   /// An array of booleans, which may be stored as 32-bit integers 0 and 1; `nil` if there is no such key.
   func booleans(_ key: String) throws -> [Bool]? {
     guard let array = try array(key) else { return nil }
-    guard array.elementType == .bool else {
-      guard let flags = try integers(key), flags.allSatisfy({ $0 == 0 || $0 == 1 }) else {
-        throw ModelError(file.name, key, reason: "not an array of booleans")
-      }
-      return flags.map { $0 == 1 }
+    if array.elementType == .bool { return try elements(key, of: [.bool], "booleans") { try $0.bool() } }
+    guard let flags = try integers(key), flags.allSatisfy({ $0 == 0 || $0 == 1 }) else {
+      throw ModelError(file.name, key, reason: "not an array of booleans")
     }
-    var reader = GGUFReader(file: file, offset: array.offset)
-    return try (0..<array.count).map { _ in try reader.bool() }
+    return flags.map { $0 == 1 }
   }
 
   /// An array of bytes, signed or not; `nil` if there is no such key.
@@ -245,10 +246,5 @@ extension GGUFFile {
   }
 
   /// An array of f32; `nil` if there is no such key.
-  func floats(_ key: String) throws -> [Float]? {
-    guard let array = try array(key) else { return nil }
-    guard array.elementType == .float32 else { throw ModelError(file.name, key, reason: "not an array of f32") }
-    var reader = GGUFReader(file: file, offset: array.offset)
-    return try (0..<array.count).map { _ in try reader.float() }
-  }
+  func floats(_ key: String) throws -> [Float]? { try elements(key, of: [.float32], "f32") { try $0.float() } }
 }

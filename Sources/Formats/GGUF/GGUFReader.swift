@@ -7,18 +7,12 @@ struct GGUFReader {
   private var windowStart = 0
 
   private static let windowSize = 1 << 20
-  /// Bytes of the strings that were read, all of which may be in memory.
-  private var textBytes = 0
-  /// The maximum of them. Published files have a few megabytes.
-  private static let textLimit = 256 << 20
-  /// Strings and arrays in arrays, which are passed over one by one.
-  private var itemCount = 0
-  /// The maximum of them. Published files have less than a million.
-  private static let itemLimit = 1 << 25
+  private(set) var allowance: GGUFAllowance
 
-  init(file: MappedFile, offset: Int = 0) {
+  init(file: MappedFile, offset: Int = 0, allowance: GGUFAllowance = GGUFAllowance()) {
     self.file = file
     self.offset = offset
+    self.allowance = allowance
   }
 
   var remaining: Int { file.count - offset }
@@ -63,10 +57,7 @@ struct GGUFReader {
   mutating func string() throws -> String {
     let length = try count(limit: remaining - 8, of: "bytes of a string")
     let start = offset
-    textBytes += length
-    guard textBytes <= Self.textLimit else {
-      throw ModelError(file.name, reason: "more than \(Self.textLimit) bytes of strings, at byte \(start)")
-    }
+    try allowance.take(text: length, at: start, file: file.name)
     let text = try next(length) { String(validating: $0, as: UTF8.self) }
     guard let text else { throw ModelError(file.name, reason: "the string at byte \(start) is not UTF-8") }
     if text.hasMarks(moreThan: String.longestRunOfMarks) {
@@ -84,16 +75,62 @@ struct GGUFReader {
     offset += count
   }
 
+  /// Counts the tensors and metadata pairs that the file says it has.
+  mutating func willRead(tensors: Int, pairs: Int) throws {
+    try allowance.take(tensors: tensors, pairs: pairs, file: file.name)
+  }
+
   /// Counts strings or arrays of an array before they are passed over.
-  /// - Throws: `ModelError` if the file has so many that this would take seconds
   mutating func willPassOver(_ items: Int) throws {
-    // Each takes bytes of the file, so the sum cannot overflow.
-    itemCount += items
-    guard itemCount <= Self.itemLimit else {
-      throw ModelError(
-        file.name, reason: "more than \(Self.itemLimit) strings and arrays in arrays of metadata, at byte \(offset)")
-    }
+    try allowance.take(items: items, at: offset, file: file.name)
   }
 
   mutating func skipString() throws { try skip(count(limit: remaining - 8, of: "bytes of a string")) }
+}
+
+/// How much of a model's GGUF metadata and directories may be in memory, and how much is: one file's, or all its parts'
+/// together. The limits are far above every published file's. A sparse file of any size takes no room on the disk.
+struct GGUFAllowance {
+  /// Bytes of the strings that are read, all of which may be in memory. Published files have a few megabytes.
+  var textLimit = 256 << 20
+  /// Strings and arrays in arrays, which are passed over one by one. Published files have less than a million.
+  var itemLimit = 1 << 25
+  var tensorLimit = 1 << 17
+  var pairLimit = 1 << 16
+
+  private(set) var textBytes = 0
+  private var itemCount = 0
+  private var tensorCount = 0
+  private var pairCount = 0
+
+  /// Counts a string before it is read.
+  /// - Parameters: its length, no more than the file's, and where it begins
+  mutating func take(text length: Int, at offset: Int, file: String) throws {
+    textBytes += length
+    guard textBytes <= textLimit else {
+      throw ModelError(file, reason: "more than \(textLimit) bytes of strings, at byte \(offset)")
+    }
+  }
+
+  /// Counts strings or arrays of an array before they are passed over.
+  /// - Throws: `ModelError` if there are so many that this would take seconds
+  mutating func take(items: Int, at offset: Int, file: String) throws {
+    // Each takes bytes of the file, so the sum cannot overflow.
+    itemCount += items
+    guard itemCount <= itemLimit else {
+      throw ModelError(
+        file, reason: "more than \(itemLimit) strings and arrays in arrays of metadata, at byte \(offset)")
+    }
+  }
+
+  /// Counts a file's tensors and metadata pairs before they are read.
+  mutating func take(tensors: Int, pairs: Int, file: String) throws {
+    tensorCount += tensors
+    pairCount += pairs
+    guard tensorCount <= tensorLimit, pairCount <= pairLimit else {
+      throw ModelError(
+        file,
+        reason: "\(tensorCount) tensors and \(pairCount) metadata pairs, more than \(tensorLimit) and \(pairLimit)")
+    }
+  }
 }

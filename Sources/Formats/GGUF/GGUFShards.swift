@@ -13,11 +13,16 @@ struct GGUFShards {
   private let owners: [String: Int]
 
   private static let countLimit = 4096
+  /// The metadata that is read of other parts than the first.
+  private static let partKeys: Set<String> = ["split.no", "split.count"]
 
-  /// - Parameter url: the only file, or any of the parts
+  /// - Parameters:
+  ///   - url: the only file, or any of the parts
+  ///   - allowance: what all parts together may have in memory
   /// - Throws: `ModelError` naming the part that is missing, of another model, or holds a tensor that another has too
-  init(_ url: URL) throws {
-    let file = try GGUFFile(url)
+  init(_ url: URL, allowance: GGUFAllowance = GGUFAllowance()) throws {
+    var own = allowance
+    let file = try GGUFFile(url, allowance: &own)
     guard let count = try Self.integer("split.count", of: file), count > 1 else {
       self.init(first: file, files: [file], tensors: file.tensors, owners: file.tensors.mapValues { _ in 0 })
       return
@@ -31,9 +36,12 @@ struct GGUFShards {
     var files: [GGUFFile] = []
     var tensors: [String: GGUFFile.Tensor] = [:]
     var owners: [String: Int] = [:]
+    var allowance = allowance
     for number in 0..<count {
       let name = "\(stem)-\(Self.padded(number + 1))-of-\(Self.padded(count)).gguf"
-      let part = try GGUFFile(folder.appending(path: name))
+      let part = try GGUFFile(folder.appending(path: name), allowance: &allowance) {
+        number == 0 || Self.partKeys.contains($0)
+      }
       guard try Self.integer("split.no", of: part) == number, try Self.integer("split.count", of: part) == count else {
         throw ModelError(name, "split.no", reason: "is not part \(number + 1) of \(count)")
       }

@@ -73,6 +73,8 @@ public struct SafetensorsFile: Sendable {
   /// The header's `__metadata__`.
   public let metadata: [String: String]
   private let file: MappedFile
+  /// Bytes of the header, whose contents are in memory.
+  let headerLength: Int
 
   static let headerLimit = 100_000_000
 
@@ -101,6 +103,7 @@ public struct SafetensorsFile: Sendable {
     }
     try Self.checkLayout(Array(tensors.values), dataStart: dataStart, file: file)
     self.file = file
+    headerLength = Int(length)
     self.url = url
     self.tensors = tensors
     self.metadata = metadata

@@ -13,7 +13,10 @@ package struct SafetensorsFolder {
 
   /// - Throws: `ModelError` naming a shard that is missing or outside the folder, or a tensor that is not in the shard which
   ///   the index says, or that is in two shards
-  package init(_ folder: URL) throws {
+  package init(_ folder: URL) throws { try self.init(folder, headerLimit: SafetensorsFile.headerLimit) }
+
+  /// - Parameter headerLimit: the maximum bytes of all files' headers together
+  init(_ folder: URL, headerLimit: Int) throws {
     let single = folder.appendingPathComponent("model.safetensors")
     if FileManager.default.fileExists(atPath: single.path) {
       let file = try SafetensorsFile(single)
@@ -42,8 +45,14 @@ package struct SafetensorsFolder {
     let shards = Set(shardOf.values).sorted()
     guard shards.count <= Self.shardLimit else { throw ModelError(indexName, reason: "lists \(shards.count) files") }
     var owners: [String: SafetensorsFile] = [:]
+    var headerBytes = 0
     for shard in shards {
       let file = try SafetensorsFile(folder.appendingPathComponent(shard))
+      headerBytes += file.headerLength
+      guard headerBytes <= headerLimit else {
+        throw ModelError(
+          shard, reason: "its header and those of the files before it have more than \(headerLimit) bytes")
+      }
       for name in file.tensors.keys.sorted() {
         guard owners.updateValue(file, forKey: name) == nil else {
           throw ModelError(shard, name, reason: "is in another file too")
