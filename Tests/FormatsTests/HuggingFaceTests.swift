@@ -218,8 +218,8 @@ import Testing
     let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     let lengths = try names.map { try SafetensorsFile(folder("f16").appendingPathComponent($0)).headerLength }
     let sum = lengths.reduce(0, +)
-    #expect(try SafetensorsFolder(folder("f16"), headerLimit: sum).names.count == 21)
-    let message = modelError { _ = try SafetensorsFolder(folder("f16"), headerLimit: sum - 1) }
+    #expect(try SafetensorsFolder(folder("f16"), naming: { $0 }, headerLimit: sum).names.count == 21)
+    let message = modelError { _ = try SafetensorsFolder(folder("f16"), naming: { $0 }, headerLimit: sum - 1) }
     #expect(message == "\(names[1]): its header and those of the files before it have more than \(sum - 1) bytes")
   }
 

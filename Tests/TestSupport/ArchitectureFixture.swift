@@ -62,6 +62,9 @@ public final class ArchitectureFixture {
     "granite", "phi3", "phi3-short", "phi3-long", "olmo2", "gemma2", "gemma2-scalar", "gemma3",
   ]
 
+  /// Models for images and texts.
+  public static let multimodalNames = ["gemma3-images", "mistral3-images", "llava-images"]
+
   /// Those that llama.cpp's converter can express.
   public static let ggufNames = names.filter {
     !["llama-dynamic", "mistral", "ministral", "qwen2-windows", "gemma2-scalar"].contains($0)

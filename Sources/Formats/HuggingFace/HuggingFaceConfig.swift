@@ -9,13 +9,18 @@ struct HuggingFaceConfig {
   /// How the folder's weights are quantised.
   let quantization: FolderQuantization
 
+  /// The language model is a part of the folder's model (`MultimodalNames`).
+  let isMultimodal: Bool
+
   private static let sizeLimit = 4 << 20
   private static let subject = "config.json"
 
   /// - Throws: `ModelError` naming the field that is missing, wrong or not supported
   init(_ folder: URL) throws {
     let configURL = folder.appendingPathComponent(Self.subject)
-    let fields = try HuggingFaceFields(configURL, limit: Self.sizeLimit)
+    let whole = try HuggingFaceFields(configURL, limit: Self.sizeLimit)
+    let wrapper = try whole.string("model_type").flatMap { HuggingFaceWrapper.all[$0] }
+    let fields = try wrapper?.textFields(of: whole) ?? whole
     let type = try fields.required("model_type") { try fields.string($0) }
     guard let family = HuggingFaceFamily.all[type] else {
       throw fields.failure("model_type", "\(type) is not supported")
@@ -66,6 +71,7 @@ struct HuggingFaceConfig {
       eosTokens: try Self.eosTokens(fields, generation, family), architecture: architecture)
     try model.validate(Self.subject)
     quantization = try FolderQuantization(fields)
+    isMultimodal = wrapper != nil
     self.files = files
   }
 

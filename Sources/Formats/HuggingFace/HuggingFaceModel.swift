@@ -10,6 +10,10 @@ public struct HuggingFaceModel: PublishedModel {
   /// config.json, the weights and the tokenizer's files.
   public let files: [URL]
 
+  /// The folder's model has an encoder of images, too, which is not read, and the tensors have other names there
+  /// (`MultimodalNames`).
+  package let isMultimodal: Bool
+
   private let weights: SafetensorsFolder
   private let shapes: [String: [Int]]
   private let quantized: [String: any QuantizedTensor]
@@ -28,7 +32,8 @@ public struct HuggingFaceModel: PublishedModel {
   ///   the wrong shape or of a type that is no number
   public init(_ folder: URL) throws {
     let description = try HuggingFaceConfig(folder)
-    let weights = try SafetensorsFolder(folder)
+    let isMultimodal = description.isMultimodal
+    let weights = try SafetensorsFolder(folder, naming: { isMultimodal ? MultimodalNames.textName($0) : $0 })
     var config = description.model
     // A head in the file counts, whatever the configuration says, as in transformers. A head that equals the embedding need
     // not be kept twice.
@@ -62,6 +67,7 @@ public struct HuggingFaceModel: PublishedModel {
     self.shapes = shapes
     self.quantized = quantized
     isNF4 = description.quantization.isNF4
+    self.isMultimodal = isMultimodal
     tokenizer = .huggingFace(folder)
     files =
       description.files + weights.files + Self.existing(Self.vocabularyFiles, in: folder).prefix(1)
@@ -80,6 +86,11 @@ public struct HuggingFaceModel: PublishedModel {
 
   private static let head = "lm_head.weight"
   private static let embedding = "model.embed_tokens.weight"
+
+  /// As `PublishedModel` says.
+  public var notes: [String] {
+    isMultimodal ? ["of a model for images and texts only the part for texts is read"] : []
+  }
 
   /// As `PublishedModel` says.
   public func shape(of name: String) -> [Int]? { shapes[name] }

@@ -64,6 +64,10 @@ public struct SafetensorsFile: Sendable {
     public let elementCount: Int
     /// The tensor's bytes in the file.
     public let byteRange: Range<Int>
+
+    fileprivate func named(_ name: String) -> Tensor {
+      Tensor(name: name, type: type, shape: shape, elementCount: elementCount, byteRange: byteRange)
+    }
   }
 
   /// The path that the file was opened by.
@@ -79,7 +83,11 @@ public struct SafetensorsFile: Sendable {
   static let headerLimit = 100_000_000
 
   /// - Throws: `ModelError` naming the file, and the tensor if one is wrong
-  public init(_ url: URL) throws {
+  public init(_ url: URL) throws { try self.init(url, naming: { $0 }) }
+
+  /// - Parameter naming: what a tensor is called here, by its name in the file; `nil` for one that is passed over
+  /// - Throws: `ModelError` naming the file, and the tensor if one is wrong
+  init(_ url: URL, naming: (String) -> String?) throws {
     let file = try MappedFile(url)
     guard file.count >= 8 else { throw ModelError(file.name, reason: "too short for a safetensors file") }
     let lengthBytes = try file.read(offset: 0, count: 8)
@@ -102,11 +110,25 @@ public struct SafetensorsFile: Sendable {
       }
     }
     try Self.checkLayout(Array(tensors.values), dataStart: dataStart, file: file)
+    tensors = try Self.renamed(tensors, naming, file: file.name)
     self.file = file
     headerLength = Int(length)
     self.url = url
     self.tensors = tensors
     self.metadata = metadata
+  }
+
+  private static func renamed(
+    _ tensors: [String: Tensor], _ naming: (String) -> String?, file: String
+  ) throws -> [String: Tensor] {
+    var renamed: [String: Tensor] = [:]
+    for (name, tensor) in tensors {
+      guard let new = naming(name) else { continue }
+      guard renamed.updateValue(tensor.named(new), forKey: new) == nil else {
+        throw ModelError(file, name, reason: "is there under another name too")
+      }
+    }
+    return renamed
   }
 
   private static func metadata(_ value: JSONValue, file: String) throws -> [String: String] {

@@ -13,13 +13,15 @@ package struct SafetensorsFolder {
 
   /// - Throws: `ModelError` naming a shard that is missing or outside the folder, or a tensor that is not in the shard which
   ///   the index says, or that is in two shards
-  package init(_ folder: URL) throws { try self.init(folder, headerLimit: SafetensorsFile.headerLimit) }
+  package init(_ folder: URL) throws { try self.init(folder, naming: { $0 }) }
 
-  /// - Parameter headerLimit: the maximum bytes of all files' headers together
-  init(_ folder: URL, headerLimit: Int) throws {
+  /// - Parameters:
+  ///   - naming: what a tensor is called here, by its name in the files; `nil` for one that is passed over
+  ///   - headerLimit: the maximum bytes of all files' headers together
+  init(_ folder: URL, naming: (String) -> String?, headerLimit: Int = SafetensorsFile.headerLimit) throws {
     let single = folder.appendingPathComponent("model.safetensors")
     if FileManager.default.fileExists(atPath: single.path) {
-      let file = try SafetensorsFile(single)
+      let file = try SafetensorsFile(single, naming: naming)
       files = [single]
       owners = file.tensors.mapValues { _ in file }
       return
@@ -36,18 +38,20 @@ package struct SafetensorsFolder {
       throw ModelError(indexName, reason: "has no weight_map")
     }
     var shardOf: [String: String] = [:]
+    var names: Set<String> = []
     for (name, value) in map.pairs {
       guard let shard = value.string, Self.isPlainName(shard) else {
         throw ModelError(indexName, name, reason: "is not in a safetensors file of this folder")
       }
-      shardOf[name] = shard
+      names.insert(shard)
+      if let name = naming(name) { shardOf[name] = shard }
     }
-    let shards = Set(shardOf.values).sorted()
+    let shards = names.sorted()
     guard shards.count <= Self.shardLimit else { throw ModelError(indexName, reason: "lists \(shards.count) files") }
     var owners: [String: SafetensorsFile] = [:]
     var headerBytes = 0
     for shard in shards {
-      let file = try SafetensorsFile(folder.appendingPathComponent(shard))
+      let file = try SafetensorsFile(folder.appendingPathComponent(shard), naming: naming)
       headerBytes += file.headerLength
       guard headerBytes <= headerLimit else {
         throw ModelError(

@@ -11,6 +11,8 @@ public protocol PublishedModel: Sendable {
   var tokenizer: TokenizerSource { get }
   /// The files whose contents define the model. Their hash names the prepared base.
   var files: [URL] { get }
+  /// What a user should know of how the files are read, each in one line.
+  var notes: [String] { get }
   /// The row-major shape of a tensor, [rows, columns] or, of a vector, [n]; `nil` if there is no tensor of this name.
   func shape(of name: String) -> [Int]?
   /// Reads rows of a tensor as f32; a vector is one row.
@@ -25,6 +27,8 @@ public protocol PublishedModel: Sendable {
 }
 
 extension PublishedModel {
+  /// None.
+  public var notes: [String] { [] }
   /// `plain`, as in formats without NF4.
   public func storage(of name: String) -> WeightStorage { .plain }
   /// `nil`, as in formats without NF4.

@@ -25,8 +25,12 @@ public struct BitsAndBytesFolder {
     base: URL, to folder: URL, usesDoubleQuantization: Bool, shardSize: Int = MergedFolder.shardSize, pool: ThreadPool,
     progress: (Double) throws -> Void = { _ in }
   ) throws {
-    var writer = BitsAndBytesFolder(
-      source: try SourceFolder(base), pool: pool, usesDoubleQuantization: usesDoubleQuantization)
+    let source = try SourceFolder(base)
+    guard !source.model.isMultimodal else {
+      throw ModelError(
+        "config.json", "model_type", reason: "of a model for images and texts, which is not supported here")
+    }
+    var writer = BitsAndBytesFolder(source: source, pool: pool, usesDoubleQuantization: usesDoubleQuantization)
     try writer.write(to: folder, shardSize: shardSize, progress: progress)
   }
 

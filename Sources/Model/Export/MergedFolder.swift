@@ -39,7 +39,8 @@ public enum MergedFolder {
         target.file(shard.name), entries: shard.entries, metadata: ["format": "pt"])
       for entry in writer.order {
         try merge.copy(
-          entry.name, shape: entry.shape, read: { rows, values in try source.read(entry, rows: rows, into: values) },
+          source.textName(entry.name), shape: entry.shape,
+          read: { rows, values in try source.read(entry, rows: rows, into: values) },
           write: { values in
             try append(values, of: entry, to: writer)
             written += values.count * 2

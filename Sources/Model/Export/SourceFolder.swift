@@ -38,6 +38,11 @@ struct SourceFolder {
     try HuggingFaceFields(url.appending(path: configuration), limit: sizeLimit)
   }
 
+  /// What the language model's own class calls a tensor; of a tensor for images, its name.
+  func textName(_ name: String) -> String {
+    model.isMultimodal ? MultimodalNames.textName(name) ?? name : name
+  }
+
   /// Reads rows of a tensor as they are stored.
   func read(_ entry: SafetensorsWriter.Entry, rows: Range<Int>, into values: UnsafeMutableBufferPointer<Float>) throws {
     guard let file = weights.file(of: entry.name) else {

@@ -25,6 +25,7 @@ struct PrepareCommand: ParsableCommand {
   func run() throws {
     if dryRun { return try printForecast() }
     let source = try openPublishedModel(at: options.modelURL)
+    source.writeNotes(options.modelStem)
     // A model whose tokenizer cannot be read could not be served, so it is not prepared.
     _ = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     let store = BaseStore(dataFolder: URL(filePath: options.dataDir))

@@ -92,6 +92,7 @@ struct TrainCommand: ParsableCommand {
     }
 
     let source = try openPublishedModel(at: options.modelURL)
+    source.writeNotes(options.modelStem)
     // The data is read first, so that its errors are reported before the base is quantised, which may take minutes.
     let training = try read(source, settings)
     guard !preview, let destination else { return }

@@ -127,9 +127,17 @@ struct OpenedModel {
   /// - Throws: `ModelError` naming the file, tensor, field or flag that is wrong
   init(_ options: ModelOptions) throws {
     source = try openPublishedModel(at: options.modelURL)
+    source.writeNotes(options.modelStem)
     tokenizer = try Tokenizer(source.tokenizer, name: options.modelURL.path)
     contextLength = try options.contextLength(source.config)
     self.options = options
+  }
+}
+
+extension PublishedModel {
+  /// Says what a user should know of how the files are read.
+  func writeNotes(_ name: String) {
+    for note in notes { writeError("\(name): \(note)") }
   }
 }
 

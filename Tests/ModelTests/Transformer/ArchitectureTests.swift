@@ -46,6 +46,61 @@ import Testing
     try expectClose(try logits(base, fixture), fixture, "logits")
   }
 
+  /// Of a model for images and texts the part for texts, with the names of transformers' classes, and with those that files
+  /// have (and old versions' adapters).
+  @Test(arguments: ArchitectureFixture.multimodalNames, [false, true])
+  func thePartForTextsGivesTransformersLogits(name: String, isOld: Bool) throws {
+    let fixture = try ArchitectureFixture(name)
+    func rewrite(_ url: URL, adding added: [String] = []) throws {
+      let file = try SafetensorsFile(url)
+      var tensors = try file.tensors.values.map { (name: $0.name, shape: $0.shape, values: try file.floats($0.name)) }
+      tensors += added.map { (name: $0, shape: [1, 1], values: [1]) }
+      for index in tensors.indices where isOld {
+        var new = tensors[index].name.replacing("model.language_model.", with: "language_model.model.")
+        if new == "lm_head.weight" { new = "language_model.lm_head.weight" }
+        for part in ["vision_tower.", "multi_modal_projector."] { new.replace("model.\(part)", with: part) }
+        tensors[index].name = new
+      }
+      try SafetensorsWriter.write(tensors, to: url)
+    }
+    try rewrite(fixture.folder.appending(path: "model.safetensors"))
+    // What the adapter does to images is passed over.
+    try rewrite(
+      fixture.adapter.appending(path: "adapter_model.safetensors"),
+      adding: ["A", "B"].map { "base_model.model.model.vision_tower.encoder.layers.0.q_proj.lora_\($0).weight" })
+    let configuration = fixture.adapter.appending(path: "adapter_config.json")
+    let text = try String(contentsOf: configuration, encoding: .utf8)
+    try Data(text.replacing("all-linear", with: #".*language_model\\..*_proj|.*vision.*q_proj"#).utf8).write(
+      to: configuration)
+    let source = try fixture.source()
+    #expect(source.notes.count == 1)
+    let base = try fixture.base(source)
+    try expectClose(try logits(base, fixture), fixture, "logits")
+    let adapter = try Adapter(peft: fixture.adapter, base: base, mode: .f32)
+    try expectClose(try logits(base, fixture, AdapterSet([(adapter, 1)])), fixture, "adapted")
+
+    #expect(
+      modelError { _ = try PEFTAdapter.read(folder: fixture.adapter, config: base.config) }.contains("target_modules: ")
+    )
+
+    // A merged model has all parts, with their names.
+    let merged = fixture.root.appending(path: "merged")
+    try MergedFolder.write(adapter: fixture.adapter, base: fixture.folder, to: merged, pool: ThreadPool(threads: 1))
+    let files = try [fixture.folder, merged].map { try SafetensorsFile($0.appending(path: "model.safetensors")) }
+    #expect(files[0].tensors.mapValues(\.shape) == files[1].tensors.mapValues(\.shape))
+    let result = try openPublishedModel(at: merged)
+    for name in ["self_attn.q_proj", "mlp.down_proj"].map({ "model.layers.1.\($0).weight" }) {
+      let pairs = zip(try result.floats(name), try source.floats(name))
+      #expect(pairs.contains { abs($0 - $1) > 0.01 } && !pairs.contains { abs($0 - $1) > 1 }, "\(name)")
+    }
+    #expect(
+      modelError {
+        try BitsAndBytesFolder.write(
+          base: fixture.folder, to: fixture.root.appending(path: "nf4"), usesDoubleQuantization: false,
+          pool: ThreadPool(threads: 1))
+      }.contains("for images and texts"))
+  }
+
   @Test(arguments: ArchitectureFixture.names, ComputeMode.allCases)
   func chunksAndInstructionSetsChangeNoBit(name: String, mode: ComputeMode) throws {
     let fixture = try ArchitectureFixture(name)

@@ -41,6 +41,12 @@ public struct PEFTAdapter: Sendable {
   public static func read(folder: URL, config: ModelConfig) throws -> PEFTAdapter {
     let reader = try PEFTReader(folder: folder, config: config)
     let peft = reader.peft
+    // What is trained has the names of the language model's own class, and the configuration must target the same by them.
+    guard (try? PEFTTargets(peft, config: config).projections) == reader.projections else {
+      throw ModelError(
+        peft.file, "target_modules",
+        reason: "names modules as a model for images and texts does, which can be served, but not trained further")
+    }
     return PEFTAdapter(
       updates: try reader.projections.map(reader.update), usesDoRA: peft.usesDoRA, usesRSLoRA: peft.usesRSLoRA,
       rank: peft.rank, alpha: peft.alpha, baseModel: peft.baseModel)

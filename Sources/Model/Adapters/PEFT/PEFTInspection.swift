@@ -71,7 +71,7 @@ public struct PEFTInspection: Sendable, Equatable {
 
   /// Every B of a linear module must have a bias beside it.
   private static func checkBiases(_ file: SafetensorsFile) throws {
-    let names = Set(file.tensors.keys.map(PEFTTensorName.saved))
+    let names = Set(file.tensors.keys.compactMap(PEFTTensorName.saved))
     let weight = "." + PEFTTensorName.Part.b.rawValue
     for name in names.sorted() where name.hasSuffix(weight) {
       let bias = name.dropLast(weight.count) + PEFTTensorName.biasSuffix

@@ -36,7 +36,11 @@ struct PEFTReader {
     let text = try MappedFile.contents(
       of: folder.appendingPathComponent(PEFTFolder.configurationFile), limit: Self.configLimit)
     peft = try PEFTConfig(text, file: PEFTFolder.configurationFile, scope: scope)
-    let targets = try PEFTTargets(peft, config: config)
+    // Whatever is wrong with the file is said after what is wrong with the configuration.
+    let spelling = (try? SafetensorsFile(folder.appendingPathComponent(PEFTFolder.weightsFile))).map {
+      PEFTWeights.Spelling($0)
+    }
+    let targets = try PEFTTargets(peft, config: config, spelling: spelling ?? .own)
     if scope == .factors { try targets.checkFactors(file: peft.file) }
     projections = targets.projections
     self.config = config

@@ -17,17 +17,20 @@ struct PEFTTargets {
   /// The embedding and the head, where LoRA targets them.
   let tables: [PEFTConfig.Table: Table]
 
-  /// - Parameter config: the model's
+  /// - Parameters:
+  ///   - config: the model's
+  ///   - spelling: of the modules' names, to which the configuration's patterns belong
   /// - Throws: `ModelError` naming the field if a pattern cannot be matched, if nothing is targeted, if something is
   ///   targeted that is no projection of a decoder layer, or if a scale is beyond f32
-  init(_ peft: PEFTConfig, config: ModelConfig) throws {
+  init(_ peft: PEFTConfig, config: ModelConfig, spelling: PEFTWeights.Spelling = .own) throws {
     let selector = try Selector(peft)
     let ranks = try Self.compile(peft.rankPattern, file: peft.file, field: "rank_pattern")
     let alphas = try Self.compile(peft.alphaPattern, file: peft.file, field: "alpha_pattern")
     var projections: [TargetedProjection] = []
     var scaled: [(layer: Int, projection: Projection, isFeedForward: Bool)] = []
     var tables: [PEFTConfig.Table: Table] = [:]
-    func factors(_ name: String) throws -> (rank: Int, alpha: Double, scale: Float) {
+    func factors(_ ownName: String) throws -> (rank: Int, alpha: Double, scale: Float) {
+      let name = spelling.name(ownName)
       let rank = try Self.first(ranks, matching: name) ?? peft.rank
       let alpha = try Self.first(alphas, matching: name) ?? peft.alpha
       let scale = LoRAScale.value(alpha: alpha, rank: rank, usesRSLoRA: peft.usesRSLoRA)
@@ -38,9 +41,9 @@ struct PEFTTargets {
     for layer in 0..<config.layerCount {
       for projection in config.projections {
         let name = projection.fullName(layer: layer)
-        guard try selector.selects(name, isProjection: true) else { continue }
+        guard try selector.selects(spelling.name(name), isProjection: true) else { continue }
         if peft.method == .ia3 {
-          let isFeedForward = try feedForward(name)
+          let isFeedForward = try feedForward(spelling.name(name))
           guard !isFeedForward || projection.isAlone(config) else {
             throw ModelError(
               peft.file, "feedforward_modules",
@@ -54,7 +57,7 @@ struct PEFTTargets {
           TargetedProjection(layer: layer, projection: projection, rank: rank, alpha: alpha, scale: scale))
       }
     }
-    for name in Self.otherModules(config) where try selector.selects(name, isProjection: false) {
+    for name in Self.otherModules(config) where try selector.selects(spelling.name(name), isProjection: false) {
       guard peft.method == .lora, let table = PEFTConfig.Table(rawValue: name) else {
         throw ModelError(peft.file, "target_modules", reason: "\(name) is targeted, which is not supported")
       }

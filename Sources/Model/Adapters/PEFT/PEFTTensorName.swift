@@ -42,8 +42,10 @@ public enum PEFTTensorName {
   static let biasSuffix = ".lora_B.bias"
 
   /// The name under which PEFT saves a tensor. Inside a model the tensor's name holds the adapter's name, "default", and the
-  /// attributes of PEFT's wrappers, too. Other programs leave out the prefix.
-  static func saved(_ name: String) -> String {
+  /// attributes of PEFT's wrappers, too. Other programs leave out the prefix. In an adapter of a model for images
+  /// and texts, the names are those of the language model's own class.
+  /// - Returns: `nil` for a tensor that only changes what images become
+  static func saved(_ name: String) -> String? {
     var saved = name
     for part in [
       "lora_A", "lora_B", "lora_magnitude_vector", "lora_embedding_A", "lora_embedding_B", "ia3_l", "modules_to_save",
@@ -58,6 +60,9 @@ public enum PEFTTensorName {
     }
     // PEFT keeps magnitudes as the weight of a module, and saves them without its name.
     if saved.hasSuffix(".lora_magnitude_vector.weight") { saved.removeLast(".weight".count) }
+    if saved.hasPrefix(prefix) { saved.removeFirst(prefix.count) }
+    guard let text = MultimodalNames.textName(saved) else { return nil }
+    saved = text != saved || name.hasPrefix(prefix) ? prefix + text : text
     if saved.hasPrefix("model.layers.") || saved.hasPrefix("model.embed_tokens.") || saved.hasPrefix("lm_head.")
       || saved.hasPrefix("model.norm.")
     {

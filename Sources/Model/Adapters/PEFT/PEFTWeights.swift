@@ -14,12 +14,42 @@ struct PEFTWeights {
   init(_ file: SafetensorsFile) throws {
     var names: [String: String] = [:]
     for name in file.tensors.keys.sorted() {
-      guard names.updateValue(name, forKey: PEFTTensorName.saved(name)) == nil else {
+      guard let saved = PEFTTensorName.saved(name) else { continue }
+      guard names.updateValue(name, forKey: saved) == nil else {
         throw ModelError(file.url.lastPathComponent, name, reason: "comes twice, with and without the adapter's name")
       }
     }
     self.file = file
     self.names = names
+  }
+
+  /// What the class that an adapter was trained on calls the modules of the language model.
+  enum Spelling {
+    /// As the language model's own class does.
+    case own
+    /// "model.language_model.layers", in a model for images and texts.
+    case nested
+    /// "language_model.model.layers", in old versions of transformers.
+    case wrapped
+
+    init(_ file: SafetensorsFile) {
+      let prefix = PEFTTensorName.prefix
+      let names = file.tensors.keys.map { $0.hasPrefix(prefix) ? $0.dropFirst(prefix.count) : $0[...] }
+      if names.contains(where: { $0.hasPrefix("model.language_model.") }) {
+        self = .nested
+      } else {
+        self = names.contains { $0.hasPrefix("language_model.") } ? .wrapped : .own
+      }
+    }
+
+    /// A module's full name, by its name in the language model's own class.
+    func name(_ name: String) -> String {
+      switch self {
+      case .own: name
+      case .nested: name.hasPrefix("model") ? "model.language_model" + name.dropFirst("model".count) : name
+      case .wrapped: "language_model." + name
+      }
+    }
   }
 
   /// Whether there is a tensor of this name.
