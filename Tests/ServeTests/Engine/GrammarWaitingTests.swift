@@ -1,5 +1,6 @@
 import Dispatch
 import Formats
+import Foundation
 import Kernels
 import Model
 import Synchronization
@@ -117,5 +118,36 @@ import Tokenization
     #expect(ended[0].wait(timeout: .now() + 60) == .success)
     let found = outcomes.withLock { $0 }
     #expect(found[1].tokens.count == 100 && found[0].error == nil && !found[0].tokens.isEmpty)
+  }
+
+  /// Whether an answer at its limit is complete is found by a worker: the engine's thread does not wait for the grammar.
+  @Test(arguments: [("root ::= \"a\"", true), ("root ::= \"ab\"", false)])
+  func theLastTokenWaitsForNoGrammar(rules: String, isComplete: Bool) throws {
+    let tokenizer = try model.tokenizer()
+    let grammar = try CompiledGrammar(GBNFParser.grammar(rules), vocabulary: vocabulary)
+    let answer = ConstrainedAnswer(
+      grammar, endTokens: [], vocabularySize: tokenizer.vocabularySize, work: GrammarWork(patience: .max))
+    let token = try #require(tokenizer.encode("a", parsingSpecialTokens: false).last)
+    #expect(answer.mask(mayWait: true) != nil)
+    answer.renewPatience()
+    // Another thread uses the grammar's states until `settle` has returned.
+    let (isHeld, hasReturned) = (Flag(), Flag())
+    Thread.detachNewThread {
+      grammar.withStates { _ in
+        isHeld.set()
+        _ = hasReturned.wait()
+      }
+    }
+    #expect(isHeld.wait())
+    let (found, isFound) = (Box<Bool?>(nil), Flag())
+    answer.accept(token)
+    #expect(answer.isBehind)
+    answer.settle {
+      found.value = $0
+      isFound.set()
+    }
+    #expect(isFound.timesSet == 0)
+    hasReturned.set()
+    #expect(isFound.wait() && found.value == isComplete)
   }
 }

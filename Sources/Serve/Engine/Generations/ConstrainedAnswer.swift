@@ -34,7 +34,7 @@ final class ConstrainedAnswer {
   /// What the worker does.
   private var pending: Pending?
 
-  /// A copy that has its mask found by the worker. Only the worker uses it until it is done, and only its owner after that.
+  /// A copy that the worker uses. Only the worker uses it until it is done, and only its owner after that.
   private final class Pending: @unchecked Sendable {
     let answer: ConstrainedAnswer
     let isDone = Atomic<Bool>(false)
@@ -44,6 +44,12 @@ final class ConstrainedAnswer {
     func run() {
       answer.findMaskNow()
       isDone.store(true, ordering: .releasing)
+    }
+
+    /// - Returns: whether the text is complete
+    func settle() -> Bool {
+      answer.catchUpNow()
+      return answer.isFinished
     }
   }
 
@@ -157,9 +163,16 @@ final class ConstrainedAnswer {
     }
   }
 
-  /// Makes `isFinished` known, however long it takes.
-  func settle() {
-    guard failure == nil, isBehind else { return }
+  /// Finds out whether the text is complete, and nothing may follow. If that takes more work than a pass may wait for, a worker
+  /// does it.
+  /// - Parameter then: called once, by the caller or by the worker
+  func settle(then: @escaping @Sendable (_ isFinished: Bool) -> Void) {
+    guard failure == nil, isBehind, let worker else { return then(isFinished) }
+    let copied = Pending(copy())
+    worker.async { then(copied.settle()) }
+  }
+
+  private func catchUpNow() {
     matcher?.patience = nil
     do throws(GrammarError) { try catchUp() } catch { failure = error.description }
   }

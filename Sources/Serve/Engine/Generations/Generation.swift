@@ -38,6 +38,7 @@ final class Generation: ScheduledSequence {
   /// The sums of the prompt's hidden states so far; `nil` where no mean was requested.
   private var pooled: PooledStates?
   private(set) var usage: GenerationUsage
+  /// `length` until the reason is known, where a grammar takes long.
   private(set) var finishReason: FinishReason?
   /// Whether it ended with an error.
   private(set) var hasFailed = false
@@ -335,9 +336,13 @@ final class Generation: ScheduledSequence {
       return end(.stop, hiddenToken: request.options.echoesLogprobs ? record : nil)
     }
     constraint?.accept(record.token)
-    if usage.completionTokens == request.options.maxTokens { constraint?.settle() }
     if output.push(record) || constraint?.isFinished == true { return end(.stop) }
-    return usage.completionTokens == request.options.maxTokens ? end(.length) : false
+    guard usage.completionTokens == request.options.maxTokens else { return false }
+    guard let constraint, constraint.isBehind else { return end(.length) }
+    // Only the reason depends on the grammar, so the pass does not wait for it.
+    finishReason = .length
+    output.finish(usage) { [constraint] found in constraint.settle { found($0 ? .stop : .length) } }
+    return true
   }
 
   private func record(_ token: Int32) -> TokenRecord {

@@ -4,6 +4,8 @@ struct GenerationOutput {
   private var text: OutputText
   private var events: [GenerationEvent] = []
   private let sink: @Sendable (GenerationEvent) -> Void
+  /// Finds the reason of the end, and then sends it.
+  private var findEnd: (() -> Void)?
 
   init(text: OutputText, sink: @escaping @Sendable (GenerationEvent) -> Void) {
     self.text = text
@@ -27,6 +29,15 @@ struct GenerationOutput {
     events.append(.finished(reason, usage))
   }
 
+  /// The same, where another thread finds the reason of the end.
+  /// - Parameter findReason: called once, behind the events so far; calls what it is given with the reason, from any thread
+  mutating func finish(
+    _ usage: GenerationUsage, findReason: @escaping (@escaping @Sendable (FinishReason) -> Void) -> Void
+  ) {
+    add(text.finish())
+    findEnd = { [sink] in findReason { sink(.finished($0, usage)) } }
+  }
+
   private mutating func add(_ shown: (text: String, tokens: [TokenRecord])) {
     if !shown.text.isEmpty || !shown.tokens.isEmpty {
       events.append(.output(text: shown.text, tokens: shown.tokens))
@@ -37,5 +48,7 @@ struct GenerationOutput {
   mutating func send() {
     for event in events { sink(event) }
     events.removeAll(keepingCapacity: true)
+    findEnd?()
+    findEnd = nil
   }
 }
