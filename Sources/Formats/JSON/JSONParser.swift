@@ -5,10 +5,16 @@ package protocol JSONDocument {
   /// A number without fraction or exponent that fits 64 bits.
   static func integer(_ value: Int) -> Self
   static func number(_ value: Double) -> Self
+  /// A number that a double does not hold, as the text writes it; `nil` if the document has only doubles.
+  static func exact(_ text: String) -> Self?
   static func string(_ value: String) -> Self
   static func array(_ values: [Self]) -> Self
   /// `nil` if the document does not allow a key to come twice, and one does.
   static func object(members: [(key: String, value: Self)]) -> Self?
+}
+
+extension JSONDocument {
+  package static func exact(_ text: String) -> Self? { nil }
 }
 
 /// Why a text is not JSON.
@@ -28,12 +34,17 @@ public struct JSONLimits: Sendable {
   public var depth: Int
   /// The maximum of combining marks in a row in a text.
   public var combiningMarks: Int
+  /// Whether numbers may be beyond the range of doubles, if the document keeps them as they are written.
+  public var allowsAnyNumber: Bool
 
   /// - Parameters: as the properties
-  public init(values: Int = 4_000_000, depth: Int = 64, combiningMarks: Int = .max) {
+  public init(
+    values: Int = 4_000_000, depth: Int = 64, combiningMarks: Int = .max, allowsAnyNumber: Bool = false
+  ) {
     self.values = values
     self.depth = depth
     self.combiningMarks = combiningMarks
+    self.allowsAnyNumber = allowsAnyNumber
   }
 
   /// The limits of a model's files, whose names and tokens are hashed whatever their length. What requests say has limits
@@ -52,6 +63,7 @@ struct JSONParser<Document: JSONDocument> {
 
   private let depthLimit: Int
   private let markLimit: Int
+  private let allowsAnyNumber: Bool
   private static var longestNumber: Int { 400 }
 
   /// - Parameters:
@@ -63,6 +75,7 @@ struct JSONParser<Document: JSONDocument> {
     valuesLeft = limits.values
     depthLimit = limits.depth
     markLimit = limits.combiningMarks
+    allowsAnyNumber = limits.allowsAnyNumber
   }
 
   /// Parses the whole text. A byte order mark before the document is skipped, as RFC 8259 allows.
@@ -252,13 +265,13 @@ struct JSONParser<Document: JSONDocument> {
     let leadingZero = current == UInt8(ascii: "0")
     let whole = digits()
     guard whole > 0, !(leadingZero && whole > 1) else { throw failure("unexpected character") }
-    var isInteger = true
+    var (isInteger, hasExponent) = (true, false)
     if accept(".") {
       isInteger = false
       guard digits() > 0 else { throw failure("a digit is expected") }
     }
     if accept("e") || accept("E") {
-      isInteger = false
+      (isInteger, hasExponent) = (false, true)
       if !accept("+") { _ = accept("-") }
       guard digits() > 0 else { throw failure("a digit is expected") }
     }
@@ -267,7 +280,17 @@ struct JSONParser<Document: JSONDocument> {
     }
     let text = String(decoding: bytes[start..<position], as: UTF8.self)
     if isInteger, let integer = Int(text) { return .integer(integer) }
-    guard let number = Double(text), number.isFinite else { throw failure("a number out of range") }
+    guard let number = Double(text), number.isFinite else {
+      guard allowsAnyNumber, let exact = Document.exact(text) else { throw failure("a number out of range") }
+      return exact
+    }
+    // Up to 15 digits come back from a double as they were.
+    let isShort = text.utf8.count <= 15 && !hasExponent
+    if !isShort, isInteger || SignificantDigits(text) != SignificantDigits("\(number)"),
+      let exact = Document.exact(text)
+    {
+      return exact
+    }
     return .number(number)
   }
 }

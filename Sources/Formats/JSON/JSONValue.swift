@@ -6,8 +6,11 @@ public enum JSONValue: Sendable, Equatable {
   case bool(Bool)
   /// A number without fraction or exponent that fits 64 bits.
   case integer(Int)
-  /// A number with a fraction or an exponent, or an integer beyond 64 bits.
+  /// A number with a fraction or an exponent that is the shortest decimal of its double.
   case number(Double)
+  /// Any other number, as the text writes it: an integer beyond 64 bits, one with more digits than a double keeps, or one
+  /// beyond the range of doubles.
+  case decimal(String)
   /// A string, with its escapes decoded.
   case string(String)
   /// An array.
@@ -28,11 +31,13 @@ public enum JSONValue: Sendable, Equatable {
   /// Whether the value is null.
   public var isNull: Bool { self == .null }
 
-  /// The number, with or without a fraction, always finite; `nil` for another kind.
+  /// The number, with or without a fraction, or what is nearest to it, always finite; `nil` for another kind, and for a
+  /// number beyond the range of doubles.
   public var double: Double? {
     switch self {
     case .integer(let value): Double(value)
     case .number(let value): value
+    case .decimal(let text): Double(text).flatMap { $0.isFinite ? $0 : nil }
     default: nil
     }
   }
@@ -135,6 +140,7 @@ private struct RepeatingKeys: JSONDocument {
   static func bool(_ value: Bool) -> Self { Self(value: .bool(value)) }
   static func integer(_ value: Int) -> Self { Self(value: .integer(value)) }
   static func number(_ value: Double) -> Self { Self(value: .number(value)) }
+  static func exact(_ text: String) -> Self? { Self(value: .decimal(text)) }
   static func string(_ value: String) -> Self { Self(value: .string(value)) }
   static func array(_ values: [Self]) -> Self { Self(value: .array(values.map(\.value))) }
   static func object(members: [(key: String, value: Self)]) -> Self? {
@@ -143,6 +149,8 @@ private struct RepeatingKeys: JSONDocument {
 }
 
 extension JSONValue: JSONDocument {
+  package static func exact(_ text: String) -> JSONValue? { .decimal(text) }
+
   /// `nil` if a key comes twice.
   package static func object(members: [(key: String, value: JSONValue)]) -> JSONValue? {
     JSONObject(members).map { .object($0) }
@@ -178,6 +186,7 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
     case .bool(let value): bytes += (value ? "true" : "false").utf8
     case .integer(let value): bytes += String(value).utf8
     case .number(let value): bytes += (value.isFinite ? "\(value)" : "null").utf8
+    case .decimal(let text): bytes += text.utf8
     case .string(let value): Self.encode(value, into: &bytes)
     case .array(let values):
       bytes.append(UInt8(ascii: "["))

@@ -17,13 +17,32 @@ struct DecimalNumber: Hashable, Sendable {
     self.isNegative = isNegative && !(self.whole.isEmpty && self.fraction.isEmpty)
   }
 
-  /// The number of a JSON value, which for a `Double` is its shortest decimal; `nil` if the value is no number.
+  /// The number of a JSON value, which for a `Double` is its shortest decimal; `nil` if the value is no number, and if it
+  /// is one beyond the range of doubles, which could have any number of digits.
   init?(_ value: JSONValue) {
     switch value {
     case .integer(let integer): self.init(text: "\(integer)")
     case .number(let number): self.init(text: "\(number)")
+    case .decimal(let text):
+      guard let double = value.double, double != 0 else { return nil }
+      self.init(text: text)
     default: return nil
     }
+  }
+
+  /// The number that a double holds, all digits of it; `double` is whole.
+  init(exactly double: Double) {
+    // Digits in reverse, doubled for each power of two.
+    var digits = String(UInt64(double.significand * 0x1p52)).utf8.reversed().map { $0 - 0x30 }
+    for _ in 0..<max(0, Int(double.exponent) - 52) {
+      var carry: UInt8 = 0
+      for index in digits.indices {
+        let value = 2 * digits[index] + carry
+        (digits[index], carry) = (value % 10, value / 10)
+      }
+      if carry > 0 { digits.append(carry) }
+    }
+    self.init(isNegative: double < 0, whole: digits.reversed(), fraction: [])
   }
 
   private init(text: String) {
@@ -54,6 +73,9 @@ struct DecimalNumber: Hashable, Sendable {
     return (isNegative ? "-" : "") + (whole.isEmpty ? "0" : digits(whole))
       + (fraction.isEmpty ? "" : "." + digits(fraction))
   }
+
+  /// The number as an integer; `nil` if it is none of 64 bits.
+  var integer: Int? { isWhole ? Int(text) : nil }
 
   /// The remainder of the magnitude times 10^`scale` by `divisor`; `nil` if that product is not whole.
   func remainder(scale: Int, divisor: Int) -> Int? {

@@ -58,9 +58,12 @@ struct JSONNotation {
   /// A key that is known, with its colon.
   func key(_ text: String) -> ByteExpression { .sequence([literal(text), colon]) }
 
-  /// The text of a value that is known and no array or object; numbers are written without exponent.
+  /// The text of a value that is known and no array or object. Numbers are written without exponent but for whole ones above
+  /// 2^53 that the schema does not write as integers: its readers may take them for doubles, and compare these with integers.
   func scalar(_ value: JSONValue) -> String {
-    DecimalNumber(value)?.text ?? String(decoding: value.encoded, as: UTF8.self)
+    let encoded = String(decoding: value.encoded, as: UTF8.self)
+    guard let number = DecimalNumber(value) else { return encoded }
+    return number.isWhole && value.isWrittenAsDouble && abs(value.double ?? 0) > 0x1p53 ? encoded : number.text
   }
 
   /// A value that is known.
@@ -79,6 +82,17 @@ struct JSONNotation {
       return .sequence(parts + [closeObject])
     case .object: return emptyObject
     default: return .literal(scalar(value))
+    }
+  }
+}
+
+extension JSONValue {
+  /// Whether the value is a number with a fraction or an exponent, which most readers take for a double.
+  var isWrittenAsDouble: Bool {
+    switch self {
+    case .number: true
+    case .decimal(let text): text.utf8.contains { ".eE".utf8.contains($0) }
+    default: false
     }
   }
 }

@@ -14,17 +14,17 @@ extension SchemaGrammarBuilder {
   /// Lets a symbol derive the arrays that meet the demands.
   mutating func addArray(_ conjunction: SchemaConjunction, to symbol: Grammar.Symbol) throws(SchemaError) {
     let demands = conjunction.array
-    let count = demands.count
+    let count = demands.count.range
     if let path = demands.unique, count.maximum.map({ $0 > 1 }) ?? true {
       return try addUniqueItems(demands, path, to: symbol)
     }
-    let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
     let prefix = (demands.groups.map(\.prefix.count) + demands.contains.map(\.from)).max() ?? 0
     let most = max(
       count.minimum, count.maximum ?? 0,
       demands.contains.map { max($0.range.minimum, $0.range.maximum ?? 0) }.max() ?? 0)
     guard most <= Self.mostItems, demands.contains.count <= Self.mostContains else {
       let limit = most > Self.mostItems ? "\(Self.mostItems) items" : "\(Self.mostContains) times contains"
+      let path = demands.count.path(above: Self.mostItems) ?? demands.containsPaths.last ?? "#"
       throw SchemaError(path, "minItems, maxItems or contains: more than \(limit)")
     }
     let limit = max(prefix, count.minimum, count.maximum.map { $0 + 1 } ?? 0)

@@ -17,7 +17,7 @@ extension SchemaGrammarBuilder {
     let text = TextExpression.all([bounded] + excluded)
     let multiples = demands.multiples
     guard multiples.isEmpty else {
-      return try addMultiples(of: multiples, within: text, conjunction, to: symbol)
+      return try addMultiples(of: multiples, within: text, to: symbol)
     }
     if try hasText(text, conjunction) { try addRule(symbol, .expression(try bytes(of: text, .raw))) }
   }
@@ -33,26 +33,27 @@ extension SchemaGrammarBuilder {
 
   /// A symbol for each state of the automaton that knows the remainder of the digits read.
   private mutating func addMultiples(
-    of multiples: [SchemaConjunction.NumberDemands.Multiple], within text: TextExpression,
-    _ conjunction: SchemaConjunction, to symbol: Grammar.Symbol
+    of multiples: [SchemaConjunction.NumberDemands.Multiple], within text: TextExpression, to symbol: Grammar.Symbol
   ) throws(SchemaError) {
-    let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
-    let tooLarge = SchemaError(path, "multipleOf needs more than \(Self.mostStates) states")
+    func tooLarge(_ path: String) -> SchemaError {
+      SchemaError(path, "multipleOf needs more than \(Self.mostStates) states")
+    }
+    let path = multiples[0].path
     let scale = multiples.map(\.number.fraction.count).max()!
     var divisors: [(divisor: Int, isPositive: Bool)] = []
     var modulus = 1
     for multiple in multiples {
-      guard scale <= 9, var (divisor, places) = multiple.number.scaled else { throw tooLarge }
+      guard scale <= 9, var (divisor, places) = multiple.number.scaled else { throw tooLarge(multiple.path) }
       while places < scale, divisor <= Self.mostStates {
         divisor *= 10
         places += 1
       }
-      guard divisor <= Self.mostStates else { throw tooLarge }
+      guard divisor <= Self.mostStates else { throw tooLarge(multiple.path) }
       divisors.append((divisor, multiple.isPositive))
       var (a, b) = (modulus, divisor)
       while b > 0 { (a, b) = (b, a % b) }
       modulus = modulus / a * divisor
-      guard modulus <= Self.mostStates else { throw tooLarge }
+      guard modulus <= Self.mostStates else { throw tooLarge(multiple.path) }
     }
     let automaton = try budget.at(path) { (budget) throws(CompilationBudget.Exceeded) in
       try TextExpressionAutomaton(text, budget)
@@ -61,7 +62,7 @@ extension SchemaGrammarBuilder {
     var waiting: [DigitState] = []
     func follow(_ state: DigitState, in builder: inout SchemaGrammarBuilder) throws(SchemaError) -> Grammar.Symbol {
       if let symbol = known[state] { return symbol }
-      guard known.count < Self.mostStates else { throw tooLarge }
+      guard known.count < Self.mostStates else { throw tooLarge(path) }
       let symbol = try builder.addSymbol("digits of a multiple")
       known[state] = symbol
       waiting.append(state)

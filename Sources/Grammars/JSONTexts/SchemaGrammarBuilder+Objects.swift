@@ -35,7 +35,8 @@ extension SchemaGrammarBuilder {
       keys.append(key)
     }
     // Keys that are not declared could come twice and count once. Where they are a few names, they become declared.
-    if demands.count.minimum > demands.required.count + 1 {
+    let minimum = demands.count.range.minimum
+    if minimum > demands.required.count + 1 {
       for key in try keyNames(demands.propertyNames) where seen.insert(key).inserted { keys.append(key) }
     }
     let named = try keyExpression(demands.propertyNames)
@@ -64,23 +65,23 @@ extension SchemaGrammarBuilder {
       }
     }
     let required = properties.count { $0.isRequired }
-    if !pairs.isEmpty, demands.count.minimum > required + 1 {
+    if !pairs.isEmpty, minimum > required + 1 {
       throw SchemaError(
-        demands.minimumPath ?? "#", "minProperties of more than one key that is not required is not supported")
+        demands.count.minimumPath ?? "#", "minProperties of more than one key that is not required is not supported")
     }
-    try addPairs(properties, pairs, count: demands.count, conjunction, to: symbol)
+    try addPairs(properties, pairs, count: demands.count, to: symbol)
   }
 
   /// Symbols for what may follow each position. After a comma a property has to come, so that there are two for each.
   private mutating func addPairs(
-    _ properties: [Property], _ others: [(key: Grammar.Terminal, value: Grammar.Symbol)], count: CountRange,
-    _ conjunction: SchemaConjunction, to symbol: Grammar.Symbol
+    _ properties: [Property], _ others: [(key: Grammar.Terminal, value: Grammar.Symbol)],
+    count bounds: SchemaConjunction.BoundCount, to symbol: Grammar.Symbol
   ) throws(SchemaError) {
-    let limit = max(count.minimum, count.maximum ?? 0)
-    guard limit <= Self.mostCounted else {
-      let path = conjunction.literals.min().map { expander.document[$0].path } ?? "#"
+    if let path = bounds.path(above: Self.mostCounted) {
       throw SchemaError(path, "minProperties or maxProperties above \(Self.mostCounted)")
     }
+    let count = bounds.range
+    let limit = max(count.minimum, count.maximum ?? 0)
     var known: [Position: (key: Grammar.Symbol, after: Grammar.Symbol)] = [:]
     var waiting: [Position] = []
     func symbols(

@@ -25,20 +25,86 @@ extension SchemaGrammarBuilder {
     return result
   }
 
+  /// What may be written at one position of an array of different items.
+  private enum UniqueItem {
+    /// One of a few values, each with its bit.
+    case values([(bit: UInt64, value: Grammar.Terminal)])
+    /// What satisfies a schema that no value of another position does.
+    case other(Grammar.Symbol)
+  }
+
+  /// Between two items of an array of different items.
+  private struct UniqueState: Hashable {
+    /// The values that were written.
+    var set: UInt64 = 0
+    var count = 0
+  }
+
   /// Lets a symbol derive the arrays of which no two items are equal. What was written is remembered as a set, so that this is
-  /// possible only for items of a few values.
+  /// possible only for items of a few values, and for those that cannot equal an item of another position.
   mutating func addUniqueItems(
     _ demands: SchemaConjunction.ArrayDemands, _ path: String, to symbol: Grammar.Symbol
   ) throws(SchemaError) {
-    let refusal = SchemaError(path, "uniqueItems is not supported")
-    guard demands.contains.isEmpty else { throw refusal }
+    guard demands.contains.isEmpty else { throw SchemaError(path, Self.uniqueRefusal) }
+    let range = demands.count.range
+    let items = try uniqueItems(demands, path)
+    var known: [UniqueState: (item: Grammar.Symbol, after: Grammar.Symbol)] = [:]
+    var waiting: [UniqueState] = []
+    func symbols(
+      _ state: UniqueState, in builder: inout SchemaGrammarBuilder
+    ) throws(SchemaError) -> (item: Grammar.Symbol, after: Grammar.Symbol) {
+      if let symbols = known[state] { return symbols }
+      guard known.count < Self.mostSets else { throw SchemaError(path, Self.uniqueRefusal) }
+      let symbols = (try builder.addSymbol("different item"), try builder.addSymbol("after a different item"))
+      known[state] = symbols
+      waiting.append(state)
+      return symbols
+    }
+    if range.minimum == 0 { try addRule(symbol, .expression(notation.emptyArray)) }
+    try addRule(symbol, .expression(notation.openArray), .symbol(try symbols(UniqueState(), in: &self).item))
+    while let state = waiting.popLast() {
+      let from = known[state]!
+      if range.contains(state.count) { try addRule(from.after, .expression(notation.closeArray)) }
+      if let maximum = range.maximum, state.count >= maximum { continue }
+      if state.count > 0 { try addRule(from.after, .expression(notation.comma), .symbol(from.item)) }
+      switch items[min(state.count, items.count - 1)] {
+      case .values(let values):
+        for (bit, value) in values where state.set & bit == 0 {
+          let next = UniqueState(set: state.set | bit, count: state.count + 1)
+          try addRule(from.item, .terminal(value), .symbol(try symbols(next, in: &self).after))
+        }
+      case .other(let value):
+        let next = UniqueState(set: state.set, count: state.count + 1)
+        try addRule(from.item, .symbol(value), .symbol(try symbols(next, in: &self).after))
+      }
+    }
+  }
+
+  private static let uniqueRefusal = "uniqueItems is not supported"
+
+  /// The items with a schema of their own, and what all others are.
+  private mutating func uniqueItems(
+    _ demands: SchemaConjunction.ArrayDemands, _ path: String
+  ) throws(SchemaError) -> [UniqueItem] {
+    let refusal = SchemaError(path, Self.uniqueRefusal)
     let prefix = demands.groups.map(\.prefix.count).max() ?? 0
-    // The values of the items with a schema of their own, and of all others.
+    let positions = min(prefix + 1, demands.count.range.maximum ?? .max)
+    guard positions <= Self.mostValues else { throw refusal }
+    let schemas = (0..<positions).map { index in
+      demands.groups.compactMap { index < $0.prefix.count ? $0.prefix[index] : $0.rest }
+    }
     var bits: [String: UInt64] = [:]
-    var choices: [[(bit: UInt64, value: Grammar.Terminal)]] = []
-    for index in 0...prefix {
-      let literals = demands.groups.compactMap { index < $0.prefix.count ? $0.prefix[index] : $0.rest }
-      guard prefix < Self.mostValues, let values = try finiteValues(of: literals) else { throw refusal }
+    var items: [UniqueItem] = []
+    for (index, literals) in schemas.enumerated() {
+      guard let values = try finiteValues(of: literals) else {
+        // The last of these schemas may be that of several items.
+        guard index < prefix || demands.count.range.maximum == positions else { throw refusal }
+        for other in schemas.indices where other != index {
+          guard try expander.isImpossible(literals + schemas[other]) else { throw refusal }
+        }
+        items.append(.other(try symbol(for: literals)))
+        continue
+      }
       var choice: [(bit: UInt64, value: Grammar.Terminal)] = []
       var seen: Set<String> = []
       for value in values {
@@ -50,31 +116,8 @@ extension SchemaGrammarBuilder {
         bits[text] = bit
         choice.append((bit, try terminal(notation.literal(value))))
       }
-      choices.append(choice)
+      items.append(.values(choice))
     }
-    var known: [UInt64: (item: Grammar.Symbol, after: Grammar.Symbol)] = [:]
-    var waiting: [UInt64] = []
-    func symbols(
-      _ set: UInt64, in builder: inout SchemaGrammarBuilder
-    ) throws(SchemaError) -> (item: Grammar.Symbol, after: Grammar.Symbol) {
-      if let symbols = known[set] { return symbols }
-      guard known.count < Self.mostSets else { throw refusal }
-      let symbols = (try builder.addSymbol("different item"), try builder.addSymbol("after a different item"))
-      known[set] = symbols
-      waiting.append(set)
-      return symbols
-    }
-    if demands.count.minimum == 0 { try addRule(symbol, .expression(notation.emptyArray)) }
-    try addRule(symbol, .expression(notation.openArray), .symbol(try symbols(0, in: &self).item))
-    while let set = waiting.popLast() {
-      let from = known[set]!
-      let count = set.nonzeroBitCount
-      if demands.count.contains(count) { try addRule(from.after, .expression(notation.closeArray)) }
-      if let maximum = demands.count.maximum, count >= maximum { continue }
-      if count > 0 { try addRule(from.after, .expression(notation.comma), .symbol(from.item)) }
-      for (bit, value) in choices[min(count, prefix)] where set & bit == 0 {
-        try addRule(from.item, .terminal(value), .symbol(try symbols(set | bit, in: &self).after))
-      }
-    }
+    return items
   }
 }

@@ -17,6 +17,15 @@ struct KeywordReader {
   /// An error about this keyword.
   func error(_ reason: String) -> SchemaError { SchemaError(path, "\(keyword) \(reason)") }
 
+  /// What reads a keyword beside this one.
+  private func beside(_ keyword: String, in document: SchemaDocument) -> KeywordReader? {
+    siblings[keyword].map { value in
+      KeywordReader(
+        keyword: keyword, value: value, path: SchemaDocument.path(document.subschemas[schema].path, keyword),
+        schema: schema, siblings: siblings, budget: budget)
+    }
+  }
+
   /// The value as a list.
   func list() throws(SchemaError) -> [JSONValue] {
     guard let list = value.array else { throw error("is not an array") }
@@ -31,23 +40,39 @@ struct KeywordReader {
     return literals
   }
 
-  private func count(_ value: JSONValue? = nil, _ name: String? = nil) throws(SchemaError) -> Int {
-    let number = value ?? self.value
-    let whole = number.integer ?? number.double.flatMap { Int(exactly: $0) }
-    guard let whole, whole >= 0 else {
-      throw SchemaError(path, "\(name ?? keyword) is not a whole number from 0")
+  /// The value as a count.
+  private func count() throws(SchemaError) -> Int {
+    let number = value
+    if case .decimal = number { try checkRange(of: number) }
+    guard let decimal = DecimalNumber(number), decimal.isWhole, !decimal.isNegative else {
+      throw error("is not a whole number from 0")
     }
-    return whole
+    // What is larger is above every limit.
+    return decimal.integer ?? .max
   }
 
-  private func names(_ value: JSONValue) throws(SchemaError) -> [String] {
+  /// Throws if a value is or has a number that doubles have no place for.
+  func checkRange(of value: JSONValue) throws(SchemaError) {
+    switch value {
+    case .decimal(let text):
+      guard DecimalNumber(value) != nil else {
+        throw error("has the number \(text.prefix(40)), which is beyond the range of doubles")
+      }
+    case .array(let items): for item in items { try checkRange(of: item) }
+    case .object(let object): for pair in object.pairs { try checkRange(of: pair.value) }
+    default: break
+    }
+  }
+
+  private func names(_ value: JSONValue, at path: String? = nil) throws(SchemaError) -> [String] {
     guard let names = value.array?.map(\.string), names.allSatisfy({ $0 != nil }) else {
-      throw error("is not an array of strings")
+      throw SchemaError(path ?? self.path, "\(keyword) is not an array of strings")
     }
     return names.compactMap(\.self)
   }
 
   private func decimal(_ value: JSONValue) throws(SchemaError) -> DecimalNumber {
+    try checkRange(of: value)
     guard let number = DecimalNumber(value) else { throw error("is not a number") }
     guard number.whole.count + number.fraction.count <= Self.mostDigits else {
       throw error("has more than \(Self.mostDigits) digits")
@@ -64,21 +89,32 @@ struct KeywordReader {
       let number = try decimal(value)
       guard number > .zero else { throw error("is not above 0") }
       return [.multiple(number)]
-    case "minimum":
-      let isExclusive = siblings["exclusiveMinimum"] == true
-      return [.bounds(NumberBounds(lower: .init(number: try decimal(value), isExclusive: isExclusive)))]
-    case "maximum":
-      let isExclusive = siblings["exclusiveMaximum"] == true
-      return [.bounds(NumberBounds(upper: .init(number: try decimal(value), isExclusive: isExclusive)))]
+    case "minimum": return try bounds(isExclusive: siblings["exclusiveMinimum"] == true)
+    case "maximum": return try bounds(isExclusive: siblings["exclusiveMaximum"] == true)
     default:
       if value.bool != nil {
         let companion = keyword == "exclusiveMinimum" ? "minimum" : "maximum"
         guard value == false || siblings[companion] != nil else { throw error("is true without \(companion)") }
         return []
       }
-      let bound = NumberBounds.Bound(number: try decimal(value), isExclusive: true)
-      return [.bounds(keyword == "exclusiveMinimum" ? NumberBounds(lower: bound) : NumberBounds(upper: bound))]
+      return try bounds(isExclusive: true)
     }
+  }
+
+  /// A bound. A large one that is not written as an integer is also held as the double that many readers have of it, which
+  /// they compare with integers.
+  private func bounds(isExclusive: Bool) throws(SchemaError) -> [SchemaAssertion] {
+    func bounds(_ number: DecimalNumber) -> NumberBounds {
+      let bound = NumberBounds.Bound(number: number, isExclusive: isExclusive)
+      let isLower = keyword == "minimum" || keyword == "exclusiveMinimum"
+      return isLower ? NumberBounds(lower: bound) : NumberBounds(upper: bound)
+    }
+    let number = try decimal(value)
+    var read = number
+    if value.isWrittenAsDouble, let double = value.double, abs(double) > 0x1p53 {
+      read = DecimalNumber(exactly: double)
+    }
+    return [.bounds(bounds(number), asRead: bounds(read))]
   }
 
   /// `pattern`, `format`, `minLength`, `maxLength`.
@@ -118,10 +154,8 @@ struct KeywordReader {
   /// `properties`, `patternProperties` and `additionalProperties` together.
   func properties(in document: SchemaDocument) throws(SchemaError) -> SchemaAssertion {
     func map(_ keyword: String) throws(SchemaError) -> [String] {
-      guard let value = siblings[keyword] else { return [] }
-      guard let map = value.object else {
-        throw SchemaError(document.subschemas[schema].path + "/" + keyword, "\(keyword) is not an object")
-      }
+      guard let reader = beside(keyword, in: document) else { return [] }
+      guard let map = reader.value.object else { throw reader.error("is not an object") }
       return map.keys
     }
     var group = PropertyGroup()
@@ -140,21 +174,17 @@ struct KeywordReader {
   /// `prefixItems` and `items`, or `items` as an array and `additionalItems`.
   func items(in document: SchemaDocument) throws(SchemaError) -> SchemaAssertion? {
     var group = ItemGroup()
-    func prefix(_ keyword: String, _ value: JSONValue) throws(SchemaError) {
-      guard let count = value.array?.count else { throw SchemaError(path, "\(keyword) is not an array") }
-      for index in 0..<count { group.prefix.append(try document.child(schema, keyword, String(index))) }
-    }
-    if let value = siblings["prefixItems"] { try prefix("prefixItems", value) }
-    if let value = siblings["items"], value.array != nil {
-      guard group.prefix.isEmpty else { throw error("is an array beside prefixItems") }
-      try prefix("items", value)
+    if let reader = beside("prefixItems", in: document) { group.prefix = try reader.schemas(in: document) }
+    if let reader = beside("items", in: document), reader.value.array != nil {
+      guard group.prefix.isEmpty else { throw reader.error("is an array beside prefixItems") }
+      group.prefix = try reader.schemas(in: document)
       if siblings["additionalItems"] != nil { group.rest = try document.child(schema, "additionalItems") }
     } else {
       // Without an array as items, additionalItems says nothing, and after draft 2019-09 it is no keyword.
-      if let value = siblings["additionalItems"], !document.subschemas[schema].isOldDraft, value != true {
-        throw SchemaError(
-          document.subschemas[schema].path + "/additionalItems",
-          "additionalItems has no effect unless items is an array")
+      if let reader = beside("additionalItems", in: document), !document.subschemas[schema].isOldDraft,
+        reader.value != true
+      {
+        throw reader.error("has no effect unless items is an array")
       }
       if siblings["items"] != nil { group.rest = try document.child(schema, "items") }
     }
@@ -201,8 +231,8 @@ struct KeywordReader {
       return isUnique ? [.uniqueItems] : []
     case "contains":
       var range = CountRange(minimum: 1)
-      if let value = siblings["minContains"] { range.minimum = try count(value, "minContains") }
-      if let value = siblings["maxContains"] { range.maximum = try count(value, "maxContains") }
+      if let reader = beside("minContains", in: document) { range.minimum = try reader.count() }
+      if let reader = beside("maxContains", in: document) { range.maximum = try reader.count() }
       return [.contains(ItemCount(item: try document.child(schema, "contains"), range: range))]
     case "minContains", "maxContains": return []
     case "required": return [.required(try names(value))]
@@ -212,11 +242,11 @@ struct KeywordReader {
       var result: [SchemaAssertion] = []
       for (key, dependency) in map.pairs {
         if keyword != "dependentSchemas", dependency.array != nil {
-          result.append(.dependentRequired(key, try names(dependency)))
+          result.append(.dependentRequired(key, try names(dependency, at: SchemaDocument.path(path, key))))
         } else if keyword != "dependentRequired" {
           result.append(.dependentSchema(key, try document.child(schema, keyword, key)))
         } else {
-          throw error("is not an object of arrays")
+          throw SchemaError(SchemaDocument.path(path, key), "\(keyword) is not an object of arrays")
         }
       }
       return result

@@ -126,7 +126,8 @@ enum SchemaAssertion: Hashable, Sendable {
   case kinds(ValueKinds)
   /// One of the values of a list in the document.
   case values(Int)
-  case bounds(NumberBounds)
+  /// The bounds as they are written, and as readers have them who take them for doubles. Numbers are held to both.
+  case bounds(NumberBounds, asRead: NumberBounds)
   case multiple(DecimalNumber)
   case text(TextExpression)
   case length(CountRange)

@@ -26,6 +26,8 @@ struct SchemaConjunction: Sendable {
     struct Multiple: Hashable, Sendable {
       let number: DecimalNumber
       let isPositive: Bool
+      /// Of the `multipleOf`.
+      let path: String
     }
   }
 
@@ -43,8 +45,10 @@ struct SchemaConjunction: Sendable {
 
   struct ArrayDemands: Hashable, Sendable {
     var groups: [ItemGroup] = []
-    var count = CountRange()
+    var count = BoundCount()
     var contains: [ItemCount] = []
+    /// The path of each of `contains`.
+    var containsPaths: [String] = []
     /// The path of a `uniqueItems`.
     var unique: String?
   }
@@ -54,10 +58,8 @@ struct SchemaConjunction: Sendable {
     /// In the order in which they are first demanded.
     private(set) var required: [String] = []
     private var requiredSet: Set<String> = []
-    var count = CountRange()
+    var count = BoundCount()
     var propertyNames: [SchemaLiteral] = []
-    /// The path of what bounds the count from below.
-    var minimumPath: String?
 
     /// Demands a key.
     mutating func require(_ key: String) {
@@ -66,6 +68,27 @@ struct SchemaConjunction: Sendable {
 
     /// Whether the key is demanded.
     func requires(_ key: String) -> Bool { requiredSet.contains(key) }
+  }
+
+  /// A range with the paths of the keywords that bound it.
+  struct BoundCount: Hashable, Sendable {
+    private(set) var range = CountRange()
+    private(set) var minimumPath: String?
+    private(set) var maximumPath: String?
+
+    /// Restricts the count.
+    mutating func restrict(to other: CountRange, path: String) {
+      let before = range
+      range = before.intersection(other)
+      if range.minimum != before.minimum { minimumPath = path }
+      if range.maximum != before.maximum { maximumPath = path }
+    }
+
+    /// The path of a bound above a limit.
+    func path(above limit: Int) -> String? {
+      if range.minimum > limit { return minimumPath }
+      return range.maximum.map { $0 > limit } ?? false ? maximumPath : nil
+    }
   }
 
   /// About how many parts the demands have.

@@ -215,7 +215,9 @@ struct SchemaDocument {
       let inner: JSONValue?
       switch value {
       case .object(let object): inner = object[key]
-      case .array(let items): inner = Int(key).flatMap { items.indices.contains($0) ? items[$0] : nil }
+      case .array(let items):
+        let index = Int(key).flatMap { String($0) == key && items.indices.contains($0) ? $0 : nil }
+        inner = index.map { items[$0] }
       default: inner = nil
       }
       guard let inner else { return nil }

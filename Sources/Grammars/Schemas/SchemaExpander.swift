@@ -151,29 +151,32 @@ final class SchemaExpander {
     switch sourced.assertion {
     case .kinds(let kinds): draft.conjunction.restrict(to: kinds)
     case .values(let list): draft.conjunction.values = draft.conjunction.values ?? list
-    case .bounds(let bounds):
-      draft.conjunction.number.bounds = draft.conjunction.number.bounds.intersection(bounds)
-    case .multiple(let number): draft.conjunction.number.multiples.append(.init(number: number, isPositive: true))
+    case .bounds(let bounds, let read):
+      draft.conjunction.number.bounds = draft.conjunction.number.bounds.intersection(bounds).intersection(read)
+    case .multiple(let number):
+      draft.conjunction.number.multiples.append(.init(number: number, isPositive: true, path: sourced.path))
     case .text(let text): draft.conjunction.string.texts.append(text)
     case .length(let range):
       draft.conjunction.string.length = draft.conjunction.string.length.intersection(range)
       if draft.conjunction.string.length.isEmpty { draft.conjunction.kinds.remove(.string) }
     case .items(let group): draft.conjunction.array.groups.append(group)
     case .itemCount(let range):
-      draft.conjunction.array.count = draft.conjunction.array.count.intersection(range)
-      if draft.conjunction.array.count.isEmpty { draft.conjunction.kinds.remove(.array) }
+      draft.conjunction.array.count.restrict(to: range, path: sourced.path)
+      if draft.conjunction.array.count.range.isEmpty { draft.conjunction.kinds.remove(.array) }
     case .contains(let count):
       if count.range.isEmpty { draft.conjunction.kinds.remove(.array) }
-      if count.range != CountRange() { draft.conjunction.array.contains.append(count) }
+      if count.range != CountRange() {
+        draft.conjunction.array.contains.append(count)
+        draft.conjunction.array.containsPaths.append(sourced.path)
+      }
     case .uniqueItems: draft.conjunction.array.unique = sourced.path
     case .properties(let group): draft.conjunction.object.groups.append(group)
     case .required(let names):
       try budget.spend(names.count, at: sourced.path)
       for name in names { draft.conjunction.object.require(name) }
     case .propertyCount(let range):
-      draft.conjunction.object.count = draft.conjunction.object.count.intersection(range)
-      if range.minimum > 0 { draft.conjunction.object.minimumPath = sourced.path }
-      if draft.conjunction.object.count.isEmpty { draft.conjunction.kinds.remove(.object) }
+      draft.conjunction.object.count.restrict(to: range, path: sourced.path)
+      if draft.conjunction.object.count.range.isEmpty { draft.conjunction.kinds.remove(.object) }
     case .propertyNames(let literal): draft.conjunction.object.propertyNames.append(literal)
     case .dependentRequired(let key, let names):
       choose(
@@ -228,11 +231,12 @@ final class SchemaExpander {
     switch sourced.assertion {
     case .kinds(let kinds): draft.conjunction.restrict(to: ValueKinds.all.subtracting(kinds))
     case .values(let list): try exclude(keywords.values[list], in: &draft, path: path)
-    case .bounds(let bounds):
-      choose(bounds.outside.map { goals(.number, .bounds($0), path: path) }, in: &draft)
+    case .bounds(let bounds, let read):
+      choose(
+        zip(bounds.outside, read.outside).map { goals(.number, .bounds($0, asRead: $1), path: path) }, in: &draft)
     case .multiple(let number):
       draft.conjunction.restrict(to: .number)
-      draft.conjunction.number.multiples.append(.init(number: number, isPositive: false))
+      draft.conjunction.number.multiples.append(.init(number: number, isPositive: false, path: path))
     case .text(let text):
       draft.conjunction.restrict(to: .string)
       draft.conjunction.string.texts.append(.complement(text))
@@ -325,15 +329,14 @@ final class SchemaExpander {
       switch value {
       case .null: draft.conjunction.kinds.remove(.null)
       case .bool(let value): draft.conjunction.kinds.remove(value ? .yes : .no)
-      case .integer, .number: draft.conjunction.number.excluded.append(DecimalNumber(value)!)
+      case .integer, .number, .decimal: draft.conjunction.number.excluded.append(DecimalNumber(value)!)
       case .string: break
       case .array(let items) where items.isEmpty:
-        draft.conjunction.array.count = draft.conjunction.array.count.intersection(CountRange(minimum: 1))
-        if draft.conjunction.array.count.isEmpty { draft.conjunction.kinds.remove(.array) }
+        draft.conjunction.array.count.restrict(to: CountRange(minimum: 1), path: path)
+        if draft.conjunction.array.count.range.isEmpty { draft.conjunction.kinds.remove(.array) }
       case .object(let object) where object.isEmpty:
-        draft.conjunction.object.count = draft.conjunction.object.count.intersection(CountRange(minimum: 1))
-        draft.conjunction.object.minimumPath = path
-        if draft.conjunction.object.count.isEmpty { draft.conjunction.kinds.remove(.object) }
+        draft.conjunction.object.count.restrict(to: CountRange(minimum: 1), path: path)
+        if draft.conjunction.object.count.range.isEmpty { draft.conjunction.kinds.remove(.object) }
       case .array, .object:
         let kind: ValueKinds = value.array == nil ? .object : .array
         let reason = "that a value is not this array or object is not supported"
@@ -347,13 +350,13 @@ final class SchemaExpander {
   /// Whether it is plain that no value satisfies two of the literals.
   private func areDisjoint(_ literals: [SchemaLiteral]) throws(SchemaError) -> Bool {
     for (index, first) in literals.enumerated() {
-      for second in literals[(index + 1)...] where try !isImpossible([first, second], depth: 3) { return false }
+      for second in literals[(index + 1)...] where try !isImpossible([first, second]) { return false }
     }
     return true
   }
 
   /// Whether it is plain that no value satisfies all literals.
-  private func isImpossible(_ literals: [SchemaLiteral], depth: Int) throws(SchemaError) -> Bool {
+  func isImpossible(_ literals: [SchemaLiteral], depth: Int = 3) throws(SchemaError) -> Bool {
     let key = Set(literals)
     if let known = disjoint[key] { return known }
     // While the answer is sought, a schema that contains itself counts as possible.
@@ -390,9 +393,9 @@ final class SchemaExpander {
     }
     if conjunction.kinds.contains(.array) {
       let array = conjunction.array
-      guard depth > 0, array.count.minimum > 0 else { return false }
+      guard depth > 0, array.count.range.minimum > 0 else { return false }
       var isImpossibleItem = false
-      for index in 0..<min(array.count.minimum, 8) where !isImpossibleItem {
+      for index in 0..<min(array.count.range.minimum, 8) where !isImpossibleItem {
         let item = array.groups.compactMap { index < $0.prefix.count ? $0.prefix[index] : $0.rest }
         if !item.isEmpty { isImpossibleItem = try isImpossible(item, depth: depth - 1) }
       }

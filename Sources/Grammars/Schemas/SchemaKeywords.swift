@@ -29,6 +29,7 @@ struct SchemaKeywords {
     switch value {
     case .null, .bool: 4
     case .integer, .number: 32
+    case .decimal(let text): 32 + text.utf8.count
     case .string(let text): 2 + text.utf8.count
     case .array(let items): items.reduce(2) { $0 + 16 + size(of: $1) }
     case .object(let object): object.pairs.reduce(2) { $0 + 32 + $1.key.utf8.count + size(of: $1.value) }
@@ -69,6 +70,7 @@ struct SchemaKeywords {
       var assertions: [SchemaAssertion]
       switch keyword {
       case "enum", "const":
+        try reader.checkRange(of: value)
         assertions = [.values(values.count)]
         values.append(keyword == "const" ? [value] : try reader.list())
         var texts: Set<String> = []

@@ -89,7 +89,7 @@ struct SchemaValidator {
   private func numberSatisfies(_ value: JSONValue, _ assertion: SchemaAssertion) -> Bool {
     guard let number = DecimalNumber(value) else { return true }
     switch assertion {
-    case .bounds(let bounds): return bounds.contains(number)
+    case .bounds(let bounds, let read): return bounds.contains(number) && read.contains(number)
     case .multiple(let divisor):
       guard let scaled = divisor.scaled else { return false }
       return number.remainder(scale: scaled.scale, divisor: scaled.value) == 0
@@ -159,7 +159,7 @@ extension JSONValue {
     case .null: .null
     case .bool(let value): value ? .yes : .no
     case .integer: .integer
-    case .number: DecimalNumber(self)!.isWhole ? .integer : .fraction
+    case .number, .decimal: DecimalNumber(self)!.isWhole ? .integer : .fraction
     case .string: .string
     case .array: .array
     case .object: .object
@@ -169,7 +169,7 @@ extension JSONValue {
   /// A text that is the same for values that are equal in JSON Schema: numbers by value, objects in any order.
   var canonical: String {
     switch self {
-    case .integer, .number: DecimalNumber(self)!.text
+    case .integer, .number, .decimal: DecimalNumber(self)!.text
     case .array(let items): "[" + items.map(\.canonical).joined(separator: ",") + "]"
     case .object(let object):
       "{"

@@ -51,6 +51,8 @@ extension TemplateValue {
     case .bool(let value): self = .bool(value)
     case .integer(let value): self = .int(value)
     case .number(let value): self = .double(value)
+    // As Python reads a number with a fraction.
+    case .decimal(let text): self = .double(Double(text) ?? .nan)
     case .string(let value): self = .string(value)
     case .array(let values): self = .array(values.map { TemplateValue($0) })
     case .object(let object): self = .object(TemplateObject(object.pairs.map { ($0.key, TemplateValue($0.value)) }))

@@ -24,6 +24,11 @@ enum TextConstraint: AnswerConstraint {
     }
   }
 
+  /// The schema of a JSON text that a body's value was written as.
+  static func parsed(_ schema: String) throws -> JSONValue {
+    try JSONValue.parse(Array(schema.utf8), subject: "schema", limits: JSONLimits(allowsAnyNumber: true))
+  }
+
   /// The grammar of the texts.
   /// - Throws: `ConstraintError` that names what cannot be followed
   func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
@@ -31,8 +36,7 @@ enum TextConstraint: AnswerConstraint {
       switch self {
       case .jsonObject: return Grammar.jsonObject
       case .schema(let text):
-        return try JSONSchemaCompiler.grammar(
-          for: try JSONValue.parse(Array(text.utf8), subject: "schema"), budget: budget)
+        return try JSONSchemaCompiler.grammar(for: try Self.parsed(text), budget: budget)
       case .regex(let pattern): return Grammar(try RegularExpressionParser.expression(pattern, budget: budget))
       case .choice(let texts): return try Grammar.choice(texts, budget: budget)
       case .grammar(let text):

@@ -210,7 +210,7 @@ struct ToolConstraint: AnswerConstraint {
   private func argumentsGrammar(of tool: Tool, _ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
     if tool.parameters == nil, !tool.isStrict { return Grammar.jsonObject }
     do {
-      let parameters = try tool.parameters.map { try JSONValue.parse(Array($0.utf8), subject: "schema") }
+      let parameters = try tool.parameters.map(TextConstraint.parsed)
       return try JSONSchemaCompiler.grammar(
         for: StrictParameters.schema(parameters, isStrict: tool.isStrict), budget: budget)
     } catch {

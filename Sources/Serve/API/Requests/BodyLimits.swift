@@ -10,8 +10,8 @@ struct BodyLimits: Sendable {
   static let settings = BodyLimits(bytes: 64 << 10, json: JSONLimits(values: 10_000))
   /// A fine-tuning job's settings, which can have a rank for each module.
   static let jobSettings = BodyLimits(bytes: 1 << 20, json: JSONLimits(values: 100_000))
-  /// Messages and tools.
-  static let chat = BodyLimits(json: JSONLimits(values: 400_000))
-  /// Prompts, which can be 128 lists of token ids.
-  static let prompts = BodyLimits(json: JSONLimits(values: 2_000_000))
+  /// Messages and tools. Schemas may have any number: one that cannot be followed is refused with its place.
+  static let chat = BodyLimits(json: JSONLimits(values: 400_000, allowsAnyNumber: true))
+  /// Prompts, which can be 128 lists of token ids, and schemas.
+  static let prompts = BodyLimits(json: JSONLimits(values: 2_000_000, allowsAnyNumber: true))
 }

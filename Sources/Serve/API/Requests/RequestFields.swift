@@ -4,6 +4,8 @@ import Model
 /// The fields of a request's JSON object. A wrong type or value throws a 400 that names the field.
 struct RequestFields: Sendable {
   private let object: JSONObject
+  /// The path of the field that these are the members of; `nil` for a body's fields.
+  private let parent: String?
 
   init(_ body: [UInt8], _ limits: JSONLimits) throws(APIError) {
     let value: JSONValue
@@ -12,9 +14,17 @@ struct RequestFields: Sendable {
     }
     guard case .object(let object) = value else { throw .invalid("The request body must be a JSON object") }
     self.object = object
+    parent = nil
   }
 
-  init(_ object: JSONObject) { self.object = object }
+  /// - Parameter parent: the path of the field that these are the members of
+  init(_ object: JSONObject, of parent: String? = nil) {
+    self.object = object
+    self.parent = parent
+  }
+
+  /// The path of a field, as errors name it.
+  func path(_ name: String) -> String { parent.map { "\($0).\(name)" } ?? name }
 
   /// A field's value; `nil` where it is missing or null.
   subscript(name: String) -> JSONValue? {
@@ -42,9 +52,12 @@ struct RequestFields: Sendable {
   func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
     guard let value = self[name] else { return nil }
     // A number such as 1.0 is accepted, because some languages write all numbers so.
-    guard let integer = value.integer ?? value.double.flatMap({ Int(exactly: $0) }) else {
-      throw wrong(name, "an integer")
+    var number = value.integer
+    if case .number(let double) = value { number = Int(exactly: double) }
+    if case .decimal(let text) = value, !text.contains(where: { ".eE".contains($0) }) {
+      throw outside(name, range.lowerBound, range.upperBound)
     }
+    guard let integer = number else { throw wrong(name, "an integer") }
     guard range.contains(integer) else { throw outside(name, range.lowerBound, range.upperBound) }
     return integer
   }
@@ -59,21 +72,39 @@ struct RequestFields: Sendable {
   func object(_ name: String) throws(APIError) -> RequestFields? {
     guard let value = self[name] else { return nil }
     guard case .object(let object) = value else { throw wrong(name, "an object") }
-    return RequestFields(object)
+    return RequestFields(object, of: path(name))
+  }
+
+  /// A field that is given as an object.
+  func required(_ name: String) throws(APIError) -> RequestFields {
+    guard let members = try self.object(name) else { throw missing(name) }
+    return members
+  }
+
+  /// The error for a field that is not given.
+  func missing(_ name: String) -> APIError {
+    .invalid("'\(path(name))' is missing", param: path(name), code: "missing_required_parameter")
   }
 
   /// Refuses a field that is not supported, unless its value is neutral.
   func refuse(_ name: String, unless isNeutral: (JSONValue) -> Bool) throws(APIError) {
     guard let value = self[name], !isNeutral(value) else { return }
-    throw .invalid("'\(name)' is not supported by this server", param: name, code: "unsupported_parameter")
+    throw .invalid(
+      "'\(path(name))' is not supported by this server", param: path(name), code: "unsupported_parameter")
   }
 
   /// The error for a value of the wrong type.
   func wrong(_ name: String, _ expected: String) -> APIError {
-    .invalid("'\(name)' must be \(expected)", param: name, code: "invalid_type")
+    .invalid("'\(path(name))' must be \(expected)", param: path(name), code: "invalid_type")
+  }
+
+  /// The error for a member that an object of this type does not have.
+  func mismatch(_ name: String, type: String) -> APIError {
+    .invalid(
+      "'\(path(name))' does not go with the type '\(type.excerpt(40))'", param: path(name), code: "invalid_value")
   }
 
   private func outside(_ name: String, _ low: some Comparable, _ high: some Comparable) -> APIError {
-    .invalid("'\(name)' must be between \(low) and \(high)", param: name, code: "invalid_value")
+    .invalid("'\(path(name))' must be between \(low) and \(high)", param: path(name), code: "invalid_value")
   }
 }

@@ -84,6 +84,16 @@ import Testing
     Case(
       #"{"type":"array","uniqueItems":true,"maxItems":2,"prefixItems":[{"const":[1]}],"items":{"type":["boolean","null"]}}"#,
       ["[]", "[[1]]", "[[1],null]", "[[1],true]"], ["[[1],[1]]", "[null]", "[[1],true,null]"]),
+    // Positions that cannot equal one another.
+    Case(
+      #"{"type":"array","uniqueItems":true,"maxItems":3,"prefixItems":[{"type":"string"},{"enum":[1,2]},{"enum":[2,3]}]}"#,
+      ["[]", #"["x"]"#, #"["x",2,3]"#, #"["x",1,2]"#], [#"["x",2,2]"#, #"["x",3]"#, "[1]", #"["x",1,2,"y"]"#]),
+    Case(
+      #"{"type":"array","uniqueItems":true,"minItems":2,"prefixItems":[{"type":"integer"},{"type":"array"}],"items":false}"#,
+      ["[1,[]]", "[1,[1,1]]"], ["[1]", "[1,1]", "[1,[],[]]"]),
+    Case(
+      #"{"type":"array","uniqueItems":true,"prefixItems":[{"minimum":5,"type":"number"}],"items":{"enum":[1,2]}}"#,
+      ["[7,1,2]", "[5.5]", "[9,2]"], ["[7,1,1]", "[1]", "[7,7]"]),
     Case(#"{"type":"array","uniqueItems":true,"maxItems":1,"items":{"type":"integer"}}"#, ["[]", "[7]"], ["[7,8]"]),
     Case(#"{"type":"array","uniqueItems":false,"items":{"const":7}}"#, ["[]", "[7,7]"], ["[8]"]),
     // What other schemas evaluate.
@@ -172,6 +182,10 @@ import Testing
     (#"{"type":"array","uniqueItems":true}"#, "#/uniqueItems: uniqueItems is not supported"),
     (#"{"type":"array","uniqueItems":true,"items":{"type":"integer"}}"#, "#/uniqueItems: uniqueItems is not supported"),
     (
+      #"{"type":"array","uniqueItems":true,"prefixItems":[{"type":"string"},{"const":"a"}],"maxItems":2}"#,
+      "#/uniqueItems: uniqueItems is not supported"
+    ),
+    (
       #"{"not":{"anyOf":[{"properties":{"a":{}}},{}],"unevaluatedProperties":false}}"#,
       "#/not/unevaluatedProperties: the opposite of unevaluatedProperties, which not, oneOf or if asks for, is not supported"
     ),
@@ -197,13 +211,13 @@ import Testing
     (#"{"required":"a"}"#, "#/required: required is not an array of strings"),
     (#"{"items":3}"#, "#/items: a schema is an object or a boolean"),
     (#"{"multipleOf":0}"#, "#/multipleOf: multipleOf is not above 0"),
-    (#"{"multipleOf":99991}"#, "#: multipleOf needs more than 20000 states"),
+    (#"{"multipleOf":99991}"#, "#/multipleOf: multipleOf needs more than 20000 states"),
     (#"{"$schema":"https://example.com/s"}"#, ##"#/$schema: $schema "https://example.com/s" is not supported"##),
     (
       #"{"not":{"additionalProperties":false}}"#,
       "#/not/additionalProperties: the opposite of patternProperties or additionalProperties, which not, oneOf or if asks for, is not supported"
     ),
-    (#"{"minItems":1000000000}"#, "#: minItems, maxItems or contains: more than 10000 items"),
+    (#"{"minItems":1000000000}"#, "#/minItems: minItems, maxItems or contains: more than 10000 items"),
     (#"{"maxLength":1000000000}"#, "#/maxLength: maxLength is above 1000000"),
   ])
   func whatIsNotCoveredIsNamedWithItsPath(_ schema: String, _ message: String) {

@@ -18,12 +18,13 @@ import Testing
   private static let known: Set = ["validation of host names: \"xn--4gbwdl.xn--wgbh1c\" is true"]
 
   @Test func everyDocumentOfTheSuiteIsInTheGrammarIfItIsValid() throws {
-    let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures/schema_suite.jsonl")
+    let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Fixtures/schema_suite.jsonl")
     var outcome = Outcome()
     for line in try String(contentsOf: file, encoding: .utf8).split(separator: "\n") {
       let value: JSONValue
-      // Numbers beyond a double's range are no JSON here.
-      do { value = try JSONValue.parse(line.utf8, subject: "suite") } catch { continue }
+      do {
+        value = try JSONValue.parse(line.utf8, subject: "suite", limits: JSONLimits(allowsAnyNumber: true))
+      } catch { continue }
       let object = try #require(value.object)
       let about = "\(object["file"]!.string!): \(object["about"]!.string!)"
       let tests = try #require(object["tests"]?.array)
@@ -64,7 +65,8 @@ import Testing
   /// The document with its keys in every order, and its strings escaped only where they must be.
   private func spellings(of value: JSONValue) -> [String] {
     switch value {
-    case .integer, .number: return [DecimalNumber(value)!.text]
+    case .integer, .number, .decimal:
+      return Array(Set([DecimalNumber(value)!.text, String(decoding: value.encoded, as: UTF8.self)]))
     case .array(let items):
       return items.map(spellings).reduce([""]) { texts, next in
         texts.flatMap { text in next.map { text.isEmpty ? $0 : text + "," + $0 } }
