@@ -7,6 +7,7 @@ import array
 import io
 import json
 import math
+import shutil
 import struct
 import tarfile
 
@@ -160,6 +161,33 @@ class TestModels:
                 values = [w + 2 * b[i // 64] * a[i % 64] for i, w in enumerate(values)]
             assert found[name][:2] == ("BF16", shape)
             assert list(struct.unpack(f"<{len(values)}H", found[name][2])) == [bfloat16(value) for value in values]
+
+    def test_merged_into_another_base(self, tiny, tmp_path):
+        """What a data folder says of the base is compared, where it has the base."""
+        model, adapter, weights, _ = tiny
+        state = tmp_path / "data"
+        other = tmp_path / "other"
+        shutil.copytree(model, other)
+        shape, values = weights["model.norm.weight"]
+        write_safetensors(other / "model.safetensors", weights | {"model.norm.weight": (shape, [2 * v for v in values])})
+
+        def load(base, name):
+            process = run("adapters", "load", "--model", base, "--data-dir", state, name, adapter)
+            assert process.returncode == 0, process.stderr.decode()
+
+        load(model, "a")
+        process = done("merged", "--model", model, "--data-dir", state, "a", tmp_path / "same")
+        assert "registered" not in process.stderr.decode()
+        process = done("merged", "--model", other, "--data-dir", state, "a", tmp_path / "unknown")
+        assert "whether it was registered for these weights is not known" in process.stderr.decode()
+        load(other, "b")
+        process = run("export", "merged", "--model", other, "--data-dir", state, "a", tmp_path / "x")
+        assert process.returncode == 1 and "was registered for another base" in one_line_error(process)
+        assert not (tmp_path / "x").exists()
+        process = done("merged", "--model", other, "--data-dir", state, "--any-base", "a", tmp_path / "x")
+        assert "it was registered for another base" in process.stderr.decode()
+        process = done("merged", "--model", other, adapter, tmp_path / "folder")
+        assert "a folder does not say which weights it is for" in process.stderr.decode()
 
     def test_merged_gguf(self, tmp_path):
         file = tmp_path / "merged.gguf"

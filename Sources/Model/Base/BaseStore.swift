@@ -63,6 +63,14 @@ public struct BaseStore: Sendable {
     }
   }
 
+  /// The fingerprint of a source's base, if its prepared file is there.
+  /// - Throws: `ModelError` for a source that cannot be read
+  public func preparedFingerprint(of source: any PublishedModel) throws -> String? {
+    let url = location(sourceHash: try sourceHash(source))
+    guard FileManager.default.fileExists(atPath: url.path) else { return nil }
+    return try PreparedBaseHeader(MappedFile(url)).fingerprint
+  }
+
   /// Removes unfinished files of this base that a crash left behind; they can have gigabytes. The caller holds the base's
   /// lock, so no process is writing one.
   private func removeUnfinished(_ url: URL) {

@@ -26,7 +26,7 @@ struct ExportGGUF: ParsableCommand {
   func run() throws {
     let config = try openPublishedModel(at: base.url).config
     let target = URL(filePath: file).standardizedFileURL
-    try source.withFolder { folder, name in
+    try source.withFolder { folder, name, _ in
       try AdapterExport.writeGGUF(folder, config: config, to: target, type: type.tensorType, name: name)
     }
     print(target.path)
@@ -58,7 +58,7 @@ struct ExportMLX: ParsableCommand {
   func run() throws {
     let config = try openPublishedModel(at: base.url).config
     let target = URL(filePath: folder).standardizedFileURL
-    try source.withFolder { folder, _ in try AdapterExport.writeMLX(folder, config: config, to: target) }
+    try source.withFolder { folder, _, _ in try AdapterExport.writeMLX(folder, config: config, to: target) }
     print(target.path)
   }
 }
@@ -74,7 +74,7 @@ struct ExportPEFT: ParsableCommand {
 
   func run() throws {
     let target = URL(filePath: folder).standardizedFileURL
-    try source.withFolder { folder, _ in try AdapterExport.writePEFT(folder, to: target) }
+    try source.withFolder { folder, _, _ in try AdapterExport.writePEFT(folder, to: target) }
     print(target.path)
   }
 }

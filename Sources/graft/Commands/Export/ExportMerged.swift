@@ -13,6 +13,9 @@ struct ExportMerged: ParsableCommand {
       BF16. Or the target is NAME.gguf. Then --model can also be a GGUF file; of a folder, --like names a GGUF file of the \
       same model, whose tokenizer and metadata are copied. Sums are computed in f32 and rounded once. A few megabytes of \
       weights are in memory at a time.
+
+      An adapter of a data folder is merged only into the base that it was registered for, if that base is prepared there, \
+      unless --any-base is given.
       """)
 
   /// The number formats of a GGUF file's matrices.
@@ -37,6 +40,9 @@ struct ExportMerged: ParsableCommand {
   @Option(help: ArgumentHelp("A GGUF file of the base, whose metadata the new one gets.", valueName: "file"))
   var like: String?
 
+  @Flag(help: "Merges an adapter into other weights than those that it was registered for, too.")
+  var anyBase = false
+
   @OptionGroup var files: ExportedFiles
 
   @OptionGroup var source: ExportedAdapter
@@ -54,7 +60,8 @@ struct ExportMerged: ParsableCommand {
   func run() throws {
     let target = URL(filePath: target).standardizedFileURL
     let pool = ThreadPool(threads: files.threads)
-    try source.withFolder { folder, name in
+    try source.withFolder { folder, name, registered in
+      let comparison = try compare(registered, name: name)
       var bar = ProgressBar(title: "Merging \(name)")
       let named: String?
       if isGGUF {
@@ -69,9 +76,29 @@ struct ExportMerged: ParsableCommand {
       }
       bar.finish()
       writeError(
-        "graft: merged '\(name)' into \(base.url.path)\(named.map { "; its configuration names \($0)" } ?? "")")
+        "graft: merged '\(name)' into \(base.url.path)\(named.map { "; its configuration names \($0)" } ?? "")"
+          + comparison)
     }
     print(target.path)
+  }
+
+  /// Compares the base with the one that an adapter was registered for.
+  /// - Returns: what could not be compared
+  /// - Throws: `ModelError` naming the adapter if it was registered for other weights
+  private func compare(_ registered: String?, name: String) throws -> String {
+    guard let registered else { return "; a folder does not say which weights it is for" }
+    let store = BaseStore(dataFolder: URL(filePath: source.dataDir))
+    guard let own = try store.preparedFingerprint(of: openPublishedModel(at: base.url)) else {
+      return "; whether it was registered for these weights is not known: they are not prepared in \(source.dataDir)"
+    }
+    guard own != registered else { return "" }
+    guard anyBase else {
+      throw ModelError(
+        name,
+        reason: "was registered for another base (fingerprint \(registered.prefix(12))) than \(base.model) "
+          + "(\(own.prefix(12))); --any-base merges it all the same")
+    }
+    return "; it was registered for another base (fingerprint \(registered.prefix(12)))"
   }
 
   private func metadata(of model: any PublishedModel) throws -> GGUFModel {

@@ -12,13 +12,14 @@ struct ExportedAdapter: ParsableArguments {
   @Argument(help: "A PEFT folder, or the name of an adapter in the data folder: NAME or NAME@VERSION.")
   var adapter: String
 
-  /// Calls `body` with the adapter's PEFT folder and its name. A data folder is locked meanwhile.
+  /// Calls `body` with the adapter's PEFT folder, its name, and the fingerprint of the base that it was registered for, which
+  /// a folder does not say. A data folder is locked meanwhile.
   /// - Throws: `ModelError` naming the adapter that is neither, and what `body` throws
-  func withFolder(_ body: (_ folder: URL, _ name: String) throws -> Void) throws {
+  func withFolder(_ body: (_ folder: URL, _ name: String, _ base: String?) throws -> Void) throws {
     let url = URL(filePath: adapter).standardizedFileURL
     var isFolder: ObjCBool = false
     if FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) {
-      return try body(url, url.lastPathComponent)
+      return try body(url, url.lastPathComponent, nil)
     }
     guard FileManager.default.fileExists(atPath: dataDir) else {
       throw ModelError(adapter, reason: "is no folder, and there is no data folder \(dataDir)")
@@ -27,7 +28,7 @@ struct ExportedAdapter: ParsableArguments {
     let store = try AdapterStore(dataFolder: data, database: MetadataDatabase(data), binding: .none)
     let (name, version) = try find(in: store)
     try store.contents.verify(version.contentHash)
-    try body(store.contents.location(version.contentHash), name)
+    try body(store.contents.location(version.contentHash), name, version.base.isEmpty ? nil : version.base)
   }
 
   private func find(in store: AdapterStore) throws -> (name: String, version: AdapterVersion) {
