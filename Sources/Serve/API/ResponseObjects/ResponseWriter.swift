@@ -19,6 +19,8 @@ final class ResponseWriter: AnswerWriter {
   /// The items that are complete.
   private var output: [JSONValue] = []
   private var message: Message?
+  /// The log-probabilities of tokens that have shown no text yet: they are those of the text that comes next, or of a call.
+  private var held: [JSONValue] = []
   private var isStreaming = false
   /// Events that were sent.
   private var eventCount = 0
@@ -43,19 +45,26 @@ final class ResponseWriter: AnswerWriter {
   }
 
   func add(_ text: String, logprobs: JSONValue?, to index: Int) {
+    held += logprobs?.object?["content"]?.array ?? []
+    if !text.isEmpty { write(text) }
+  }
+
+  /// Adds text, and the tokens of it, to the message.
+  private func write(_ text: String) {
     if message == nil { begin() }
-    let tokens = logprobs?.object?["content"]?.array ?? []
+    let tokens = held
+    held = []
     message?.text += text
     message?.logprobs += tokens
-    if !text.isEmpty || !tokens.isEmpty {
-      send(
-        "response.output_text.delta",
-        position + [("content_index", 0), ("delta", .string(text)), ("logprobs", eventLogprobs(tokens))])
-    }
+    send(
+      "response.output_text.delta",
+      position + [("content_index", 0), ("delta", .string(text)), ("logprobs", eventLogprobs(tokens))])
   }
 
   func add(_ calls: [ToolCall], first: Int, to index: Int) {
     endMessage(status: "completed")
+    // They were the calls'.
+    held = []
     for call in calls {
       let id = RandomName.make("fc_", length: 24)
       let callID = RandomName.make("call_", length: 24)
@@ -75,6 +84,8 @@ final class ResponseWriter: AnswerWriter {
   func end(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue?, reason: FinishReason) {
     // A response has at least one item.
     if message == nil, output.isEmpty { begin() }
+    // Tokens without text, such as the first of a character that was cut off, stay with the message.
+    if message != nil, !held.isEmpty { write("") }
     endMessage(status: reason == .length ? "incomplete" : "completed")
   }
 

@@ -103,6 +103,67 @@ import Testing
     #expect(output[2]["name"] == "g" && output[2]["call_id"]?.string?.hasPrefix("call_") == true)
   }
 
+  /// The log-probabilities of tokens, as a chat's writer gives them.
+  private func logprobs(_ tokens: String...) -> JSONValue {
+    ["content": .array(tokens.map { ["token": .string($0), "logprob": -1, "bytes": [], "top_logprobs": []] })]
+  }
+
+  /// The tokens of a message's log-probabilities.
+  private func tokens(_ item: JSONObject?) -> [String] {
+    let part = item?["content"]?.array?.first?.object
+    return (part?["logprobs"]?.array ?? []).compactMap { $0.object?["token"]?.string }
+  }
+
+  private func output(_ response: JSONObject?) -> [JSONObject] {
+    response?["output"]?.array?.compactMap(\.object) ?? []
+  }
+
+  /// With log-probabilities, the tokens of a call are told without text. They make no message.
+  @Test(arguments: [false, true]) func callsHaveNoEmptyMessagesBesideThem(stream: Bool) throws {
+    let target = try Target()
+    let writer = writer(target, stream: stream)
+    writer.open(0)
+    writer.add("", logprobs: logprobs("<tool_call>"), to: 0)
+    writer.add("", logprobs: logprobs("{}", "</tool_call>"), to: 0)
+    writer.add(calls, first: 0, to: 0)
+    writer.add("", logprobs: logprobs("<|im_end|>"), to: 0)
+    writer.end(0, AnswerContent(text: "", calls: calls), logprobs: logprobs(), reason: .stop)
+    writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .stop)], usage: usage)
+    guard stream else {
+      let response = try target.json()
+      return #expect(output(response).map { $0["type"] } == ["function_call", "function_call"])
+    }
+    let events = try target.events()
+    let added = events.filter { $0["type"] == "response.output_item.added" }
+    #expect(added.map { $0["item"]?.object?["type"] } == ["function_call", "function_call"])
+    #expect(added.map { $0["output_index"] } == [0, 1])
+    #expect(!events.contains { $0["type"]?.string?.contains("text") == true })
+    #expect(output(events.last?["response"]?.object).count == 2)
+  }
+
+  /// A message has the tokens of its text and of no call, those that were held back included.
+  @Test(arguments: [false, true]) func aMessageHasTheTokensOfItsText(stream: Bool) throws {
+    let target = try Target()
+    let writer = writer(target, stream: stream)
+    writer.open(0)
+    writer.add("", logprobs: logprobs("<to"), to: 0)
+    writer.add("<to be", logprobs: logprobs(" be"), to: 0)
+    writer.add("", logprobs: logprobs("<tool_call>"), to: 0)
+    writer.add(calls, first: 0, to: 0)
+    writer.add("x", logprobs: logprobs("x"), to: 0)
+    writer.add("", logprobs: logprobs("half"), to: 0)
+    writer.end(0, AnswerContent(text: "", calls: calls), logprobs: logprobs(), reason: .length)
+    writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .length)], usage: usage)
+    let response = try stream ? target.events().last?["response"]?.object : target.json()
+    let items = output(response)
+    #expect(items.map { $0["type"] } == ["message", "function_call", "function_call", "message"])
+    #expect(tokens(items.first) == ["<to", " be"] && tokens(items.last) == ["x", "half"])
+    guard stream else { return }
+    let deltas = try target.events().filter { $0["type"] == "response.output_text.delta" }
+    #expect(deltas.map { $0["delta"] } == ["<to be", "x", ""])
+    #expect(deltas.map { $0["logprobs"]?.array?.count } == [2, 1, 1])
+  }
+
   @Test func aFailureWithinAStreamIsAnEvent() throws {
     let error = APIError.plain(status: 500, message: "broken")
     let target = try Target()
