@@ -188,6 +188,42 @@ def test_logprobs(client):
     assert [entry.logprob for entry in streamed] == [entry.logprob for entry in content.logprobs]
 
 
+def test_calls_with_logprobs(client):
+    """The tokens of a call are no message, streamed or not."""
+    tool = WEATHER | {"strict": True, "parameters": WEATHER["parameters"] | {
+        "properties": {"city": {"enum": ["Paris"]}}, "additionalProperties": False}}
+    body = SETTINGS | {
+        "input": "How is the weather in Paris?", "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False,
+        "include": ["message.output_text.logprobs"], "top_logprobs": 1, "max_output_tokens": 80}
+    assert [item.type for item in client.responses.create(**body).output] == ["function_call"]
+    events = list(client.responses.create(stream=True, **body))
+    assert [event.item.type for event in events if event.type == "response.output_item.added"] == ["function_call"]
+    assert not [event.type for event in events if "text" in event.type or "content_part" in event.type]
+    assert [item.type for item in events[-1].response.output] == ["function_call"]
+
+
+def test_outputs_need_their_calls(client, server):
+    """An output belongs to a call before it: of the input, or of the response that is continued."""
+    call = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "17 degrees, rain"}
+    user = {"role": "user", "content": "How is the weather?"}
+    fields = SETTINGS | {"tools": [WEATHER]}
+    first = client.responses.create(input=[user, call], **fields)
+    assert client.responses.create(input=[user, call, output], **fields).status
+    assert client.responses.create(input=[output], previous_response_id=first.id, **fields).status
+    for items, previous, path in (
+        ([output], None, "input[0]"), ([user, output, call], None, "input[1]"),
+        ([user, call, output | {"call_id": "call_2"}], None, "input[2]"),
+        ([output | {"call_id": "call_2"}], first.id, "input[0]"),
+    ):
+        body = fields | {"input": items} | ({"previous_response_id": previous} if previous else {})
+        reply = server.http.post("/v1/responses", json=body)
+        error = reply.json()["error"]
+        id = next(item["call_id"] for item in items if item.get("type") == "function_call_output")
+        assert reply.status_code == 400 and error["param"] == f"{path}.call_id", error
+        assert f"'{id}'" in error["message"] and f"'{path}'" in error["message"]
+
+
 def test_past_calls_are_shown(client):
     items = [
         {"role": "user", "content": "How is the weather in Paris?"},
@@ -244,6 +280,43 @@ def test_truncation(data_dir):
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "a"}]}]}, "input[0].content[0].type"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
         ({"input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "["}]}, "input[0].arguments"),
+        ({"input": 5}, "input"),
+        ({"input": {"role": "user", "content": "a"}}, "input"),
+        ({"input": ["a"]}, "input[0]"),
+        ({"input": [None]}, "input[0]"),
+        ({"input": [{}]}, "input[0].type"),
+        ({"input": [{"type": 5, "role": "user", "content": "a"}]}, "input[0].type"),
+        ({"input": [{"type": "web_search_call", "id": "a"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference", "id": 5}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference", "id": None}]}, "input[0].id"),
+        ({"input": [{"role": 5, "content": "a"}]}, "input[0].role"),
+        ({"input": [{"type": "message", "content": "a"}]}, "input[0].role"),
+        ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role"),
+        ({"input": [{"role": "user"}]}, "input[0].content"),
+        ({"input": [{"role": "user", "content": 5}]}, "input[0].content"),
+        ({"input": [{"role": "user", "content": {"text": "a"}}]}, "input[0].content"),
+        ({"input": [{"role": "user", "content": "a", "id": 5}]}, "input[0].id"),
+        ({"input": [{"role": "user", "content": "a", "status": "done"}]}, "input[0].status"),
+        ({"input": [{"role": "user", "content": "a", "status": ["completed"]}]}, "input[0].status"),
+        ({"input": [{"role": "user", "contents": "a"}]}, "input[0].contents"),
+        ({"input": [{"role": "user", "content": ["a"]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": [{"text": "a"}]}]}, "input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": 1, "text": "a"}]}]}, "input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": 5}]}]}, "input[0].content[0].text"),
+        ({"input": [{"role": "assistant", "content": [{"type": "refusal", "text": "a"}]}]}, "input[0].content[0].refusal"),
+        ({"input": [{"role": "assistant", "content": [{"type": "output_text", "text": "a", "annotations": 1}]}]},
+         "input[0].content[0].annotations"),
+        ({"input": [{"type": "function_call", "call_id": 5, "name": "f", "arguments": "{}"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call", "call_id": "", "name": "f", "arguments": "{}"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call", "call_id": "a", "arguments": "{}"}]}, "input[0].name"),
+        ({"input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": {}}]}, "input[0].arguments"),
+        ({"input": [{"type": "function_call_output", "call_id": 5, "output": "a"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": "a", "output": 5}]}, "input[0].output"),
+        ({"input": [{"type": "function_call_output", "call_id": "a"}]}, "input[0].output"),
+        ({"input": [{"type": "function_call_output", "call_id": "a", "output": [{"type": "input_text", "text": 5}]}]},
+         "input[0].output[0].text"),
+        ({"input": [{"type": "reasoning", "summary": 5}]}, "input[0].summary"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"background": True}, "background"),

@@ -4,11 +4,15 @@ import Model
 /// The items of a response's input, and the chat that they are.
 enum ResponseItems {
   private static let roles = ["user", "assistant", "system", "developer"]
+  private static let statuses = ["in_progress", "completed", "incomplete"]
 
   /// Reads `input`: a string, or a list of items. A reference is replaced by the item that it names.
+  /// - Parameter earlier: the items of the conversation that the request continues
   /// - Returns: the items in the form in which they are stored, each with an id
   /// - Throws: `APIError`, 400, that names the item and its field; 404 for a reference to an item that is not kept
-  static func read(_ fields: RequestFields, references: ItemReferences) throws(APIError) -> [JSONValue] {
+  static func read(
+    _ fields: RequestFields, references: ItemReferences, after earlier: [JSONValue]
+  ) throws(APIError) -> [JSONValue] {
     guard let value = fields["input"] else {
       throw .invalid("'input' is missing", param: "input", code: "missing_required_parameter")
     }
@@ -18,14 +22,17 @@ enum ResponseItems {
     case .array(let values):
       var items: [JSONValue] = []
       var references = references
+      var calls = Set(earlier.compactMap(callID))
       for (index, value) in values.enumerated() {
         let path = "input[\(index)]"
-        guard var object = value.object else { throw wrong(path, "an object") }
+        guard var object = value.object else { throw ItemMembers.wrong(path, "an object") }
         if ItemReferences.isReference(object) {
-          guard let id = object["id"]?.string else { throw wrong("\(path).id", "a string") }
-          object = try references.item(id, path)
+          object = try references.item(try ItemMembers(object, path).name("id"), path)
         }
-        if let item = try item(object, path) { items.append(item) }
+        guard let item = try Self.item(ItemMembers(object, path)) else { continue }
+        if let call = callID(item) { calls.insert(call) }
+        try checkOutput(item, of: calls, path)
+        items.append(item)
       }
       guard !items.isEmpty else { throw .invalid("'input' is empty", param: "input", code: "invalid_value") }
       return items
@@ -33,80 +40,95 @@ enum ResponseItems {
     }
   }
 
-  private static func wrong(_ path: String, _ expected: String) -> APIError {
-    .invalid("'\(path)' must be \(expected)", param: path, code: "invalid_type")
+  /// The id of the call that an item is; `nil` for other items.
+  private static func callID(_ item: JSONValue) -> String? {
+    guard let object = item.object, object["type"] == "function_call" else { return nil }
+    return object["call_id"]?.string
   }
 
-  private static func unsupported(_ path: String, _ what: String) -> APIError {
-    .invalid("\(what) is not supported by this server", param: path, code: "unsupported_parameter")
+  /// Refuses an output whose call the model is not shown. A chat template could not place it.
+  private static func checkOutput(_ item: JSONValue, of calls: Set<String>, _ path: String) throws(APIError) {
+    guard let object = item.object, object["type"] == "function_call_output" else { return }
+    let id = object["call_id"]?.string ?? ""
+    guard !calls.contains(id) else { return }
+    throw .invalid(
+      "No tool call found for function call output with call_id '\(id.excerpt(80))': '\(path)' needs a 'function_call' "
+        + "before it, in 'input' or in the response that is continued", param: "\(path).call_id", code: "invalid_value")
   }
 
   /// - Returns: `nil` for an item that changes nothing
-  private static func item(_ object: JSONObject, _ path: String) throws(APIError) -> JSONValue? {
-    func text(_ name: String) throws(APIError) -> String {
-      guard let text = object[name]?.string else { throw wrong("\(path).\(name)", "a string") }
-      return text
-    }
-    switch object["type"]?.string ?? (object["role"] == nil ? "" : "message") {
+  private static func item(_ item: ItemMembers) throws(APIError) -> JSONValue? {
+    let type = try item.text("type") ?? (item["role"] == nil ? nil : "message")
+    guard let type else { throw item.missing("type") }
+    let id = try item.text("id")
+    switch type {
     case "message":
-      let role = try text("role")
-      guard roles.contains(role) else {
-        throw .invalid(
-          "'\(path).role' must be one of 'user', 'assistant', 'system' and 'developer'", param: "\(path).role",
-          code: "invalid_value")
-      }
-      return message(role, try parts(object["content"], "\(path).content", role: role), id: object["id"]?.string)
+      try item.checkNames(["type", "role", "content", "id", "status", "phase"])
+      let role = try item.requiredText("role")
+      try item.check("role", isOneOf: roles)
+      try item.check("status", isOneOf: statuses)
+      return message(role, try parts(item, "content", role: role), id: id)
     case "function_call":
-      let arguments = try text("arguments")
+      try item.checkNames(["type", "id", "call_id", "name", "arguments", "status"])
+      try item.check("status", isOneOf: statuses)
+      let arguments = try item.requiredText("arguments")
       guard ChatMessage.areArguments(.string(arguments)) || arguments.isEmpty else {
-        throw .invalid("'\(path).arguments' is no JSON object", param: "\(path).arguments", code: "invalid_value")
+        let path = item.path(of: "arguments")
+        throw .invalid("'\(path)' is no JSON object", param: path, code: "invalid_value")
       }
-      return call(
-        id: object["id"]?.string, callID: try text("call_id"), name: try text("name"), arguments: arguments)
+      return call(id: id, callID: try item.name("call_id"), name: try item.name("name"), arguments: arguments)
     case "function_call_output":
+      try item.checkNames(["type", "id", "call_id", "output", "status"])
+      try item.check("status", isOneOf: statuses)
       let output: JSONValue
-      switch object["output"] {
-      case .string(let text): output = .string(text)
-      case .array?: output = .array(try parts(object["output"], "\(path).output", role: "user"))
-      default: throw wrong("\(path).output", "a string or a list of parts")
+      if let text = item["output"]?.string {
+        output = .string(text)
+      } else {
+        output = .array(try parts(item, "output", role: "user"))
       }
       return [
-        "id": .string(object["id"]?.string ?? RandomName.make("fco_", length: 24)), "type": "function_call_output",
-        "call_id": .string(try text("call_id")), "output": output, "status": "completed",
+        "id": .string(id ?? RandomName.make("fco_", length: 24)), "type": "function_call_output",
+        "call_id": .string(try item.name("call_id")), "output": output, "status": "completed",
       ]
     // What a model thought is not shown to it again.
-    case "reasoning": return nil
-    case "": throw wrong("\(path).type", "a string")
-    case let type: throw unsupported("\(path).type", "An item of the type '\(type.excerpt(40))'")
+    case "reasoning":
+      try item.checkLists("summary", "content")
+      _ = try item.text("encrypted_content")
+      try item.check("status", isOneOf: statuses)
+      return nil
+    default:
+      throw .invalid(
+        "An item of the type '\(type.excerpt(40))' is not supported by this server", param: item.path(of: "type"),
+        code: "unsupported_parameter")
     }
   }
 
-  private static func parts(_ value: JSONValue?, _ path: String, role: String) throws(APIError) -> [JSONValue] {
-    let type = role == "assistant" ? "output_text" : "input_text"
+  /// Reads text, or a list of parts with text.
+  private static func parts(_ item: ItemMembers, _ name: String, role: String) throws(APIError) -> [JSONValue] {
     func part(_ text: String) -> JSONValue {
       role == "assistant"
-        ? ["type": .string(type), "text": .string(text), "annotations": []]
-        : ["type": .string(type), "text": .string(text)]
+        ? ["type": "output_text", "text": .string(text), "annotations": []]
+        : ["type": "input_text", "text": .string(text)]
     }
-    switch value {
+    switch item[name] {
     case .string(let text): return [part(text)]
     case .array(let list):
       var parts: [JSONValue] = []
       for (index, value) in list.enumerated() {
-        let path = "\(path)[\(index)]"
-        guard let object = value.object else { throw wrong(path, "an object") }
-        guard let type = object["type"]?.string else { throw wrong("\(path).type", "a string") }
+        let members = try ItemMembers(value, "\(item.path(of: name))[\(index)]")
+        let type = try members.requiredText("type")
         guard ["input_text", "output_text", "text", "refusal"].contains(type) else {
           throw .invalid(
             "content of the type '\(type.excerpt(40))' is not supported by this model, only text",
-            param: "\(path).type", code: "unsupported_content_type")
+            param: members.path(of: "type"), code: "unsupported_content_type")
         }
-        let key = type == "refusal" ? "refusal" : "text"
-        guard let text = object[key]?.string else { throw wrong("\(path).\(key)", "a string") }
-        parts.append(part(text))
+        try members.checkNames(["type", "text", "refusal", "annotations", "logprobs"])
+        try members.checkLists("annotations", "logprobs")
+        parts.append(part(try members.requiredText(type == "refusal" ? "refusal" : "text")))
       }
       return parts
-    default: throw wrong(path, "a string or a list of parts")
+    case nil: throw item.missing(name)
+    default: throw ItemMembers.wrong(item.path(of: name), "a string or a list of parts")
     }
   }
 

@@ -50,7 +50,8 @@ struct ResponseRequest {
     } else {
       earlier = []
     }
-    input = try ResponseItems.read(fields, references: ItemReferences(store: context.responses, earlier: earlier))
+    input = try ResponseItems.read(
+      fields, references: ItemReferences(store: context.responses, earlier: earlier), after: earlier)
     if id == nil { return }
     let bytes = JSONValue.array(earlier + input).encoded.count
     guard bytes <= StoredResponse.maximumContext else {
