@@ -19,6 +19,8 @@ final class EmbeddingRun {
   private var doneCount = 0
   private var usage = GenerationUsage()
   private var isOver = false
+  /// When the first input was admitted. The request's timeout counts from here for all inputs.
+  private var begin: ContinuousClock.Instant?
 
   /// Maximum inputs of one request that wait or run in the engine, so that a request of thousands neither fills the queue
   /// nor is refused because of it.
@@ -45,6 +47,7 @@ final class EmbeddingRun {
   /// Submits the first inputs. The run is cancelled when the target closes.
   func start(adapters: AdapterSet, first: Admission) {
     self.adapters = adapters
+    begin = first.time
     target.onClose { [self] in cancel() }
     var admissions = [first]
     while admissions.count < min(Self.maximumRunning, request.inputs.count) {
@@ -60,9 +63,10 @@ final class EmbeddingRun {
     nextInput += admissions.count
     var options = GenerationOptions(maxTokens: 0, sampling: SamplingParameters(seed: 0))
     options.poolsPrompt = true
-    options.timeout = request.timeout
-    let requests = admissions.indices.map { index in
-      GenerationRequest(
+    let requests = admissions.enumerated().map { index, admission in
+      // The engine counts from each input's own admission. What is left may be negative, and is over at once then.
+      options.timeout = request.timeout.map { $0 - (begin ?? admission.time).duration(to: admission.time) }
+      return GenerationRequest(
         prompt: request.inputs[first + index], adapters: adapters, options: options, label: label)
     }
     for (index, admission) in admissions.enumerated() { running[first + index] = admission.id }
