@@ -151,3 +151,39 @@ def test_the_end_of_the_process(data_dir, status):
         assert client.files.delete(batch.output_file_id).deleted
         assert client.batches.retrieve(batch.id).output_file_id == batch.output_file_id
     assert not list((state / "batches").iterdir())
+
+
+def test_no_stray_links(data_dir):
+    """The folder of inputs has a link for each batch that is not over, and nothing else, whatever was deleted or cut off."""
+    state = state_folder(data_dir)
+    inputs = state / "batches"
+
+    def names():
+        return sorted(path.name for path in inputs.iterdir())
+
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        # A refused creation leaves nothing.
+        file = client.files.create(file=("input.jsonl", text([short("a")])), purpose="batch")
+        (state / "files" / file.id).unlink()
+        reply = server.http.post("/v1/batches", json={
+            "input_file_id": file.id, "endpoint": COMPLETIONS, "completion_window": "24h"})
+        assert reply.status_code == 500 and not names()
+        client.files.delete(file.id)
+        # The input file of a batch that runs is deleted.
+        failed = ended(client, create(client, text([short("b"), short("b")])))
+        running = create(client, text([line(f"r{number}", chat(max_tokens=200, ignore_eos=True)) for number in range(40)]), CHAT)
+        client.files.delete(running.input_file_id)
+        while client.batches.retrieve(running.id).status != "in_progress":
+            time.sleep(0.01)
+        assert names() == [f"{running.id}.jsonl"]
+        client.batches.cancel(running.id)
+        assert ended(client, running).status == "cancelled" and failed.status == "failed"
+    assert not names()
+    # What is left where the process ends before a record is written, or before a link is removed.
+    for name in (f"{failed.id}.jsonl", f"{running.id}.jsonl", "batch_aaaaaaaaaaaaaaaaaaaaaaaa.jsonl"):
+        (inputs / name).write_bytes(text([short("a")]))
+    (inputs / "notes.txt").write_text("not a link of the server's")
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        assert names() == ["notes.txt"]
+        assert ended(client, create(client, text([short("a")]))).status == "completed"
+    assert names() == ["notes.txt"]

@@ -46,6 +46,11 @@ extension MetadataDatabase {
     }
   }
 
+  /// The ids of the batches that are not over, those whose records cannot be read included.
+  func unfinishedBatches() throws -> Set<String> {
+    try read { db in Set(try String.fetchAll(db, sql: "SELECT id FROM batch WHERE \(Self.isUnfinished)")) }
+  }
+
   /// The ids of the batches that are not over and whose records cannot be read.
   func unreadableBatches() throws -> [String] {
     try read { db in

@@ -24,8 +24,7 @@ public final class BatchService: Sendable {
   let loop: EventLoop
   let logger: Logger
   let unknownNames: UnknownNameLog
-  /// Has a link to the input file of each batch that is not over, so that the file can be deleted meanwhile.
-  private let folder: URL
+  private let inputs: BatchInputs
   private let thread = WorkerPool(label: "batches", threads: 1)
   /// Signalled when there may be something to do.
   let wake = DispatchSemaphore(value: 0)
@@ -33,7 +32,7 @@ public final class BatchService: Sendable {
   private let stopping = Mutex(false)
 
   /// - Parameter loop: runs the lines' requests
-  /// - Throws: `ModelError` if DATA/batches cannot be made
+  /// - Throws: `ModelError` if DATA/batches cannot be made or the database cannot be read
   public init(
     dataFolder: DataFolder, context: ServerContext, files: FileStore, loop: EventLoop, logger: Logger
   ) throws {
@@ -43,8 +42,7 @@ public final class BatchService: Sendable {
     self.loop = loop
     self.logger = logger
     unknownNames = UnknownNameLog(logger)
-    folder = dataFolder.url.appending(path: "batches")
-    try FolderAccess.create(folder)
+    inputs = try BatchInputs(dataFolder, database)
   }
 
   /// Continues the batches that were not over when the last process ended. The engine must have been started.
@@ -60,7 +58,7 @@ public final class BatchService: Sendable {
 
   var isStopping: Bool { stopping.withLock { $0 } }
 
-  func inputFile(of batch: String) -> URL { folder.appending(path: batch + ".jsonl") }
+  func inputFile(of batch: String) -> URL { inputs.url(of: batch) }
 
   static var now: Int { Int(Date().timeIntervalSince1970) }
 
@@ -68,10 +66,7 @@ public final class BatchService: Sendable {
 
   /// Creates a batch.
   func create(_ wanted: BatchRequest) throws(APIError) -> Batch {
-    let file: StoredFile
-    do throws(FileStoreError) { file = try files.file(wanted.inputFile) } catch {
-      throw .invalid("\(error)", param: "input_file_id", code: "not_found", status: 400)
-    }
+    let file = try file(wanted.inputFile)
     guard file.purpose == "batch" else {
       throw .invalid(
         "The file has the purpose '\(file.purpose)'; it must be 'batch'", param: "input_file_id",
@@ -84,14 +79,25 @@ public final class BatchService: Sendable {
     }
     let batch = Batch(
       endpoint: wanted.endpoint, inputFile: file.id, createdAt: Self.now, metadata: wanted.metadata)
-    try translating {
-      try FileManager.default.linkItem(at: files.location(file.id), to: inputFile(of: batch.id))
-      try FolderAccess.sync(folder)
-      try database.insert(batch)
+    do throws(APIError) {
+      try translating {
+        try inputs.link(files.location(file.id), as: batch.id) { try database.insert(batch) }
+      }
+    } catch {
+      // The file may have been deleted since it was looked up.
+      _ = try self.file(wanted.inputFile)
+      throw error
     }
     logger.info("batch created", metadata: ["id": .string(batch.id), "endpoint": .string(batch.endpoint.rawValue)])
     wake.signal()
     return batch
+  }
+
+  /// - Throws: a 400 if there is no such file
+  private func file(_ id: String) throws(APIError) -> StoredFile {
+    do throws(FileStoreError) { return try files.file(id) } catch {
+      throw .invalid("\(error)", param: "input_file_id", code: "not_found", status: 400)
+    }
   }
 
   /// - Throws: a 404 if there is no such batch
@@ -221,7 +227,7 @@ public final class BatchService: Sendable {
   }
 
   /// Removes the link to the input file of a batch that is over.
-  func forget(_ id: String) { try? FileManager.default.removeItem(at: inputFile(of: id)) }
+  func forget(_ id: String) { inputs.remove(id) }
 }
 
 /// The batches that could not be taken to their next status, and when each is tried again.
