@@ -76,6 +76,17 @@ extension MetadataDatabase {
     return try text.map { try JSONValue.parse([UInt8]($0), subject: "response") }
   }
 
+  /// How many bytes a part of a response has. None of it is read.
+  /// - Parameter oldest: responses that were made before, in seconds since 1970, do not count
+  /// - Returns: `nil` if there is no such response
+  func sizeOfResponsePart(_ part: StoredResponse.Part, of id: String, oldest: Int) throws -> Int? {
+    try read { db in
+      try Int.fetchOne(
+        db, sql: "SELECT length(\(part.rawValue)) FROM response WHERE id = ? AND createdAt >= ?",
+        arguments: [id, oldest])
+    }
+  }
+
   /// The id of the newest response that has an item.
   /// - Parameter oldest: responses that were made before, in seconds since 1970, do not count
   /// - Returns: `nil` if there is none

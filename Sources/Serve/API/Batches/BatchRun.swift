@@ -90,7 +90,7 @@ final class BatchRun {
         throw .invalid("'stream' must be false in a batch", param: "stream", code: "invalid_value")
       }
       let prepared = try batch.endpoint.prepare(
-        line.body, context: context, unknownNames: service.unknownNames, Abandonment())
+        line.body, context: context, memory: service.memory, unknownNames: service.unknownNames, Abandonment())
       loop.execute {
         do throws(APIError) {
           try prepared.run(for: target, client: .batches, query: [], context: context)

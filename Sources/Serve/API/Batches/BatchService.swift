@@ -24,6 +24,8 @@ public final class BatchService: Sendable {
   let loop: EventLoop
   let logger: Logger
   let unknownNames: UnknownNameLog
+  /// The memory for the conversations of lines: of its own, so that lines take no place from requests. One line can have half.
+  let memory = MemoryShare(BodyMemory(limit: 128 << 20), client: "batches")
   private let inputs: BatchInputs
   private let thread = WorkerPool(label: "batches", threads: 1)
   /// Signalled when there may be something to do.

@@ -24,8 +24,10 @@ struct GenerationRoutes: Sendable {
   private func answer(_ endpoint: GenerationEndpoint, _ request: RoutedRequest) {
     let exchange = request.exchange
     let id = exchange.id
+    guard let memory = exchange.memoryShare else { return }
     exchange.collectJSON(endpoint.limits, preparation) { (fields, abandonment) throws(APIError) in
-      let prepared = try endpoint.prepare(fields, context: context, unknownNames: unknownNames, abandonment)
+      let prepared = try endpoint.prepare(
+        fields, context: context, memory: memory, unknownNames: unknownNames, abandonment)
       if logsPrompts { logPrompts(of: prepared, endpoint, id: id) }
       return prepared
     } then: { (prepared: any PreparedRequest) throws(APIError) in
@@ -75,9 +77,11 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
   var limits: BodyLimits { self == .chat || self == .responses ? .chat : .prompts }
 
   /// Parses and checks a request's fields, and tokenises what it has for the model.
+  /// - Parameter memory: what the client may hold of what is read for the request
   /// - Throws: `APIError` that names the field
   func prepare(
-    _ fields: RequestFields, context: ServerContext, unknownNames: UnknownNameLog, _ abandonment: Abandonment
+    _ fields: RequestFields, context: ServerContext, memory: MemoryShare, unknownNames: UnknownNameLog,
+    _ abandonment: Abandonment
   ) throws(APIError) -> any PreparedRequest {
     try catalog.check(fields, log: unknownNames, path: rawValue)
     let prompts = PromptTokenizer(
@@ -86,7 +90,7 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
     case .completions: return try CompletionRequest.parse(fields, prompts: prompts, grammars: context.grammars)
     case .chat: return try ChatRequest.parse(fields, context: context, prompts: prompts)
     case .embeddings: return try EmbeddingRequest(fields, context: context, prompts: prompts)
-    case .responses: return try ResponseRequest.parse(fields, context: context, prompts: prompts)
+    case .responses: return try ResponseRequest.parse(fields, context: context, memory: memory, prompts: prompts)
     }
   }
 }

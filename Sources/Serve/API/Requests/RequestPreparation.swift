@@ -43,6 +43,18 @@ final class RequestPreparation: Sendable {
   }
 }
 
+extension MemoryShare {
+  /// Counts bytes until the result is released.
+  /// - Throws: `APIError`, 503, if they do not fit
+  func hold(_ bytes: Int) throws(APIError) -> HeldMemory {
+    if let held = holdIfFree(bytes) { return held }
+    var error = APIError.plain(
+      status: 503, message: "the bodies and conversations of other requests fill the memory for them; try again")
+    error.retryAfter = 1
+    throw error
+  }
+}
+
 extension HTTPExchange {
   /// Bodies of up to so many bytes are parsed on the loop if `isCheap`.
   private static var shortBody: Int { 32 << 10 }

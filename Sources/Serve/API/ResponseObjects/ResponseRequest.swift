@@ -20,13 +20,16 @@ struct ResponseRequest {
   private let input: [JSONValue]
   /// The items of earlier responses.
   private let earlier: [JSONValue]
+  /// The memory of both, which the answer holds until it is stored.
+  private let held: [HeldMemory]
 
   /// Parses and checks a body's fields, and renders its input.
-  /// - Throws: `APIError`, 400, that names the field
+  /// - Parameter memory: what the client may hold of the conversation
+  /// - Throws: `APIError`: 400, that names the field, or 503 if there is no memory for the conversation
   static func parse(
-    _ fields: RequestFields, context: ServerContext, prompts: PromptTokenizer
+    _ fields: RequestFields, context: ServerContext, memory: MemoryShare, prompts: PromptTokenizer
   ) throws(APIError) -> AnswerRequest {
-    let request = try ResponseRequest(fields, context)
+    let request = try ResponseRequest(fields, context.responses, memory)
     let chat = try request.chatFields()
     let messages = request.instructions + ResponseItems.messages(request.earlier + request.input)
     let isCut = try request.mayCut()
@@ -37,24 +40,31 @@ struct ResponseRequest {
     } catch { throw renamed(error) }
   }
 
-  private init(_ fields: RequestFields, _ context: ServerContext) throws(APIError) {
+  private init(_ fields: RequestFields, _ store: ResponseStore, _ memory: MemoryShare) throws(APIError) {
     self.fields = fields
     let id = try fields.string("previous_response_id")
+    var held: [HeldMemory] = []
+    var bytes = 0
     if let id {
-      guard let previous = try context.responses.read(.context, of: id)?.array else {
+      guard let (previous, context) = try store.readContext(of: id, holding: memory) else {
         throw .invalid(
           "Previous response with id '\(id.excerpt(80))' not found.", param: "previous_response_id",
           code: "previous_response_not_found")
       }
+      held.append(context)
+      bytes = context.bytes
       earlier = previous
     } else {
       earlier = []
     }
     input = try ResponseItems.read(
-      fields, references: ItemReferences(store: context.responses, earlier: earlier), after: earlier)
-    if id == nil { return }
-    let bytes = JSONValue.array(earlier + input).encoded.count
-    guard bytes <= StoredResponse.maximumContext else {
+      fields,
+      references: ItemReferences(fields["input"], earlier: earlier, store: store, memory: memory), after: earlier)
+    let inputBytes = JSONValue.array(input).encoded.count
+    bytes += inputBytes
+    held.append(try memory.hold(inputBytes))
+    self.held = held
+    guard id == nil || bytes <= StoredResponse.maximumContext else {
       throw .invalid(
         "The conversation has \(bytes) bytes of items, of which at most \(StoredResponse.maximumContext) are kept; begin "
           + "a new one", param: "previous_response_id", code: "context_length_exceeded")
@@ -244,7 +254,7 @@ struct ResponseRequest {
       ("user", fields["user"] ?? .null),
     ]
     return ResponseShape(
-      chat: chat, settings: settings, input: input, earlier: earlier,
+      chat: chat, settings: settings, input: input, earlier: earlier, memory: held,
       store: storesResponse && context.responses.isOn ? context.responses : nil)
   }
 }

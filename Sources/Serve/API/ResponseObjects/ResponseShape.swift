@@ -12,6 +12,8 @@ struct ResponseShape: AnswerShape {
   let input: [JSONValue]
   /// The items of earlier responses.
   let earlier: [JSONValue]
+  /// The memory of the items.
+  let memory: [HeldMemory]
   /// Where the response is kept; `nil` if it is not.
   let store: ResponseStore?
 

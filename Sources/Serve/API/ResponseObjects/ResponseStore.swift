@@ -61,13 +61,34 @@ public final class ResponseStore: Sendable {
     do { return try database.responsePart(part, of: id, oldest: oldest) } catch { throw Self.failure(error) }
   }
 
-  /// The items of the input and the output of the response that has an item. Waits for the disk.
-  /// - Parameter id: the item's
-  /// - Returns: nothing if no response that is kept has the item
-  func items(besides id: String) throws(APIError) -> [JSONValue] {
+  /// How many bytes a part of a response has; `nil` if the response is not kept. Waits for the disk.
+  private func size(_ part: StoredResponse.Part, of id: String) throws(APIError) -> Int? {
+    do { return try database.sizeOfResponsePart(part, of: id, oldest: oldest) } catch { throw Self.failure(error) }
+  }
+
+  /// The items that a response which continues this one begins with; `nil` if the response is not kept. Waits for the disk.
+  /// - Throws: `APIError`: 503 if there is no memory for them
+  func readContext(
+    of id: String, holding memory: MemoryShare
+  ) throws(APIError) -> (items: [JSONValue], memory: HeldMemory)? {
+    guard let bytes = try size(.context, of: id) else { return nil }
+    let held = try memory.hold(bytes)
+    guard let items = try read(.context, of: id)?.array else { return nil }
+    return (items, held)
+  }
+
+  /// The newest response that has an item; `nil` if none that is kept has it. Waits for the disk.
+  /// - Parameter item: its id
+  /// - Returns: the response's id, and how many bytes are read to have its items
+  func response(withItem item: String) throws(APIError) -> (id: String, bytes: Int)? {
     let response: String?
-    do { response = try database.response(withItem: id, oldest: oldest) } catch { throw Self.failure(error) }
-    guard let response else { return [] }
+    do { response = try database.response(withItem: item, oldest: oldest) } catch { throw Self.failure(error) }
+    guard let response else { return nil }
+    return (response, (try size(.input, of: response) ?? 0) + (try size(.response, of: response) ?? 0))
+  }
+
+  /// The items of the input and the output of a response. Waits for the disk.
+  func items(of response: String) throws(APIError) -> [JSONValue] {
     let input = try read(.input, of: response)?.array ?? []
     return input + (try read(.response, of: response).map(StoredResponse.output(of:)) ?? [])
   }

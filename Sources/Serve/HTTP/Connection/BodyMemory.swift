@@ -1,6 +1,7 @@
 internal import Synchronization
 
-/// Limits the bytes of all request bodies in memory, so that many unfinished ones cannot fill it.
+/// Limits the bytes of all request bodies in memory, and of what is read for them, so that many unfinished requests cannot fill
+/// it.
 ///
 /// One client gets at most half of the limit, and an eighth is only for short bodies, so that neither one client nor large
 /// bodies lock the others out.
@@ -41,6 +42,38 @@ final class BodyMemory: Sendable {
       used.byClient[client] = left > 0 ? left : nil
     }
   }
+}
+
+/// What the requests of one client may hold of the memory for bodies.
+struct MemoryShare: Sendable {
+  private let memory: BodyMemory
+  private let client: String
+
+  /// - Parameter client: its address
+  init(_ memory: BodyMemory, client: String) {
+    self.memory = memory
+    self.client = client
+  }
+
+  /// Counts bytes until the result is released.
+  /// - Returns: `nil` if they do not fit
+  func holdIfFree(_ bytes: Int) -> HeldMemory? {
+    memory.reserve(bytes, length: bytes, client: client) ? HeldMemory(memory, bytes, client: client) : nil
+  }
+}
+
+/// Bytes that count against the server's limit as long as this is held.
+final class HeldMemory: Sendable {
+  private let memory: BodyMemory
+  let bytes: Int
+  private let client: String
+
+  /// - Parameter bytes: were reserved
+  fileprivate init(_ memory: BodyMemory, _ bytes: Int, client: String) {
+    (self.memory, self.bytes, self.client) = (memory, bytes, client)
+  }
+
+  deinit { memory.release(bytes, client: client) }
 }
 
 /// A request's body in memory. Its bytes count against the server's limit as long as the body is held.

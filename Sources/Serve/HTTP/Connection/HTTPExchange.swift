@@ -102,6 +102,12 @@ public final class HTTPExchange: @unchecked Sendable {
     }
   }
 
+  /// What the client may hold of the memory for bodies; `nil` when it has left or the response has ended.
+  var memoryShare: MemoryShare? {
+    loop.preconditionInLoop()
+    return connection.map { MemoryShare($0.server.bodyMemory, client: request.remoteAddress) }
+  }
+
   /// The memory for bodies is full. The rest of the body is not read.
   private func refuseForMemory() {
     setHeader("Retry-After", "1")

@@ -36,7 +36,8 @@ public struct HTTPConfiguration: Sendable {
   public var maxHeaderCount = 100
   /// Maximum bytes of a body where the handler gives no other limit.
   public var maxBodyBytes = 16 << 20
-  /// Maximum bytes of all bodies that are collected in memory. The answer to a body that does not fit is 503.
+  /// Maximum bytes of all bodies that are collected in memory, and of stored conversations that requests continue. The answer
+  /// to a request for which there is no room is 503.
   public var maxBodyMemory = 256 << 20
   /// Minimum bytes per second of a body, on average over each `bodyGracePeriod` that the server waits for it. The answer
   /// to a slower one is 408, so that a slow sender cannot hold memory, or the slot of an upload, for long.

@@ -1,8 +1,10 @@
 import Foundation
 import Kernels
+import Logging
 import Model
 import TestSupport
 
+@testable import Formats
 @testable import Serve
 
 /// What routes need to answer: a tiny model with a running engine, a data folder, and an event loop on a thread of its own.
@@ -21,13 +23,15 @@ final class AnswerSetting {
     let engine = Engine(
       transformer: Transformer(base: base, compute: Compute(pool: ThreadPool(threads: 1))),
       cache: try KeyValueCache(config: base.config, bytes: 4 << 20, element: .f32), tokenizer: tokenizer)
+    let template = "{% for message in messages %}{{ message.content }} {% endfor %}"
+    let chat = try ChatFormat(tokenizer, template: template, name: "test")
     context = ServerContext(
       engine: engine, tokenizer: tokenizer,
       adapters: try AdapterStore(
         dataFolder: folder, database: database,
         binding: .init(fingerprint: base.fingerprint, preparer: AdapterPreparer(base: base, mode: .f32))),
       base: base, contextLength: contextLength, servedModelName: "tiny", startedAt: 0,
-      responses: ResponseStore(database: database, daysKept: 1))
+      responses: ResponseStore(database: database, daysKept: 1), chat: .success(chat))
     let loop = try EventLoop()
     self.loop = loop
     engine.start()
@@ -43,18 +47,12 @@ final class AnswerSetting {
     _ = ended.wait()
   }
 
-  /// The fields of a body.
-  func fields(_ json: String) throws -> RequestFields { try RequestFields(Array(json.utf8), JSONLimits()) }
-
   /// Prepares a request as its route does.
-  func prepare(_ endpoint: GenerationEndpoint, _ json: String) throws -> any PreparedRequest {
-    let prompts = PromptTokenizer(
-      tokenizer: context.tokenizer, contextLength: context.contextLength, abandonment: Abandonment())
-    switch endpoint {
-    case .completions: return try CompletionRequest.parse(fields(json), prompts: prompts, grammars: context.grammars)
-    case .chat: return try ChatRequest.parse(fields(json), context: context, prompts: prompts)
-    case .embeddings: return try EmbeddingRequest(fields(json), context: context, prompts: prompts)
-    case .responses: return try ResponseRequest.parse(fields(json), context: context, prompts: prompts)
-    }
+  func prepare(
+    _ endpoint: GenerationEndpoint, _ json: String, memory: BodyMemory = BodyMemory(limit: 64 << 20)
+  ) throws -> any PreparedRequest {
+    try endpoint.prepare(
+      RequestFields(Array(json.utf8), JSONLimits()), context: context, memory: MemoryShare(memory, client: "a"),
+      unknownNames: UnknownNameLog(Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }), Abandonment())
   }
 }

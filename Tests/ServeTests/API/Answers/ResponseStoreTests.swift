@@ -47,17 +47,23 @@ import Testing
         response: ["id": .string(id), "output": .array(output)], input: input, context: []))
   }
 
+  /// The items of the newest response that has an item.
+  private func items(besides id: String) throws -> [JSONValue] {
+    guard let response = try store.response(withItem: id) else { return [] }
+    return try store.items(of: response.id)
+  }
+
   @Test func itemsAreFoundWhileTheirResponseIsKept() throws {
     try insert("resp_1", input: [["id": "msg_0"]], output: [["id": "msg_1"], ["id": "fc_1"]])
     try insert("resp_2", output: [["id": "msg_2"]], age: 86_500)
     let items: [JSONValue] = [["id": "msg_0"], ["id": "msg_1"], ["id": "fc_1"]]
-    #expect(try store.items(besides: "fc_1") == items && store.items(besides: "msg_0") == items)
-    #expect(try store.items(besides: "msg_2").isEmpty && store.items(besides: "resp_1").isEmpty)
+    #expect(try self.items(besides: "fc_1") == items && self.items(besides: "msg_0") == items)
+    #expect(try self.items(besides: "msg_2").isEmpty && self.items(besides: "resp_1").isEmpty)
     // Another response that has the item keeps it.
     try insert("resp_3", input: [["id": "fc_1"]], output: [["id": "msg_3"]], age: 10)
     _ = try store.remove("resp_1")
-    #expect(try store.items(besides: "fc_1") == [["id": "fc_1"], ["id": "msg_3"]])
-    #expect(try store.items(besides: "msg_1").isEmpty)
+    #expect(try self.items(besides: "fc_1") == [["id": "fc_1"], ["id": "msg_3"]])
+    #expect(try self.items(besides: "msg_1").isEmpty)
     try database.deleteResponses(before: .max)
     #expect(try database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM responseItem") } == 0)
   }
@@ -87,17 +93,45 @@ import Testing
     try insert(
       "resp_1", input: [["id": "msg_0", "type": "message"]],
       output: (1...3).map { ["id": .string("msg_\($0)"), "text": long] })
-    var references = ItemReferences(store: store, earlier: [["id": "msg_9"]])
+    let memory = BodyMemory(limit: 256 << 20)
+    var references = references(["msg_0", "msg_9", "msg_7", "msg_1", "msg_2"], memory)
     #expect(try references.item("msg_0", "input[0]")["type"] == "message")
-    func error(_ id: String) -> APIError? {
-      do throws(APIError) { _ = try references.item(id, "input[1]") } catch { return error }
-      return nil
-    }
     for id in ["msg_0", "msg_9"] {
-      #expect(error(id)?.status == 400 && error(id)?.message.contains("Duplicate item found with id '\(id)'") == true)
+      let error = error(id, &references)
+      #expect(error?.status == 400 && error?.message.contains("Duplicate item found with id '\(id)'") == true)
     }
-    #expect(error("msg_7")?.status == 404 && error("msg_1") == nil && error("msg_2") == nil)
-    #expect(error("msg_3")?.code == "context_length_exceeded")
+    #expect(error("msg_7", &references)?.status == 404)
+    #expect(error("msg_1", &references) == nil && error("msg_2", &references) == nil)
+    // What was read for them is not held any more.
+    #expect(MemoryShare(memory, client: "b").holdIfFree(128 << 20) != nil)
+    var all = self.references(["msg_1", "msg_2", "msg_3"], memory)
+    #expect(error("msg_1", &all)?.code == "context_length_exceeded")
+  }
+
+  private func references(_ ids: [String], _ memory: BodyMemory) -> ItemReferences {
+    ItemReferences(
+      .array(ids.map { ["type": "item_reference", "id": .string($0)] }), earlier: [["id": "msg_9"]], store: store,
+      memory: MemoryShare(memory, client: "a"))
+  }
+
+  private func error(_ id: String, _ references: inout ItemReferences) -> APIError? {
+    do throws(APIError) { _ = try references.item(id, "input[1]") } catch { return error }
+    return nil
+  }
+
+  /// The responses that references make the server read have limits, too: of memory, and of all bytes.
+  @Test func whatReferencesMakeItReadIsLimited() throws {
+    for index in 0..<5 {
+      let long = JSONValue.string(String(repeating: "a", count: 15 << 20))
+      try insert("resp_\(index)", output: [["id": .string("msg_\(index)")], ["id": "other", "text": long]])
+    }
+    let ids = (0..<5).map { "msg_\($0)" }
+    var some = references(ids, BodyMemory(limit: 256 << 20))
+    for id in ids.prefix(4) { #expect(error(id, &some) == nil) }
+    #expect(error(ids[4], &some)?.status == 400)
+    var none = references(ids, BodyMemory(limit: 16 << 20))
+    let refusal = error(ids[0], &none)
+    #expect(refusal?.status == 503 && refusal?.retryAfter == 1)
   }
 
   @Test(

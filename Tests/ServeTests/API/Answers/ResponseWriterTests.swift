@@ -43,7 +43,8 @@ import Testing
   }
 
   private func writer(_ target: Target, stream: Bool) -> ResponseWriter {
-    let shape = ResponseShape(chat: ChatShape(), settings: [("tools", [])], input: [], earlier: [], store: nil)
+    let shape = ResponseShape(
+      chat: ChatShape(), settings: [("tools", [])], input: [], earlier: [], memory: [], store: nil)
     return ResponseWriter(
       shape,
       AnswerFrame(id: "resp_1", created: 7, model: "m", fingerprint: "fp", stream: stream, includeUsage: false),
