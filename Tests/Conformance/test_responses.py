@@ -1,6 +1,8 @@
 """Responses, worked by OpenAI's client: text, tools, streams, and responses that continue others."""
 
+import contextlib
 import json
+import sqlite3
 
 import openai
 import pytest
@@ -146,6 +148,35 @@ def test_retention(data_dir):
         for id in (kept.id, client.responses.create(input=QUESTION, **SETTINGS).id):
             with pytest.raises(openai.NotFoundError):
                 client.responses.retrieve(id)
+
+
+def test_expired(data_dir):
+    """A response that is too old is gone at once, and from the disk with the next start."""
+    state = state_folder(data_dir)
+    path = state / "graft.sqlite"
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        old, kept = (client.responses.create(input=QUESTION, **SETTINGS) for _ in range(2))
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("UPDATE response SET createdAt = createdAt - 31 * 86400 WHERE id = ?", (old.id,))
+            database.commit()
+        for work in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
+            with pytest.raises(openai.NotFoundError):
+                work(old.id)
+        with pytest.raises(openai.BadRequestError) as error:
+            client.responses.create(input="a", previous_response_id=old.id, **SETTINGS)
+        assert error.value.code == "previous_response_not_found" and error.value.param == "previous_response_id"
+        with pytest.raises(openai.NotFoundError):
+            client.responses.create(input=[{"type": "item_reference", "id": old.output[0].id}], **SETTINGS)
+        assert client.responses.retrieve(kept.id).id == kept.id
+    with Server(data_dir=data_dir, state=state) as server, server.client() as client:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            assert database.execute("SELECT id FROM response").fetchall() == [(kept.id,)]
+            assert set(database.execute("SELECT response FROM responseItem")) == {(kept.id,)}
+        client.responses.delete(kept.id)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            for table in ("response", "responseItem"):
+                assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+            assert database.execute("SELECT bytes FROM responseSize").fetchone() == (0,)
 
 
 def test_stream(client):

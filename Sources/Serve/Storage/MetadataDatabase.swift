@@ -62,6 +62,7 @@ public final class MetadataDatabase: Sendable {
     migrator.registerMigration("0005 batches") { try BatchTables.create($0) }
     migrator.registerMigration("0006 responses") { try ResponseTables.create($0) }
     migrator.registerMigration("0007 items of responses") { try ResponseTables.createItems($0) }
+    migrator.registerMigration("0008 size of responses") { try ResponseTables.createSize($0) }
     return migrator
   }
 

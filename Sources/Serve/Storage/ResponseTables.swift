@@ -47,9 +47,51 @@ enum ResponseTables {
   }
 }
 
+extension ResponseTables {
+  /// The migration "0008 size of responses": how many bytes all responses have. Triggers keep it true.
+  static func createSize(_ db: Database) throws {
+    func bytes(_ row: String) -> String {
+      "length(\(row).response) + length(\(row).input) + length(\(row).context)"
+    }
+    // An item is in the table and in its index.
+    func itemBytes(_ row: String) -> String { "2 * (length(\(row).id) + length(\(row).response))" }
+    try db.execute(
+      sql: """
+        CREATE TABLE responseSize (bytes INTEGER NOT NULL);
+        INSERT INTO responseSize (bytes) VALUES (
+          (SELECT coalesce(sum(\(bytes("response"))), 0) FROM response)
+          + (SELECT coalesce(sum(\(itemBytes("responseItem"))), 0) FROM responseItem));
+        CREATE TRIGGER responseAdded AFTER INSERT ON response
+          BEGIN UPDATE responseSize SET bytes = bytes + \(bytes("NEW")); END;
+        CREATE TRIGGER responseRemoved AFTER DELETE ON response
+          BEGIN UPDATE responseSize SET bytes = bytes - (\(bytes("OLD"))); END;
+        CREATE TRIGGER responseItemAdded AFTER INSERT ON responseItem
+          BEGIN UPDATE responseSize SET bytes = bytes + \(itemBytes("NEW")); END;
+        CREATE TRIGGER responseItemRemoved AFTER DELETE ON responseItem
+          BEGIN UPDATE responseSize SET bytes = bytes - \(itemBytes("OLD")); END;
+        """)
+  }
+
+  /// Deletes the oldest responses until all have at most so many bytes.
+  /// - Parameter newest: a response that is deleted last
+  fileprivate static func deleteOldest(above maximum: Int, newest: String? = nil, _ db: Database) throws {
+    while let bytes = try Int.fetchOne(db, sql: "SELECT bytes FROM responseSize"), bytes > maximum {
+      try db.execute(
+        sql: """
+          DELETE FROM response WHERE id = (
+            SELECT id FROM response WHERE id IS NOT ? ORDER BY createdAt LIMIT 1)
+          """, arguments: [newest])
+      if db.changesCount > 0 { continue }
+      try db.execute(sql: "DELETE FROM response WHERE id = ?", arguments: [newest])
+      return
+    }
+  }
+}
+
 /// Responses.
 extension MetadataDatabase {
-  func insert(_ response: StoredResponse) throws {
+  /// Stores a response, and deletes the oldest where all have more than so many bytes.
+  func insert(_ response: StoredResponse, within maximum: Int = .max) throws {
     try write { db in
       try db.execute(
         sql: "INSERT INTO response (id, createdAt, response, input, context) VALUES (?, ?, ?, ?, ?)",
@@ -62,6 +104,7 @@ extension MetadataDatabase {
         guard let id = item.object?["id"]?.string else { continue }
         try statement.execute(arguments: [id, response.id])
       }
+      try ResponseTables.deleteOldest(above: maximum, newest: response.id, db)
     }
   }
 
@@ -109,6 +152,11 @@ extension MetadataDatabase {
       try db.execute(sql: "DELETE FROM response WHERE id = ? AND createdAt >= ?", arguments: [id, oldest])
       return db.changesCount > 0
     }
+  }
+
+  /// Deletes the oldest responses until all have at most so many bytes.
+  func deleteOldestResponses(above maximum: Int) throws {
+    try write { try ResponseTables.deleteOldest(above: maximum, $0) }
   }
 
   /// Deletes the responses that were made before a time, in seconds since 1970.

@@ -60,6 +60,10 @@ struct ServeCommand: ParsableCommand {
     guard (0...36500).contains(requestOptions.responsesRetention) else {
       throw ValidationError("--responses-retention must be between 0 and 36,500")
     }
+    // A response of the longest conversation has its input, its output and all of the conversation.
+    guard requestOptions.maxResponsesSize.bytes >= 64 << 20 else {
+      throw ValidationError("--max-responses-size must be at least 64MiB")
+    }
     for (name, value) in [
       ("max-running", requestOptions.maxRunning), ("max-queue", requestOptions.maxQueue),
       ("target-itl", requestOptions.targetITL), ("training-turn", jobOptions.trainingTurn),
@@ -190,7 +194,9 @@ struct ServeCommand: ParsableCommand {
       engine: engine, tokenizer: model.tokenizer, adapters: store, base: base, contextLength: model.contextLength,
       servedModelName: name,
       startedAt: Int(Date().timeIntervalSince1970),
-      responses: ResponseStore(database: database, daysKept: requestOptions.responsesRetention), chat: chat)
+      responses: ResponseStore(
+        database: database, daysKept: requestOptions.responsesRetention,
+        maximumBytes: requestOptions.maxResponsesSize.bytes), chat: chat)
     let batches = try BatchService(
       dataFolder: dataFolder, context: context, files: files, loop: loop, logger: logger)
     let routes = APIRoutes(

@@ -69,6 +69,9 @@ struct RequestOptions: ParsableArguments {
 
   @Option(help: "Days for which responses are kept, to be read and continued; 0 keeps none.")
   var responsesRetention: Int = 30
+
+  @Option(help: "Most bytes of all responses that are kept, in KiB, MiB or GiB; the oldest go first.")
+  var maxResponsesSize: ByteSize = ByteSize(bytes: 4 << 30)
 }
 
 /// How jobs share the machine, and what is kept of them.

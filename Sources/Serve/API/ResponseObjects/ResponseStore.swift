@@ -1,3 +1,4 @@
+import Dispatch
 import Formats
 import Foundation
 
@@ -30,13 +31,33 @@ struct StoredResponse: Sendable {
 public final class ResponseStore: Sendable {
   private let database: MetadataDatabase
   private let secondsKept: Int
+  private let maximumBytes: Int
   private let pool = WorkerPool(label: "responses", threads: 1)
 
-  /// - Parameter daysKept: days after which a response is deleted; 0 keeps none
-  public init(database: MetadataDatabase, daysKept: Int) {
+  /// Deletes the responses that are too old or too many, now and every hour.
+  /// - Parameters:
+  ///   - daysKept: days after which a response is deleted; 0 keeps none
+  ///   - maximumBytes: of all responses that are kept. Where they have more, the oldest are deleted.
+  public init(database: MetadataDatabase, daysKept: Int, maximumBytes: Int = 4 << 30) {
     self.database = database
+    self.maximumBytes = maximumBytes
     secondsKept = daysKept * 86_400
-    if !isOn { try? database.deleteResponses(before: .max) }
+    sweep()
+    sweepLater()
+  }
+
+  private func sweep() {
+    try? database.deleteResponses(before: isOn ? oldest : .max)
+    try? database.deleteOldestResponses(above: maximumBytes)
+  }
+
+  /// What is too old is not found before that already, but should not stay on the disk where no further response is stored.
+  private func sweepLater() {
+    DispatchQueue.global(qos: .utility).asyncAfter(deadline: .now() + .seconds(3600)) { [weak self] in
+      guard let self else { return }
+      pool.async { [weak self] in self?.sweep() }
+      sweepLater()
+    }
   }
 
   /// Whether responses are kept.
@@ -44,13 +65,14 @@ public final class ResponseStore: Sendable {
 
   private var oldest: Int { Int(Date().timeIntervalSince1970) - secondsKept }
 
-  /// Stores a response, and deletes those that are too old.
+  /// Stores a response, and deletes those that are too old, and the oldest where there is no room. A response that is larger
+  /// than the room for all is not kept.
   /// - Parameter then: called when the response is on the disk, or with the reason why it is not
   func add(_ response: StoredResponse, then: @escaping @Sendable (APIError?) -> Void) {
     pool.async { [self] in
       do {
         try database.deleteResponses(before: oldest)
-        try database.insert(response)
+        try database.insert(response, within: maximumBytes)
         then(nil)
       } catch { then(Self.failure(error)) }
     }

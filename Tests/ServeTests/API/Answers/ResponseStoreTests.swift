@@ -144,6 +144,64 @@ import Testing
     #expect(ItemReferences.isReference(try #require(item.object)) == isReference)
   }
 
+  private func count(_ table: String) throws -> Int? {
+    try database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM \(table)") }
+  }
+
+  private func bytes() throws -> Int? {
+    try database.read { try Int.fetchOne($0, sql: "SELECT bytes FROM responseSize") }
+  }
+
+  private func ids() throws -> [String] {
+    try database.read { try String.fetchAll($0, sql: "SELECT id FROM response ORDER BY id") }
+  }
+
+  /// Without a request, too, what is too old goes from the disk.
+  @Test func whatIsTooOldIsDeletedAtTheStart() throws {
+    try insert("old", input: [["id": "msg_0"]], output: [["id": "msg_1"]], age: 86_500)
+    try insert("new", age: 86_300)
+    withExtendedLifetime(ResponseStore(database: database, daysKept: 1)) {}
+    #expect(try ids() == ["new"] && count("responseItem") == 0)
+    withExtendedLifetime(ResponseStore(database: database, daysKept: 0)) {}
+    #expect(try ids().isEmpty && bytes() == 0)
+  }
+
+  @Test func theOldestGoWhereThereAreTooManyBytes() throws {
+    let text = JSONValue.string(String(repeating: "a", count: 1000))
+    func response(_ id: String, age: Int, times: Int = 1) -> StoredResponse {
+      StoredResponse(
+        id: id, createdAt: Int(Date().timeIntervalSince1970) - age, response: ["id": .string(id)],
+        input: Array(repeating: ["id": .string("msg_\(id)"), "text": text], count: times), context: [])
+    }
+    for (index, age) in [30, 50, 10, 40, 20].enumerated() {
+      try database.insert(response("r\(index)", age: age), within: 4500)
+    }
+    #expect(try ids() == ["r0", "r2", "r3", "r4"], "the one of 50 seconds went")
+    // The limit of a store holds from its start on.
+    withExtendedLifetime(ResponseStore(database: database, daysKept: 1, maximumBytes: 2500)) {}
+    #expect(try ids() == ["r2", "r4"] && count("responseItem") == 2)
+    // The newest is kept, even if its clock is behind; one that is too large alone is not.
+    try database.insert(response("r5", age: 60), within: 1500)
+    #expect(try ids() == ["r5"])
+    try database.insert(response("r6", age: 0, times: 3), within: 2500)
+    #expect(try ids().isEmpty && count("responseItem") == 0 && bytes() == 0)
+  }
+
+  @Test func theMigrationCountsTheBytesOfEarlierResponses() throws {
+    try insert("resp_1", input: [["id": "msg_0"]], output: [["id": "msg_1"]])
+    try insert("resp_2", output: [["id": "msg_2"]])
+    let counted = try bytes()
+    try database.write { db in
+      for name in ["responseAdded", "responseRemoved", "responseItemAdded", "responseItemRemoved"] {
+        try db.execute(sql: "DROP TRIGGER \(name)")
+      }
+      try db.execute(sql: "DROP TABLE responseSize")
+      try ResponseTables.createSize(db)
+    }
+    #expect(try bytes() == counted && counted ?? 0 > 100)
+    #expect(try store.remove("resp_1") && store.remove("resp_2") && bytes() == 0)
+  }
+
   @Test func whatIsTooOldIsGone() throws {
     try insert("old", age: 86_500)
     try insert("new", age: 86_300)
