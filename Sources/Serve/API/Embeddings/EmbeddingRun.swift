@@ -120,15 +120,7 @@ final class EmbeddingRun {
     isOver = true
     let answer = EmbeddingAnswer(
       model: selection.name, embeddings: embeddings, isBase64: request.isBase64, tokens: usage.promptTokens)
-    let target = target
-    // Writing millions of numbers takes as long as many tokens.
-    context.encoding.async {
-      let body = answer.encoded
-      target.loop.execute {
-        if !target.isClosed {
-          target.respond(status: 200, headers: ["Content-Type": "application/json"], body: body)
-        }
-      }
-    }
+    // Writing millions of numbers takes long.
+    target.respond(encodingOn: context.encoding) { answer.encoded }
   }
 }

@@ -11,9 +11,10 @@ final class AnswerRun {
     var answer = AnswerContent()
     /// Finds tool calls in the text.
     var parser: ToolCallParser?
-    var logprobs: any LogprobsWriter
-    /// Of the prompt; `nil` where they were not requested.
-    var promptLogprobs: JSONValue?
+    /// Writes log-probabilities for a writer that takes parts.
+    var parts: any LogprobsWriter
+    /// Those that are written at the end.
+    var logprobs: ChoiceLogprobs
     var hasOpened = false
     var reason: FinishReason?
     /// The sum over the tokens that were shown, for `best_of`.
@@ -24,11 +25,26 @@ final class AnswerRun {
     var meanLogprob: Double { tokenCount == 0 ? -.infinity : logprobSum / Double(tokenCount) }
   }
 
+  /// A prompt that is being shown.
+  private struct Echo {
+    var candidate: Int
+    /// What was not shown yet.
+    var records: ArraySlice<TokenRecord>
+    var decoder: StreamDecoder
+  }
+
+  /// How many tokens of a prompt are shown in one turn of the loop. With their log-probabilities these take about a
+  /// millisecond.
+  private static let echoedAtOnce = 64
+
   private let target: any AnswerTarget
   private let engine: Engine
   private let tokenizer: Tokenizer
   private let request: AnswerRequest
   private let writer: any AnswerWriter
+  private var echo: Echo?
+  /// The events that came while a prompt was being shown.
+  private var waiting: [(event: GenerationEvent, candidate: Int)] = []
   /// The engine's ids of the candidates.
   private var generations: [GenerationID] = []
   private var candidates: [Candidate]
@@ -47,9 +63,11 @@ final class AnswerRun {
       AnswerFrame(
         id: shape.idPrefix + UUID().uuidString.lowercased().filter { $0 != "-" },
         created: Int(Date().timeIntervalSince1970), model: model, fingerprint: fingerprint, stream: request.stream,
-        includeUsage: request.includeUsage), to: target)
+        includeUsage: request.includeUsage), to: target, encoding: context.encoding)
     candidates = (0..<request.candidateCount).map { _ in
-      Candidate(parser: shape.makeParser(), logprobs: shape.makeLogprobs(context.tokenizer))
+      Candidate(
+        parser: shape.makeParser(), parts: shape.makeLogprobs(context.tokenizer),
+        logprobs: ChoiceLogprobs(request, context.tokenizer))
     }
   }
 
@@ -83,16 +101,16 @@ final class AnswerRun {
 
   private func receive(_ event: GenerationEvent, of index: Int) {
     guard !isOver else { return }
+    guard echo == nil else { return waiting.append((event, index)) }
     if case .failed(let error) = event { return fail(error.apiError) }
     open(index)
     switch event {
     case .prompt(let records):
-      if let count = request.options.promptLogprobs {
-        candidates[index].promptLogprobs = PromptLogprobs.json(records, count: count, tokenizer)
-      }
+      if !writer.takesParts { candidates[index].logprobs.prompt = records }
       guard request.options.echoesPrompt else { break }
-      let text = tokenizer.decode(request.prompts[promptIndex(of: index)], skippingSpecialTokens: false)
-      show(text, records, of: index, isPrompt: true)
+      echo = Echo(
+        candidate: index, records: records[...], decoder: StreamDecoder(tokenizer, skippingSpecialTokens: false))
+      showEcho()
     case .output(let text, let tokens): show(text, tokens, of: index)
     case .finished(let reason, let usage): finish(index, reason: reason, usage: usage)
     case .pooled, .failed: break
@@ -107,12 +125,36 @@ final class AnswerRun {
     writer.open(index)
   }
 
+  /// Shows the next tokens of the prompt that is echoed. The others have their turn behind what else the loop has to do.
+  private func showEcho() {
+    guard !isOver, var current = echo else { return }
+    let tokens = Array(current.records.prefix(Self.echoedAtOnce))
+    current.records = current.records.dropFirst(tokens.count)
+    let isLast = current.records.isEmpty
+    var text = ""
+    for token in tokens { text += current.decoder.push(token.token) }
+    if isLast { text += current.decoder.finish() }
+    echo = isLast ? nil : current
+    show(text, tokens, of: current.candidate, isPrompt: true)
+    guard isLast else {
+      let run = LoopBound(self, on: target.loop)
+      return target.loop.execute { run.value.showEcho() }
+    }
+    let events = waiting
+    waiting = []
+    // One of them may begin another echo, which the others wait for.
+    for (event, index) in events { receive(event, of: index) }
+  }
+
   /// Adds text and the tokens that end in it to a candidate.
   private func show(_ text: String, _ tokens: [TokenRecord], of index: Int, isPrompt: Bool = false) {
     if request.showsLogprobs {
-      // The prompt may have been asked for with more alternatives than the answer.
-      let count = isPrompt ? request.options.topLogprobs : nil
-      candidates[index].logprobs.append(count.map { tokens.keepingTop($0) } ?? tokens, isPrompt: isPrompt)
+      if writer.takesParts {
+        let shown = isPrompt ? candidates[index].logprobs.shown(tokens) : tokens
+        candidates[index].parts.append(shown, isPrompt: isPrompt)
+      } else if !isPrompt {
+        candidates[index].logprobs.answer += tokens
+      }
     }
     if !isPrompt {
       for token in tokens {
@@ -138,7 +180,7 @@ final class AnswerRun {
 
   /// The log-probabilities that the writer has not got yet; `nil` where none were requested.
   private func takeLogprobs(_ index: Int) -> JSONValue? {
-    request.showsLogprobs ? candidates[index].logprobs.take() : nil
+    request.showsLogprobs ? candidates[index].parts.take() : nil
   }
 
   /// Ends a candidate, and the answer with the last one.
@@ -158,9 +200,11 @@ final class AnswerRun {
     isOver = true
     let choices = best.map { candidate in
       FinishedChoice(
-        answer: candidates[candidate].answer, logprobs: takeLogprobs(candidate),
-        promptLogprobs: candidates[candidate].promptLogprobs, reason: candidates[candidate].reason ?? .stop)
+        answer: candidates[candidate].answer, logprobs: candidates[candidate].logprobs,
+        reason: candidates[candidate].reason ?? .stop)
     }
+    // Freeing many of them takes long, too, so the writer has the last reference.
+    candidates = []
     writer.finish(choices, usage: self.usage)
   }
 

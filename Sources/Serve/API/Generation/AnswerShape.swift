@@ -11,7 +11,8 @@ protocol AnswerShape: Sendable {
   /// Makes a parser for tool calls in a choice's text; `nil` where no tools were offered.
   func makeParser() -> ToolCallParser?
   /// Makes the writer of an answer.
-  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget) -> any AnswerWriter
+  /// - Parameter encoding: encodes what takes long
+  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) -> any AnswerWriter
 }
 
 /// How a route with choices writes its answers: as one JSON object, or as a stream of chunks.
@@ -37,8 +38,8 @@ protocol ChoiceShape: AnswerShape {
 }
 
 extension ChoiceShape {
-  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget) -> any AnswerWriter {
-    ChoiceWriter(self, frame, to: target)
+  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) -> any AnswerWriter {
+    ChoiceWriter(self, frame, to: target, encoding: encoding)
   }
 }
 
@@ -51,7 +52,7 @@ struct AnswerContent {
 /// Gathers a choice's log-probabilities in a route's form.
 protocol LogprobsWriter {
   /// Adds tokens.
-  /// - Parameter isPrompt: they are the prompt's own tokens, which come in one call and before all others
+  /// - Parameter isPrompt: they are the prompt's own tokens, which come before all others
   mutating func append(_ records: [TokenRecord], isPrompt: Bool)
   /// What was appended since the last call.
   mutating func take() -> JSONValue

@@ -15,12 +15,10 @@ struct AnswerFrame: Sendable {
 }
 
 /// A choice of an answer that is complete.
-struct FinishedChoice {
+struct FinishedChoice: Sendable {
   var answer: AnswerContent
-  /// Those that were not given to the writer before; `nil` where none were requested.
-  var logprobs: JSONValue?
-  /// Of the prompt; `nil` where they were not requested.
-  var promptLogprobs: JSONValue?
+  /// Its log-probabilities, for a writer that does not take parts.
+  var logprobs: ChoiceLogprobs?
   var reason: FinishReason
 }
 
@@ -51,16 +49,18 @@ final class ChoiceWriter<Shape: ChoiceShape>: AnswerWriter {
   private let shape: Shape
   private let frame: AnswerFrame
   private let target: any AnswerTarget
+  private let encoding: WorkerPool
   /// For each choice, its events with text and without logprobs.
   private var textEvents: [Int: EventTemplate] = [:]
   private var isStreaming = false
   /// The bytes of one event; the memory is reused.
   private var event: [UInt8] = []
 
-  init(_ shape: Shape, _ frame: AnswerFrame, to target: any AnswerTarget) {
+  init(_ shape: Shape, _ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) {
     self.shape = shape
     self.frame = frame
     self.target = target
+    self.encoding = encoding
   }
 
   var takesParts: Bool { frame.stream }
@@ -96,18 +96,16 @@ final class ChoiceWriter<Shape: ChoiceShape>: AnswerWriter {
   func finish(_ choices: [FinishedChoice], usage: GenerationUsage) {
     if frame.stream {
       if frame.includeUsage {
-        target.write(SSEWriter.event(envelope(shape.chunkObject, choices: [], usage: usage.json)))
+        target.write(SSEWriter.event(frame.envelope(shape.chunkObject, choices: [], usage: usage.json)))
       }
       target.write(SSEWriter.done)
       return target.end()
     }
-    let list = choices.enumerated().map { index, choice in
-      let json = shape.choice(index, choice.answer, logprobs: choice.logprobs ?? .null, reason: choice.reason)
-      return shape.hasPrompts ? json.adding(promptLogprobs: choice.promptLogprobs) : json
+    let (shape, frame) = (shape, frame)
+    guard choices.reduce(0, { $0 + ($1.logprobs?.count ?? 0) }) > ChoiceLogprobs.maximumOnLoop else {
+      return target.respond(encoded: shape.whole(frame, choices, usage))
     }
-    let answer = envelope(shape.wholeObject, choices: list, usage: usage.json)
-    target.respond(
-      json: shape.hasPrompts ? answer : answer.adding(promptLogprobs: choices.first?.promptLogprobs))
+    target.respond(encodingOn: encoding) { shape.whole(frame, choices, usage) }
   }
 
   func fail(_ error: APIError) {
@@ -127,16 +125,31 @@ final class ChoiceWriter<Shape: ChoiceShape>: AnswerWriter {
 
   /// The JSON of a chunk up to its choices. It is the same for all chunks of a stream, so it is encoded once.
   private lazy var chunkOpening: [UInt8] =
-    JSONValue.object(JSONObject(keepingFirst: head(shape.chunkObject))).encoded.dropLast() + Array(#","choices":"#.utf8)
+    JSONValue.object(JSONObject(keepingFirst: frame.head(shape.chunkObject))).encoded.dropLast()
+    + Array(#","choices":"#.utf8)
+}
 
-  private func head(_ object: String) -> [(key: String, value: JSONValue)] {
+extension ChoiceShape {
+  /// The JSON of a whole answer.
+  fileprivate func whole(_ frame: AnswerFrame, _ choices: [FinishedChoice], _ usage: GenerationUsage) -> [UInt8] {
+    let list = choices.enumerated().map { index, finished in
+      let json = choice(index, finished.answer, logprobs: finished.logprobs?.json ?? .null, reason: finished.reason)
+      return hasPrompts ? json.adding(promptLogprobs: finished.logprobs?.promptJSON) : json
+    }
+    let answer = frame.envelope(wholeObject, choices: list, usage: usage.json)
+    return (hasPrompts ? answer : answer.adding(promptLogprobs: choices.first?.logprobs?.promptJSON)).encoded
+  }
+}
+
+extension AnswerFrame {
+  fileprivate func head(_ object: String) -> [(key: String, value: JSONValue)] {
     [
-      ("id", .string(frame.id)), ("object", .string(object)), ("created", .integer(frame.created)),
-      ("model", .string(frame.model)), ("system_fingerprint", .string(frame.fingerprint)),
+      ("id", .string(id)), ("object", .string(object)), ("created", .integer(created)),
+      ("model", .string(model)), ("system_fingerprint", .string(fingerprint)),
     ]
   }
 
-  private func envelope(_ object: String, choices: [JSONValue], usage: JSONValue) -> JSONValue {
+  fileprivate func envelope(_ object: String, choices: [JSONValue], usage: JSONValue) -> JSONValue {
     .object(JSONObject(keepingFirst: head(object) + [("choices", .array(choices)), ("usage", usage)]))
   }
 }

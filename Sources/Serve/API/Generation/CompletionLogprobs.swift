@@ -13,6 +13,7 @@ struct CompletionLogprobs: LogprobsWriter {
   private var decoder: StreamDecoder
   /// The prompt is decoded as it was given: with special tokens, and as the beginning of a text.
   private var promptDecoder: StreamDecoder
+  private var isInPrompt = false
   private let tokenizer: Tokenizer
 
   init(tokenizer: Tokenizer) {
@@ -22,6 +23,8 @@ struct CompletionLogprobs: LogprobsWriter {
   }
 
   mutating func append(_ records: [TokenRecord], isPrompt: Bool) {
+    if isInPrompt, !isPrompt { offset += promptDecoder.finish().unicodeScalars.count }
+    isInPrompt = isPrompt
     for record in records {
       let name = Self.name(record.bytes)
       tokens.append(.string(name))
@@ -42,7 +45,6 @@ struct CompletionLogprobs: LogprobsWriter {
       let text = isPrompt ? promptDecoder.push(record.token) : decoder.push(record.token)
       offset += text.unicodeScalars.count
     }
-    if isPrompt { offset += promptDecoder.finish().unicodeScalars.count }
   }
 
   /// What was appended since the last call.

@@ -23,8 +23,8 @@ struct ResponseShape: AnswerShape {
 
   func makeParser() -> ToolCallParser? { chat.makeParser() }
 
-  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget) -> any AnswerWriter {
-    ResponseWriter(self, frame, to: target)
+  func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) -> any AnswerWriter {
+    ResponseWriter(self, frame, to: target, encoding: encoding)
   }
 
   /// The response object.

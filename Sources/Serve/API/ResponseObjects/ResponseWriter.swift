@@ -11,27 +11,40 @@ final class ResponseWriter: AnswerWriter {
     var id = RandomName.make("msg_", length: 24)
     var text = ""
     var logprobs: [JSONValue] = []
+    /// Log-probabilities of all of the tokens and their alternatives.
+    var logprobCount = 0
+    /// Whether encoding it takes long.
+    var isLarge: Bool { logprobCount > ChoiceLogprobs.maximumOnLoop }
   }
 
   private let shape: ResponseShape
   private let frame: AnswerFrame
   private let target: any AnswerTarget
+  private let encoding: WorkerPool
+  private let stream: OrderedOutput
   /// The items that are complete.
   private var output: [JSONValue] = []
   private var message: Message?
   /// The log-probabilities of tokens that have shown no text yet: they are those of the text that comes next, or of a call.
   private var held: [JSONValue] = []
+  /// Log-probabilities of all items that are complete.
+  private var logprobCount = 0
   private var isStreaming = false
   /// Events that were sent.
   private var eventCount = 0
 
-  init(_ shape: ResponseShape, _ frame: AnswerFrame, to target: any AnswerTarget) {
+  init(_ shape: ResponseShape, _ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) {
     self.shape = shape
     self.frame = frame
     self.target = target
+    self.encoding = encoding
+    stream = OrderedOutput(target, pool: encoding)
   }
 
   let takesParts = true
+
+  /// Whether encoding the items takes long.
+  private var isLarge: Bool { logprobCount > ChoiceLogprobs.maximumOnLoop }
 
   // MARK: the answer's parts
 
@@ -56,9 +69,10 @@ final class ResponseWriter: AnswerWriter {
     held = []
     message?.text += text
     message?.logprobs += tokens
+    message?.logprobCount += tokens.reduce(0) { $0 + 1 + ($1.object?["top_logprobs"]?.array?.count ?? 0) }
     send(
       "response.output_text.delta",
-      position + [("content_index", 0), ("delta", .string(text)), ("logprobs", eventLogprobs(tokens))])
+      position + [("content_index", 0), ("delta", .string(text)), ("logprobs", Self.eventLogprobs(tokens))])
   }
 
   func add(_ calls: [ToolCall], first: Int, to index: Int) {
@@ -107,15 +121,18 @@ final class ResponseWriter: AnswerWriter {
 
   func fail(_ error: APIError) {
     guard isStreaming else { return target.respond(error) }
-    send("response.failed", [("response", shape.response(frame, status: "failed", output: output, error: error))])
-    target.end()
+    let response = shape.response(frame, status: "failed", output: output, error: error)
+    send("response.failed", isLarge: isLarge) { [("response", response)] }
+    stream.end()
   }
 
   private func send(_ response: JSONValue, status: String) {
     if target.isClosed { return }
-    guard frame.stream else { return target.respond(json: response) }
-    send("response.\(status)", [("response", response)])
-    target.end()
+    guard frame.stream else {
+      return isLarge ? target.respond(encodingOn: encoding) { response.encoded } : target.respond(json: response)
+    }
+    send("response.\(status)", isLarge: isLarge) { [("response", response)] }
+    stream.end()
   }
 
   // MARK: messages
@@ -126,25 +143,28 @@ final class ResponseWriter: AnswerWriter {
     send(
       "response.output_item.added",
       place + [("item", ResponseItems.message("assistant", [], id: message.id, status: "in_progress"))])
-    send("response.content_part.added", position + [("content_index", 0), ("part", part(Message()))])
+    send("response.content_part.added", position + [("content_index", 0), ("part", Self.part(Message()))])
   }
 
   private func endMessage(status: String) {
     guard let message else { return }
-    send(
-      "response.output_text.done",
-      position + [
-        ("content_index", 0), ("text", .string(message.text)), ("logprobs", eventLogprobs(message.logprobs)),
-      ])
-    send("response.content_part.done", position + [("content_index", 0), ("part", part(message))])
-    let item = ResponseItems.message("assistant", [part(message)], id: message.id, status: status)
-    send("response.output_item.done", place + [("item", item)])
+    let (position, place, part) = (position, place, Self.part(message))
+    send("response.output_text.done", isLarge: message.isLarge) {
+      let logprobs = Self.eventLogprobs(message.logprobs)
+      return position + [("content_index", 0), ("text", .string(message.text)), ("logprobs", logprobs)]
+    }
+    send("response.content_part.done", isLarge: message.isLarge) {
+      position + [("content_index", 0), ("part", part)]
+    }
+    let item = ResponseItems.message("assistant", [part], id: message.id, status: status)
+    send("response.output_item.done", isLarge: message.isLarge) { place + [("item", item)] }
     output.append(item)
+    logprobCount += message.logprobCount
     self.message = nil
   }
 
   /// Tokens with their log-probabilities as events have them: without the tokens' bytes, which parts have.
-  private func eventLogprobs(_ tokens: [JSONValue]) -> JSONValue {
+  private static func eventLogprobs(_ tokens: [JSONValue]) -> JSONValue {
     func members(_ token: JSONValue, _ names: [String]) -> Members {
       names.compactMap { name in token.object?[name].map { (name, $0) } }
     }
@@ -158,7 +178,7 @@ final class ResponseWriter: AnswerWriter {
       })
   }
 
-  private func part(_ message: Message) -> JSONValue {
+  private static func part(_ message: Message) -> JSONValue {
     [
       "type": "output_text", "text": .string(message.text), "annotations": [], "logprobs": .array(message.logprobs),
     ]
@@ -173,11 +193,17 @@ final class ResponseWriter: AnswerWriter {
   private var position: Members { position(of: message?.id ?? "") }
   private func position(of item: String) -> Members { [("item_id", .string(item))] + place }
 
-  private func send(_ type: String, _ members: Members) {
+  private func send(_ type: String, _ members: Members) { send(type, isLarge: false) { members } }
+
+  /// - Parameter isLarge: whether encoding the event takes long
+  private func send(_ type: String, isLarge: Bool, _ members: @escaping @Sendable () -> Members) {
     guard isStreaming, !target.isClosed else { return }
-    let head: Members = [("type", .string(type)), ("sequence_number", .integer(eventCount))]
+    let number = eventCount
     eventCount += 1
-    let json = JSONValue.object(JSONObject(keepingFirst: head + members))
-    target.write(Array("event: \(type)\n".utf8) + SSEWriter.event(json))
+    stream.write(isLarge: isLarge) {
+      let head: Members = [("type", .string(type)), ("sequence_number", .integer(number))]
+      let json = JSONValue.object(JSONObject(keepingFirst: head + members()))
+      return Array("event: \(type)\n".utf8) + SSEWriter.event(json)
+    }
   }
 }

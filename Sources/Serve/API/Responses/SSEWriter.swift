@@ -19,6 +19,19 @@ extension AnswerTarget {
     respond(status: status, headers: ["Content-Type": "application/json"], body: json.encoded)
   }
 
+  /// Answers with JSON that was encoded already.
+  func respond(encoded json: [UInt8]) {
+    respond(status: 200, headers: ["Content-Type": "application/json"], body: json)
+  }
+
+  /// Answers with JSON that a pool encodes, because that takes as long as many tokens.
+  func respond(encodingOn pool: WorkerPool, _ make: @escaping @Sendable () -> [UInt8]) {
+    pool.async { [self] in
+      let json = make()
+      loop.execute { [self] in if !isClosed { respond(encoded: json) } }
+    }
+  }
+
   /// Answers with an error.
   func respond(_ error: APIError) {
     var headers: HTTPHeaders = ["Content-Type": "application/json"]

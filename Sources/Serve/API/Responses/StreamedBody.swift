@@ -53,11 +53,16 @@ final class StreamedBody<Source: BodySource>: Sendable {
 }
 
 extension HTTPExchange {
-  /// Runs `work` on a pool, and answers on the loop with what it returns or throws.
+  /// Runs `work` on a pool, which also encodes what it returns, and answers on the loop with that or with what it throws.
   func respond(on pool: WorkerPool, _ work: @escaping @Sendable () throws(APIError) -> JSONValue) {
     pool.async { [self] in
-      let result = Result(catching: work)
-      loop.execute { [self] in respond(result) }
+      let result = Result { () throws(APIError) in try work().encoded }
+      loop.execute { [self] in
+        switch result {
+        case .success(let json): respond(encoded: json)
+        case .failure(let error): respond(error)
+        }
+      }
     }
   }
 

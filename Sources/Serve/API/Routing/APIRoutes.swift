@@ -124,9 +124,10 @@ public struct APIRoutes: Sendable {
     request.exchange.collectJSON(limits, preparation) { [self] (fields, abandonment) throws(APIError) in
       try catalog.check(fields, log: unknownNames, path: "/" + head.path.joined(separator: "/"))
       try context.checkSelection(try ModelFields(fields), query: head.queryItems)
-      return try body(TokenizeRoutes(context: context, abandonment: abandonment), fields)
+      // Encoded here, because millions of tokens take long.
+      return try body(TokenizeRoutes(context: context, abandonment: abandonment), fields).encoded
     } then: {
-      request.exchange.respond(json: $0)
+      request.exchange.respond(encoded: $0)
     }
   }
 }

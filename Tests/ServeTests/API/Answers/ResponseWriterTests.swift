@@ -42,13 +42,15 @@ import Testing
     }
   }
 
-  private func writer(_ target: Target, stream: Bool) -> ResponseWriter {
+  private func writer(
+    _ target: any AnswerTarget, stream: Bool, encoding: WorkerPool = WorkerPool(label: "test", threads: 1)
+  ) -> ResponseWriter {
     let shape = ResponseShape(
       chat: ChatShape(), settings: [("tools", [])], input: [], earlier: [], memory: [], store: nil)
     return ResponseWriter(
       shape,
       AnswerFrame(id: "resp_1", created: 7, model: "m", fingerprint: "fp", stream: stream, includeUsage: false),
-      to: target)
+      to: target, encoding: encoding)
   }
 
   private let usage = GenerationUsage(promptTokens: 5, completionTokens: 3, cachedTokens: 2)
