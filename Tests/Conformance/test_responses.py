@@ -15,6 +15,7 @@ WEATHER = {
     "type": "function", "name": "weather", "description": "The weather in a city.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+TOOL = {"type": "function", "name": "f"}
 
 
 def chat(client, messages, **fields):
@@ -355,8 +356,21 @@ def test_truncation(data_dir):
         ({"previous_response_id": "resp_none"}, "previous_response_id"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"truncation": "middle"}, "truncation"),
-        ({"text": {"verbosity": "high"}}, "verbosity"),
-        ({"text": {"format": {"type": "xml"}}}, "text.format"),
+        ({"text": {"verbosity": "high"}}, "text.verbosity"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+        ({"text": {"format": {"type": "json_schema", "schema": {}, "strict": 1}}}, "text.format.strict"),
+        ({"text": {"format": {"type": "text", "schema": {}}}}, "text.format.schema"),
+        ({"tools": [{"type": "function", "name": 5}]}, "tools[0].name"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0].name"),
+        ({"tools": [{"type": "function", "name": "f", "parameters": []}]}, "tools[0].parameters"),
+        ({"tools": [{"type": "function", "name": "f", "strict": "yes"}]}, "tools[0].strict"),
+        ({"tools": [{"type": "function", "name": "f", "parameter": {}}]}, "tools[0].parameter"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": 5}}, "tool_choice.name"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "mode": "never"}}, "tool_choice.mode"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function"}]}},
+         "tool_choice.tools[0].name"),
         ({"include": ["file_search_call.results"]}, "include"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
         ({"max_tokens": 5}, "max_tokens"),
@@ -370,6 +384,7 @@ def test_errors(server, fields, param):
     error = reply.json()["error"]
     assert error["param"] == param, error
     assert "messages" not in error["message"] and "response_format" not in error["message"]
+    assert ".function" not in error["message"] and "allowed_tools." not in error["message"]
 
 
 def test_in_a_batch(client):

@@ -34,7 +34,12 @@ struct ConstraintFields {
 
   private mutating func readFormat(_ fields: RequestFields) throws(APIError) {
     guard let format = try fields.object("response_format") else { return }
-    switch try format.string("type") {
+    let type = try format.string("type")
+    // A schema says what is wanted. Beside a type that does not read it, it would be passed over.
+    for (name, reader) in [("schema", "json_object"), ("json_schema", "json_schema")] where format[name] != nil {
+      if let type, type != reader { throw format.mismatch(name, type: type) }
+    }
+    switch type {
     case "text": break
     case "json_object":
       // llama.cpp takes a schema here.
@@ -45,13 +50,10 @@ struct ConstraintFields {
       }
     case "json_schema":
       let path = "response_format.json_schema"
-      guard let given = try format.object("json_schema") else {
-        throw .invalid("'\(path)' is missing", param: path, code: "missing_required_parameter")
-      }
-      guard let schema = given["schema"] else {
-        throw .invalid("'\(path).schema' is missing", param: "\(path).schema", code: "missing_required_parameter")
-      }
+      let given = try format.required("json_schema")
+      guard let schema = given["schema"] else { throw given.missing("schema") }
       _ = try given.bool("strict")
+      for name in ["name", "description"] { _ = try given.string(name) }
       try set("\(path).schema", try Self.schema(schema, "\(path).schema"))
     case let type:
       throw .invalid(
@@ -76,7 +78,7 @@ struct ConstraintFields {
         try outputs.refuse(name) { $0.bool == false }
       default:
         throw .invalid(
-          "'\(param.excerpt(80))' is not supported by this server", param: path,
+          "'\(param.excerpt(80))' is not supported by this server", param: param.excerpt(80),
           code: "unsupported_parameter")
       }
     }

@@ -12,7 +12,7 @@ struct ToolFields {
   /// Whether `tool_choice` names one function.
   private var isNamed = false
 
-  private static let maximumTools = 128
+  static let maximumTools = 128
   private static let maximumName = 128
 
   /// - Throws: `APIError`, 400, that names the field
@@ -67,44 +67,84 @@ struct ToolFields {
 
   private static func name(of tool: JSONValue) -> String? { tool.object?["function"]?.object?["name"]?.string }
 
+  /// The definitions, of which every member that is read has its type, and every function a name of its own.
   private static func tools(_ fields: RequestFields) throws(APIError) -> [JSONValue] {
     guard let value = fields["tools"] else { return [] }
     guard let list = value.array, list.count <= maximumTools else {
       throw fields.wrong("tools", "a list of at most \(maximumTools) tools")
     }
+    var indices: [String: Int] = [:]
     for (index, tool) in list.enumerated() {
       let path = "tools[\(index)]"
-      guard tool.object?["type"] == "function" else {
-        throw .invalid("'\(path).type' must be 'function'", param: "\(path).type", code: "invalid_value")
-      }
-      guard let name = name(of: tool), !name.isEmpty, name.utf8.count <= maximumName else {
+      let function = try Self.function(tool, path)
+      let name = try Self.name(function)
+      guard (1...maximumName).contains(name.utf8.count) else {
         throw .invalid(
-          "'\(path).function.name' is missing, or over \(maximumName) bytes", param: "\(path).function.name",
-          code: "missing_required_parameter")
+          "'\(path).function.name' must have 1 to \(maximumName) bytes", param: "\(path).function.name",
+          code: "invalid_value")
+      }
+      if let first = indices.updateValue(index, forKey: name) {
+        throw .invalid(
+          "'\(path).function.name' is '\(name.excerpt(80))', as is 'tools[\(first)].function.name'",
+          param: "\(path).function.name", code: "invalid_value")
+      }
+      _ = try function.string("description")
+      _ = try function.bool("strict")
+      if let parameters = function["parameters"], parameters.object == nil, parameters.bool == nil {
+        throw function.wrong("parameters", "a JSON Schema: an object")
       }
     }
     return list
   }
 
+  /// The members of the function in `{"type": "function", "function": {…}}`.
+  private static func function(_ value: JSONValue, _ path: String) throws(APIError) -> RequestFields {
+    guard let object = value.object else {
+      throw .invalid("'\(path)' must be an object", param: path, code: "invalid_type")
+    }
+    let fields = RequestFields(object, of: path)
+    guard try fields.string("type") == "function" else {
+      throw .invalid("'\(path).type' must be 'function'", param: "\(path).type", code: "invalid_value")
+    }
+    return try fields.required("function")
+  }
+
+  private static func name(_ function: RequestFields) throws(APIError) -> String {
+    guard let name = try function.string("name") else { throw function.missing("name") }
+    return name
+  }
+
   /// Reads a choice that is an object: `{"type": "function", "function": {"name": …}}`, or
   /// `{"type": "allowed_tools", "allowed_tools": {"mode": "auto" or "required", "tools": [{"type": "function", …}, …]}}`.
   private mutating func readChoice(_ choice: JSONValue) throws(APIError) {
-    let wrong = APIError.invalid(
-      "'tool_choice' must be 'none', 'auto', 'required', or an object that names a function or 'allowed_tools'",
-      param: "tool_choice", code: "invalid_value")
-    if let name = Self.name(of: choice), choice.object?["type"] == "function" {
-      allowed = [name]
+    let path = "tool_choice"
+    guard let object = choice.object, ["function", "allowed_tools"].contains(object["type"]?.string) else {
+      throw .invalid(
+        "'\(path)' must be 'none', 'auto', 'required', or an object that names a function or 'allowed_tools'",
+        param: path, code: "invalid_value")
+    }
+    guard object["type"] == "allowed_tools" else {
+      allowed = [try Self.name(try Self.function(choice, path))]
       isNamed = true
       isRequired = true
       return
     }
-    guard choice.object?["type"] == "allowed_tools", let limits = choice.object?["allowed_tools"]?.object,
-      let mode = limits["mode"]?.string, mode == "auto" || mode == "required",
-      let list = limits["tools"]?.array, !list.isEmpty, list.count <= Self.maximumTools
-    else { throw wrong }
-    let names = list.compactMap { $0.object?["type"] == "function" ? Self.name(of: $0) : nil }
-    guard names.count == list.count else { throw wrong }
-    allowed = Set(names)
-    isRequired = mode == "required"
+    let limits = try RequestFields(object, of: path).required("allowed_tools")
+    switch try limits.string("mode") {
+    case "auto": break
+    case "required": isRequired = true
+    default:
+      throw .invalid(
+        "'\(path).allowed_tools.mode' must be 'auto' or 'required'", param: "\(path).allowed_tools.mode",
+        code: "invalid_value")
+    }
+    guard let list = limits["tools"]?.array, (1...Self.maximumTools).contains(list.count) else {
+      throw limits.wrong("tools", "a list of 1 to \(Self.maximumTools) functions")
+    }
+    var names: Set<String> = []
+    for (index, item) in list.enumerated() {
+      names.insert(try Self.name(try Self.function(item, "\(path).allowed_tools.tools[\(index)]")))
+    }
+    allowed = names
   }
 }

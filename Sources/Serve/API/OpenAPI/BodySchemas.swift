@@ -55,7 +55,10 @@ enum BodySchemas {
   }()
 
   /// Members of a function that is offered.
-  private static let function: [Pair] = [("parameters", Schema.any), ("strict", Schema.any)]
+  private static let function: [Pair] = [
+    ("description", text), ("parameters", Schema.nullable(Schema.either(Schema.object, Schema.boolean))),
+    ("strict", flag),
+  ]
   private static let functionName = Schema.string(1...128)
 
   private static let tool = Schema.open([
@@ -80,12 +83,19 @@ enum BodySchemas {
     ]))
 
   private static let responseFormat = Schema.either(
-    Schema.open([("type", Schema.constant("text"))]),
-    Schema.open([("type", Schema.constant("json_object"))], optional: [("schema", Schema.nullable(schema))]),
-    Schema.open([
-      ("type", Schema.constant("json_schema")),
-      ("json_schema", Schema.open([("schema", schema)], optional: [("strict", flag)])),
-    ]))
+    Schema.open(
+      [("type", Schema.constant("text"))], optional: [("schema", ["type": "null"]), ("json_schema", ["type": "null"])]),
+    Schema.open(
+      [("type", Schema.constant("json_object"))],
+      optional: [("schema", Schema.nullable(schema)), ("json_schema", ["type": "null"])]),
+    Schema.open(
+      [
+        ("type", Schema.constant("json_schema")),
+        ("json_schema", Schema.open([("schema", schema)], optional: formTexts)),
+      ], optional: [("schema", ["type": "null"])]))
+
+  /// What may stand beside a schema.
+  private static let formTexts: [Pair] = [("strict", flag), ("name", text), ("description", text)]
 
   private static let structuredOutputs: JSONValue = {
     let forms: [Pair] = [
@@ -138,8 +148,8 @@ enum BodySchemas {
 
   private static let responseText: JSONValue = {
     let format = Schema.either(
-      Schema.open([("type", Schema.oneOf("text", "json_object"))]),
-      Schema.open([("type", Schema.constant("json_schema")), ("schema", schema)], optional: [("strict", flag)]))
+      Schema.open([("type", Schema.oneOf("text", "json_object"))], optional: [("schema", ["type": "null"])]),
+      Schema.open([("type", Schema.constant("json_schema")), ("schema", schema)], optional: formTexts))
     return Schema.open([], optional: [("format", Schema.nullable(format))])
   }()
 

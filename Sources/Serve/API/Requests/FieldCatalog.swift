@@ -13,20 +13,19 @@ struct FieldCatalog: Sendable {
   var honoured: Set<String>
   var accepted: Set<String> = []
   var refused: [String: Neutral] = [:]
-  /// Honoured fields that are objects, with their members.
+  /// Honoured fields that are objects or lists of objects, with their members.
   var members: [String: FieldCatalog] = [:]
 
   private static let maximumFields = 256
+  /// Objects in a list whose members are checked. Every list with members has a limit, beyond which it is refused.
+  private static let maximumObjects = ToolFields.maximumTools
 
   /// Checks the names of a body's fields, and the values of refused ones.
   /// - Parameters:
   ///   - log: notes unknown names
   ///   - path: the route's
-  ///   - parent: the field whose members these are
   /// - Throws: `APIError`, 400, that names the field
-  func check(
-    _ fields: RequestFields, log: UnknownNameLog, path: String, parent: String? = nil
-  ) throws(APIError) {
+  func check(_ fields: RequestFields, log: UnknownNameLog, path: String) throws(APIError) {
     let names = fields.names
     for name in names where honoured.contains("adapter") && AdapterSelector.otherNames.contains(name) {
       guard let value = fields[name], !Self.isEmpty(value) else { continue }
@@ -39,19 +38,29 @@ struct FieldCatalog: Sendable {
     }
     for name in names where !honoured.contains(name) && !accepted.contains(name) && fields[name] != nil {
       if let isNeutral = refused[name] {
-        guard let value = fields[name], !isNeutral(value) else { continue }
-        throw .invalid("'\(name)' is not supported by this server", param: name, code: "unsupported_parameter")
+        try fields.refuse(name, unless: isNeutral)
+        continue
       }
       if let meant = nearest(name) {
+        let field = fields.path(name.excerpt(80))
         throw .invalid(
-          "Unknown field '\(parent.map { $0 + "." } ?? "")\(name.excerpt(80))': did you mean '\(meant)'?",
-          param: parent ?? name.excerpt(80), code: "unknown_parameter")
+          "Unknown field '\(field)': did you mean '\(meant)'?", param: field, code: "unknown_parameter")
       }
       log.note("field", name, path: path)
     }
-    for (name, catalog) in members {
-      guard let object = try fields.object(name) else { continue }
-      try catalog.check(object, log: log, path: path, parent: name)
+    for name in names {
+      guard let catalog = members[name] else { continue }
+      let parent = fields.path(name)
+      switch fields[name] {
+      case .object(let object)?: try catalog.check(RequestFields(object, of: parent), log: log, path: path)
+      case .array(let list)?:
+        for (index, item) in list.prefix(Self.maximumObjects).enumerated() {
+          guard let object = item.object else { continue }
+          try catalog.check(RequestFields(object, of: "\(parent)[\(index)]"), log: log, path: path)
+        }
+      // What reads the field checks its type.
+      default: break
+      }
     }
   }
 
@@ -75,11 +84,13 @@ struct FieldCatalog: Sendable {
 
   /// The catalog of a route that has further fields.
   func adding(
-    honoured more: Set<String> = [], accepted: Set<String> = [], refused: [String: Neutral] = [:]
+    honoured more: Set<String> = [], accepted: Set<String> = [], members: [String: FieldCatalog] = [:],
+    refused: [String: Neutral] = [:]
   ) -> FieldCatalog {
     FieldCatalog(
       honoured: honoured.union(more), accepted: self.accepted.union(accepted),
-      refused: self.refused.merging(refused) { _, new in new }, members: members)
+      refused: self.refused.merging(refused) { _, new in new },
+      members: self.members.merging(members) { _, new in new })
   }
 }
 
@@ -143,8 +154,24 @@ extension FieldCatalog {
       "regex": never, "ebnf": never, "stop_regex": never, "no_stop_trim": isFalse,
     ],
     members: [
-      "stream_options": FieldCatalog(honoured: ["include_usage"], refused: ["continuous_usage_stats": isFalse])
+      "stream_options": FieldCatalog(honoured: ["include_usage"], refused: ["continuous_usage_stats": isFalse]),
+      "response_format": FieldCatalog(
+        honoured: ["type", "schema", "json_schema"],
+        members: ["json_schema": FieldCatalog(honoured: ["schema", "strict"], accepted: ["name", "description"])]),
     ])
+
+  /// A function that is offered, and as choices name it.
+  private static let function = FieldCatalog(honoured: ["name", "description", "parameters", "strict"])
+  private static let functionName = FieldCatalog(honoured: ["name"])
+
+  private static let tool = FieldCatalog(honoured: ["type", "function"], members: ["function": function])
+
+  private static let toolChoice: FieldCatalog = {
+    let named = FieldCatalog(honoured: ["type", "function"], members: ["function": functionName])
+    return named.adding(
+      honoured: ["allowed_tools"],
+      members: ["allowed_tools": FieldCatalog(honoured: ["mode", "tools"], members: ["tools": named])])
+  }()
 
   /// `POST /v1/completions`.
   static let completions = generation.adding(
@@ -162,6 +189,7 @@ extension FieldCatalog {
       "messages", "top_logprobs", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls",
       "continue_final_message", "add_generation_prompt", "chat_template_kwargs",
     ],
+    members: ["tools": tool, "tool_choice": toolChoice],
     refused: [
       "prompt": never, "suffix": { $0.string == "" },
       "n_predict": equals(-1), "audio": { $0 == "none" }, "prediction": never, "web_search_options": never,
@@ -201,7 +229,14 @@ extension FieldCatalog {
         ["none", "medium", nil].contains(value.object?["effort"]?.string)
       },
     ],
-    members: ["text": FieldCatalog(honoured: ["format"], refused: ["verbosity": { $0 == "medium" }])]
+    members: [
+      "tools": function.adding(honoured: ["type"]),
+      "tool_choice": functionName.adding(
+        honoured: ["type", "mode", "tools"], members: ["tools": functionName.adding(honoured: ["type"])]),
+      "text": FieldCatalog(
+        honoured: ["format"], refused: ["verbosity": { $0 == "medium" }],
+        members: ["format": FieldCatalog(honoured: ["type", "schema", "strict"], accepted: ["name", "description"])]),
+    ]
   ).refusingOthers(
     of: chat,
     unless: [
@@ -228,7 +263,8 @@ extension FieldCatalog {
       "model", "adapter", "prompt", "messages", "tools", "add_special_tokens", "return_token_strs",
       "add_generation_prompt", "continue_final_message", "chat_template_kwargs",
     ],
-    refused: ["chat_template": never, "mm_processor_kwargs": isEmpty, "media_io_kwargs": isEmpty])
+    refused: ["chat_template": never, "mm_processor_kwargs": isEmpty, "media_io_kwargs": isEmpty],
+    members: ["tools": tool])
 
   /// `POST /detokenize`.
   static let detokenize = FieldCatalog(honoured: ["model", "adapter", "tokens"])

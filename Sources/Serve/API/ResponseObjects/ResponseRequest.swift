@@ -13,7 +13,8 @@ struct ResponseRequest {
   /// The names that errors of a chat's fields have here.
   private static let names = [
     ("max_completion_tokens", "max_output_tokens"), ("response_format.json_schema", "text.format"),
-    ("response_format", "text.format"), ("messages", "input"),
+    ("response_format", "text.format"), ("tool_choice.allowed_tools", "tool_choice"),
+    ("tool_choice.function", "tool_choice"),
   ]
 
   private let fields: RequestFields
@@ -142,9 +143,6 @@ struct ResponseRequest {
           "A tool of the type '\(object["type"]?.string?.excerpt(40) ?? "")' is not supported by this server, only "
             + "'function'", param: "\(path).type", code: "unsupported_parameter")
       }
-      guard object["name"]?.string?.isEmpty == false else {
-        throw .invalid("'\(path).name' is missing", param: "\(path).name", code: "missing_required_parameter")
-      }
       let function = ["name", "description", "parameters", "strict"].compactMap { key in
         object[key].flatMap { $0.isNull ? nil : (key: key, value: $0) }
       }
@@ -155,32 +153,31 @@ struct ResponseRequest {
 
   private func toolChoice() throws(APIError) -> JSONValue? {
     guard let object = fields["tool_choice"]?.object else { return fields["tool_choice"] }
-    if object["type"] == "allowed_tools", let tools = object["tools"]?.array {
-      return [
-        "type": "allowed_tools",
-        "allowed_tools": [
-          "mode": object["mode"] ?? .null, "tools": .array(tools.map { Self.namedFunction($0) ?? $0 }),
-        ],
-      ]
-    }
-    guard let named = Self.namedFunction(.object(object)) else {
+    switch object["type"] {
+    case "allowed_tools":
+      var tools = object["tools"] ?? .null
+      if let list = tools.array { tools = .array(list.map(Self.namedFunction)) }
+      return ["type": "allowed_tools", "allowed_tools": ["mode": object["mode"] ?? .null, "tools": tools]]
+    case "function": return Self.namedFunction(.object(object))
+    default:
       throw .invalid(
         "'tool_choice' must be 'none', 'auto', 'required', a function or 'allowed_tools'", param: "tool_choice",
         code: "unsupported_parameter")
     }
-    return named
   }
 
-  /// `{"type": "function", "name": …}` in the form of chats; `nil` for anything else.
-  private static func namedFunction(_ value: JSONValue) -> JSONValue? {
-    guard let object = value.object, object["type"] == "function", let name = object["name"] else { return nil }
-    return ["type": "function", "function": ["name": name]]
+  /// `{"type": "function", "name": …}` in the form of chats, whose fields are checked.
+  private static func namedFunction(_ value: JSONValue) -> JSONValue {
+    guard let object = value.object else { return value }
+    return ["type": object["type"] ?? .null, "function": ["name": object["name"] ?? .null]]
   }
 
   /// `text.format` as a chat's `response_format`, which decides what is supported; `nil` for plain text.
   private func format() throws(APIError) -> JSONValue? {
     guard let format = try fields.object("text")?.object("format") else { return nil }
-    guard try format.string("type") == "json_schema" else {
+    let type = try format.string("type")
+    guard type == "json_schema" else {
+      if let type, format["schema"] != nil { throw format.mismatch("schema", type: type) }
       return ["type": format["type"] ?? .null]
     }
     let schema = ["name", "description", "schema", "strict"].compactMap { key in
@@ -225,9 +222,16 @@ struct ResponseRequest {
   /// An error of the chat's request, with the names that its fields have here.
   private static func renamed(_ error: APIError) -> APIError {
     var error = error
+    // A message's position is another than its item's.
+    if error.param?.hasPrefix("messages") == true { error.param = "input" }
+    error.message = error.message.replacing("'messages", with: "'input")
     for (chat, here) in names {
       error.message = error.message.replacing("'\(chat)", with: "'\(here)")
-      if let param = error.param, param.hasPrefix(chat) { error.param = here }
+      if let param = error.param, param.hasPrefix(chat) { error.param = here + param.dropFirst(chat.count) }
+    }
+    if let param = error.param, param.hasPrefix("tool") {
+      error.param = param.replacing("].function", with: "]")
+      error.message = error.message.replacing("].function", with: "]")
     }
     return error
   }
