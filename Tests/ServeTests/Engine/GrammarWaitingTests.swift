@@ -87,6 +87,25 @@ import Tokenization
     #expect(outcomes.dropFirst().allSatisfy { $0.error == nil })
   }
 
+  /// Where only tokens that end the answer could come next, and it is not complete, the error names the field.
+  @Test func anAnswerThatStopTokensLeaveNothingSaysSo() throws {
+    let grammar = try CompiledGrammar(GBNFParser.grammar("root ::= [ab] [ab] \"c\"?"), vocabulary: vocabulary)
+    func outcome(stoppingAt texts: String) throws -> Outcome {
+      let ends = vocabulary.tokens.indices.filter { vocabulary.tokens[$0].contains { texts.utf8.contains($0) } }
+      var options = GenerationOptions(maxTokens: 9, sampling: .init(temperature: 1, seed: 3), constraint: grammar)
+      options.endTokens = Set(ends.map(Int32.init))
+      return try harness(patience: 0).run([
+        GenerationRequest(prompt: EngineHarness.prompt(6, seed: 1), options: options)
+      ])[0]
+    }
+    #expect(try outcome(stoppingAt: "ab").error == .constraintStopped)
+    #expect(try outcome(stoppingAt: "a").error == nil)
+    #expect(try outcome(stoppingAt: "c").error == nil)
+    let error = EngineError.constraintStopped.apiError
+    #expect(error.param == "stop_token_ids" && error.code == "constraint_failed" && error.status == 400)
+    #expect(error.message.contains("'stop_token_ids'"))
+  }
+
   /// A mask that takes long does not keep others from their tokens.
   @Test func othersGoOnWhileAMaskIsFound() throws {
     let harness = try harness(patience: 0)

@@ -11,6 +11,7 @@ extension EngineError {
     case .notFinite(let hasAdapters):
       hasAdapters ? .invalid(message, param: "adapter", code: "not_finite") : .plain(status: 500, message: message)
     case .constraintFailed: .invalid(message, code: "constraint_failed")
+    case .constraintStopped: .invalid(message, param: "stop_token_ids", code: "constraint_failed")
     case .overloaded(_, let seconds):
       APIError(
         status: 429, type: "requests", message: message, param: nil, code: "rate_limit_exceeded", retryAfter: seconds)

@@ -16,9 +16,10 @@ public enum EngineError: Error, Equatable, Sendable {
   case timedOut
   /// Hidden states or logits are infinite or not a number. The cause is the adapters, or the base where there are none.
   case notFinite(hasAdapters: Bool)
-
   /// The answer cannot follow its grammar any further, for this reason.
   case constraintFailed(String)
+  /// The grammar goes on with nothing but tokens that end the answer, and the answer is not complete.
+  case constraintStopped
 
   /// What happened, in a sentence for the client.
   public var message: String {
@@ -38,6 +39,9 @@ public enum EngineError: Error, Equatable, Sendable {
       "the model's numbers are not finite with these adapters at these scales: their weights or scales are too large"
     case .notFinite(hasAdapters: false): "the model's numbers are not finite: its own weights are too large"
     case .constraintFailed(let reason): "the answer cannot follow its grammar any further: \(reason)"
+    case .constraintStopped:
+      "the answer cannot follow its grammar any further: its form is not complete, and every token that could come next is "
+        + "one of 'stop_token_ids'"
     case .timedOut: "the request's timeout was over before its first token"
     }
   }

@@ -24,7 +24,7 @@ final class ConstrainedAnswer {
   /// `nil` for a copy, which does without a mask that takes long.
   private let worker: WorkerPool?
   /// Why the answer cannot be continued.
-  private(set) var failure: String?
+  private(set) var failure: Failure?
   /// Whether the text is complete, and nothing may follow. Not known while `isBehind`.
   private(set) var isFinished = false
   /// Tokens of the answer that the matcher has not accepted yet.
@@ -33,6 +33,23 @@ final class ConstrainedAnswer {
   private var mayBeFinished = false
   /// What the worker does.
   private var pending: Pending?
+
+  enum Failure {
+    /// The grammar's reason.
+    case grammar(String)
+    /// Only tokens that end the answer continue the text, which is not complete.
+    case stopped
+
+    init(_ error: GrammarError) { self = .grammar(error.description) }
+
+    /// What the client is told.
+    var error: EngineError {
+      switch self {
+      case .grammar(let reason): .constraintFailed(reason)
+      case .stopped: .constraintStopped
+      }
+    }
+  }
 
   /// A copy that the worker uses. Only the worker uses it until it is done, and only its owner after that.
   private final class Pending: @unchecked Sendable {
@@ -58,7 +75,7 @@ final class ConstrainedAnswer {
     allowed = TokenMask(count: vocabularySize)
     self.endTokens = endTokens.filter { (0..<Int32(vocabularySize)).contains($0) }
     (worker, patience) = (work.worker, work.patience)
-    do throws(GrammarError) { matcher = try GrammarMatcher(grammar) } catch { failure = error.description }
+    do throws(GrammarError) { matcher = try GrammarMatcher(grammar) } catch { failure = Failure(error) }
     renewPatience()
   }
 
@@ -82,7 +99,7 @@ final class ConstrainedAnswer {
     guard failure == nil, !isFinished else { return nil }
     if mayWait { matcher?.patience = nil }
     do throws(GrammarError) { try findMask() } catch {
-      if error == .unfinished { delegate() } else { failure = error.description }
+      if error == .unfinished { delegate() } else { failure = Failure(error) }
       return nil
     }
     return failure == nil && !isFinished ? allowed : nil
@@ -98,15 +115,16 @@ final class ConstrainedAnswer {
 
   private func findMaskNow() {
     matcher?.patience = nil
-    do throws(GrammarError) { try findMask() } catch { failure = error.description }
+    do throws(GrammarError) { try findMask() } catch { failure = Failure(error) }
   }
 
   private func findMask() throws(GrammarError) {
     try catchUp()
     guard failure == nil, !isFinished else { return }
     let canEnd = try allowNext()
+    let isStuck = allowed.isEmpty
     for token in endTokens { canEnd ? allowed.insert(token) : allowed.remove(token) }
-    if allowed.isEmpty { failure = "no token of the model continues the text" }
+    if allowed.isEmpty { failure = isStuck ? .grammar("no token of the model continues the text") : .stopped }
   }
 
   /// Allows the tokens that continue the text.
@@ -159,7 +177,7 @@ final class ConstrainedAnswer {
     untaken.append(token)
     mayBeFinished = true
     do throws(GrammarError) { try catchUp() } catch {
-      if error != .unfinished { failure = error.description }
+      if error != .unfinished { failure = Failure(error) }
     }
   }
 
@@ -174,14 +192,14 @@ final class ConstrainedAnswer {
 
   private func catchUpNow() {
     matcher?.patience = nil
-    do throws(GrammarError) { try catchUp() } catch { failure = error.description }
+    do throws(GrammarError) { try catchUp() } catch { failure = Failure(error) }
   }
 
   private func catchUp() throws(GrammarError) {
     while let token = untaken.first {
       let isAccepted = try matcher?.accept(token: Int(token)) ?? false
       untaken.removeFirst()
-      if !isAccepted { failure = "the token \(token) may not come here" }
+      if !isAccepted { failure = .grammar("the token \(token) may not come here") }
       if failure != nil { return }
     }
     if mayBeFinished { isFinished = try matcher?.isFinished() ?? false }

@@ -320,7 +320,7 @@ final class Generation: ScheduledSequence {
 
   private func accept(_ record: TokenRecord) -> Bool {
     if let failure = constraint?.failure {
-      fail(.constraintFailed(failure))
+      fail(failure.error)
       return true
     }
     sampler.accept(record.token)
