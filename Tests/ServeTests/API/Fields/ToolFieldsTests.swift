@@ -9,6 +9,8 @@ import Testing
   private static let log = UnknownNameLog(Logger(label: "test"))
   private static let tool = #"{"type":"function","function":{"name":"f","parameters":{"type":"object"},"strict":true}}"#
 
+  private static let other = #"{"type":"function","function":{"name":"other"}}"#
+
   private func error(_ json: String, _ catalog: FieldCatalog = .chat) throws -> APIError? {
     let fields = try RequestFields(Array(json.utf8), JSONLimits())
     do throws(APIError) {
@@ -44,7 +46,7 @@ import Testing
     (#"{"type":"function","function":{"name":"f","Strict":true}}"#, "tools[0].function.Strict", "unknown_parameter"),
   ])
   func aWrongDefinitionIsNamed(_ tool: String, _ param: String, _ code: String) throws {
-    for (tools, path) in [(tool, param), ("\(Self.tool),\(tool)", param.replacing("[0]", with: "[1]"))] {
+    for (tools, path) in [(tool, param), ("\(Self.other),\(tool)", param.replacing("[0]", with: "[1]"))] {
       let error = try error(#"{"tools":[\#(tools)]}"#)
       #expect(error?.status == 400 && error?.param == path && error?.code == code, "\(error?.message ?? "none")")
       #expect(error?.message.contains("'\(path)'") == true, "\(error?.message ?? "none")")
