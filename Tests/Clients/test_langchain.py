@@ -69,7 +69,9 @@ def test_responses_api(settings):
     model = ChatOpenAI(model="base", max_tokens=200, use_responses_api=True, max_retries=0, **settings)
     assert model.invoke("Hello.").text
     assert isinstance(model.with_structured_output(Person).invoke(QUESTION), Person)
-    assert model.bind_tools(TOOLS, tool_choice="get_time").invoke("Hello.").tool_calls[0]["name"] == "get_time"
+    # Strict: the small model's own arguments may be longer than an answer.
+    bound = model.bind_tools(TOOLS, tool_choice="get_time", strict=True)
+    assert bound.invoke("Hello.").tool_calls[0]["name"] == "get_time"
     assert "".join(chunk.text for chunk in model.stream("Hello."))
 
 

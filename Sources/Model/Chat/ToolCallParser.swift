@@ -38,6 +38,23 @@ protocol CallParser: Sendable {
   mutating func finish() -> (text: [UInt8], calls: [ToolCall])
 }
 
+/// Follows where JSON's strings begin and end.
+private struct StringLexer {
+  private(set) var isInString = false
+  private var isEscaped = false
+
+  mutating func take(_ byte: UInt8) {
+    switch byte {
+    // Control characters, such as the end of the line, are in no string (RFC 8259, section 7).
+    case ..<0x20: (isInString, isEscaped) = (false, false)
+    case _ where isEscaped: isEscaped = false
+    case UInt8(ascii: "\\"): isEscaped = isInString
+    case UInt8(ascii: "\""): isInString.toggle()
+    default: break
+    }
+  }
+}
+
 /// Parses calls between tags, anywhere in the text.
 struct TaggedCallParser: CallParser {
   private enum Phase {
@@ -55,6 +72,12 @@ struct TaggedCallParser: CallParser {
   private var searched = 0
   /// Only space has come since the last call.
   private var isBehindCall = false
+  /// Where the search for the closing tag is in the call's JSON.
+  private var lexer = StringLexer()
+  /// The first closing tag that stands in a string of the call's JSON.
+  private var firstInString: Int?
+  /// False once a string turned out to have no end. Then each closing tag counts, so no answer is searched again and again.
+  private var trustsStrings = true
 
   private static let opening = Array("<tool_call>".utf8)
   private static let closing = Array("</tool_call>".utf8)
@@ -75,22 +98,29 @@ struct TaggedCallParser: CallParser {
     guard phase == .call else { return (held, []) }
     // Some models end their turn instead of writing the closing tag.
     if let call = ToolCall(json: held[...], names: names) { return ([], [call]) }
-    return (Self.opening + held, [])
+    guard let end = firstInString else { return (Self.opening + held, []) }
+    // The string has no end, so the tag was the call's.
+    var shown: [UInt8] = []
+    var calls: [ToolCall] = []
+    showCall(before: end, &shown)
+    while step(&shown, &calls) {}
+    let rest = finish()
+    return (shown + rest.text, calls + rest.calls)
   }
 
   /// Parses up to the next tag.
   /// - Returns: false if more of the answer is needed
   private mutating func step(_ shown: inout [UInt8], _ calls: inout [ToolCall]) -> Bool {
     if phase == .call {
-      guard let end = find(Self.closing) else { return false }
+      guard let end = findClosing() else { return false }
       if let call = ToolCall(json: held[..<end], names: names) {
         calls.append(call)
         isBehindCall = true
+        drop(end + Self.closing.count)
+        phase = .text
       } else {
-        shown += Self.opening + held[..<(end + Self.closing.count)]
+        showCall(before: firstInString ?? end, &shown)
       }
-      drop(end + Self.closing.count)
-      phase = .text
       return true
     }
     // Space after a call belongs to the call.
@@ -114,9 +144,33 @@ struct TaggedCallParser: CallParser {
     return false
   }
 
+  /// Shows what stands between two tags and is no call.
+  private mutating func showCall(before end: Int, _ shown: inout [UInt8]) {
+    if firstInString != nil { trustsStrings = false }
+    shown += Self.opening + held[..<(end + Self.closing.count)]
+    drop(end + Self.closing.count)
+    phase = .text
+  }
+
   private mutating func drop(_ count: Int) {
     held.removeFirst(count)
     searched = 0
+    lexer = StringLexer()
+    firstInString = nil
+  }
+
+  /// The index in `held` of the tag that closes a call. An argument's string may have the same letters.
+  private mutating func findClosing() -> Int? {
+    while searched + Self.closing.count <= held.count {
+      let byte = held[searched]
+      if byte == Self.closing[0], held[searched...].starts(with: Self.closing) {
+        guard lexer.isInString, trustsStrings else { return searched }
+        firstInString = firstInString ?? searched
+      }
+      lexer.take(byte)
+      searched += 1
+    }
+    return nil
   }
 
   /// The index in `held` where a tag begins.

@@ -39,6 +39,25 @@ import Testing
     }
   }
 
+  /// Strings of arguments may have the closing tag in them. If a string has no end, the tag was the call's, and nothing is lost.
+  @Test func tagsInStrings() {
+    let inStrings = #"{"a\\":"</tool_call>","b\"</tool_call>":["\\"]}"#
+    let tagged = #"<tool_call>{"name": "f", "arguments": \#(inStrings)}</tool_call>"#
+    let open = #"<tool_call>{"name": "f</tool_call>"#
+    let cases: [(String, String, [ToolCall])] = [
+      (tagged, "", [ToolCall(name: "f", arguments: inStrings)]),
+      (tagged + one, "", [ToolCall(name: "f", arguments: inStrings), call]), (open, open, []),
+      (open + one, open, [call]),
+      (open + " and\n" + one + open + one, open + " and" + open, [call, call]), (open + " then", open + " then", []),
+    ]
+    for (answer, text, calls) in cases {
+      let whole = run(.tagged, [answer])
+      #expect(whole.text == text && whole.calls == calls, "\(answer)")
+      let letters = run(.tagged, answer.map(String.init))
+      #expect(letters.text == text && letters.calls == calls, "\(answer), letter by letter")
+    }
+  }
+
   @Test func keysThatRepeat() {
     let arguments = #"{"a": 1, "b": {"c": 2, "c": 3}, "a": 4}"#
     let calls = [ToolCall(name: "f", arguments: #"{"a":4,"b":{"c":3}}"#)]
