@@ -194,7 +194,7 @@ struct OtherLayout {
     return OtherChanges(norms: norms, normBytes: normBytes, embedding: embedding, head: head, owner: owner)
   }
 
-  /// The sections of the embedding or the head, as far as they have been found.
+  /// The sections that change the embedding, or those that change the head. A section that the adapter does not have is nil.
   private struct Parts {
     var factors: UnsafeRawPointer?
     var tokens: ChangedTokens?

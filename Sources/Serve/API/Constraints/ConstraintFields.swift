@@ -35,7 +35,7 @@ struct ConstraintFields {
   private mutating func readFormat(_ fields: RequestFields) throws(APIError) {
     guard let format = try fields.object("response_format") else { return }
     let type = try format.string("type")
-    // A schema says what is wanted. Beside a type that does not read it, it would be passed over.
+    // A schema beside a type that does not use it is refused: if it were ignored, the client would get an answer that may not fit it.
     for (name, reader) in [("schema", "json_object"), ("json_schema", "json_schema")] where format[name] != nil {
       if let type, type != reader { throw format.mismatch(name, type: type) }
     }

@@ -64,7 +64,8 @@ final class EmbeddingRun {
     var options = GenerationOptions(maxTokens: 0, sampling: SamplingParameters(seed: 0))
     options.poolsPrompt = true
     let requests = admissions.enumerated().map { index, admission in
-      // The engine counts from each input's own admission. What is left may be negative, and is over at once then.
+      // The engine counts a timeout from when it takes the input, so each input gets what is left of the request's. If that is
+      // negative, the input times out at once.
       options.timeout = request.timeout.map { $0 - (begin ?? admission.time).duration(to: admission.time) }
       return GenerationRequest(
         prompt: request.inputs[first + index], adapters: adapters, options: options, label: label)

@@ -18,7 +18,7 @@ public enum EngineError: Error, Equatable, Sendable {
   case notFinite(hasAdapters: Bool)
   /// The answer cannot follow its grammar any further, for this reason.
   case constraintFailed(String)
-  /// The grammar goes on with nothing but tokens that end the answer, and the answer is not complete.
+  /// All tokens that the grammar allows next would end the answer, before its form is complete.
   case constraintStopped
 
   /// What happened, in a sentence for the client.
