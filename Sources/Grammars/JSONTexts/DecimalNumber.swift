@@ -22,7 +22,7 @@ struct DecimalNumber: Hashable, Sendable {
   init?(_ value: JSONValue) {
     switch value {
     case .integer(let integer): self.init(text: "\(integer)")
-    case .number(let number): self.init(text: "\(number)")
+    case .number(let number): self.init(shortest: number)
     case .decimal(let text):
       guard let double = value.double, double != 0 else { return nil }
       self.init(text: text)
@@ -44,6 +44,9 @@ struct DecimalNumber: Hashable, Sendable {
     }
     self.init(isNegative: double < 0, whole: digits.reversed(), fraction: [])
   }
+
+  /// The shortest decimal that is read as a double; `double` is finite.
+  init(shortest double: Double) { self.init(text: "\(double)") }
 
   private init(text: String) {
     let parts = text.lowercased().split(separator: "e")
@@ -73,6 +76,10 @@ struct DecimalNumber: Hashable, Sendable {
     return (isNegative ? "-" : "") + (whole.isEmpty ? "0" : digits(whole))
       + (fraction.isEmpty ? "" : "." + digits(fraction))
   }
+
+  /// The number as a double; `nil` from 2^53, where readers that take numbers with a fraction for doubles have whole numbers
+  /// only, and read those without one exactly.
+  var doubleWithFractions: Double? { Double(text).flatMap { abs($0) < 0x1p53 ? $0 : nil } }
 
   /// The number as an integer; `nil` if it is none of 64 bits.
   var integer: Int? { isWhole ? Int(text) : nil }
@@ -134,6 +141,16 @@ struct NumberBounds: Hashable, Sendable {
   /// The numbers below and above.
   var outside: [NumberBounds] {
     (lower.map { [NumberBounds(upper: $0.opposite)] } ?? []) + (upper.map { [NumberBounds(lower: $0.opposite)] } ?? [])
+  }
+
+  /// The numbers that are within the bounds for readers too who take numbers for doubles. They may read a number beside an
+  /// exclusive bound as the bound itself, so the double next to the bound is the bound here.
+  var asRead: NumberBounds {
+    func beside(_ bound: Bound, _ next: (Double) -> Double) -> Bound {
+      guard bound.isExclusive, let double = bound.number.doubleWithFractions else { return bound }
+      return Bound(number: DecimalNumber(shortest: next(double)), isExclusive: false)
+    }
+    return NumberBounds(lower: lower.map { beside($0, \.nextUp) }, upper: upper.map { beside($0, \.nextDown) })
   }
 
   /// Whether the number is within the bounds.

@@ -36,10 +36,16 @@ enum NumberExpression {
     return .all([within, fraction])
   }
 
-  /// Every way to write a number.
-  static func equal(to number: DecimalNumber) -> TextExpression {
-    let bound = NumberBounds.Bound(number: number, isExclusive: false)
-    return within(NumberBounds(lower: bound, upper: bound), whole: true, fractional: true)
+  /// Every text that is read as a number, by readers too who take numbers for doubles.
+  static func read(as number: DecimalNumber) -> TextExpression {
+    var (lower, upper) = (number, number)
+    let double = number.doubleWithFractions
+    if let double {
+      (lower, upper) = (DecimalNumber(shortest: double.nextDown), DecimalNumber(shortest: double.nextUp))
+    }
+    let bounds = NumberBounds(
+      lower: .init(number: lower, isExclusive: double != nil), upper: .init(number: upper, isExclusive: double != nil))
+    return within(bounds, whole: true, fractional: true)
   }
 
   private static func magnitudes(

@@ -13,7 +13,7 @@ extension SchemaGrammarBuilder {
       return
     }
     let bounded = NumberExpression.within(demands.bounds, whole: whole, fractional: fractional)
-    let excluded = demands.excluded.map { TextExpression.complement(NumberExpression.equal(to: $0)) }
+    let excluded = demands.excluded.map { TextExpression.complement(NumberExpression.read(as: $0)) }
     let text = TextExpression.all([bounded] + excluded)
     let multiples = demands.multiples
     guard multiples.isEmpty else {

@@ -101,8 +101,8 @@ struct KeywordReader {
     }
   }
 
-  /// A bound. A large one that is not written as an integer is also held as the double that many readers have of it, which
-  /// they compare with integers.
+  /// A bound, and what it is for readers who take numbers for doubles. They have a large one that is not written as an integer
+  /// as the double, which they compare with integers.
   private func bounds(isExclusive: Bool) throws(SchemaError) -> [SchemaAssertion] {
     func bounds(_ number: DecimalNumber) -> NumberBounds {
       let bound = NumberBounds.Bound(number: number, isExclusive: isExclusive)
@@ -114,7 +114,7 @@ struct KeywordReader {
     if value.isWrittenAsDouble, let double = value.double, abs(double) > 0x1p53 {
       read = DecimalNumber(exactly: double)
     }
-    return [.bounds(bounds(number), asRead: bounds(read))]
+    return [.bounds(bounds(number), asRead: bounds(read).asRead)]
   }
 
   /// `pattern`, `format`, `minLength`, `maxLength`.

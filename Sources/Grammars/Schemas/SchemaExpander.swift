@@ -233,7 +233,8 @@ final class SchemaExpander {
     case .values(let list): try exclude(keywords.values[list], in: &draft, path: path)
     case .bounds(let bounds, let read):
       choose(
-        zip(bounds.outside, read.outside).map { goals(.number, .bounds($0, asRead: $1), path: path) }, in: &draft)
+        zip(bounds.outside, read.outside).map { goals(.number, .bounds($0, asRead: $1.asRead), path: path) }, in: &draft
+      )
     case .multiple(let number):
       draft.conjunction.restrict(to: .number)
       draft.conjunction.number.multiples.append(.init(number: number, isPositive: false, path: path))

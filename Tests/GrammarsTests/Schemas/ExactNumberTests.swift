@@ -79,6 +79,33 @@ import Testing
     for text in rejected { #expect(!SimpleRecognizer(text).matches(grammar), "\(text)") }
   }
 
+  /// What no double holds is read as the bound, or as the excluded value, next to it.
+  @Test(arguments: ["0", "1", "-1", "0.1", "5", "-2.5", "0.0000001", "123456.789", "9007199254740991"])
+  func whatIsReadAsAnExcludedNumberIsNotAccepted(_ number: String) throws {
+    let value = try #require(Double(number))
+    let below = "\(DecimalNumber(shortest: value.nextDown).text)"
+    let above = "\(DecimalNumber(shortest: value.nextUp).text)"
+    // Digits so far after the last one of the number that no double differs from it by them; those of 0 differ from it by less
+    // than any double.
+    let digits = number.contains(".") ? number : number + "."
+    let further = digits + String(repeating: "0", count: value == 0 ? 400 : 30) + "1"
+    for (schema, isBelow, isAbove) in [
+      (#"{"type":"number","exclusiveMaximum":N}"#, true, false),
+      (#"{"type":"number","exclusiveMinimum":N}"#, false, true),
+      (#"{"type":"number","not":{"minimum":N}}"#, true, false),
+      (#"{"type":"number","not":{"maximum":N}}"#, false, true),
+      (#"{"type":"number","not":{"const":N}}"#, true, true),
+    ] {
+      let grammar = try grammar(schema.replacing("N", with: number))
+      #expect(SimpleRecognizer(below).matches(grammar) == isBelow, "\(schema) \(below)")
+      #expect(SimpleRecognizer(above).matches(grammar) == isAbove, "\(schema) \(above)")
+      #expect(Double(further) == value)
+      for text in [number, further] { #expect(!SimpleRecognizer(text).matches(grammar), "\(schema) \(text)") }
+    }
+    let inclusive = try grammar(#"{"type":"number","minimum":N,"maximum":N}"#.replacing("N", with: number))
+    #expect(SimpleRecognizer(number).matches(inclusive))
+  }
+
   @Test(arguments: [
     (#"{"properties":{"a":{"minimum":1e400}}}"#, "#/properties/a/minimum: minimum has the number 1e400"),
     (#"{"items":{"exclusiveMaximum":-1e400}}"#, "#/items/exclusiveMaximum: exclusiveMaximum has the number -1e400"),
