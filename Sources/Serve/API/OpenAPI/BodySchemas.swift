@@ -112,25 +112,31 @@ enum BodySchemas {
   // MARK: responses
 
   private static let inputItem: JSONValue = {
+    let list = Schema.nullable(Schema.list(of: Schema.any))
+    let lists: [Pair] = [("annotations", list), ("logprobs", list)]
     let part = Schema.either(
-      Schema.open([("type", Schema.oneOf("input_text", "output_text", "text")), ("text", Schema.string)]),
-      Schema.open([("type", Schema.constant("refusal")), ("refusal", Schema.string)]))
+      Schema.open(
+        [("type", Schema.oneOf("input_text", "output_text", "text")), ("text", Schema.string)], optional: lists),
+      Schema.open([("type", Schema.constant("refusal")), ("refusal", Schema.string)], optional: lists))
     let content = Schema.either(Schema.string, Schema.list(of: part))
+    let state: [Pair] = [("id", text), ("status", Schema.oneOf("in_progress", "completed", "incomplete", .null))]
     let message = Schema.open(
       [("role", Schema.oneOf("user", "assistant", "system", "developer")), ("content", content)],
-      optional: [("type", Schema.oneOf("message", .null))])
-    let call = Schema.open([
-      ("type", Schema.constant("function_call")), ("call_id", Schema.string), ("name", Schema.string),
-      ("arguments", Schema.string),
-    ])
-    let output = Schema.open([
-      ("type", Schema.constant("function_call_output")), ("call_id", Schema.string), ("output", content),
-    ])
-    let reference = Schema.object(
-      [("id", Schema.string)], optional: [("type", Schema.oneOf("item_reference", .null))])
-    let named = Schema.open([("type", Schema.constant("item_reference")), ("id", Schema.string)])
-    return Schema.either(
-      message, call, output, reference, named, Schema.open([("type", Schema.constant("reasoning"))]))
+      optional: [("type", Schema.oneOf("message", .null))] + state)
+    let call = Schema.open(
+      [
+        ("type", Schema.constant("function_call")), ("call_id", Schema.name), ("name", Schema.name),
+        ("arguments", Schema.string),
+      ], optional: state)
+    let output = Schema.open(
+      [("type", Schema.constant("function_call_output")), ("call_id", Schema.name), ("output", content)],
+      optional: state)
+    let reference = Schema.object([("id", Schema.name)], optional: [("type", Schema.oneOf("item_reference", .null))])
+    let named = Schema.open([("type", Schema.constant("item_reference")), ("id", Schema.name)])
+    let reasoning = Schema.open(
+      [("type", Schema.constant("reasoning"))],
+      optional: [("summary", list), ("content", list), ("encrypted_content", text)] + state)
+    return Schema.either(message, call, output, reference, named, reasoning)
   }()
 
   private static let responseTool = Schema.open(

@@ -5,6 +5,8 @@ enum JSONSchema {
   /// Any value.
   static let any: JSONValue = [:]
   static let string: JSONValue = ["type": "string"]
+  /// A string that is not empty.
+  static let name: JSONValue = ["type": "string", "minLength": 1]
   static let integer: JSONValue = ["type": "integer"]
   static let number: JSONValue = ["type": "number"]
   static let boolean: JSONValue = ["type": "boolean"]
