@@ -13,7 +13,8 @@ extern const graft_kernels graft_tile_reference_kernels, graft_amx_kernels;
 static const graft_forward_kernels *scalar, *tested;
 static const graft_training_kernels *tested_training;
 static const char *tested_name;
-static const int row_counts[] = {1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 17, 25, 32, 64, 128, 130, 144};
+static const int row_counts[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11,  12,  13,
+                                 14, 15, 16, 17, 25, 31, 32, 64, 97, 128, 130, 144};
 enum { ROW_COUNTS = sizeof row_counts / sizeof *row_counts };
 static int compared, different;
 
@@ -35,14 +36,15 @@ static void compare(const char *what, const void *expected, const void *actual, 
 
 enum product { NF4_INTEGER, INT8_INTEGER, NF4_FLOAT };
 
+// Groups begin ..< end of all `groups`.
 static void run_product(const graft_forward_kernels *k, enum product kind, const graft_matrix *w, const graft_activations *a,
-                        const float *x, size_t rows, float *y, size_t groups) {
+                        const float *x, size_t rows, float *y, size_t groups, size_t begin, size_t end) {
   size_t ldy = groups * GRAFT_LANES;
   const graft_prefetch prefetches[] = {{(const char *)w->data, 64, 0, groups}, {(const char *)x, 192, 1, 2}};
   switch (kind) {
-    case NF4_INTEGER: k->nf4_quantized_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
-    case INT8_INTEGER: k->int8_quantized_product(w, a, rows, y, ldy, 0, groups, prefetches, 2); break;
-    case NF4_FLOAT: k->nf4_product(w, x, w->columns, rows, y, ldy, 0, groups); break;
+    case NF4_INTEGER: k->nf4_quantized_product(w, a, rows, y, ldy, begin, end, prefetches, 2); break;
+    case INT8_INTEGER: k->int8_quantized_product(w, a, rows, y, ldy, begin, end, prefetches, 2); break;
+    case NF4_FLOAT: k->nf4_product(w, x, w->columns, rows, y, ldy, begin, end); break;
   }
 }
 
@@ -109,8 +111,10 @@ static void check_product(size_t block, size_t rows, enum product kind, enum ran
   graft_activations a = {.q = q[0], .scale = q_scale[0], .columns = columns, .block = block, .stride = rows}, b = a;
   b.q = q[1];
   float *expected = calloc(rows * outputs, sizeof(float)), *actual = calloc(rows * outputs, sizeof(float));
-  run_product(scalar, kind, &w, &a, x, rows, expected, groups);
-  run_product(tested, kind, &w, &b, x, rows, actual, groups);
+  run_product(scalar, kind, &w, &a, x, rows, expected, groups, 0, groups);
+  // In two parts, as threads divide it.
+  run_product(tested, kind, &w, &b, x, rows, actual, groups, 0, rows % groups);
+  run_product(tested, kind, &w, &b, x, rows, actual, groups, rows % groups, groups);
   unify_nan(expected, rows * outputs), unify_nan(actual, rows * outputs);
   const char *names[] = {"nf4_quantized_product", "int8_quantized_product", "nf4_product"};
   compare(names[kind], expected, actual, rows * outputs * sizeof(float));
@@ -121,6 +125,19 @@ static void check_product(size_t block, size_t rows, enum product kind, enum ran
   }
   free(data), free(scale), free(half), free(x), free(expected), free(actual);
   for (int i = 0; i < 2; i++) free(q[i]), free(q_scale[i]);
+}
+
+static void check_dense_product(size_t columns, size_t rows, enum range range) {
+  const size_t groups = 3, outputs = groups * GRAFT_LANES;
+  float *data = values(columns * outputs), *x = activations(rows * columns, range);
+  graft_matrix w = {.data = data, .columns = columns, .block = 64};
+  float *expected = calloc(rows * outputs, sizeof(float)), *actual = calloc(rows * outputs, sizeof(float));
+  scalar->dense_product(&w, x, columns, rows, expected, outputs, 0, groups);
+  tested->dense_product(&w, x, columns, rows, actual, outputs, 0, rows % groups);
+  tested->dense_product(&w, x, columns, rows, actual, outputs, rows % groups, groups);
+  unify_nan(expected, rows * outputs), unify_nan(actual, rows * outputs);
+  compare("dense_product", expected, actual, rows * outputs * sizeof(float));
+  free(data), free(x), free(expected), free(actual);
 }
 
 // MARK: LoRA
@@ -189,6 +206,51 @@ static void check_elementwise(size_t n) {
   free(x), free(w), free(y), free(z), free(expected), free(actual);
 }
 
+static void check_rope(size_t heads, size_t size) {
+  float *x = values(heads * size), *y = malloc(heads * size * sizeof(float));
+  float *cosine = values(size / 2), *sine = values(size / 2);
+  memcpy(y, x, heads * size * sizeof(float));
+  scalar->rope(x, heads, size, cosine, sine), tested->rope(y, heads, size, cosine, sine);
+  compare("rope", x, y, heads * size * sizeof(float));
+  free(x), free(y), free(cosine), free(sine);
+}
+
+static void check_elementwise_training(size_t n) {
+  const graft_training_kernels *reference = &graft_scalar_kernels.training;
+  enum { ARRAYS = 4 };
+  float *in[ARRAYS], *expected[ARRAYS], *actual[ARRAYS];
+  for (int i = 0; i < ARRAYS; i++) in[i] = values(n), expected[i] = malloc(n * 4 + 4), actual[i] = malloc(n * 4 + 4);
+  float settings[GRAFT_ADAM_SETTINGS];
+  for (int i = 0; i < GRAFT_ADAM_SETTINGS; i++) settings[i] = 0.1f + 0.8f * fabsf(value());
+  double sums[2][2];
+#define EACH(what, call)                                                                        \
+  do {                                                                                          \
+    for (int i = 0; i < ARRAYS; i++) memcpy(expected[i], in[i], n * 4), memcpy(actual[i], in[i], n * 4); \
+    for (int side = 0; side < 2; side++) {                                                      \
+      const graft_training_kernels *k = side ? tested_training : reference;                     \
+      float **out = side ? actual : expected;                                                   \
+      call;                                                                                     \
+    }                                                                                           \
+    for (int i = 0; i < ARRAYS; i++) compare(what, expected[i], actual[i], n * sizeof(float));   \
+  } while (0)
+  EACH("rms_norm_backward", k->rms_norm_backward(in[0], in[1], 1e-5f, in[2], out[0], n));
+  EACH("swiglu_backward", k->swiglu_backward(in[0], in[1], in[2], out[0], out[1], n));
+  EACH("geglu_backward", k->geglu_backward(in[0], in[1], in[2], out[0], out[1], n));
+  EACH("soft_cap_backward", k->soft_cap_backward(in[0], 3, out[0], n));
+  EACH("softmax_backward", k->softmax_backward(in[0], in[1], 0.3f, 0.7f, out[0], n));
+  EACH("scale", k->scale(out[0], 0.7f, n));
+  EACH("multiply", k->multiply(in[0], in[1], out[0], n));
+  EACH("multiply_add", k->multiply_add(in[0], in[1], 0.7f, out[2], n));
+  EACH("dropout", k->dropout(in[0], out[0], n, 5, 6, 7, 1u << 30, 1.25f, 0));
+  EACH("dropout, added", k->dropout(in[0], out[1], n, 5, 6, 7, 1u << 30, 1.25f, 1));
+  for (size_t i = 0; i < n; i++) in[3][i] = fabsf(in[3][i]);  // the variance
+  EACH("adamw", k->adamw(out[0], in[1], out[2], out[3], n, settings));
+  EACH("sums", (sums[side][0] = (double)k->dot(in[0], in[1], n), sums[side][1] = k->sum_squares(in[0], n)));
+  compare("dot, sum_squares", sums[0], sums[1], sizeof sums[0]);
+#undef EACH
+  for (int i = 0; i < ARRAYS; i++) free(in[i]), free(expected[i]), free(actual[i]);
+}
+
 // Numbers of very different magnitudes, some of them denormal or zero.
 static float *uneven_values(size_t count) {
   const float factors[] = {1, 1, 1, 1e-3f, 30, 1e-40f, 0, -1e-20f};
@@ -253,15 +315,23 @@ static void check_attention(graft_kv_type type, size_t size, size_t heads, int u
 
 static void check_decoding(size_t block) {
   const size_t columns = block * 3, groups = 3, ldo = groups * GRAFT_LANES + 5, scales = groups * GRAFT_LANES * 3;
-  unsigned char *data = malloc(columns * groups * 8);
-  for (size_t i = 0; i < columns * groups * 8; i++) data[i] = (unsigned char)rand();
+  unsigned char *data = malloc(columns * groups * GRAFT_LANES);
+  for (size_t i = 0; i < columns * groups * GRAFT_LANES; i++) data[i] = (unsigned char)rand();
   float *scale = values(scales);
   graft_matrix w = {.data = data, .scale = scale, .columns = columns, .block = block};
   float *expected = calloc(columns * ldo, sizeof(float)), *actual = calloc(columns * ldo, sizeof(float));
   graft_scalar_kernels.training.decode_nf4(&w, 1, groups, 8, columns, expected, ldo);
   tested_training->decode_nf4(&w, 1, groups, 8, columns, actual, ldo);
   compare("decode_nf4", expected, actual, columns * ldo * sizeof(float));
-  free(data), free(scale), free(expected), free(actual);
+  graft_scalar_kernels.training.decode_int8(&w, 1, groups, 8, columns, expected, ldo);
+  tested_training->decode_int8(&w, 1, groups, 8, columns, actual, ldo);
+  compare("decode_int8", expected, actual, columns * ldo * sizeof(float));
+  float *dense = values(columns * groups * GRAFT_LANES);
+  w.data = dense;
+  graft_scalar_kernels.training.decode_dense(&w, 1, groups, 3, columns, expected, ldo);
+  tested_training->decode_dense(&w, 1, groups, 3, columns, actual, ldo);
+  compare("decode_dense", expected, actual, columns * ldo * sizeof(float));
+  free(data), free(dense), free(scale), free(expected), free(actual);
 }
 
 static void check_multiply(size_t m, size_t n, size_t k, int transposed, graft_accumulation accumulation) {
@@ -274,10 +344,10 @@ static void check_multiply(size_t m, size_t n, size_t k, int transposed, graft_a
   free(a), free(b), free(expected), free(actual);
 }
 
-// Some of c's values, which its products are added to, in the range of the operands.
+// c's values, which products are added to, are in the range of the operands.
 static void check_bf16(size_t m, size_t n, size_t k, int a_along_k, int b_along_k, graft_accumulation accumulation,
                        int grouped, enum range range) {
-  float *a = activations(m * k, range), *b = activations(k * n, range), *expected = values(m * (n + 3));
+  float *a = activations(m * k, range), *b = activations(k * n, range), *expected = activations(m * (n + 3), range);
   float *actual = malloc(m * (n + 3) * sizeof(float));
   memcpy(actual, expected, m * (n + 3) * sizeof(float));
   graft_dense left = {a, a_along_k ? k : 1, a_along_k ? 1 : m}, right = {b, b_along_k ? 1 : n, b_along_k ? k : 1};
@@ -370,6 +440,8 @@ static void check_all(const graft_kernels *kernels, const graft_kernels *referen
     for (enum range range = ORDINARY; range <= EXTREME; range++) {
       for (size_t rank = 1; rank < 70; rank += 3)
         for (int r = 0; r < ROW_COUNTS; r++) check_lora(rank, 33 + rank % 2, (size_t)row_counts[r], is_bf16, range);
+      const size_t ranks[] = {8, 32, 96, 100, 128, 200, 255};
+      for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) check_lora(ranks[i], 66, 5 + 7 * i, is_bf16, range);
       check_lora(256, 96, 33, is_bf16, range);
       check_lora(270, 31, 17, is_bf16, range);
       check_lora(529, 64, 20, is_bf16, range);
@@ -377,11 +449,16 @@ static void check_all(const graft_kernels *kernels, const graft_kernels *referen
       check_lora(20, 577, 1, is_bf16, range);
     }
   }
-  for (size_t n = 1; n < 200; n += 7) check_elementwise(n);
+  for (size_t columns = 1; columns < 200; columns += 63)
+    for (int r = 0; r < ROW_COUNTS; r++)
+      for (enum range range = ORDINARY; range <= EXTREME; range++)
+        check_dense_product(columns, (size_t)row_counts[r], range);
+  for (size_t n = 1; n < 200; n += 7) check_elementwise(n), check_elementwise_training(n), check_rope(3, 2 * n);
   for (graft_kv_type type = GRAFT_KV_F32; type <= GRAFT_KV_INT16; type++)
     for (size_t size = 16; size <= 128; size += 16)
       for (size_t heads = 1; heads <= 5; heads++) check_attention(type, size, heads, heads % 2);
-  for (int uneven = 0; uneven < 2; uneven++) check_attention(GRAFT_KV_INT16, 256, 4, uneven);
+  for (int uneven = 0; uneven < 2; uneven++)
+    for (size_t size = 192; size <= 256; size += 64) check_attention(GRAFT_KV_INT16, size, 4, uneven);
 }
 
 int main(void) {
