@@ -2,8 +2,8 @@ import Kernels
 import TestSupport
 import Testing
 
-/// Training's products in bf16 on tile registers against those in f32, and divided in other ways. ParityTests and
-/// Tests/Emulated compare the instruction sets.
+/// Training's products in bf16 on tile registers: against those in f32, divided in other ways, and bit for bit against the
+/// reference in plain C. Where the processor has no tile registers, Tests/Emulated does the last.
 @Suite struct TileTrainingTests {
   private static let sets = [InstructionSet.tileReference, .amx].filter { KernelSet($0) != nil }
 
@@ -58,6 +58,7 @@ import Testing
         // A bf16 number is within 1/512 of what is rounded, and errors of both operands meet.
         #expect((1e-5..<4e-3).contains(distance(whole, exact)), "\(distance(whole, exact))")
         #expect(bits(run(try compute(set, threads: 3), rows: rows, operations: 1)) == bits(whole))
+        #expect(bits(run(try compute(.tileReference), rows: rows)) == bits(whole))
         let last = run(try compute(set), from: rows - 1, rows: 1)
         #expect(bits(last) == bits(Array(whole.suffix(shape.columns))))
       }
@@ -109,12 +110,14 @@ import Testing
         let exact = run(try compute(set, mode: .f32), accumulation, nil)
         #expect(distance(whole, exact) < 4e-3 && (k == 1 || whole != exact))
         #expect(bits(run(try compute(set, threads: 3), accumulation, nil)) == bits(whole))
+        #expect(bits(run(try compute(.tileReference), accumulation, nil)) == bits(whole))
       }
       let groups = [0, min(k, 20), k / 2, k].reduce(into: [Int]()) { if $1 > $0.last ?? -1 { $0.append($1) } }
       guard k > 1, groups.count > 2 else { continue }
       let divided = zip(groups, groups.dropFirst()).flatMap { Array(stride(from: $0, to: $1, by: 32)) } + [k]
       let chained = run(try compute(set), .chain, divided)
       #expect(bits(run(try compute(set), .chain, divided, cut: groups[1])) == bits(chained))
+      #expect(bits(run(try compute(.tileReference), .chain, divided)) == bits(chained))
     }
     withExtendedLifetime(buffers) {}
   }

@@ -3,7 +3,7 @@ import CKernels
 /// The operations of the forward and backward pass on buffers: one instruction set's kernels on a thread pool.
 ///
 /// Results do not depend on the number of threads, or on how many rows are computed together. They are equal for all
-/// instruction sets, gradients on tile registers excepted (`packsGradients`). Pointers need no alignment beyond their type's,
+/// instruction sets, training's products on tile registers excepted (`packsGradients`). Pointers need no alignment beyond their type's,
 /// unless a function says otherwise.
 public struct Compute: Sendable {
   /// The kernels that are called.

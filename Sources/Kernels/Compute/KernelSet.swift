@@ -31,8 +31,8 @@ public enum InstructionSet: String, CaseIterable, Sendable {
   }
 }
 
-/// The kernels of one instruction set. All sets give the same bits, except that `amx` and `tileReference` compute gradients in
-/// bf16 in modes other than `f32`.
+/// The kernels of one instruction set. All sets give the same bits, except that `amx` and `tileReference` compute training's
+/// gradients and LoRA products in bf16 in modes other than `f32`.
 ///
 /// `@unchecked Sendable`: it points to a constant table of functions without state.
 public struct KernelSet: @unchecked Sendable {
