@@ -1,4 +1,6 @@
+import ArgumentParser
 import Foundation
+import Kernels
 import Testing
 
 @testable import graft
@@ -25,6 +27,44 @@ import Testing
   func hugePages(text: String, mode: String, state: String) throws {
     let found = try finding("huge pages", report(["/sys/kernel/mm/transparent_hugepage/enabled": text]))
     #expect(found.value.hasSuffix(mode) && found.state.rawValue == state && (found.advice == nil) == (state == "ok"))
+  }
+
+  @Test func kernels() throws {
+    #expect(try finding("kernels", report([:])).value.hasPrefix(KernelSet.best.instructionSet.rawValue))
+    var refused = report([:])
+    refused.tilesAreRefused = true
+    let found = try finding("kernels", refused)
+    #expect(found.state == .warning && found.advice?.contains("tile registers") == true)
+    var slow = report([:])
+    slow.kernelSet = try #require(KernelSet(.scalar))
+    #expect(try finding("kernels", slow).state == .warning && finding("kernels", slow).value.hasPrefix("scalar "))
+  }
+
+  /// The processor's tile registers cannot be used where the system refuses them: other kernels are, with one line.
+  @Test func refusedTileRegistersAreNamed() throws {
+    let byDefault = try KernelOptions.parse([])
+    let used = KernelSet.best.instructionSet.rawValue
+    #expect(byDefault.warning(tilesAreRefused: true) == "the system refuses AMX's tile registers; kernels: \(used)")
+    #expect(byDefault.warning(tilesAreRefused: false) == nil)
+    #expect(try KernelOptions.parse(["--kernels", "scalar"]).warning(tilesAreRefused: true) == nil)
+    #expect(
+      KernelOptions.lack(of: .amx, tilesAreRefused: true).hasPrefix("the system refuses AMX's tile registers; this"))
+    #expect(
+      KernelOptions.lack(of: .amx, tilesAreRefused: false).hasPrefix("this machine has only tile-reference, scalar"))
+  }
+
+  /// What a variable or the file names for every command.
+  @Test func namedKernels() throws {
+    #expect(try KernelOptions.set(nil).instructionSet == KernelSet.best.instructionSet)
+    #expect(try KernelOptions.set(("scalar", "GRAFT_KERNELS")).instructionSet == .scalar)
+    let error = #expect(throws: ValidationError.self) { try KernelOptions.set(("fast", "line 2 of a.yaml")) }
+    #expect(error?.message == "line 2 of a.yaml: there are no kernels 'fast'")
+    let file = try ConfigFile(Data("kernels: avx2\n".utf8), path: "a.yaml")
+    func named(_ environment: [String: String]) throws -> String? {
+      try EnvironmentArguments(["--version"], environment: environment, file: file, root: Graft.self)
+        .value(of: "kernels").map { "\($0.value) \($0.source)" }
+    }
+    #expect(try named([:]) == "avx2 line 1 of a.yaml" && named(["GRAFT_KERNELS": "vnni"]) == "vnni GRAFT_KERNELS")
   }
 
   @Test func memoryAndDescriptors() throws {

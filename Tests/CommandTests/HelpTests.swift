@@ -1,4 +1,5 @@
 import ArgumentParser
+import Kernels
 import Testing
 
 @testable import graft
@@ -24,8 +25,8 @@ import Testing
   }
 
   @Test func theVersionNamesWhatItIsBuiltOf() throws {
-    let lines = VersionReport.text.split(separator: "\n")
-    #expect(lines.count == 4 && lines[0].contains("(kernels: "))
+    let lines = VersionReport.text(try #require(KernelSet(.scalar))).split(separator: "\n")
+    #expect(lines.count == 4 && lines[0].hasSuffix(" (kernels: scalar)"))
     #expect(lines[1].wholeMatch(of: /commit: (unknown|[0-9a-f]{12}(, changed)?)/) != nil, "\(lines[1])")
     for name in ["tile-reference", "scalar"] { #expect(lines[2].contains(name)) }
     let libraries = lines[3].dropFirst("libraries: ".count).split(separator: ", ")

@@ -72,10 +72,18 @@ class TestUsage:
         wrong = run("serve", env={"GRAFT_MODEL": str(MODEL), "GRAFT_PORT": "many"})
         assert wrong.returncode == 2 and b"GRAFT_PORT" in wrong.stderr
 
-    def test_the_kernels_that_run_are_named(self, data_dir):
+    def test_the_kernels_that_run_are_named(self, data_dir, tmp_path):
         forced = {"GRAFT_KERNELS": "scalar"}
         assert b"(kernels: scalar)" in run("--version", env=forced).stdout
         assert b"(kernels: scalar)" not in run("--version").stdout
+        config = tmp_path / "config.yaml"
+        config.write_text("kernels: scalar\n")
+        from_file = {"GRAFT_CONFIG": str(config)}
+        assert b"(kernels: scalar)" in run("--version", env=from_file).stdout
+        doctor = json.loads(run("doctor", "--json", "--data-dir", data_dir, env=from_file).stdout)
+        assert next(entry for entry in doctor if entry["check"] == "kernels")["value"].startswith("scalar ")
+        wrong = run("--version", env={"GRAFT_KERNELS": "fast"})
+        assert wrong.returncode == 2 and b"GRAFT_KERNELS" in wrong.stderr
         bench = ["bench", "--model", MODEL, "--data-dir", data_dir, "--prompt", 2, "--generate", 1, "--repetitions", 1, "--json"]
         assert json.loads(run(*bench, env=forced).stdout)["kernels"] == "scalar"
         assert json.loads(run(*bench, "--kernels", "scalar").stdout)["kernels"] == "scalar"

@@ -124,6 +124,13 @@ def test_links_lead_somewhere(page):
             assert anchor in {slug(heading) for heading in re.findall(r"^#+ (.*)$", target.read_text(), re.M)}, f"{path}#{anchor}"
 
 
+def test_readme_shows_the_newest_two_reports():
+    code = "import speed_report; print(speed_report.BEGIN + chr(10) + speed_report.readme_table() + speed_report.END)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts/bench", capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in (ROOT / "README.md").read_text()
+    assert done.stdout.count("\n| ") == 4
+
+
 def test_the_site_lists_every_page():
     listed = re.findall(r"([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
     own = [path for path in listed if not path.startswith("repository/")]

@@ -5,22 +5,27 @@ Each round runs every program once; the medians over the rounds are compared. ll
 the sdist of the PyPI package llama-cpp-python; its 4-bit types are Q4_0 and IQ4_NL. The 135M model is real, the others
 have random weights, which cost the same time.
 
-    scripts/bench/speed.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--add] [--contexts 2048,4096]
+A run keeps the figures of earlier runs that it does not measure again; --fresh forgets them.
+
+    scripts/bench/speed.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--fresh] [--contexts 2048,4096]
 """
 
 import argparse
+import datetime
 import json
 import os
-import shutil
+import re
 import statistics
 import subprocess
 import sys
 import tarfile
 
-from peers import GRAFT, OUT, PEERS, SMALL, cpu, processor, run, write_report
+import speed_report
+from peers import GRAFT, OUT, PEERS, ROOT, SMALL, cpu, run, write_report
 
 LLAMA = PEERS / "llama"
-TYPES = ["Q4_0", "IQ4_NL"]
+# llama.cpp's kernels for tile registers take Q4_1, but not IQ4_NL.
+TYPES = ["Q4_0", "IQ4_NL"] + (["Q4_1"] if "amx_tile" in cpu("flags").split() else [])
 # Prompt and generated tokens for each shape.
 LENGTHS = {"135m": (512, 64), "1b": (128, 16), "8b": (128, 16)}
 CONFIGS = {
@@ -30,15 +35,33 @@ CONFIGS = {
 
 
 # Long contexts, in tokens, and how many sequences decode in one pass.
-CONTEXTS = {"135m": (2048, 4096, 8192), "1b": (2048, 4096), "8b": ()}
-PASSES = (1, 4, 16, 64, 128)
+CONTEXTS = {"135m": (2048, 4096, 8192), "1b": (2048, 4096, 8192), "8b": ()}
+PASSES = speed_report.PASSES
 
 
-def compilers():
-    """GCC 12 drops the stores that fill the configuration of llama.cpp's tile registers; clang does not."""
-    if "amx_tile" in cpu("flags").split() and shutil.which("clang++"):
-        return ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"]
-    return []
+def mend_tile_configuration(source):
+    """GCC 12 drops the stores that fill the configuration of llama.cpp's tile registers, unless it must suppose that they
+    are read."""
+    path = source / "ggml/src/ggml-cpu/amx/mmq.cpp"
+    call, barrier = "_tile_loadconfig(&tc);", '__asm__ volatile("" : : "r"(&tc) : "memory"); '
+    text = path.read_text()
+    if barrier not in text:
+        assert call in text, f"{path} has no {call}"
+        path.write_text(text.replace(call, barrier + call))
+
+
+def llama_build():
+    """What llama.cpp was built from and with, for the report."""
+    version = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp")).parents[1].name
+    cache = (LLAMA / "CMakeCache.txt").read_text()
+    flags = cpu("flags").split()
+
+    def setting(name):
+        return next(iter(re.findall(rf"^{name}:\w+=(.*)$", cache, re.M)), "?")
+
+    parts = [f"llama.cpp of {version}", os.path.basename(setting("CMAKE_CXX_COMPILER"))]
+    parts.append("OpenMP" if setting("GGML_OPENMP_ENABLED") == "ON" else "no OpenMP")
+    return ", ".join(parts + [name for name in ("amx_int8", "avx512_vnni", "avx512f", "avx2") if name in flags][:1])
 
 
 def build_llama(*targets):
@@ -56,10 +79,11 @@ def build_llama(*targets):
     with tarfile.open(archive) as tar:
         tar.extractall(PEERS, filter="data")
     source = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp"))
+    mend_tile_configuration(source)
     tools = {**os.environ, "PATH": f"{venv}/bin:{os.environ['PATH']}"}
     run("cmake", "-S", source, "-B", LLAMA, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
         "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF",
-        "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", *compilers(), env=tools)
+        "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", env=tools)
     run("ninja", "-C", LLAMA, *targets, env=tools)
 
 
@@ -161,15 +185,16 @@ def measure_context(shape, threads, length, kinds):
     """Prefill of so many tokens, and decode after them, by each program: tokens a second."""
     rows = {"graft fast": graft_bench(shape, threads, "fast", "--prompt", length, "--generate", 16, "--depth", length)}
     for kind, flash in kinds:
-        prefill = llama_bench(shape, kind, threads, "-p", length, "-n", 0, "-fa", flash)
+        # A prompt of thousands of tokens needs no other before it to warm up.
+        prefill = llama_bench(shape, kind, threads, "-p", length, "-n", 0, "-fa", flash, "--no-warmup")
         decode = llama_bench(shape, kind, threads, "-p", 0, "-n", 16, "-d", length, "-fa", flash)
         rows[f"llama.cpp {kind}{', flash attention' if flash else ''}"] = {
             **prefill, "decode_tokens_per_second": decode["decode_tokens_per_second"]}
     return rows
 
 
-def measure_contexts(shape, lengths, rounds, threads, peers):
-    kinds = [(kind, flash) for kind in TYPES for flash in (0, 1)] if peers else []
+def measure_contexts(shape, lengths, rounds, threads, types):
+    kinds = [(kind, flash) for kind in types for flash in (0, 1)]
     results = {}
     for length in lengths:
         runs = []
@@ -195,88 +220,35 @@ def median_of(runs):
             for key, value in runs[0].items()}
 
 
-def compare(shape, rounds, threads, peers):
+def compare(shape, rounds, threads, types, left_out):
     contenders = {"graft fast": lambda: measure_graft(shape, threads, "fast")}
     if shape == "135m":
         for mode in ["bf16", "f32"]:
             contenders[f"graft {mode}"] = lambda mode=mode: measure_graft(shape, threads, mode)
-    if peers:
-        for kind in TYPES:
-            llama_model(shape, kind)
-            contenders[f"llama.cpp {kind}"] = lambda kind=kind: measure_llama(shape, kind, threads)
+    for kind in types:
+        contenders[f"llama.cpp {kind}"] = lambda kind=kind: measure_llama(shape, kind, threads)
     runs = {name: [] for name in contenders}
     for number in range(rounds):
-        for name, measure in contenders.items():
-            runs[name].append(measure())
+        for name, measure in list(contenders.items()):
+            try:
+                runs[name].append(measure())
+            except (subprocess.CalledProcessError, OSError) as error:
+                # A peer that fails takes no figure of the others with it.
+                if name.startswith("graft"):
+                    raise
+                left_out.append(f"{shape}, {name}: {error}")
+                del contenders[name], runs[name]
+                continue
             print(f"{shape} round {number + 1}/{rounds} {name}: "
                   f"{runs[name][-1]['prefill_tokens_per_second']:.1f} prefill, "
                   f"{runs[name][-1]['decode_tokens_per_second']:.1f} decode", flush=True)
     return {name: median_of(results) for name, results in runs.items()}
 
 
-def table(results, rounds, threads):
-    text = ", ".join(f"{number} for {shape}" for shape, number in rounds.items())
-    lines = [f"Tokens a second on {cpu('model name')} ({processor()}), {threads} threads, medians of interleaved rounds: {text}.", "",
-             "| model | program | prefill | decode | prefill, share of integer peak | decode, share of read bandwidth |",
-             "| --- | --- | --- | --- | --- | --- |"]
-    for shape, rows in results.items():
-        for name, row in rows.items():
-            shares = ["", ""]
-            if "prefill_share_of_peak" in row:
-                shares = [f"{row['prefill_share_of_peak']:.0%}", f"{row['decode_share_of_bandwidth']:.0%}"]
-            lines.append(f"| {shape} | {name} | {row['prefill_tokens_per_second']:.1f} | "
-                         f"{row['decode_tokens_per_second']:.1f} | {shares[0]} | {shares[1]} |")
-        best = {key: max((row[key] for name, row in rows.items() if name.startswith("llama")), default=None)
-                for key in ["prefill_tokens_per_second", "decode_tokens_per_second"]}
-        if best["prefill_tokens_per_second"]:
-            ratios = [rows["graft fast"][key] / value for key, value in best.items()]
-            lines.append(f"| {shape} | graft fast ÷ llama.cpp's better | {ratios[0]:.2f} | {ratios[1]:.2f} | | |")
-    return "\n".join(lines) + "\n"
-
-
-def contexts_table(contexts):
-    lines = ["", "Long contexts: prefill of so many tokens, and decode of 16 tokens after them; medians of interleaved rounds.", "",
-             "| model | tokens | program | prefill | decode |", "| --- | --- | --- | --- | --- |"]
-    keys = ["prefill_tokens_per_second", "decode_tokens_per_second"]
-    for shape, lengths in contexts.items():
-        for length, measured in lengths.items():
-            rows = measured["programs"]
-            for name, row in rows.items():
-                lines.append(f"| {shape} | {length} | {name} | {row[keys[0]]:.1f} | {row[keys[1]]:.1f} |")
-            best = [max((row[key] for name, row in rows.items() if name.startswith("llama")), default=0) for key in keys]
-            if best[0]:
-                ratios = [rows["graft fast"][key] / value for key, value in zip(keys, best)]
-                lines.append(f"| {shape} | {length} | graft ÷ llama.cpp's best (rounds: {measured['rounds']}) | {ratios[0]:.2f} | {ratios[1]:.2f} |")
-    return "\n".join(lines) + "\n"
-
-
-def passes_table(passes):
-    lines = ["", "Time of a pass that decodes one token of each of n sequences, `fast`, in ms, and as a multiple of one row's.", "",
-             "| model | " + " | ".join(f"n = {rows}" for rows in PASSES) + " |", "| --- |" + " --- |" * len(PASSES)]
-    for shape, times in passes.items():
-        times = list(times.values())
-        lines.append(f"| {shape} | " + " | ".join(f"{t:.1f} ({t / times[0]:.1f})" for t in times) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def plot(results):
-    """Bars of every program's speed, relative to the fastest of its row."""
-    bars, y = [], 30
-    for shape, rows in results.items():
-        for key, title in [("prefill_tokens_per_second", "prefill"), ("decode_tokens_per_second", "decode")]:
-            bars.append(f'<text x="10" y="{y}" font-weight="bold">{shape} {title}, tokens/s</text>')
-            y += 8
-            most = max(row[key] for row in rows.values())
-            for name, row in rows.items():
-                width = 360 * row[key] / most
-                colour = "#2a6f97" if name.startswith("graft") else "#adb5bd"
-                bars.append(f'<rect x="140" y="{y}" width="{width:.1f}" height="14" fill="{colour}"/>'
-                            f'<text x="132" y="{y + 11}" text-anchor="end">{name}</text>'
-                            f'<text x="{146 + width:.1f}" y="{y + 11}">{row[key]:.1f}</text>')
-                y += 18
-            y += 22
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="580" height="{y}" font-family="sans-serif" font-size="12">'
-            f'<rect width="580" height="{y}" fill="white"/>' + "".join(bars) + "</svg>\n")
+def commit():
+    """The commit that is measured; empty where there is no repository."""
+    found = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return found.stdout.strip()
 
 
 def main():
@@ -288,35 +260,51 @@ def main():
     parser.add_argument("--parts", default="request,contexts,passes", help="what to measure")
     parser.add_argument("--contexts", help="lengths of long contexts, by default those of each shape")
     parser.add_argument("--context-rounds", type=int, help="rounds of long contexts and of passes, by default half of --rounds")
-    parser.add_argument("--add", action="store_true", help="keep what an earlier run measured and this one does not")
+    parser.add_argument("--types", default=",".join(TYPES), help="llama.cpp's types, separated by commas")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs measured and this one does not")
     options = parser.parse_args()
     parts = options.parts.split(",")
     context_rounds = options.context_rounds or max(options.rounds // 2, 1)
-    peers, left_out = not options.no_peers, []
-    if peers:
+    types, left_out = [] if options.no_peers else options.types.split(","), []
+    if types:
         try:
             build_llama("llama-bench", "llama-quantize")
         except (subprocess.CalledProcessError, OSError) as error:
-            peers = False
+            types = []
             left_out.append(f"llama.cpp could not be built here: {error}")
-    kept = json.loads((OUT / "speed.json").read_text()) if options.add else {}
-    rounds, results, contexts, passes = (kept.get(key, {}) for key in ["rounds", "shapes", "contexts", "passes"])
+    file = OUT / "speed.json"
+    report = json.loads(file.read_text()) if file.exists() and not options.fresh else {}
+    for key in ["rounds", "shapes", "contexts", "passes", "measured"]:
+        report.setdefault(key, {})
+    report["processor"], report["threads"] = cpu("model name"), options.threads
+    if types:
+        report["peer"] = llama_build()
+
+    def measured(name):
+        report["measured"][name] = f"{datetime.date.today()} {commit()}".strip()
+
     for shape in options.shapes.split(","):
         try:
             if "request" in parts:
-                results[shape] = compare(shape, options.rounds, options.threads, peers)
-                rounds[shape] = options.rounds
+                report["shapes"][shape] = compare(shape, options.rounds, options.threads, types, left_out)
+                report["rounds"][shape] = options.rounds
+                measured(shape)
             if "contexts" in parts:
-                lengths = map(int, options.contexts.split(",")) if options.contexts else CONTEXTS[shape]
-                measured = measure_contexts(shape, lengths, context_rounds, options.threads, peers)
-                contexts[shape] = dict(sorted({**contexts.get(shape, {}), **measured}.items(), key=lambda item: int(item[0])))
+                lengths = list(map(int, options.contexts.split(",")) if options.contexts else CONTEXTS[shape])
+                found = measure_contexts(shape, lengths, context_rounds, options.threads, types)
+                known = {**report["contexts"].get(shape, {}), **found}
+                report["contexts"][shape] = dict(sorted(known.items(), key=lambda item: int(item[0])))
+                for length in lengths:
+                    measured(f"{shape} at {length}")
             if "passes" in parts:
-                passes[shape] = measure_passes(shape, context_rounds, options.threads)
+                report["passes"][shape] = measure_passes(shape, context_rounds, options.threads)
+                measured(f"{shape} passes")
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")
-    text = table(results, rounds, options.threads) + contexts_table(contexts) + passes_table(passes) + "".join(f"\n{line}\n" for line in left_out)
-    write_report("speed", {"rounds": rounds, "shapes": results, "contexts": contexts, "passes": passes}, text)
-    (OUT / "speed.svg").write_text(plot(results))
+    report["left_out"] = left_out
+    write_report("speed", report, speed_report.text(report, OUT.name))
+    (OUT / "speed.svg").write_text(speed_report.plot(report["shapes"]))
+    speed_report.update_readme()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ public final class LocalModel: Sendable {
     public var contextLength: Int
     /// Memory of the key-value cache, in bytes.
     public var cacheBytes: Int
+    /// The instruction set that computes.
+    public var kernels: KernelSet
     /// The folder that keeps the prepared base, in `bases`. Servers and other programs can use it at the same time.
     public var dataFolder: URL
 
@@ -31,13 +33,14 @@ public final class LocalModel: Sendable {
     /// - Parameters: as the properties
     public init(
       mode: ComputeMode = .fast, threads: Int = ProcessInfo.processInfo.activeProcessorCount,
-      contextLength: Int = 8192, cacheBytes: Int = 512 << 20,
+      contextLength: Int = 8192, cacheBytes: Int = 512 << 20, kernels: KernelSet = .best,
       dataFolder: URL = URL(filePath: DataFolder.defaultPath)
     ) {
       self.mode = mode
       self.threads = threads
       self.contextLength = contextLength
       self.cacheBytes = cacheBytes
+      self.kernels = kernels
       self.dataFolder = dataFolder
     }
   }
@@ -66,7 +69,7 @@ public final class LocalModel: Sendable {
     let store = BaseStore(dataFolder: settings.dataFolder)
     let base = try store.open(source, mode: mode, pool: pool, progress: progress).base
     let transformer = Transformer(
-      base: base, compute: Compute(pool: pool, mode: mode),
+      base: base, compute: Compute(kernels: settings.kernels, pool: pool, mode: mode),
       contextLength: min(settings.contextLength, base.config.plainContextLength))
     let cache = try KeyValueCache(config: base.config, bytes: settings.cacheBytes, element: mode.keyValueElement)
     (self.base, self.tokenizer, self.mode) = (base, tokenizer, mode)

@@ -23,6 +23,7 @@ final class ModelChat: ChatBackend {
   init(_ options: ModelOptions, _ template: ChatTemplateOptions, sampling: SamplingOptions, maxTokens: Int) throws {
     let opened = try OpenedModel(options)
     format = try template.format(opened.tokenizer, name: options.modelStem).get()
+    options.kernel.writeWarning()
     model = try LoadedModel(opened)
     engine = Engine(transformer: model.transformer, cache: model.cache, tokenizer: model.tokenizer)
     engine.start()

@@ -22,6 +22,8 @@ struct DoctorCommand: ParsableCommand {
   @Option(help: "The data folder to check.")
   var dataDir: String = DataFolder.defaultPath
 
+  @OptionGroup var kernel: KernelOptions
+
   @OptionGroup var output: JSONOption
 
   func validate() throws {
@@ -32,7 +34,10 @@ struct DoctorCommand: ParsableCommand {
   }
 
   func run() throws {
-    let findings = MachineReport().findings + [FolderReport.finding(dataDir)] + modelFindings
+    let findings =
+      MachineReport(kernelSet: kernel.set, tilesAreRefused: kernel.warning() != nil).findings + [
+        FolderReport.finding(dataDir)
+      ] + modelFindings
     if output.json {
       JSONValue.array(findings.map(\.json)).printed()
     } else {

@@ -31,6 +31,7 @@ struct GenerateCommand: ParsableCommand {
   }
 
   func run() throws {
+    options.kernel.writeWarning()
     let model = try LoadedModel(options)
     var adapters = AdapterSet.none
     if !adapter.isEmpty {

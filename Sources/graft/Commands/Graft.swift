@@ -17,7 +17,7 @@ struct Graft: ParsableCommand {
       Weights are not downloaded: --model names a GGUF file or a Hugging Face folder that you have. In a clone of the \
       project, 'make model' fetches a small one.
       """,
-    version: VersionReport.summary,
+    version: graftVersion,
     subcommands: [
       ServeCommand.self, PrepareCommand.self, GenerateCommand.self, ChatCommand.self, TrainCommand.self,
       TokenizeCommand.self, BenchCommand.self, AdaptersCommand.self, JobsCommand.self, ConfigCommand.self,
@@ -52,8 +52,10 @@ struct Graft: ParsableCommand {
       switch code {
       case .success:
         let text = fullMessage(for: error)
-        if text == VersionReport.summary {
-          print(VersionReport.text)
+        if text == graftVersion {
+          do { print(VersionReport.text(try KernelOptions.set(commandLine.get().value(of: "kernels")))) } catch {
+            fail("Error: \(error)", code: 2)
+          }
         } else {
           print(text.contains("USAGE: graft") ? text + "\n" + environmentHelp : text)
         }

@@ -142,11 +142,7 @@ struct ServeCommand: ParsableCommand {
     _ dataFolder: DataFolder, _ database: MetadataDatabase, _ loop: EventLoop, _ server: HTTPServer,
     _ readiness: Readiness, _ report: ServiceReport, _ logger: Logger
   ) throws -> Serving {
-    if options.kernel.tilesAreRefused {
-      logger.warning(
-        "\(KernelOptions.refusal)",
-        metadata: ["kernels": .string(options.kernel.set.instructionSet.rawValue)])
-    }
+    if let warning = options.kernel.warning() { logger.warning("\(warning)") }
     let opened = try OpenedModel(options)
     let chat = try chatFormat(opened.tokenizer, logger)
     let model = try LoadedModel(opened)

@@ -97,7 +97,7 @@ struct TrainCommand: ParsableCommand {
     let training = try read(source, settings)
     guard !preview, let destination else { return }
     if initial == nil { _ = try settings.targets(source.config) }
-    options.kernel.warnOfRefusedTiles()
+    options.kernel.writeWarning()
     let pool = ThreadPool(threads: options.arithmetic.threads)
     let base = try openBase(source, options, pool)
     let compute = Compute(kernels: options.kernel.set, pool: pool, mode: options.arithmetic.compute)

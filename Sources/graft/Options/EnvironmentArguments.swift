@@ -23,6 +23,7 @@ struct EnvironmentArguments {
   private(set) var given: [Given] = []
   /// The config file, if there is one.
   let file: ConfigFile?
+  private let variables: [String: String]
 
   /// - Parameters:
   ///   - arguments: without the program's name
@@ -36,7 +37,7 @@ struct EnvironmentArguments {
     self.arguments = arguments
     self.file = file
     // An empty variable counts as not set.
-    let variables = environment.filter { $0.key.hasPrefix(Self.prefix) && !$0.value.isEmpty }
+    variables = environment.filter { $0.key.hasPrefix(Self.prefix) && !$0.value.isEmpty }
     // Describing a command takes a few milliseconds, which is only necessary if there is something to put in.
     guard !variables.isEmpty || file != nil, !arguments.contains(where: { $0 == "-h" || $0 == "--help" }) else {
       return
@@ -63,6 +64,11 @@ struct EnvironmentArguments {
       given.append(Given(variable: source, option: option))
     }
     self.arguments.insert(contentsOf: inserted, at: position)
+  }
+
+  /// What a variable, or else the file, gives an option of whatever command, and the words for where it comes from.
+  func value(of option: String) -> (value: String, source: String)? {
+    Self.value(of: option, variables, file).flatMap { found in found.values.last.map { ($0, found.source) } }
   }
 
   private static let prefix = "GRAFT_"

@@ -34,28 +34,41 @@ struct KernelOptions: ParsableArguments {
 
   func validate() throws {
     guard let kernels, KernelSet(kernels) == nil else { return }
-    let available = InstructionSet.allCases.filter { KernelSet($0) != nil }.map(\.rawValue)
-    throw ValidationError(
-      "--kernels \(kernels.rawValue): this machine has only \(available.joined(separator: ", "))")
+    throw ValidationError("--kernels \(kernels.rawValue): \(Self.lack(of: kernels))")
   }
 
   var set: KernelSet { kernels.flatMap(KernelSet.init) ?? .best }
 
-  /// Whether the processor's tile registers are not used because the system refuses them.
-  var tilesAreRefused: Bool { kernels == nil && KernelSet.tileRegistersAreRefused }
+  /// Why this machine cannot use a set.
+  /// - Parameter tilesAreRefused: the system does not let this process use the processor's tile registers
+  static func lack(of set: InstructionSet, tilesAreRefused: Bool = KernelSet.tileRegistersAreRefused) -> String {
+    let available = InstructionSet.allCases.filter { KernelSet($0) != nil }.map(\.rawValue).joined(separator: ", ")
+    return (set == .amx && tilesAreRefused ? refusal + "; " : "") + "this machine has only \(available)"
+  }
 
-  /// One line on standard error, if the system refuses tile registers.
-  func warnOfRefusedTiles() {
-    guard tilesAreRefused else { return }
-    writeError("\(Self.refusal); kernels: \(set.instructionSet.rawValue)")
+  /// What a user should know of the kernels that are used; `nil` for nothing.
+  /// - Parameter tilesAreRefused: the system does not let this process use the processor's tile registers
+  func warning(tilesAreRefused: Bool = KernelSet.tileRegistersAreRefused) -> String? {
+    guard kernels == nil, tilesAreRefused else { return nil }
+    return "\(Self.refusal); kernels: \(set.instructionSet.rawValue)"
+  }
+
+  /// Writes `warning` to standard error.
+  func writeWarning() {
+    if let warning = warning() { writeError(warning) }
   }
 
   static let refusal = "the system refuses AMX's tile registers"
 
-  /// The set of commands that are given none: that of the environment, or else the machine's fastest.
-  static var byDefault: KernelSet {
-    let named = ProcessInfo.processInfo.environment["GRAFT_KERNELS"].flatMap(InstructionSet.init)
-    return named.flatMap(KernelSet.init) ?? .best
+  /// The set that a variable or the config file names for every command, or else the machine's fastest.
+  /// - Throws: `ValidationError` if this machine does not have it, or if there is no such set
+  static func set(_ given: (value: String, source: String)?) throws -> KernelSet {
+    guard let given else { return .best }
+    guard let named = InstructionSet(rawValue: given.value) else {
+      throw ValidationError("\(given.source): there are no kernels '\(given.value)'")
+    }
+    guard let set = KernelSet(named) else { throw ValidationError("\(given.source): \(lack(of: named))") }
+    return set
   }
 }
 

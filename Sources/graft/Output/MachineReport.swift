@@ -4,6 +4,10 @@ import Serve
 
 /// What the machine has that decides on speed and limits.
 struct MachineReport {
+  /// The kernels that are used.
+  var kernelSet = KernelSet.best
+  /// Whether they are used because the system does not let this process use the processor's tile registers.
+  var tilesAreRefused = false
   /// Reads a file of /proc or /sys; a test gives others.
   var read: (String) -> String? = { try? String(contentsOfFile: $0, encoding: .utf8) }
   /// Bytes of all memory, and of memory that is free; `nil` where the system does not say.
@@ -44,16 +48,17 @@ struct MachineReport {
   }
 
   private var kernels: Finding {
-    let best = KernelSet.best.instructionSet.rawValue
+    let used = kernelSet.instructionSet
     let others = InstructionSet.allCases.filter { KernelSet($0) != nil }.map(\.rawValue).joined(separator: ", ")
-    let value = "\(best) (this machine runs \(others))"
-    if KernelSet.tileRegistersAreRefused {
-      return Finding(
-        "kernels", .fine, value, advice: "the system refuses AMX's tile registers; only --kernels amx would use them")
+    let value = "\(used.rawValue) (this machine runs \(others))"
+    if [.scalar, .tileReference].contains(used) {
+      return Finding("kernels", .warning, value, advice: "these kernels are for tests; serving is slow")
     }
+    guard tilesAreRefused else { return Finding("kernels", .fine, value) }
     return Finding(
-      "kernels", best == "scalar" ? .warning : .fine, value,
-      advice: best == "scalar" ? "these kernels are for tests; serving is slow" : nil)
+      "kernels", .warning, value,
+      advice:
+        "\(KernelOptions.refusal): a container's seccomp rules may forbid arch_prctl, or the kernel is older than 5.16")
   }
 
   private var memoryFinding: Finding {

@@ -6,11 +6,8 @@ import Tokenization
 
 /// What `graft --version` prints.
 enum VersionReport {
-  /// The version and the kernels that are used.
-  static let summary = "\(graftVersion) (kernels: \(KernelOptions.byDefault.instructionSet.rawValue))"
-
-  /// The summary, the commit, the kernels of this build and the libraries.
-  static var text: String {
+  /// The version with the kernels that are used, the commit, the kernels of this build and the libraries.
+  static func text(_ kernels: KernelSet) -> String {
     let built = InstructionSet.allCases.filter(\.isBuilt)
     let names = built.map { $0.rawValue + (KernelSet($0) == nil ? " (not on this machine)" : "") }
     let libraries = [
@@ -19,7 +16,8 @@ enum VersionReport {
       ("libyaml", String(cString: yaml_get_version_string())),
     ]
     return [
-      summary, "commit: \(builtCommit.isEmpty ? "unknown" : builtCommit)",
+      "\(graftVersion) (kernels: \(kernels.instructionSet.rawValue))",
+      "commit: \(builtCommit.isEmpty ? "unknown" : builtCommit)",
       "kernels in this build: \(names.joined(separator: ", "))",
       "libraries: \(libraries.map { "\($0) \($1)" }.joined(separator: ", "))",
     ].joined(separator: "\n")

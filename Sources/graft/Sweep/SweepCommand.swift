@@ -81,7 +81,7 @@ struct SweepCommand: ParsableCommand {
     let method = Hyperparameters.Method(rawValue: method) ?? .supervised
     let training = try rows.read(data, method: method)
     let heldOut = try validation.map { try rows.read($0, method: method) }
-    options.kernel.warnOfRefusedTiles()
+    options.kernel.writeWarning()
     let pool = ThreadPool(threads: options.arithmetic.threads)
     let base = try openBase(source, options, pool)
     let compute = Compute(kernels: options.kernel.set, pool: pool, mode: options.arithmetic.compute)

@@ -86,11 +86,10 @@ import Testing
     try checkInvariance(try Setting(mode: mode), mode, element)
   }
 
-  /// The scalar kernels, which define what the others compute.
-  @Test(arguments: [KeyValueLayout.Element.f16, .int16])
-  func companyAndChunksChangeNoBitInPlainC(element: KeyValueLayout.Element) throws {
-    try checkInvariance(
-      try Setting(mode: .fast), .fast, element, kernels: try #require(KernelSet(.scalar)))
+  /// Every instruction set of the machine, the scalar one among them, which defines what the others compute.
+  @Test(arguments: InstructionSet.allCases.filter { KernelSet($0) != nil }, [KeyValueLayout.Element.f16, .int16])
+  func companyAndChunksChangeNoBitWithAnyInstructionSet(set: InstructionSet, element: KeyValueLayout.Element) throws {
+    try checkInvariance(try Setting(mode: .fast), .fast, element, kernels: try #require(KernelSet(set)))
   }
 
   @Test(arguments: ComputeMode.allCases)

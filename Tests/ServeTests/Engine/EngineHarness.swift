@@ -58,12 +58,13 @@ final class EngineHarness {
 
   init(
     rows: Int = 128, blocks: Int = 200, shape: TinyShape = TinyShape(), mode: ComputeMode = .f32,
-    element: KeyValueLayout.Element? = nil, settings: Engine.Settings = .init(), model: TinyModel? = nil
+    element: KeyValueLayout.Element? = nil, settings: Engine.Settings = .init(), kernels: KernelSet = .best,
+    model: TinyModel? = nil
   ) throws {
     self.model = try model ?? TinyModel(shape)
     let base = try self.model.base(mode)
     tokenizer = try self.model.tokenizer()
-    let compute = Compute(pool: ThreadPool(threads: 2), mode: mode)
+    let compute = Compute(kernels: kernels, pool: ThreadPool(threads: 2), mode: mode)
     let element = element ?? mode.keyValueElement
     let one = try KeyValueCache(config: base.config, bytes: 0, element: element).bytesPerBlock
     let cache = try KeyValueCache(config: base.config, bytes: blocks * one, element: element)

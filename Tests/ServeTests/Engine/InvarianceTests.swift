@@ -35,15 +35,22 @@ import Testing
     }
   }
 
-  private static let formats: [(ComputeMode, KeyValueLayout.Element)] = [
-    (.f32, .f32), (.fast, .f16), (.fast, .int8), (.fast, .int16),
-  ]
+  /// Every way to keep keys and values with the fastest instruction set, and the default one with the others of the machine.
+  private static let formats: [(ComputeMode, KeyValueLayout.Element, InstructionSet)] = {
+    let best = KernelSet.best.instructionSet
+    let others = [InstructionSet.avx2, .avx512, .vnni].filter { $0 != best && KernelSet($0) != nil }
+    return [(.f32, .f32, best), (.fast, .f16, best), (.fast, .int8, best), (.fast, .int16, best)]
+      + others.map { (.fast, .int16, $0) }
+  }()
 
   @Test(arguments: formats)
-  func everyMixGivesWhatALonelyRunGives(mode: ComputeMode, element: KeyValueLayout.Element) throws {
+  func everyMixGivesWhatALonelyRunGives(
+    mode: ComputeMode, element: KeyValueLayout.Element, set: InstructionSet
+  ) throws {
+    let kernels = try #require(KernelSet(set))
     let model = try TinyModel()
     let lonely = try EngineHarness(
-      mode: mode, element: element, settings: .init(cachesPrefixes: false, speculates: false),
+      mode: mode, element: element, settings: .init(cachesPrefixes: false, speculates: false), kernels: kernels,
       model: model)
     var (preemptions, hits, cancelled, evictions) = (0, 0, 0, 0)
     for seed in 1...6 as ClosedRange<UInt64> {
@@ -58,7 +65,7 @@ import Testing
           stepTarget: Bool.random(using: &random) ? .microseconds(300) : nil)
         let mixed = try EngineHarness(
           rows: Int.random(in: 1...70, using: &random), blocks: [8, 8, 9, 12, 100].randomElement(using: &random) ?? 9,
-          mode: mode, element: element, settings: settings, model: model)
+          mode: mode, element: element, settings: settings, kernels: kernels, model: model)
         let order = requests.indices.shuffled(using: &random)
         var cancelling: [Int: Int] = [:]
         for place in order.indices where Int.random(in: 0..<8, using: &random) == 0 {

@@ -7,6 +7,7 @@ import Tokenization
 /// How far the distributions of a compute mode are from those of f32, over a text.
 struct AccuracyReport {
   let mode: ComputeMode
+  let instructionSet: InstructionSet
   let element: KeyValueLayout.Element
   let tokens: Int
   /// The mean of Σ p·(log p − log q) over all tokens, where p is f32's distribution and q the mode's.
@@ -16,6 +17,7 @@ struct AccuracyReport {
 
   init(bench: BenchCommand, pool: ThreadPool, text: String) throws {
     mode = bench.arithmetic.compute
+    instructionSet = bench.kernel.set.instructionSet
     element = bench.keyValue.element(mode)
     let tokenizer = try Tokenizer(openTokenizer(at: URL(filePath: bench.model)), name: bench.model)
     guard let data = FileManager.default.contents(atPath: text) else {
@@ -71,9 +73,19 @@ struct AccuracyReport {
     agreement = Double(agreed) / Double(count)
   }
 
-  func print() {
-    Swift.print(
-      "\(mode.rawValue), keys and values in \(element.rawValue), against f32 over \(tokens) tokens: "
+  func printJSON() {
+    JSONValue.object(
+      JSONObject(keepingFirst: [
+        ("compute", .string(mode.rawValue)), ("kernels", .string(instructionSet.rawValue)),
+        ("kv_type", .string(element.rawValue)), ("tokens", .integer(tokens)), ("divergence", .number(divergence)),
+        ("agreement", .number(agreement)),
+      ])
+    ).printed()
+  }
+
+  func printText() {
+    print(
+      "\(mode.rawValue) with \(instructionSet.rawValue), keys and values in \(element.rawValue), against f32 over \(tokens) tokens: "
         + "divergence \(String(format: "%.2e", divergence)) per token, most probable token agrees in \(String(format: "%.2f", agreement * 100)) %"
     )
   }

@@ -67,9 +67,12 @@ struct BenchCommand: ParsableCommand {
       let report = try MaskReport(bench: self, cases: masks)
       return json ? report.printJSON() : report.printTable()
     }
-    kernel.warnOfRefusedTiles()
+    kernel.writeWarning()
     let pool = ThreadPool(threads: arithmetic.threads)
-    if let accuracy { return try AccuracyReport(bench: self, pool: pool, text: accuracy).print() }
+    if let accuracy {
+      let report = try AccuracyReport(bench: self, pool: pool, text: accuracy)
+      return json ? report.printJSON() : report.printText()
+    }
     let report = try SpeedReport(bench: self, pool: pool)
     json ? report.printJSON() : report.printTable()
   }
