@@ -55,6 +55,42 @@ import Testing
     }
   }
 
+  /// Matches of a long text are searched a part at a time. They are those of the whole text, which PCRE2 is given here by
+  /// looking at every place from the beginning of the text.
+  @Test(
+    arguments: [
+      SplitPatterns.gpt2, SplitPatterns.llama3, "a*b|a", "(?:a|ab)*c", #"\p{L}+(?= )|.$"#, "x*", "$", "^.",
+      "(?<=a )b+|b",
+      "(?!a)b|a+$", "a(?!b)|é+", "(?<!a)a{3}", "[^b]*b|.", #"\s+(?!\S)|\s+"#, #"a.{1500}b|c"#, "(?=.*c)a|b+", #"a\z|b"#,
+    ])
+  func partsChangeNoMatch(pattern: String) throws {
+    let regex = try SplitRegex(pattern)
+    let workspace = SplitRegex.Workspace()
+    var random = TinyRandom(seed: 7)
+    for length in [1000, 1023, 1024, 1025, 1030, 2100, 6000] {
+      for alphabet in [["a", "b"], ["a", "a", "a", "a", "b", " ", "é", "\n"], ["a", "c", "é", "x", " ", " "], ["a"]] {
+        var text = (0..<length).map { _ in alphabet.randomElement(using: &random) ?? "" }.joined()
+        text.withUTF8 { text in
+          var (parts, whole): ([Range<Int>], [Range<Int>]) = ([], [])
+          regex.forEachMatch(in: text, using: workspace, looksAgain: 1 << 20) { parts.append($0) }
+          regex.forEachMatch(in: text, using: workspace, window: .max) { whole.append($0) }
+          #expect(parts == whole, "\(length) of \(alphabet)")
+        }
+      }
+    }
+  }
+
+  /// A pattern that looks through the rest of the text for each match takes no quadratic time.
+  @Test(arguments: ["a*b|a", "(?=a*b)a|a", "a+c|a"]) func searchesThatLookFarAheadEnd(pattern: String) throws {
+    let regex = try SplitRegex(pattern)
+    var text = String(repeating: "a", count: 4 << 20)
+    text.withUTF8 { text in
+      var count = 0
+      regex.forEachMatch(in: text, using: SplitRegex.Workspace()) { _ in count += 1 }
+      #expect(count > 10 && count < 1000, "\(count)")
+    }
+  }
+
   /// What is linear in one pattern can be quadratic in another: all take a long text of one kind.
   @Test func longTextsTakeLinearTime() throws {
     let fixture = try TokenizerFixture.decode(Fixture.self, "pre-tokenizers.json")

@@ -244,7 +244,10 @@ import Testing
     return text.withUTF8 { text in
       var found: [String] = []
       var position = 0
-      while position < text.count, let match = regex.firstMatch(in: text, from: position, using: workspace) {
+      var budget = 1 << 30
+      while position < text.count,
+        let match = regex.firstMatch(in: text, from: position, using: workspace, budget: &budget)
+      {
         found.append(String(decoding: text[match], as: UTF8.self))
         position = max(match.upperBound, position + 1)
       }

@@ -9,6 +9,8 @@ final class SplitRegex: @unchecked Sendable {
   /// The maximum of backtracking steps of a match.
   private static let matchLimit: UInt32 = 10_000_000
   private static let heapLimitKiB: UInt32 = 64 * 1024
+  /// How many bytes from where it begins a search looks at first.
+  static let window = 1024
 
   /// - Parameter pattern: in the syntax of Hugging Face's tokenizers (Oniguruma's Ruby syntax)
   /// - Throws: `SplitRegexError` for syntax that is wrong or not supported
@@ -36,7 +38,7 @@ final class SplitRegex: @unchecked Sendable {
     }
     code = compiled
     // If PCRE2 has no compiler for this machine, matching is interpreted: slower, with the same results.
-    _ = pcre2_jit_compile_8(compiled, PCRE2_JIT_COMPLETE)
+    _ = pcre2_jit_compile_8(compiled, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD)
   }
 
   deinit { pcre2_code_free_8(code) }
@@ -67,27 +69,77 @@ final class SplitRegex: @unchecked Sendable {
     }
   }
 
+  /// What a search finds in a part of a text.
+  private enum Found {
+    case match(Range<Int>)
+    case nothing
+    /// What comes behind the part decides.
+    case undecided
+    /// It takes too many steps.
+    case limit
+  }
+
+  private func search(
+    _ text: UnsafeBufferPointer<UInt8>, before end: Int, from start: Int, _ workspace: Workspace
+  ) -> Found {
+    let options = PCRE2_NO_UTF_CHECK | (end < text.count ? PCRE2_PARTIAL_HARD : 0)
+    let result = pcre2_match_8(code, text.baseAddress, end, start, options, workspace.matchData, workspace.context)
+    if result == PCRE2_ERROR_NOMATCH { return .nothing }
+    if result == PCRE2_ERROR_PARTIAL { return .undecided }
+    guard result >= 0, let bounds = pcre2_get_ovector_pointer_8(workspace.matchData) else { return .limit }
+    // Only \K makes a match that ends before it starts, and the translation refuses \K.
+    guard bounds[0] <= bounds[1], bounds[1] <= end else { return .limit }
+    return .match(bounds[0]..<bounds[1])
+  }
+
   /// The first match at or after `start`; `nil` if there is none, or if it takes too many steps. Then the rest of the text
   /// is one piece, so no text keeps a thread busy for long.
   /// - Parameters:
   ///   - text: valid UTF-8
   ///   - start: on a scalar's boundary
+  ///   - window: how many bytes it looks at first
+  ///   - budget: how many bytes may be looked at again because a match may reach beyond what was looked at
   func firstMatch(
-    in text: UnsafeBufferPointer<UInt8>, from start: Int, using workspace: Workspace
+    in text: UnsafeBufferPointer<UInt8>, from start: Int, using workspace: Workspace, window: Int = window,
+    budget: inout Int
   ) -> Range<Int>? {
-    let result = pcre2_match_8(
-      code, text.baseAddress, text.count, start, PCRE2_NO_UTF_CHECK, workspace.matchData, workspace.context)
-    guard result >= 0, let bounds = pcre2_get_ovector_pointer_8(workspace.matchData) else { return nil }
-    // Only \K makes a match that ends before it starts, and the translation refuses \K.
-    guard bounds[0] <= bounds[1], bounds[1] <= text.count else { return nil }
-    return bounds[0]..<bounds[1]
+    var from = start
+    var length = window
+    while true {
+      var end = from + min(length, text.count - from)
+      while end < text.count, text[end] & 0xC0 == 0x80 { end += 1 }
+      switch search(text, before: end, from: from, workspace) {
+      // An empty match at the end of a part says nothing: what comes behind the part was not seen.
+      case .match(let match) where end == text.count || match.lowerBound < end: return match
+      case .limit: return nil
+      case .match, .nothing:
+        if end == text.count { return nil }
+        // No match begins in this part.
+        from = end
+      case .undecided:
+        budget -= end - from
+        guard budget > 0 else { return nil }
+        length *= 4
+      }
+    }
   }
 
-  /// Calls `body` with each match. After an empty match the search continues one scalar later.
-  func forEachMatch(in text: UnsafeBufferPointer<UInt8>, using workspace: Workspace, _ body: (Range<Int>) -> Void) {
+  /// Calls `body` with each match. After an empty match the search continues one scalar later. The time is linear in the
+  /// text's length: where matches look far ahead again and again, the rest of the text has none.
+  /// - Parameters:
+  ///   - window: how many bytes a search looks at first
+  ///   - looksAgain: how often a byte may be looked at again on average. Of usual patterns, only a match longer than the window
+  ///     is looked at again, and that a few times
+  func forEachMatch(
+    in text: UnsafeBufferPointer<UInt8>, using workspace: Workspace, window: Int = window, looksAgain: Int = 64,
+    _ body: (Range<Int>) -> Void
+  ) {
     var from = 0
     var lastEnd = -1
-    while from <= text.count, let match = firstMatch(in: text, from: from, using: workspace) {
+    var budget = looksAgain * (text.count + Self.window)
+    while from <= text.count,
+      let match = firstMatch(in: text, from: from, using: workspace, window: window, budget: &budget)
+    {
       from = match.upperBound
       if match.isEmpty {
         from += 1
