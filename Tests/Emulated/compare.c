@@ -318,7 +318,10 @@ static void check_decoding(size_t block) {
   unsigned char *data = malloc(columns * groups * GRAFT_LANES);
   for (size_t i = 0; i < columns * groups * GRAFT_LANES; i++) data[i] = (unsigned char)rand();
   float *scale = values(scales);
-  graft_matrix w = {.data = data, .scale = scale, .columns = columns, .block = block};
+  _Float16 *half = malloc(scales * sizeof *half);
+  for (size_t i = 0; i < scales; i++) half[i] = (_Float16)scale[i];
+  graft_matrix w = {.data = data, .scale = scale, .half_scale = (uint16_t *)half, .half_unit = 0x1p-3f,
+                    .columns = columns, .block = block};
   float *expected = calloc(columns * ldo, sizeof(float)), *actual = calloc(columns * ldo, sizeof(float));
   graft_scalar_kernels.training.decode_nf4(&w, 1, groups, 8, columns, expected, ldo);
   tested_training->decode_nf4(&w, 1, groups, 8, columns, actual, ldo);
@@ -331,7 +334,7 @@ static void check_decoding(size_t block) {
   graft_scalar_kernels.training.decode_dense(&w, 1, groups, 3, columns, expected, ldo);
   tested_training->decode_dense(&w, 1, groups, 3, columns, actual, ldo);
   compare("decode_dense", expected, actual, columns * ldo * sizeof(float));
-  free(data), free(dense), free(scale), free(expected), free(actual);
+  free(data), free(dense), free(scale), free(half), free(expected), free(actual);
 }
 
 static void check_multiply(size_t m, size_t n, size_t k, int transposed, graft_accumulation accumulation) {
