@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-library check-peers check-memory check-openapi check-schemas check-vocabularies check-avx512 check-threads deb check-deb image docc format lint clean
+.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-library check-peers check-memory check-openapi check-schemas check-vocabularies check-amx check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -108,6 +108,9 @@ check-vocabularies: ## Tokenizers against llama.cpp's, sentencepiece, tiktoken, 
 	swift build --build-tests -Xcc -O2 --scratch-path .build-dev
 	.build-vocabularies/venv/bin/python scripts/check_vocabularies.py $(VOCABULARY_ARGS) -- \
 	  swift test -Xcc -O2 --scratch-path .build-dev --skip-build --disable-xctest --filter VocabularyComparisonTests
+
+check-amx: packages ## Every Swift test on emulated tile registers, on a processor with AVX-512 VNNI and BF16 (15 to 20 minutes)
+	scripts/check_amx.sh
 
 check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)
 	scripts/check_avx512.sh
