@@ -2,6 +2,7 @@
 and bitsandbytes, and the small model as a Hugging Face folder."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -54,7 +55,13 @@ def processor():
     return f"{vendor}-{family}-{model}".lower()
 
 
-OUT = ROOT / "docs/benchmarks" / processor()
+# With AVX2_ONLY=1 both sides have AVX2 and nothing newer, as on older processors: Graft by its variable, llama.cpp by its build.
+# The reports have a folder of their own.
+AVX2_ONLY = os.environ.get("AVX2_ONLY") == "1"
+if AVX2_ONLY:
+    os.environ["GRAFT_KERNELS"] = "avx2"
+
+OUT = ROOT / "docs/benchmarks" / (processor() + ("-avx2" if AVX2_ONLY else ""))
 
 
 def write_report(name, results, text):

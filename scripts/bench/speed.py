@@ -21,11 +21,13 @@ import sys
 import tarfile
 
 import speed_report
-from peers import GRAFT, OUT, PEERS, ROOT, SMALL, cpu, run, write_report
+from peers import AVX2_ONLY, GRAFT, OUT, PEERS, ROOT, SMALL, cpu, run, write_report
 
-LLAMA = PEERS / "llama"
+LLAMA = PEERS / ("llama-avx2" if AVX2_ONLY else "llama")
+INSTRUCTIONS = (["-DGGML_NATIVE=OFF", *(f"-DGGML_{name}=ON" for name in ("AVX", "AVX2", "FMA", "F16C", "BMI2"))] if AVX2_ONLY
+                else ["-DGGML_NATIVE=ON"])
 # llama.cpp's kernels for tile registers take Q4_1, but not IQ4_NL.
-TYPES = ["Q4_0", "IQ4_NL"] + (["Q4_1"] if "amx_tile" in cpu("flags").split() else [])
+TYPES = ["Q4_0", "IQ4_NL"] + (["Q4_1"] if "amx_tile" in cpu("flags").split() and not AVX2_ONLY else [])
 # Prompt and generated tokens for each shape.
 LENGTHS = {"135m": (512, 64), "1b": (128, 16), "8b": (128, 16)}
 CONFIGS = {
@@ -54,7 +56,7 @@ def llama_build():
     """What llama.cpp was built from and with, for the report."""
     version = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp")).parents[1].name
     cache = (LLAMA / "CMakeCache.txt").read_text()
-    flags = cpu("flags").split()
+    flags = ["avx2"] if AVX2_ONLY else cpu("flags").split()
 
     def setting(name):
         return next(iter(re.findall(rf"^{name}:\w+=(.*)$", cache, re.M)), "?")
@@ -81,7 +83,7 @@ def build_llama(*targets):
     source = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp"))
     mend_tile_configuration(source)
     tools = {**os.environ, "PATH": f"{venv}/bin:{os.environ['PATH']}"}
-    run("cmake", "-S", source, "-B", LLAMA, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
+    run("cmake", "-S", source, "-B", LLAMA, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *INSTRUCTIONS,
         "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF",
         "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", env=tools)
     run("ninja", "-C", LLAMA, *targets, env=tools)

@@ -107,7 +107,8 @@ def newest_reports(count=2):
     for path in REPORTS.glob("*/speed.json"):
         report = json.loads(path.read_text())
         rows = report["shapes"].get("135m", {})
-        if best_peer(rows)[0]:
+        # README has no row for a processor whose newer instructions were left out.
+        if best_peer(rows)[0] and not path.parent.name.endswith("-avx2"):
             found.append((report.get("measured", {}).get("135m", ""), path.parent.name, report))
     return [(family, report) for _, family, report in sorted(found, key=lambda entry: entry[:2], reverse=True)[:count]]
 
