@@ -8,6 +8,9 @@ public final class CompilationBudget {
   /// The units that were spent.
   public private(set) var used = 0
 
+  /// Whether more was asked for than the budget has. Nothing can be made with it then.
+  public var isExceeded: Bool { used > limit }
+
   /// - Parameter limit: the largest sum of units
   public init(limit: Int = 4_000_000) { self.limit = limit }
 
@@ -22,7 +25,7 @@ public final class CompilationBudget {
   func spend(_ units: Int) throws(Exceeded) {
     let (sum, overflow) = used.addingReportingOverflow(units)
     used = overflow ? .max : sum
-    if used > limit { throw Exceeded(limit: limit) }
+    if isExceeded { throw Exceeded(limit: limit) }
   }
 
   /// Counts the work of reading or copying a text.

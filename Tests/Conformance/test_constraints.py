@@ -31,6 +31,8 @@ WEATHER = {
         },
     },
 }
+# A schema with a keyword that cannot be followed.
+UNCOVERED = {"type": "object", "properties": {"a": {"$dynamicRef": "#x"}}}
 TIME = {
     "type": "function",
     "function": {
@@ -301,13 +303,27 @@ class TestForcedCalls:
             else:
                 jsonschema.validate(json.loads(choice["message"]["content"]), PERSON)
 
-    def test_strict_schemas_must_be_covered(self, server):
-        tool = {"type": "function", "function": {
-            "name": "f", "strict": True, "parameters": {"type": "object", "properties": {"a": {"$dynamicRef": "#x"}}}}}
-        error = refused(server, tools=[tool])
-        assert error["param"] == "tools" and "'f'" in error["message"] and "$dynamicRef" in error["message"]
-        loose = {"type": "function", "function": {k: v for k, v in tool["function"].items() if k != "strict"}}
-        ask(server, tools=[loose], tool_choice="required", max_tokens=8)
+    @pytest.mark.parametrize(
+        "strict, choice",
+        [(True, "auto"), (True, "required"), (False, "required"), (False, {"type": "function", "function": {"name": "f"}}),
+         (False, {"type": "allowed_tools", "allowed_tools": {
+             "mode": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}})])
+    def test_schemas_of_forced_calls_must_be_covered(self, server, strict, choice):
+        tool = {"type": "function", "function": {"name": "f", "strict": strict, "parameters": UNCOVERED}}
+        error = refused(server, tools=[tool], tool_choice=choice)
+        assert error["param"] == "tools" and "'f'" in error["message"], error
+        assert "#/properties/a/$dynamicRef" in error["message"], error
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_other_schemas_that_are_not_covered_are_told(self, server, stream):
+        tools = [TIME, {"type": "function", "function": {
+            "name": "f", "parameters": {"properties": {"a\r\nX: é": UNCOVERED}}}}]
+        body = {"messages": QUESTION, "max_tokens": 1, "tools": tools, "parallel_tool_calls": False, "stream": stream}
+        reply = server.http.post(CHAT, json=body)
+        assert reply.status_code == 200, reply.text
+        warning = reply.headers["x-graft-warning"]
+        assert "'f'" in warning and r"a\r\nX: \u{00E9}/properties/a/$dynamicRef" in warning, warning
+        assert "x" not in reply.headers
 
     @pytest.mark.parametrize("seed", range(6))
     def test_keys_that_repeat(self, server, seed):

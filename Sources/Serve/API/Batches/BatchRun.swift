@@ -1,6 +1,7 @@
 import Dispatch
 import Formats
 import Foundation
+import Logging
 import Synchronization
 
 /// The computing of one batch's lines. Used on the service's thread.
@@ -91,6 +92,9 @@ final class BatchRun {
       }
       let prepared = try batch.endpoint.prepare(
         line.body, context: context, memory: service.memory, unknownNames: service.unknownNames, Abandonment())
+      for warning in prepared.warnings {
+        service.logger.warning("\(warning)", metadata: ["batch": .string(batch.id), "line": "\(line.number)"])
+      }
       loop.execute {
         do throws(APIError) {
           try prepared.run(for: target, client: .batches, query: [], context: context)

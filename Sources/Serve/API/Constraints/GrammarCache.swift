@@ -10,7 +10,7 @@ import Tokenization
 /// longest ago are dropped. Where the grammars of running requests alone are above it, new ones are refused.
 final class GrammarCache: Sendable {
   private struct Entry {
-    let grammar: CompiledGrammar
+    let compiled: CompiledConstraint
     let keySize: Int
     var lastUse: UInt64
   }
@@ -44,16 +44,16 @@ final class GrammarCache: Sendable {
     memory = GrammarMemory(limit: maximumMemory)
   }
 
-  /// The compiled grammar of a constraint, compiled now if it is not known.
+  /// The grammar of a constraint, compiled now if it is not known.
   /// - Parameter param: the field that gives the constraint
   /// - Throws: `APIError`: 400, that names the field and what cannot be followed, or 503 if the grammars of running requests take
   ///   all memory
-  func compiled(_ constraint: some AnswerConstraint, param: String) throws(APIError) -> CompiledGrammar {
+  func compiled(_ constraint: some AnswerConstraint, param: String) throws(APIError) -> CompiledConstraint {
     let key = constraint.key
-    let known = state.withLock { state -> CompiledGrammar? in
+    let known = state.withLock { state -> CompiledConstraint? in
       state.uses += 1
       state.entries[key]?.lastUse = state.uses
-      return state.entries[key]?.grammar
+      return state.entries[key]?.compiled
     }
     if let known { return known }
     makeRoom(reserving: 0)
@@ -63,14 +63,15 @@ final class GrammarCache: Sendable {
       error.waitsForOthers = true
       throw error
     }
-    let compiled: CompiledGrammar
+    let compiled: CompiledConstraint
     do throws(ConstraintError) { compiled = try compile(constraint) } catch {
+      let param = error.param ?? param
       throw .invalid("'\(param)' cannot be followed: \(error.reason)", param: param, code: "invalid_value")
     }
     let size = constraint.size
     makeRoom(reserving: size)
     state.withLock { state in
-      state.entries[key] = Entry(grammar: compiled, keySize: size, lastUse: state.uses)
+      state.entries[key] = Entry(compiled: compiled, keySize: size, lastUse: state.uses)
     }
     return compiled
   }
@@ -84,10 +85,12 @@ final class GrammarCache: Sendable {
     }
   }
 
-  private func compile(_ constraint: some AnswerConstraint) throws(ConstraintError) -> CompiledGrammar {
-    let grammar = try constraint.grammar(CompilationBudget())
+  private func compile(_ constraint: some AnswerConstraint) throws(ConstraintError) -> CompiledConstraint {
+    var warnings: [String] = []
+    let grammar = try constraint.grammar(CompilationBudget(), warnings: &warnings)
     do throws(GrammarError) {
-      return try CompiledGrammar(grammar, vocabulary: vocabulary(), pool: memory)
+      let compiled = try CompiledGrammar(grammar, vocabulary: vocabulary(), pool: memory)
+      return CompiledConstraint(grammar: compiled, warnings: warnings)
     } catch { throw ConstraintError(reason: error.description) }
   }
 
@@ -101,14 +104,22 @@ final class GrammarCache: Sendable {
   }
 }
 
+/// The grammar of a constraint.
+struct CompiledConstraint: Sendable {
+  let grammar: CompiledGrammar
+  /// A sentence for each part of the request that answers are not held to.
+  let warnings: [String]
+}
+
 /// What a request says an answer must be. Equal constraints have the same grammar.
 protocol AnswerConstraint: Hashable, Sendable {
   var key: GrammarKey { get }
   /// About how many bytes the key takes.
   var size: Int { get }
   /// The grammar of the answers.
+  /// - Parameter warnings: gets a sentence for each part of the request that answers are not held to
   /// - Throws: `ConstraintError` that names what cannot be followed, or says that the budget does not suffice
-  func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar
+  func grammar(_ budget: CompilationBudget, warnings: inout [String]) throws(ConstraintError) -> Grammar
 }
 
 /// What decides a compiled grammar.

@@ -29,6 +29,10 @@ enum TextConstraint: AnswerConstraint {
     try JSONValue.parse(Array(schema.utf8), subject: "schema", limits: JSONLimits(allowsAnyNumber: true))
   }
 
+  func grammar(_ budget: CompilationBudget, warnings: inout [String]) throws(ConstraintError) -> Grammar {
+    try grammar(budget)
+  }
+
   /// The grammar of the texts.
   /// - Throws: `ConstraintError` that names what cannot be followed
   func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
@@ -50,4 +54,6 @@ enum TextConstraint: AnswerConstraint {
 /// Why a constraint cannot be followed, in a sentence that names the culprit.
 struct ConstraintError: Error, Sendable {
   var reason: String
+  /// The field that has what cannot be followed, where it is not the one that gives the constraint.
+  var param: String?
 }

@@ -9,7 +9,7 @@ struct ToolConstraint: AnswerConstraint {
     var name: String
     /// The JSON Schema of the arguments, as JSON text; `nil` for any object.
     var parameters: String?
-    /// Whether a schema that cannot be followed is an error. For other tools it is left out.
+    /// Whether every call is held to the schema, also where the model may answer without calls.
     var isStrict: Bool
     /// The tool's index in the request.
     var index: Int
@@ -32,14 +32,15 @@ struct ToolConstraint: AnswerConstraint {
     tools.reduce(text?.size ?? 0) { $0 + 128 + $1.name.utf8.count + ($1.parameters?.utf8.count ?? 0) }
   }
 
-  /// The grammar of the answers.
+  /// The grammar of the answers. Where no call is forced, the schema of a tool that is not strict may be one that cannot be
+  /// followed; its calls then have any object as arguments, of which a warning tells.
   /// - Throws: `ConstraintError` that names the tool, and what cannot be followed
-  func grammar(_ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
+  func grammar(_ budget: CompilationBudget, warnings: inout [String]) throws(ConstraintError) -> Grammar {
     var grammar = Grammar()
     let answer = grammar.addSymbol("answer")
     grammar.start = answer
     let call = grammar.addSymbol("call")
-    for tool in tools { try addCall(of: tool, to: call, &grammar, budget) }
+    for tool in tools { try addCall(of: tool, to: call, &grammar, budget, &warnings) }
     switch form {
     case .tagged: try addTagged(answer, call, &grammar, budget)
     case .bare: try addBare(answer, call, &grammar, budget)
@@ -175,7 +176,8 @@ struct ToolConstraint: AnswerConstraint {
   /// `{"name": "…", "arguments": {…}}`, with or without a space after colons and the comma. Llama 3 calls the arguments
   /// "parameters", and often writes `"type": "function"` first.
   private func addCall(
-    of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
+    of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget,
+    _ warnings: inout [String]
   ) throws(ConstraintError) {
     let blank = ByteExpression.literal(" ").optional
     let name = String(decoding: JSONValue.string(tool.name).encoded, as: UTF8.self)
@@ -190,7 +192,7 @@ struct ToolConstraint: AnswerConstraint {
       .literal(","), blank, key, .literal(":"),
       blank,
     ])
-    let arguments = try embed(try argumentsGrammar(of: tool, budget), in: &grammar, budget)
+    let arguments = try embed(try argumentsGrammar(of: tool, budget, &warnings), in: &grammar, budget)
     grammar.addRule(
       call,
       [
@@ -207,16 +209,19 @@ struct ToolConstraint: AnswerConstraint {
     }
   }
 
-  private func argumentsGrammar(of tool: Tool, _ budget: CompilationBudget) throws(ConstraintError) -> Grammar {
+  private func argumentsGrammar(
+    of tool: Tool, _ budget: CompilationBudget, _ warnings: inout [String]
+  ) throws(ConstraintError) -> Grammar {
     if tool.parameters == nil, !tool.isStrict { return Grammar.jsonObject }
     do {
       let parameters = try tool.parameters.map(TextConstraint.parsed)
       return try JSONSchemaCompiler.grammar(
         for: StrictParameters.schema(parameters, isStrict: tool.isStrict), budget: budget)
     } catch {
-      if tool.isStrict {
-        throw ConstraintError(reason: "the parameters of the tool '\(tool.name.excerpt(80))': \(error)")
-      }
+      let reason = "the parameters of the tool '\(tool.name.excerpt(80))': \(error)"
+      // What has used up the budget leaves nothing for the rest of the grammar.
+      if isRequired || tool.isStrict || budget.isExceeded { throw ConstraintError(reason: reason, param: "tools") }
+      warnings.append("Arguments are not held to \(reason.excerpt(500)).")
       return Grammar.jsonObject
     }
   }

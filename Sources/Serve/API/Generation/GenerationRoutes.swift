@@ -49,11 +49,18 @@ struct GenerationRoutes: Sendable {
     }
   }
 
-  /// Reports what the model does not see of the request, in a header of the answer and in the log.
+  /// Reports warnings in a header of the answer and in the log.
   private func tellWarnings(of prepared: any PreparedRequest, to exchange: HTTPExchange) {
     if prepared.warnings.isEmpty { return }
-    exchange.setHeader("x-graft-warning", prepared.warnings.joined(separator: " "))
+    exchange.setHeader("x-graft-warning", Self.headerText(prepared.warnings.joined(separator: " ")))
     for warning in prepared.warnings { logger.warning("\(warning)") }
+  }
+
+  /// Names that a client gave can be long and have any characters; a header's value is short and in ASCII.
+  private static func headerText(_ text: String) -> String {
+    let most = 2_000
+    let ascii = text.unicodeScalars.map { (" "..."~").contains($0) ? String($0) : $0.escaped(asASCII: true) }.joined()
+    return ascii.utf8.count > most ? String(ascii.prefix(most)) + "..." : ascii
   }
 }
 
@@ -99,7 +106,7 @@ enum GenerationEndpoint: String, CaseIterable, Sendable {
 protocol PreparedRequest: Sendable {
   /// What the model reads, as tokens.
   var prompts: [[Int32]] { get }
-  /// What the model does not see of the request.
+  /// What the model does not see of the request and what its answer is not held to, in sentences.
   var warnings: [String] { get }
 
   /// Admits the request, gets its adapters, submits it and answers. If the target closes while adapters are read, nothing

@@ -13,9 +13,9 @@ import Testing
 
   @Test func equalConstraintsHaveOneGrammar() throws {
     let cache = GrammarCache(try model.tokenizer())
-    let first = try cache.compiled(TextConstraint.choice(["a", "b"]), param: "guided_choice")
-    #expect(try cache.compiled(TextConstraint.choice(["a", "b"]), param: "guided_choice") === first)
-    #expect(try cache.compiled(TextConstraint.choice(["a", "c"]), param: "guided_choice") !== first)
+    let first = try cache.compiled(TextConstraint.choice(["a", "b"]), param: "guided_choice").grammar
+    #expect(try cache.compiled(TextConstraint.choice(["a", "b"]), param: "guided_choice").grammar === first)
+    #expect(try cache.compiled(TextConstraint.choice(["a", "c"]), param: "guided_choice").grammar !== first)
   }
 
   /// Grammars that no request uses make room; those of running requests do not.
@@ -28,6 +28,16 @@ import Testing
     }
     #expect(error?.status == 503)
     withExtendedLifetime(running) {}
+  }
+
+  /// A grammar that is known has the warnings that it was compiled with.
+  @Test func warningsAreKept() throws {
+    let cache = GrammarCache(try model.tokenizer())
+    let tool = ToolConstraint.Tool(name: "f", parameters: "{\"foo\":1}", isStrict: false, index: 0)
+    let constraint = ToolConstraint(tools: [tool], form: .tagged, isRequired: false, isParallel: false)
+    for _ in 0..<2 {
+      #expect(try cache.compiled(constraint, param: "tools").warnings.first?.contains("#/foo") == true)
+    }
   }
 
   @Test func toolsShareABudget() throws {

@@ -20,8 +20,9 @@ import Testing
   }
 
   private func allows(_ constraint: ToolConstraint, bytes: [UInt8]) throws -> Bool {
-    var matcher = try GrammarMatcher(
-      try CompiledGrammar(try constraint.grammar(CompilationBudget()), vocabulary: Self.vocabulary))
+    var warnings: [String] = []
+    let grammar = try constraint.grammar(CompilationBudget(), warnings: &warnings)
+    var matcher = try GrammarMatcher(try CompiledGrammar(grammar, vocabulary: Self.vocabulary))
     return try matcher.accept(bytes: bytes) && matcher.canEnd()
   }
 
@@ -234,14 +235,41 @@ import Testing
     #expect(try !allows(constraint, "Hello"))
   }
 
+  /// A schema that a call must follow and cannot is an error, strict or not. Where no call is forced and the function is not
+  /// strict, a warning names it.
   @Test func schemasThatCannotBeFollowed() throws {
-    var tool = tool("f", strict: true)
+    var tool = tool("f")
     tool.parameters = ##"{"type":"object","properties":{"a":{"$dynamicRef":"#x"}}}"##
-    let strict = ToolConstraint(tools: [tool], form: .tagged, isRequired: true, isParallel: false)
-    let error = #expect(throws: ConstraintError.self) { try strict.grammar(CompilationBudget()) }
-    #expect(error?.reason.contains("'f'") == true && error?.reason.contains("$dynamicRef") == true)
+    for (isStrict, isRequired) in [(true, true), (true, false), (false, true)] {
+      tool.isStrict = isStrict
+      let constraint = ToolConstraint(tools: [tool], form: .tagged, isRequired: isRequired, isParallel: false)
+      let error = #expect(throws: ConstraintError.self) { try warnings(of: constraint) }
+      #expect(error?.param == "tools")
+      for word in ["'f'", "#/properties/a/$dynamicRef"] { #expect(error?.reason.contains(word) == true) }
+    }
     tool.isStrict = false
-    let loose = ToolConstraint(tools: [tool], form: .tagged, isRequired: true, isParallel: false)
+    let loose = ToolConstraint(tools: [tool, self.tool("g")], form: .tagged, isRequired: false, isParallel: false)
     #expect(try allows(loose, Self.call.replacing("\"n\": 3", with: "\"any\": [1]")))
+    #expect(try !allows(loose, Self.call.replacing("\"n\": 3", with: "\"any\": [1]").replacing("\"f\"", with: "\"g\"")))
+    let told = try warnings(of: loose)
+    #expect(told.count == 1)
+    for word in ["'f'", "#/properties/a/$dynamicRef"] { #expect(told.first?.contains(word) == true) }
+  }
+
+  /// A schema that is too large is named, even where one that cannot be followed would be left out.
+  @Test func schemasThatTakeTooMuch() throws {
+    var tool = tool("f")
+    tool.parameters = #"{"properties":{"a":{"pattern":"^\#(String(repeating: "\\\\p{L}", count: 3_000))$"}}}"#
+    for isRequired in [true, false] {
+      let constraint = ToolConstraint(tools: [tool], form: .tagged, isRequired: isRequired, isParallel: false)
+      let error = #expect(throws: ConstraintError.self) { try warnings(of: constraint) }
+      for word in ["'f'", "units of work"] { #expect(error?.reason.contains(word) == true, "\(error?.reason ?? "")") }
+    }
+  }
+
+  private func warnings(of constraint: ToolConstraint) throws -> [String] {
+    var warnings: [String] = []
+    _ = try constraint.grammar(CompilationBudget(), warnings: &warnings)
+    return warnings
   }
 }

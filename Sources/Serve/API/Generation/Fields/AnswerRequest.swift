@@ -21,7 +21,7 @@ struct AnswerRequest: Sendable {
   var includeUsage: Bool
   /// How the route writes its answers.
   var shape: any AnswerShape = CompletionShape()
-  /// What the model does not see of the request, for a header of the answer.
+  /// What the model does not see of the request and what its answer is not held to, for a header of the answer.
   var warnings: [String] = []
 
   /// Choices that are generated for all prompts.

@@ -32,7 +32,10 @@ enum ChatRequest {
     }
     try request.check(contextLength: context.contextLength, promptField: "messages")
     // Last, because compiling takes the longest.
-    request.options.constraint = try constraint(text, tools, format, context.grammars)
+    if let constraint = try constraint(text, tools, format, context.grammars) {
+      request.options.constraint = constraint.grammar
+      request.warnings += constraint.warnings
+    }
     return request
   }
 
@@ -59,11 +62,11 @@ enum ChatRequest {
     return isWanted ? top ?? 0 : nil
   }
 
-  /// The grammar that the answer must follow; `nil` where it is free.
+  /// What the answer must follow; `nil` where it is free.
   /// - Parameter text: what the answer must be if it is no call
   private static func constraint(
     _ text: ConstraintFields.Constraint?, _ tools: ToolFields, _ format: ChatFormat, _ grammars: GrammarCache
-  ) throws(APIError) -> CompiledGrammar? {
+  ) throws(APIError) -> CompiledConstraint? {
     if let calls = tools.constraint(format.toolCallForm, text: text?.value) {
       return try grammars.compiled(calls, param: text?.param ?? "tools")
     }

@@ -34,7 +34,7 @@ enum CompletionRequest {
     }
     try request.check(contextLength: contextLength, promptField: "prompt")
     // Last, because compiling takes the longest.
-    if let text { request.options.constraint = try grammars.compiled(text.value, param: text.param) }
+    if let text { request.options.constraint = try grammars.compiled(text.value, param: text.param).grammar }
     return request
   }
 
