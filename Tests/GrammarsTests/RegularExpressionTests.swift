@@ -29,6 +29,41 @@ import Testing
     #expect(tried > 100)
   }
 
+  /// Lookaheads at the beginning, in expressions that are searched and that match whole texts.
+  @Test func randomLookaheadsMatchWhatTheStandardLibraryMatches() throws {
+    var random = SeededGenerator(state: 11)
+    let texts = allTexts(of: ["a", "b", "é"], upTo: 3)
+    var tried = 0
+    for _ in 0..<100 {
+      var pattern = "^"
+      for _ in 0..<Int.random(in: 1...2, using: &random) {
+        let end = Bool.random(using: &random) ? "$" : ""
+        pattern += (Bool.random(using: &random) ? "(?=" : "(?!") + randomPattern(&random, depth: 2) + end + ")"
+      }
+      pattern += "(?:\(randomPattern(&random, depth: 2)))"
+      if Bool.random(using: &random) {
+        let mark = Bool.random(using: &random) ? "(?=" : "(?!"
+        pattern += "(?:a|\(mark)\(randomPattern(&random, depth: 1)))\(randomPattern(&random, depth: 1))$)"
+      }
+      if Int.random(in: 0..<4, using: &random) == 0 { pattern += "|" + randomPattern(&random, depth: 1) }
+      let oracle = try Regex(pattern).matchingSemantics(.unicodeScalar)
+      guard let expression = try? RegularExpressionParser.expression(pattern) else { continue }
+      tried += 1
+      let schema = JSONValue.object(.init(keepingFirst: [("pattern", .string(pattern)), ("type", "string")]))
+      var searched: Grammar?
+      do { searched = try JSONSchemaCompiler.grammar(for: schema) } catch {
+        #expect(error.reason == "no value satisfies the schema", "\(pattern)")
+      }
+      for text in texts {
+        #expect(
+          SimpleRecognizer(text).matches(expression) == (text.wholeMatch(of: oracle) != nil), "\(pattern) on \(text)")
+        let isFound = searched.map { SimpleRecognizer("\"\(text)\"").matches($0) } ?? false
+        #expect(isFound == (text.firstMatch(of: oracle) != nil), "\(pattern) in \(text)")
+      }
+    }
+    #expect(tried > 30)
+  }
+
   private func randomPattern(_ random: inout SeededGenerator, depth: Int) -> String {
     let atoms = ["a", "b", "é", ".", "[ab]", "[^a]", "[\\x61-z]", "[a-bé]", "\\x61", "\\u00e9", "\\u{62}"]
     if depth == 0 { return atoms.randomElement(using: &random)! }
@@ -52,13 +87,22 @@ import Testing
     ("\\s", "\u{FEFF}", true), ("\\uD83D\\uDE00", "😀", true), ("[😀-😃]", "😁", true), ("\\u{1F600}", "😀", true),
     ("a{,2}", "aa", true), ("{", "{", true), ("x{a}", "x{a}", true), ("\\.\\-\\/", ".-/", true),
     ("(a|^)b", "b", true), ("a$^b", "ab", false), ("(?:$)a*", "", true), ("[\\b]", "\u{08}", true),
+    // Lookaheads at the beginning, and before what reaches the end.
+    ("(?=.*1)a.*", "ab1", true), ("(?=.*1)a.*", "ab", false), ("(?!a$|b)[ab]+", "ab", true),
+    ("(?!a$|b)[ab]+", "a", false), ("^(?!ab)(?=..$)..", "aa", true), ("x|(?!y).", "y", false), ("(?!)a", "a", false),
+    ("(?=)a", "a", true), ("a(?!b)(?=..$).*$", "acc", true), ("a(?!b)(?=..$).*$", "abc", false),
+    ("a(?!b).*$", "a", true), ("(a|b(?=c$).*$)", "bc", true), ("b(?=c$).*$", "bcc", false),
   ])
   func notation(_ pattern: String, _ text: String, _ isAccepted: Bool) throws {
     #expect(try accepts(pattern, text) == isAccepted)
   }
 
+  private static let onlyThere = "a lookahead is supported only behind ^ at the beginning, or where $ ends what follows"
+
   @Test(arguments: [
-    ("(?=a)", "column 1: lookahead is not regular here"), ("a(?<!b)", "column 2: lookbehind is not regular here"),
+    ("a(?=a)", "column 2: \(Self.onlyThere)"),
+    ("((?!a)b)*", "column 2: \(Self.onlyThere)"),
+    ("(?=a)*b", "column 1: a lookahead that is repeated"), ("a(?<!b)", "column 2: lookbehind is not regular here"),
     ("\\bx", "column 1: the word boundary \\b is not supported"),
     ("(a)\\1", "column 4: the backreference \\1 is not regular"),
     ("*a", "column 1: nothing before \"*\" that it could repeat"), ("(a", "column 1: a group that does not end"),
@@ -79,7 +123,11 @@ import Testing
   }
 
   @Test func hostileExpressionsEndInAnError() {
-    for pattern in [String(repeating: "(", count: 15_000), String(repeating: "a", count: 30_000)] {
+    for pattern in [
+      String(repeating: "(", count: 15_000), String(repeating: "a", count: 30_000),
+      String(repeating: "(?=$)", count: 3_000) + "$", String(repeating: "a?(?=a$)", count: 2_000) + "$",
+      String(repeating: "(?!a", count: 3_000),
+    ] {
       #expect(throws: NotationError.self) { try RegularExpressionParser.expression(pattern) }
     }
   }

@@ -8,17 +8,57 @@ enum StringFormat {
     "time": time,
     "date-time": .joined([date, .anyScalar(of: "Tt"), time]),
     "duration": duration,
-    "uuid": pattern("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"),
+    "uuid": uuid(),
     "email": email,
     "hostname": hostname,
     "ipv4": ipv4,
     "ipv6": ipv6,
-    "uri": uri,
+    "uri": identifier(),
+    "uri-reference": identifier(isReference: true),
+    "iri": identifier(isInternational: true),
+    "iri-reference": identifier(isInternational: true, isReference: true),
+    "uri-template": template,
+    "json-pointer": pattern(pointer),
+    "relative-json-pointer": pattern("(0|[1-9][0-9]*)(#|\(pointer))"),
+    // OpenAPI's and Pydantic's.
+    "byte": base64("+/"),
+    "base64": base64("+/"),
+    "base64url": base64("_-"),
+    "multi-host-uri": identifier(isMultiHost: true),
+    "uuid1": uuid(version: 1),
+    "uuid3": uuid(version: 3),
+    "uuid4": uuid(version: 4),
+    "uuid5": uuid(version: 5),
+    "uuid6": uuid(version: 6),
+    "uuid7": uuid(version: 7),
+    "uuid8": uuid(version: 8),
+    // These say how a text is shown or what it is for; any text is one.
+    "password": .anything,
+    "binary": .anything,
+    "path": .anything,
+    "file-path": .anything,
+    "directory-path": .anything,
   ]
 
   private static func pattern(_ pattern: String) -> TextExpression {
     do { return try RegularExpressionParser.wholeMatch(pattern) } catch { preconditionFailure("\(error)") }
   }
+
+  /// RFC 9562, section 4: of one version, or of any.
+  private static func uuid(version: Int? = nil) -> TextExpression {
+    let end = version.map { "\($0)[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}" } ?? "[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}"
+    return pattern("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-\(end)-[0-9A-Fa-f]{12}")
+  }
+
+  /// RFC 4648, sections 4 and 5, with padding.
+  /// - Parameter last: the digits for 62 and 63
+  private static func base64(_ last: String) -> TextExpression {
+    let digit = "[A-Za-z0-9\(last)]"
+    return pattern("(\(digit){4})*(\(digit){2}==|\(digit){3}=)?")
+  }
+
+  /// RFC 6901, section 3.
+  private static let pointer = "(/([^~/]|~[01])*)*"
 
   /// RFC 3339 `full-date`, with the days that each month has, and 29 February in leap years.
   private static let date: TextExpression = {
@@ -95,27 +135,52 @@ enum StringFormat {
     return pattern(forms.joined(separator: "|"))
   }()
 
-  /// RFC 3986, section 3, with a scheme.
-  private static let uri: TextExpression = {
-    let encoded = "%[0-9A-Fa-f]{2}"
-    let unreserved = "A-Za-z0-9._~\\-"
+  private static let encoded = "%[0-9A-Fa-f]{2}"
+  /// The characters beyond ASCII that RFC 3987 allows, as ranges of a character class.
+  private static let international =
+    "\\u{A0}-\\u{D7FF}\\u{F900}-\\u{FDCF}\\u{FDF0}-\\u{FFEF}"
+    + "123456789ABCD".map { "\\u{\($0)0000}-\\u{\($0)FFFD}" }.joined() + "\\u{E1000}-\\u{EFFFD}"
+  /// Those that it allows in queries alone.
+  private static let privateUse = "\\u{E000}-\\u{F8FF}\\u{F0000}-\\u{FFFFD}\\u{100000}-\\u{10FFFD}"
+
+  /// RFC 3986, section 3: a URI, or a reference, which may be relative; RFC 3987 with characters beyond ASCII.
+  /// - Parameter isMultiHost: whether there are several hosts, as in addresses of databases
+  private static func identifier(
+    isInternational: Bool = false, isReference: Bool = false, isMultiHost: Bool = false
+  ) -> TextExpression {
+    let unreserved = "A-Za-z0-9._~\\-" + (isInternational ? international : "")
     let delimiters = "!$&'()*+,;="
     let character = "([\(unreserved)\(delimiters):@]|\(encoded))"
     let user = "([\(unreserved)\(delimiters):]|\(encoded))*"
     let name = "([\(unreserved)\(delimiters)]|\(encoded))*"
-    let future = "[Vv][0-9A-Fa-f]+\\.[\(unreserved)\(delimiters):]+"
+    let future = "[Vv][0-9A-Fa-f]+\\.[A-Za-z0-9._~\\-\(delimiters):]+"
     let path = "(/\(character)*)*"
     let host = TextExpression.either([
       pattern(name), .joined([.literal("["), .either([ipv6, pattern(future)]), .literal("]")]),
     ])
     let authority = TextExpression.joined([pattern("(\(user)@)?"), host, pattern("(:[0-9]*)?")])
-    return .joined([
-      pattern("[A-Za-z][A-Za-z0-9+.-]*:"),
-      .either([
-        .joined([.literal("//"), authority, pattern(path)]), pattern("/(\(character)+\(path))?"),
-        pattern("\(character)+\(path)"), .empty,
-      ]),
-      pattern("(\\?(\(character)|[/?])*)?(#(\(character)|[/?])*)?"),
-    ])
+    let query = "(\\?(\(character)|[/?\(isInternational ? privateUse : "")])*)?"
+    let end = pattern("\(query)(#(\(character)|[/?])*)?")
+    let scheme = pattern("[A-Za-z][A-Za-z0-9+.-]*:")
+    if isMultiHost {
+      let more = TextExpression.joined([.literal(","), authority]).repeated(0)
+      return .joined([scheme, .literal("//"), authority, more, pattern(path), end])
+    }
+    let rooted: [TextExpression] = [
+      .joined([.literal("//"), authority, pattern(path)]), pattern("/(\(character)+\(path))?"),
+    ]
+    let absolute = TextExpression.joined([scheme, .either(rooted + [pattern("\(character)+\(path)"), .empty]), end])
+    if !isReference { return absolute }
+    // A colon in the first segment would end a scheme.
+    let segment = "([\(unreserved)\(delimiters)@]|\(encoded))+"
+    return .either([absolute, .joined([.either(rooted + [pattern("\(segment)\(path)"), .empty]), end])])
+  }
+
+  /// RFC 6570, section 2, with the operators that it gives a meaning.
+  private static let template: TextExpression = {
+    let literal = "([!#$&(-;=?-\\[\\]_a-z~\(international)\(privateUse)]|\(encoded))"
+    let character = "([A-Za-z0-9_]|\(encoded))"
+    let variable = "\(character)(\\.?\(character))*(:[1-9][0-9]{0,3}|\\*)?"
+    return pattern("(\(literal)|\\{[+#./;?&]?\(variable)(,\(variable))*\\})*")
   }()
 }

@@ -316,7 +316,7 @@ public struct LarkParser {
       pattern.append(scalar)
       if scalar == "\\", let escaped = scanner.next() { pattern.append(escaped) }
     }
-    var options = RegularExpressionParser.Options(dot: ScalarSet("\n").inverted)
+    var options = RegularExpressionParser.Options(dot: ScalarSet("\n").inverted, lookahead: .nowhere)
     for flag in scanner.take(while: { "a"..."z" ~= $0 }).unicodeScalars {
       switch flag {
       case "i": options.ignoresCase = true

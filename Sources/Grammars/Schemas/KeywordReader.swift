@@ -123,15 +123,38 @@ struct KeywordReader {
     case "pattern":
       guard let pattern = value.string else { throw error("is not a string") }
       return [.text(try self.pattern(pattern, of: keyword, path: path))]
-    case "format":
-      guard let name = value.string else { throw error("is not a string") }
-      guard let format = StringFormat.expression(name) else { throw error("\"\(name)\" is not supported") }
-      return format == .anything ? [] : [.text(format)]
+    case "format": return try format()
     default:
       let count = try count()
       guard count <= Self.mostCharacters else { throw error("is above \(Self.mostCharacters)") }
       return [.length(keyword == "minLength" ? CountRange(minimum: count) : CountRange(maximum: count))]
     }
+  }
+
+  /// What a format demands of strings and of numbers. Of what its `type` excludes it demands nothing.
+  private func format() throws(SchemaError) -> [SchemaAssertion] {
+    guard let name = value.string else { throw error("is not a string") }
+    let kinds = typeBeside
+    let number = NumberFormat(name)
+    var demands: [SchemaAssertion] = []
+    if let bounds = number?.bounds, !kinds.isDisjoint(with: .number) {
+      demands.append(.bounds(bounds, asRead: bounds.asRead))
+      if kinds.contains(.fraction) { demands.append(.multiple(DecimalNumber(.integer(1))!)) }
+    }
+    guard kinds.contains(.string) else { return demands }
+    if let text = StringFormat.expression(name) ?? number?.texts {
+      if text != .anything { demands.append(.text(text)) }
+    } else {
+      demands.append(.unsupported(.string, reason: "format \"\(name.prefix(100))\" is not supported"))
+    }
+    return demands
+  }
+
+  /// The kinds of values that the `type` beside the keyword allows.
+  private var typeBeside: ValueKinds {
+    guard let type = siblings["type"] else { return .all }
+    let names = type.string.map { [$0] } ?? type.array?.compactMap(\.string) ?? []
+    return names.reduce(into: []) { $0.formUnion(ValueKinds(type: $1) ?? []) }
   }
 
   /// The texts that a `pattern` matches somewhere.
@@ -218,6 +241,10 @@ struct KeywordReader {
         kinds.formUnion(kind)
       }
       return [.kinds(kinds)]
+    case "discriminator":
+      // OpenAPI's hint at which of the schemas beside it holds, which they decide themselves.
+      guard value.object != nil else { throw error("is not an object") }
+      return []
     case "nullable":
       // OpenAPI 3.0 says so beside a type; what it would allow is refused rather than left out.
       guard value == false else { throw error("is not JSON Schema; a type \"null\" is") }

@@ -14,8 +14,7 @@ struct SchemaKeywords {
   private static let annotations: Set = [
     "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema",
     "$comment", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$vocabulary", "$defs", "definitions",
-    "contentEncoding",
-    "contentMediaType", "contentSchema",
+    "contentEncoding", "contentMediaType", "contentSchema", "externalDocs", "xml",
   ]
   /// Read together with another keyword.
   private static let companions: Set = [

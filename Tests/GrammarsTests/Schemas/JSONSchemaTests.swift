@@ -158,6 +158,38 @@ import Testing
     Case(
       ##"{"$defs":{"n":{"$anchor":"n","type":"object","properties":{"next":{"$ref":"#n"}},"additionalProperties":false}},"$ref":"#n","required":["next"]}"##,
       [#"{"next":{}}"#, #"{"next":{"next":{}}}"#], ["{}", #"{"next":1}"#]),
+    // What OpenAPI and Pydantic write.
+    Case(
+      ##"{"discriminator":{"mapping":{"a":"#/$defs/A","b":"#/$defs/B"},"propertyName":"k"},"oneOf":[{"$ref":"#/$defs/A"},{"$ref":"#/$defs/B"}],"$defs":{"A":{"type":"object","properties":{"k":{"const":"a"}},"required":["k"],"additionalProperties":false},"B":{"type":"object","properties":{"k":{"const":"b"},"n":{"type":"integer"}},"required":["k","n"],"additionalProperties":false}}}"##,
+      [#"{"k":"a"}"#, #"{"k":"b","n":1}"#], [#"{"k":"b"}"#, #"{"k":"a","n":1}"#, "{}"]),
+    Case(
+      #"{"type":"string","pattern":"^(?!^[-+.]*$)[+-]?0*\\d*\\.?\\d*$"}"#, [#""1""#, #""-0.5""#, #""+.5""#, #""7.""#],
+      [#""""#, #"".""#, #""-""#, #""1e5""#, #""1.5.""#]),
+    Case(
+      #"{"type":"string","pattern":"^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"}"#,
+      [#""a.b@c.de""#, #""a@b-c.d.ef""#], [#"".a@b.cd""#, #""a..b@c.de""#, #""a.@b.cd""#, #""a@b""#]),
+    Case(
+      #"{"type":"integer","format":"int32"}"#, ["0", "-2147483648", "2147483647"],
+      ["2147483648", "-2147483649", "1.5", #""1""#]),
+    Case(#"{"type":"number","format":"uint8"}"#, ["0", "255", "3.0"], ["256", "-1", "0.5"]),
+    Case(
+      #"{"type":["integer","string"],"format":"int64"}"#,
+      ["-9223372036854775808", "9223372036854775807", #""9223372036854775807""#],
+      ["9223372036854775808", #""9223372036854775808""#, #""x""#]),
+    Case(#"{"type":["number","null"],"format":"double"}"#, ["1.5", "-7", "null"], [#""1.5""#]),
+    Case(#"{"type":["integer","null"],"format":"unix-time"}"#, ["1", "null"], ["1.5"]),
+    Case(#"{"enum":[1,2],"format":"unix-time"}"#, ["1", "2"], ["3"]),
+    Case(#"{"type":"string","format":"password","minLength":1}"#, [#""x y""#], [#""""#]),
+    Case(
+      #"{"type":"string","format":"base64url"}"#, [#""""#, #""_-_-""#, #""YQ==""#, #""YWI=""#],
+      [#""YQ""#, #""YQ=""#, #""+/+/""#, #""Y===""#]),
+    Case(#"{"type":"string","format":"byte"}"#, [#""+/+/""#, #""+\/Y=""#], [#""_-_-""#, #""YWI""#]),
+    Case(
+      #"{"type":"string","format":"uuid4"}"#, [#""8d6e2f6a-0f0b-4c1e-9f3d-0123456789ab""#],
+      [#""8d6e2f6a-0f0b-3c1e-9f3d-0123456789ab""#, #""8d6e2f6a-0f0b-4c1e-cf3d-0123456789ab""#]),
+    Case(
+      #"{"type":"string","format":"multi-host-uri"}"#,
+      [#""postgres://u:p@a.b:5432,c.d:5433/db?x=1""#, #""redis://a""#], [#""a:1,b:2""#, #""x:/a""#]),
     Case(#"{"type":["boolean","null"],"title":"t","x-order":1,"examples":[1]}"#, ["true", "null"], ["0", "True"]),
     Case(#"true"#, ["1", "[[],{}]", #"{"a":[null]}"#], ["", "[1", "{1:2}"]),
   ]
@@ -176,7 +208,13 @@ import Testing
     (#"{"properties":{"a/b":{"foo":1}}}"#, "#/properties/a~1b/foo: foo is not a keyword that is supported"),
     (#"{"type":"strin"}"#, #"#/type: type "strin" is not a type"#),
     (#"{"type":"string","format":"regex"}"#, #"#/format: format "regex" is not supported"#),
-    (#"{"items":{"pattern":"(?=a)"}}"#, #"#/items/pattern: pattern "(?=a)": column 1: lookahead is not regular here"#),
+    (
+      #"{"items":{"pattern":"(?=a)"}}"#,
+      #"#/items/pattern: pattern "(?=a)": column 1: a lookahead is supported only behind ^ at the beginning, or where $ ends what follows"#
+    ),
+    (#"{"type":["integer","string"],"format":"int31"}"#, #"#/format: format "int31" is not supported"#),
+    (#"{"format":3}"#, "#/format: format is not a string"),
+    (#"{"discriminator":"kind"}"#, "#/discriminator: discriminator is not an object"),
     (#"{"$ref":"other.json"}"#, ##"#/$ref: $ref names "other.json", which is not in this schema"##),
     (##"{"$ref":"#/$defs/a"}"##, ##"#/$ref: $ref names "#/$defs/a", which is not in this schema"##),
     (#"{"type":"array","uniqueItems":true}"#, "#/uniqueItems: uniqueItems is not supported"),

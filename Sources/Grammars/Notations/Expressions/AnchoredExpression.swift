@@ -75,5 +75,24 @@ struct AnchoredExpression {
       })
   }
 
+  /// Whether every match ends where the text does.
+  var reachesEnd: Bool { matches.keys.allSatisfy { $0.contains(.end) } }
+
+  /// Whether there are matches only where the text begins.
+  var hasStart: Bool { matches.keys.contains { $0.contains(.start) } }
+
+  /// The matches that are in an expression.
+  func intersection(_ texts: TextExpression) -> AnchoredExpression {
+    AnchoredExpression(matches.mapValues { .all([$0, texts]) })
+  }
+
+  /// The texts at the beginning of which a match is.
+  var begun: TextExpression {
+    .either(
+      Anchors.combinations.compactMap { anchors in
+        matches[anchors].map { .joined([$0, anchors.contains(.end) ? .empty : .anything]) }
+      })
+  }
+
   private var plain: TextExpression { matches[[]] ?? .nothing }
 }

@@ -1,23 +1,52 @@
 /// Parses regular expressions in the notation of ECMA-262 with Unicode characters, which JSON Schema's `pattern` uses and
 /// which Python's and Rust's notations share for what is regular.
 ///
-/// Lookaround, word boundaries and backreferences are refused: what they match is not told by the text alone.
+/// A lookahead is read where it tells something of the whole text, at its beginning, and where what follows it reaches the text's end.
+/// Other lookaround, word boundaries and backreferences are refused: what they match is not told by the text alone.
 public struct RegularExpressionParser {
   private static let longest = 20_000
   private static let deepest = 100
   private static let mostRepetitions = 1_000_000
+  private static let mostLookaheads = 100
 
   /// What differs between the notations that have regular expressions in them.
   struct Options {
     /// The scalars that the dot matches.
     var dot = ScalarSet.lineEnds.inverted
     var ignoresCase = false
+    var lookahead = LookaheadPlace.atStart
+  }
+
+  /// Where the text begins, which lookaheads tell something of.
+  enum LookaheadPlace {
+    /// The expression is one of the parts of a text, of which it does not tell what follows.
+    case nowhere
+    /// Where the expression begins, or one of its alternatives.
+    case atStart
+    /// There, behind `^`.
+    case behindAnchor
+  }
+
+  private struct Lookahead {
+    let position: Int
+    /// What the rest of the text has to be.
+    let rest: TextExpression
+    /// Whether there is an anchor `^` in it.
+    let hasStart: Bool
+  }
+
+  /// An alternative of the whole expression.
+  private struct Branch {
+    var expression: AnchoredExpression
+    /// What else the whole text has to be.
+    var conditions: [TextExpression] = []
   }
 
   private var scanner: ScalarScanner
   private let budget: CompilationBudget
   private let options: Options
   private var depth = 0
+  private var lookaheadCount = 0
 
   /// The texts, as UTF-8, that an expression matches as a whole.
   /// - Throws: `NotationError`
@@ -35,18 +64,18 @@ public struct RegularExpressionParser {
     _ pattern: String, options: Options = Options(), budget: CompilationBudget = CompilationBudget()
   ) throws(NotationError) -> TextExpression {
     var parser = RegularExpressionParser(pattern, budget, options)
-    return try parser.parse().whole
+    return try parser.parse { $0.whole }
   }
 
   /// The texts somewhere in which an expression matches.
   static func search(
     _ pattern: String, budget: CompilationBudget = CompilationBudget()
   ) throws(NotationError) -> TextExpression {
-    var parser = RegularExpressionParser(pattern, budget)
-    return try parser.parse().searched
+    var parser = RegularExpressionParser(pattern, budget, Options(lookahead: .behindAnchor))
+    return try parser.parse { $0.searched }
   }
 
-  private init(_ pattern: String, _ budget: CompilationBudget, _ options: Options = Options()) {
+  private init(_ pattern: String, _ budget: CompilationBudget, _ options: Options) {
     scanner = ScalarScanner(pattern)
     self.budget = budget
     self.options = options
@@ -58,14 +87,55 @@ public struct RegularExpressionParser {
     }
   }
 
-  private mutating func parse() throws(NotationError) -> AnchoredExpression {
+  /// Parses the expression.
+  /// - Parameter texts: the texts that an expression without lookaheads stands for
+  private mutating func parse(
+    _ texts: (AnchoredExpression) -> TextExpression
+  ) throws(NotationError) -> TextExpression {
     guard scanner.count <= Self.longest else {
       throw scanner.error("a regular expression of more than \(Self.longest) characters")
     }
     try spend(scanner.count)
-    let result = try alternatives()
+    var branches = [try branch()]
+    while scanner.skip("|") { branches.append(try branch()) }
     guard scanner.isAtEnd else { throw scanner.error("a closing parenthesis without an opening one") }
-    return result
+    let free = branches.filter(\.conditions.isEmpty).map(\.expression)
+    let bound = branches.filter { !$0.conditions.isEmpty }.map { branch in
+      TextExpression.all([texts(branch.expression)] + branch.conditions)
+    }
+    if free.isEmpty { return .either(bound) }
+    return .either([texts(free.count == 1 ? free[0] : .either(free))] + bound)
+  }
+
+  private mutating func branch() throws(NotationError) -> Branch {
+    let start = scanner.position
+    let isAnchored = scanner.skip("^")
+    var conditions: [TextExpression] = []
+    if options.lookahead == .atStart || (options.lookahead == .behindAnchor && isAnchored) {
+      while let lookahead = try lookahead() { conditions.append(lookahead.rest) }
+    }
+    if conditions.isEmpty {
+      scanner.position = start
+      return Branch(expression: try sequence())
+    }
+    let rest = try sequence()
+    return Branch(expression: isAnchored ? .start.followed(by: rest) : rest, conditions: conditions)
+  }
+
+  /// A lookahead; `nil` if there is none.
+  private mutating func lookahead() throws(NotationError) -> Lookahead? {
+    let start = scanner.position
+    let isPositive = scanner.skip("(?=")
+    guard isPositive || scanner.skip("(?!") else { return nil }
+    lookaheadCount += 1
+    guard lookaheadCount <= Self.mostLookaheads else {
+      throw scanner.error("more than \(Self.mostLookaheads) lookaheads", at: start)
+    }
+    let inner = try groupBody(from: start)
+    try spend(inner.size)
+    if try quantifier() != nil { throw scanner.error("a lookahead that is repeated", at: start) }
+    return Lookahead(
+      position: start, rest: isPositive ? inner.begun : .complement(inner.begun), hasStart: inner.hasStart)
   }
 
   private mutating func alternatives() throws(NotationError) -> AnchoredExpression {
@@ -76,7 +146,27 @@ public struct RegularExpressionParser {
 
   private mutating func sequence() throws(NotationError) -> AnchoredExpression {
     var parts: [AnchoredExpression] = []
-    while let next = scanner.current, next != "|", next != ")" { parts.append(try quantified()) }
+    var lookaheads: [(index: Int, lookahead: Lookahead)] = []
+    while let next = scanner.current, next != "|", next != ")" {
+      if options.lookahead != .nowhere, let lookahead = try lookahead() {
+        lookaheads.append((parts.count, lookahead))
+      } else {
+        parts.append(try quantified())
+      }
+    }
+    // What stands behind the last one first.
+    for (index, lookahead) in lookaheads.reversed() {
+      let rest = try joined(parts[index...])
+      guard rest.reachesEnd, !lookahead.hasStart else {
+        let reason = "a lookahead is supported only behind ^ at the beginning, or where $ ends what follows"
+        throw scanner.error(reason, at: lookahead.position)
+      }
+      parts[index...] = [rest.intersection(lookahead.rest)]
+    }
+    return try joined(parts[...])
+  }
+
+  private func joined(_ parts: ArraySlice<AnchoredExpression>) throws(NotationError) -> AnchoredExpression {
     // Runs without anchors are joined first, so that a long sequence is not copied for each part.
     var result = AnchoredExpression(.empty)
     var run: [TextExpression] = []
@@ -147,6 +237,11 @@ public struct RegularExpressionParser {
         throw scanner.error("a group of unknown kind", at: start)
       }
     }
+    return try groupBody(from: start)
+  }
+
+  /// What is in a group, up to its closing parenthesis.
+  private mutating func groupBody(from start: Int) throws(NotationError) -> AnchoredExpression {
     depth += 1
     guard depth <= Self.deepest else { throw scanner.error("groups more than \(Self.deepest) deep", at: start) }
     let inner = try alternatives()
