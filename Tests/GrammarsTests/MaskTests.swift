@@ -5,56 +5,43 @@ import Testing
 
 /// Masks of vocabularies with plain and other tokens, held to trying each token.
 @Suite struct MaskTests {
-  /// All bytes, characters of one to four bytes and parts of them, words, long tokens, and tokens that end or begin strings.
-  private static let tokens: [[UInt8]] = {
-    var tokens: [[UInt8]] = (0...255).map { [UInt8($0)] }
-    tokens += [
-      "a", "é", "日", "😀", "日本", "éé", "ab", "name", " the", "The", "12", "123", "-1", "0.5", "e", "Zz", "aZ", "dead",
-      "Beef", "Hello",
-    ].map {
-      Array($0.utf8)
-    }
-    tokens += [
-      "\":", "\",", "\"}", "{\"", "[\"", "\": \"", "x\"", "\\n", "\\u00", "\\\"", "a\\", "\n", "\n  ", "},", "]}", "  ",
-    ]
-    .map { Array($0.utf8) }
-    tokens += [
-      [0xE6, 0x97], [0xA5], [0xA5, 0xE6, 0x9C], [0x61, 0xC3], [0xF0, 0x9F], [0x98, 0x80], [0xC3, 0xA9, 0xC3],
-      [0xFF, 0x61],
-    ]
-    for length in [2, 3, 5, 8, 15, 16, 17, 18, 30, 40] {
-      tokens.append([UInt8](repeating: 0x61, count: length))
-      tokens.append(Array(String(repeating: "é", count: length).utf8))
-      tokens.append([UInt8](repeating: 0x20, count: length))
-    }
-    tokens.append([])
-    return tokens
-  }()
-
-  private static let vocabulary = TokenVocabulary(tokens: tokens, endTokens: [tokens.count - 1])
+  private static let vocabulary = TestVocabulary.small
 
   private static func check(_ compiled: CompiledGrammar, seed: UInt64, steps: Int, _ comment: String) throws {
     var random = SeededGenerator(state: seed)
-    var matcher = try GrammarMatcher(compiled)
-    var words = [UInt32](repeating: 0, count: vocabulary.maskWords)
+    var check = try MaskCheck(compiled)
     for _ in 0..<steps {
-      var failure: GrammarError?
-      words.withUnsafeMutableBufferPointer { words in
-        do throws(GrammarError) { try matcher.computeMask(into: words) } catch { failure = error }
+      try check.computeMask()
+      let wrong = try check.differences(vocabulary.tokens.indices)
+      #expect(wrong.isEmpty, "\(comment): \(check.text) + \(wrong.map { vocabulary.tokens[$0] })")
+      guard try check.advance(&random) else { return }
+    }
+  }
+
+  /// Vocabularies of the sizes that models have. Of each mask some tokens are tried, others in each state.
+  @Test(arguments: [49_152, 128_256])
+  func masksOfLargeVocabularies(size: Int) throws {
+    let vocabulary = TestVocabulary.large(size)
+    #expect(vocabulary.count == size && Set(vocabulary.tokens).count == size - 199)
+    var random = SeededGenerator(state: UInt64(size))
+    for schema in [
+      "{}", "{\"type\":\"string\",\"maxLength\":12}", "{\"type\":\"string\",\"pattern\":\"^[a-zé]{2,9}( [A-Z]|日)*$\"}",
+      "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":150}},\"required\":[\"name\",\"age\"],\"additionalProperties\":false}",
+      "{\"type\":\"array\",\"items\":{\"enum\":[\"red\",\"green\",\"é\",12,null]}}",
+      "{\"type\":\"string\",\"format\":\"date-time\"}",
+    ] {
+      let grammar = try JSONSchemaCompiler.grammar(for: try JSONValue.parse(Array(schema.utf8), subject: "schema"))
+      let compiled = try CompiledGrammar(grammar, vocabulary: vocabulary)
+      for _ in 0..<2 {
+        var check = try MaskCheck(compiled)
+        for _ in 0..<6 {
+          try check.computeMask()
+          let first = Int.random(in: 0..<61, using: &random)
+          let wrong = try check.differences(stride(from: first, to: size, by: 61))
+          #expect(wrong.isEmpty, "\(schema): \(check.text) + \(wrong.map { vocabulary.tokens[$0] })")
+          guard try check.advance(&random) else { break }
+        }
       }
-      #expect(failure == nil)
-      var allowed: [Int] = []
-      let text = String(decoding: matcher.bytes, as: UTF8.self)
-      for token in tokens.indices {
-        var copy = matcher
-        let isAccepted = try copy.accept(token: token)
-        #expect(
-          isAccepted == (words[token >> 5] >> UInt32(token & 31) & 1 == 1), "\(comment): \(text) + \(tokens[token])")
-        if isAccepted, token < tokens.count - 1 { allowed.append(token) }
-      }
-      guard let token = allowed.randomElement(using: &random) else { return }
-      let isAccepted = try matcher.accept(token: token)
-      #expect(isAccepted)
     }
   }
 
