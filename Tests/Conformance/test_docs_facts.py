@@ -66,15 +66,35 @@ def test_hyperparameters_exist(options):
     assert {"--" + name.replace("_", "-") for name in named} <= options
 
 
-@pytest.mark.parametrize("page", [*MOVING, DOCS / "capacity.md"], ids=lambda page: page.stem)
-def test_routes_exist(page, server):
+def routes(spans) -> set[tuple[str, str]]:
+    """The methods and paths that code spans name. Behind `GET` alone, the next path has that method, too."""
+    found, methods = set(), []
+    for span in spans:
+        if named := re.fullmatch(r"(GET|POST|PUT|DELETE)(?: (/[^?\s]*)(?:\?\S*)?)?", span.replace("…", "/v1/fine_tuning/jobs")):
+            methods.append(named[1])
+            if named[2]:
+                found |= {(method, re.sub(r"\{[^}]*\}", "{}", named[2])) for method in methods}
+                methods = []
+    return found
+
+
+@pytest.fixture(scope="module")
+def documented(server) -> set[tuple[str, str]]:
     paths = server.http.get("/openapi.json").json()["paths"]
-    routes = {(method.upper(), re.sub(r"\{[^}]*\}", "{}", path)) for path, methods in paths.items() for method in methods}
-    # Names may have slashes; so the document has this route under GET /v1/adapters/{name}.
-    routes.add(("GET", "/v1/adapters/{}/content"))
-    for span in answers(page) if page in MOVING else spans(page):
-        if found := re.fullmatch(r"(GET|POST|PUT|DELETE) (/[^?\s]*)(\?\S*)?", span):
-            assert (found[1], re.sub(r"\{[^}]*\}", "{}", found[2])) in routes, span
+    return {(method.upper(), re.sub(r"\{[^}]*\}", "{}", path)) for path, methods in paths.items() for method in methods}
+
+
+@pytest.mark.parametrize("page", [*MOVING, DOCS / "capacity.md"], ids=lambda page: page.stem)
+def test_routes_exist(page, documented):
+    named = routes(answers(page) if page in MOVING else spans(page))
+    assert named <= documented, named - documented
+
+
+def test_every_route_is_in_the_tables(documented):
+    """The tables of routes have those of the OpenAPI document, and beside them only the console."""
+    named = {route for page in ("api.md", "training.md") for line in (DOCS / page).read_text().splitlines()
+             if line.startswith("|") for route in routes(re.findall(r"`([^`]+)`", re.split(r"(?<!\\)\|", line)[1]))}
+    assert named == documented | {("GET", "/")}, named ^ (documented | {("GET", "/")})
 
 
 def test_metrics_exist(server):

@@ -204,6 +204,21 @@ def test_limits_of_pages(server, document):
                 assert server.http.get(path, params={"limit": maximum + 1}).status_code == 400, path
 
 
+def test_downloads(server, document):
+    """An adapter's files have a path of their own, with its query and its types."""
+    operation = document["paths"]["/v1/adapters/{name}/content"]["get"]
+    query = {entry["name"]: entry["schema"] for entry in operation["parameters"] if entry["in"] == "query"}
+    assert set(query) == {"version", "format"}
+    types = set()
+    for form in query["format"]["enum"]:
+        reply = server.http.get("/v1/adapters/r8-all/content", params={"format": form, "version": 1})
+        assert reply.status_code == 200, reply.text
+        types.add(reply.headers["content-type"])
+    assert types == set(operation["responses"]["200"]["content"])
+    shown = document["paths"]["/v1/adapters/{name}"]["get"]
+    assert [entry["name"] for entry in shown["parameters"]] == ["name"]
+
+
 def test_links(document):
     links = document["paths"]["/v1/files"]["post"]["responses"]["200"]["links"]
     assert set(links) == {"get_v1_files_id", "delete_v1_files_id", "get_v1_files_id_content"}

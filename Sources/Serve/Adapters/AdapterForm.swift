@@ -10,6 +10,9 @@ enum AdapterForm: String, CaseIterable, Sendable {
   case gguf
   /// A folder for MLX-LM.
   case mlx
+
+  /// Of the form's download: folders are sent as archives.
+  var mediaType: String { self == .gguf ? "application/octet-stream" : "application/x-tar" }
 }
 
 /// An adapter in one of its forms, as the body of an answer. Other forms than PEFT's are written into a folder of the data

@@ -4,20 +4,16 @@ import Logging
 import Model
 
 extension AdapterRoutes {
-  private static let contentSegment = "content"
-
-  /// The name of `/v1/adapters/{name}/content`; `nil` for a path that is an adapter's own. A name may have slashes, and
-  /// end in "/content".
-  func contentName(_ request: RoutedRequest) -> String? {
+  /// `GET /v1/adapters/{name}/content`, or an adapter whose own name ends in "/content".
+  func content(_ request: RoutedRequest) throws(APIError) {
     let name = request.captures["name"] ?? ""
-    let suffix = "/" + Self.contentSegment
-    guard request.exchange.request.path.last == Self.contentSegment, name.hasSuffix(suffix) else { return nil }
-    let shorter = String(name.dropLast(suffix.count))
-    return store.listing(shorter) == nil && store.listing(name) != nil ? nil : shorter
+    let longer = name + "/content"
+    if store.listing(name) == nil, store.listing(longer) != nil { return try show(request, name: longer) }
+    try download(request, name: name)
   }
 
   /// A version's files: a tar archive of the PEFT folder, or `?format=`.
-  func download(_ request: RoutedRequest, name: String) throws(APIError) {
+  private func download(_ request: RoutedRequest, name: String) throws(APIError) {
     let number = try Self.version(request)
     let form = try AdapterForm(request) ?? .peft
     guard let listing = store.listing(name), case let record = listing.record, number != nil || record.current != nil
@@ -58,7 +54,7 @@ extension AdapterRoutes {
   private static func headers(_ folder: String, _ version: AdapterVersion, _ form: AdapterForm) -> HTTPHeaders {
     let file = String(folder.map { "/:".contains($0) ? "-" : $0 })
     return [
-      "Content-Type": form == .gguf ? "application/octet-stream" : "application/x-tar",
+      "Content-Type": form.mediaType,
       "Content-Disposition":
         "attachment; filename=\"\(file)@\(version.number).\(form == .gguf ? "gguf" : "tar")\"",
     ]

@@ -17,8 +17,11 @@ struct AdapterRoutes: Sendable {
     router.on("POST", "v1/load_lora_adapter") { load($0) }
     router.on("POST", "v1/unload_lora_adapter") { unload($0) }
     router.on("GET", "v1/adapters", query: ["limit", "after"]) { (request) throws(APIError) in try list(request) }
-    router.on("GET", "v1/adapters/{name...}", query: ["version", "format"]) { (request) throws(APIError) in
-      try show(request)
+    router.on("GET", "v1/adapters/{name...}/content", query: ["version", "format"]) { (request) throws(APIError) in
+      try content(request)
+    }
+    router.on("GET", "v1/adapters/{name...}") { (request) throws(APIError) in
+      try show(request, name: request.captures["name"] ?? "")
     }
     router.on("POST", "v1/adapters/{name...}") { reload($0) }
     router.on("PUT", "v1/adapters/{name...}") { (request) throws(APIError) in try upload(request) }
@@ -86,9 +89,7 @@ struct AdapterRoutes: Sendable {
     }
   }
 
-  private func show(_ request: RoutedRequest) throws(APIError) {
-    if let name = contentName(request) { return try download(request, name: name) }
-    let name = request.captures["name"] ?? ""
+  func show(_ request: RoutedRequest, name: String) throws(APIError) {
     guard let listing = store.listing(name) else { throw .modelNotFound(name, param: "name") }
     guard try AdapterForm(request) == nil else {
       throw .invalid("'format' is for /v1/adapters/{name}/content", param: "format", code: "invalid_value")

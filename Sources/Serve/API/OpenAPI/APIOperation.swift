@@ -20,8 +20,8 @@ struct APIOperation: Sendable {
     case json(String)
     /// JSON of one schema or, as a stream of events, of another.
     case stream(String, events: String)
-    /// Bytes of a media type.
-    case bytes(String)
+    /// Bytes of one of these media types.
+    case bytes([String])
   }
 
   let summary: String
@@ -72,10 +72,10 @@ struct APIOperation: Sendable {
       body: .json(.unloadAdapter, required: ["lora_name"]), reply: .json("UnloadedAdapter")),
     "GET /v1/adapters": .init(
       summary: "Lists the adapters", reply: .json("Adapters"), maximumPage: NameList.maximumLimit),
-    "GET /v1/adapters/{name}": .init(
-      summary:
-        "Shows an adapter; with /content behind the name, its files: a tar archive of a PEFT folder, or in another format",
-      reply: .json("Adapter")),
+    "GET /v1/adapters/{name}": .init(summary: "Shows an adapter", reply: .json("Adapter")),
+    "GET /v1/adapters/{name}/content": .init(
+      summary: "Downloads an adapter: a tar archive of its folder, or the file of a format that has only one",
+      reply: .bytes(Set(AdapterForm.allCases.map(\.mediaType)).sorted())),
     "POST /v1/adapters/{name}": .init(
       summary: "Loads a stored version again, and pins or unpins the adapter",
       body: .json(.reloadAdapter, required: []), reply: .json("LoadedAdapter")),
@@ -94,7 +94,7 @@ struct APIOperation: Sendable {
       summary: "Uploads a file", body: .form(required: ["file", "purpose"], optional: []), reply: .json("File")),
     "GET /v1/files": .init(summary: "Lists the files", reply: .json("Files"), maximumPage: FileRoutes.maximumPage),
     "GET /v1/files/{id}": .init(summary: "Shows a file's record", reply: .json("File")),
-    "GET /v1/files/{id}/content": .init(summary: "Downloads a file", reply: .bytes("application/octet-stream")),
+    "GET /v1/files/{id}/content": .init(summary: "Downloads a file", reply: .bytes(["application/octet-stream"])),
     "DELETE /v1/files/{id}": .init(summary: "Deletes a file", reply: .json("Deleted")),
     "POST /v1/fine_tuning/jobs": .init(
       summary: "Creates a fine-tuning job", body: .json(.fineTuningJob, required: ["model", "training_file"]),
@@ -116,7 +116,7 @@ struct APIOperation: Sendable {
     "GET /health": .init(summary: "Whether the server works", reply: .json("Health")),
     "GET /ready": .init(summary: "Whether the server takes requests", reply: .json("Health")),
     "GET /version": .init(summary: "The server's version", reply: .json("Version")),
-    "GET /metrics": .init(summary: "Prometheus metrics", reply: .bytes("text/plain")),
+    "GET /metrics": .init(summary: "Prometheus metrics", reply: .bytes(["text/plain"])),
     "GET /openapi.json": .init(summary: "This document", reply: .json("Document")),
   ]
 }

@@ -68,7 +68,7 @@ struct OpenAPIDocument {
       switch name {
       case "limit": JSONSchema.integer(1...(operation?.maximumPage ?? 100))
       case "version": JSONSchema.integer(1...Int(Int32.max))
-      case "format": JSONSchema.oneOf("peft", "gguf", "mlx")
+      case "format": ["enum": .array(AdapterForm.allCases.map { .string($0.rawValue) })]
       case "order": JSONSchema.oneOf("asc", "desc")
       case "stream":
         if case .stream? = operation?.reply { JSONSchema.boolean } else { JSONSchema.constant(false) }
@@ -174,7 +174,7 @@ struct OpenAPIDocument {
             ]
           ],
         ]
-      case .bytes(let type): .object(JSONObject(keepingFirst: [(type, [:])]))
+      case .bytes(let types): .object(JSONObject(keepingFirst: types.map { ($0, [:]) }))
       case nil: [:]
       }
     var pairs: [Pair] = [("description", "The request succeeded"), ("content", content)]

@@ -39,7 +39,8 @@ public struct APIRoutes: Sendable {
     return { exchange in router.handle(exchange) }
   }
 
-  private var router: Router {
+  /// The table of all routes, with the document that describes them.
+  var router: Router {
     var router = Router(apiKey: apiKey, unknownNames: unknownNames)
     router.on("GET", "health", isOpen: true) { [self] in health($0) }
     router.on("GET", "version") { $0.exchange.respond(json: ["version": .string(graftVersion)]) }

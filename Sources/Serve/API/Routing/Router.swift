@@ -33,7 +33,8 @@ struct Router: Sendable {
 
   /// Adds a route.
   /// - Parameters:
-  ///   - pattern: segments; `{name}` matches one segment, and `{name...}` all that follow, joined by "/"
+  ///   - pattern: segments; `{name}` matches one segment, and `{name...}` all up to the segments behind it, joined by "/". The
+  ///     first of the patterns that match counts.
   ///   - isOpen: whether it requires no API key
   ///   - query: the query keys that the route has; "metadata" also means "metadata[…]"
   mutating func on(
@@ -120,19 +121,22 @@ struct Router: Sendable {
 
   private func captures(_ pattern: [Substring], _ path: [String]) -> [String: String]? {
     var found: [String: String] = [:]
+    var rest = path[...]
     for (index, segment) in pattern.enumerated() {
-      guard index < path.count else { return nil }
-      if segment.hasPrefix("{"), segment.hasSuffix("...}") {
-        let rest = path[index...].joined(separator: "/")
-        found[String(segment.dropFirst().dropLast(4))] = rest
-        return rest.isEmpty ? nil : found
-      }
-      if segment.hasPrefix("{") {
-        found[String(segment.dropFirst().dropLast())] = path[index]
-      } else if segment != path[index] {
+      let takesAll = segment.hasSuffix("...}")
+      let count = takesAll ? rest.count - (pattern.count - index - 1) : 1
+      guard count >= 1, count <= rest.count else { return nil }
+      let value = rest.prefix(count).joined(separator: "/")
+      rest = rest.dropFirst(count)
+      if takesAll {
+        if value.isEmpty { return nil }
+        found[String(segment.dropFirst().dropLast(4))] = value
+      } else if segment.hasPrefix("{") {
+        found[String(segment.dropFirst().dropLast())] = value
+      } else if segment != value {
         return nil
       }
     }
-    return pattern.count == path.count ? found : nil
+    return rest.isEmpty ? found : nil
   }
 }

@@ -1,13 +1,48 @@
 import Formats
+import Foundation
 import Logging
 import Model
+import TestSupport
 import Testing
 
 @testable import Serve
 
-/// The OpenAPI document has every field that bodies can have, and every operation has a schema. That it has every route is
-/// checked against a running server.
+/// The OpenAPI document has every route and every field that bodies can have, and every operation has a schema.
 @Suite struct OpenAPITests {
+  /// All routes on an engine that is not asked anything.
+  private func routes(_ setting: AnswerSetting) throws -> APIRoutes {
+    let (context, logger) = (setting.context, Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let folder = try DataFolder(setting.model.root.appending(path: "jobs"))
+    let database = try MetadataDatabase(folder)
+    let files = try FileStore(dataFolder: folder, database: database, sizeLimit: 1 << 20)
+    let jobs = try FineTuningService(
+      dataFolder: folder,
+      environment: .init(
+        engine: context.engine, compute: context.engine.compute, base: context.base, baseName: "tiny",
+        tokenizer: context.tokenizer, chat: context.chat, adapters: context.adapters, files: files, database: database,
+        limits: .init(), logger: logger))
+    let batches = try BatchService(
+      dataFolder: folder, context: context, files: files, loop: setting.loop, logger: logger)
+    return APIRoutes(context: context, fineTuning: jobs, batches: batches, apiKey: nil, logger: logger)
+  }
+
+  /// What the server answers, what the document has and what is described are the same routes. The console is no part of the API,
+  /// and `/ready` is answered before the router.
+  @Test func theDocumentHasAllRoutes() throws {
+    let setting = try AnswerSetting()
+    let routes = try routes(setting)
+    let server = try HTTPTestServer(handler: routes.handler)
+    let document = try JSONValue.parse(server.client().get("/openapi.json").text.utf8, subject: "document")
+    let paths = try #require(document.object?["paths"]?.object)
+    let documented = paths.pairs.flatMap { path in
+      (path.value.object?.keys ?? []).map { "\($0.uppercased()) \(path.key)" }
+    }
+    let served = Set(routes.router.descriptions.map(\.name))
+      .subtracting(["GET /", "GET /console/{file}"]).union(["GET /ready"])
+    #expect(Set(documented) == served && documented.count == served.count)
+    #expect(Set(APIOperation.all.keys) == served)
+  }
+
   @Test func everyFieldHasASchema() {
     for (route, operation) in APIOperation.all {
       guard case .json(let catalog, let required) = operation.body else { continue }

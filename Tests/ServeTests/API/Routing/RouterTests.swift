@@ -25,6 +25,8 @@ import Testing
     on("DELETE", "v1/models/{id...}")
     on("POST", "v1/jobs/{job}/cancel")
     on("GET", "v1/jobs/{job}/events/{event}")
+    on("GET", "v1/files/{name...}/content")
+    on("GET", "v1/files/{name...}")
     let table = router
     return try HTTPTestServer { table.handle($0) }
   }
@@ -41,6 +43,14 @@ import Testing
       ("/v1/models/a//b", "GET v1/models/{id...} id=a//b"),
       ("/v1/models/%C3%A9", "GET v1/models/{id...} id=é"),
       ("/v1/jobs/j-1/events/7", "GET v1/jobs/{job}/events/{event} event=7 job=j-1"),
+      ("/v1/files/a", "GET v1/files/{name...} name=a"),
+      ("/v1/files/content", "GET v1/files/{name...} name=content"),
+      ("/v1/files/a/content", "GET v1/files/{name...}/content name=a"),
+      ("/v1/files/a%2Fcontent", "GET v1/files/{name...} name=a/content"),
+      ("/v1/files/a/b/content", "GET v1/files/{name...}/content name=a/b"),
+      ("/v1/files/content/content", "GET v1/files/{name...}/content name=content"),
+      ("/v1/files/a/content/b", "GET v1/files/{name...} name=a/content/b"),
+      ("/v1/files//content", "GET v1/files/{name...} name=/content"),
       ("/health?x=1", "GET health"),
     ]
     for (target, expected) in table {
