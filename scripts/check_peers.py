@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE / "bench"), str(HERE / "peer_checks")]
 import checks
 import peers
 
-MODULES = ["trained", "loaded", "exported", "quantized"]
+MODULES = ["bases", "trained", "loaded", "exported", "quantized"]
 
 
 def main(names):

@@ -15,8 +15,8 @@ PYTHON = VENV / "bin/python"
 GRAFT = ROOT / ".build/release/graft"
 SMALL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGES = ["transformers==5.23.0", "peft==0.21.2", "bitsandbytes==0.50.2", "accelerate"]
-# What torch and the others import on a CPU.
-PURE = ["filelock", "sympy", "networkx", "jinja2", "fsspec", "typing-extensions", "numpy", "safetensors", "tokenizers",
+# What torch and the others import on a CPU; PEFT's CorDA imports attrs.
+PURE = ["attrs", "filelock", "sympy", "networkx", "jinja2", "fsspec", "typing-extensions", "numpy", "safetensors", "tokenizers",
         "huggingface_hub", "packaging", "regex", "pyyaml", "tqdm", "psutil", "requests", "gguf"]
 CPU_TORCH = "torch==2.13.0+cpu"
 
@@ -74,8 +74,8 @@ def write_report(name, results, text):
 
 def build_peft():
     """Makes the environment unless it is there. torch is its build for CPUs; without that, PyPI's, which is large."""
-    done = VENV / "done"
-    if done.exists():
+    done, wanted = VENV / "done", "\n".join([*PURE, CPU_TORCH, *PACKAGES])
+    if done.exists() and done.read_text() == wanted:
         return
     PEERS.mkdir(exist_ok=True)
     if not PYTHON.exists():
@@ -87,7 +87,7 @@ def build_peft():
             break
     run(*pip, "--no-deps", *PACKAGES)
     run(PYTHON, "-c", "import bitsandbytes, peft, torch, transformers", stdout=subprocess.DEVNULL)
-    done.touch()
+    done.write_text(wanted)
 
 
 def model_folder():

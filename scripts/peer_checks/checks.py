@@ -82,17 +82,18 @@ class Workplace:
         # The first six were trained on.
         return [row for row in rows[6:] if len(row) < 200][:PROMPTS]
 
-    def serve(self, adapters, model=None):
+    def serve(self, adapters, model=None, *options):
         """A server of the small model, or of another one."""
-        return Server(adapters, self.folder / "state", model or peers.SMALL)
+        return Server(adapters, self.folder / "state", model or peers.SMALL, *options)
 
 
 class Server:
     """`graft serve` in f32 on a free port."""
 
-    def __init__(self, adapters, state, model):
+    def __init__(self, adapters, state, model, *options):
+        adapters.mkdir(parents=True, exist_ok=True)
         command = [peers.GRAFT, "serve", "--model", model, "--compute", "f32", "--port", "0", "--adapters",
-                   adapters, "--data-dir", state]
+                   adapters, "--data-dir", state, *options]
         self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         text=True)
         for line in self.process.stdout:

@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 import urllib.request
-from unittest import mock
 
 import peers
+import random_folders
 import torch
 import transformers_model
 from checks import Differs, agree, check
@@ -39,12 +39,20 @@ SMALL = {
     "head": lambda: lora(target_modules=["lm_head", "down_proj"]),
     "head-dora": lambda: lora(target_modules=["lm_head", "down_proj"], use_dora=True),
     "lora-bias": lambda: lora(target_modules=ALL, lora_bias=True),
+    "lora-regex": lambda: lora(target_modules=r".*\.(1|2\d)\..*(q|up)_proj"),
+    "rslora": lambda: lora(target_modules="all-linear", use_rslora=True),
+    "patterns": lambda: lora(target_modules=ALL, rank_pattern={"down_proj": 2, r"1\d.*q_proj": 6},
+                             alpha_pattern={"up_proj": 24, "down_proj": 3}),
+    "dora": lambda: lora(target_modules=ALL, use_dora=True, use_rslora=True),
     "tokens": lambda: lora(trainable_token_indices=[28, 198, 253, 284, 2000]),
     "ia3": lambda: ia3(),
     "ia3-attention": lambda: ia3(target_modules=ATTENTION, feedforward_modules=["o_proj"]),
 }
 # On random models whose classes have what the small model has not.
 RANDOM = {
+    "lora-fused": ("phi3", lambda: lora(target_modules="all-linear")),
+    "dora-fused": ("phi3", lambda: lora(target_modules=["qkv_proj", "gate_up_proj"], use_dora=True)),
+    "images": ("gemma3-images", lambda: lora(target_modules=r".*language_model.*_proj")),
     "base-biases": ("qwen2", lambda: lora(bias="all")),
     "saved-head-norms": ("qwen3", lambda: lora(modules_to_save=["q_norm", "k_norm"])),
     "saved-norms-after": ("olmo2", lambda: lora(modules_to_save=["layernorm", "model.norm"])),
@@ -52,8 +60,8 @@ RANDOM = {
         target_modules=["qkv_proj", "gate_up_proj", "down_proj"], feedforward_modules=["gate_up_proj"])),
     "saved-embedding-scaled": ("gemma2", lambda: lora(modules_to_save=["embed_tokens"])),
 }
-# On bases that PEFT changes when it makes the adapter.
-CHANGED_BASES = {"pissa": "pissa_niter_4", "olora": "olora"}
+# On bases that PEFT changes when it makes the adapter: the values of `init_lora_weights`.
+CHANGED_BASES = {"pissa": "pissa_niter_4", "olora": "olora", "corda": "corda", "loraga": "lora_ga"}
 PREFIX = "base_model.model."
 
 
@@ -85,19 +93,14 @@ def randomize(model, share=0.1):
 
 def compare(workplace, served, folder, model, rows, prepare=None):
     """Compares the logprobs of the adapter "a" among those in a folder, or of the one that `prepare` gives the name."""
-    ours, plain, theirs = [], [], []
+    ours, plain = [], []
     with workplace.serve(workplace.folder / served, folder) as server:
         if prepare is not None:
             prepare(server)
         for row in rows:
             ours += server.logprobs("a", row)
             plain += server.logprobs("base", row)
-    # In double precision, which transformers' norms and softmax leave unless their f32 means double, too: PEFT's own f32 was
-    # off by 8e-4 where Graft's was by 3e-4.
-    model = copy.deepcopy(model).double()
-    with mock.patch.object(torch, "float32", torch.float64), mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
-        for row in rows:
-            theirs += transformers_model.logprobs(model, row)
+    theirs = transformers_model.exact_logprobs(model, rows)
     if len(ours) != len(theirs):
         raise Differs(f"{len(ours)} logprobs instead of {len(theirs)}")
     effect = max(abs(x - y) for x, y in zip(plain, theirs))
@@ -120,44 +123,42 @@ def peft_computes_the_same(workplace, name):
     return compare(workplace, name, None, model, workplace.prompts())
 
 
-def random_model(workplace, kind):
-    """A folder of a random model of one of the classes of scripts/fixtures/random_models.py, larger than the tests'."""
-    sys.path.insert(0, str(peers.ROOT / "scripts/fixtures"))
-    import quantized
-    import random_models
-    folder = workplace.folder / f"random-{kind}"
-    if not folder.exists():
-        settings = {**random_models.MODELS[kind], "hidden_size": 256, "intermediate_size": 704, "vocab_size": 259}
-        if settings.get("head_dim", 16) is not None:
-            settings["head_dim"] = 64
-        model = random_models.random_model(settings)[0]
-        with torch.no_grad():
-            # Larger matrices of the same values would give logits so large that rounding alone exceeds the tolerance.
-            for parameter in model.parameters():
-                if parameter.dim() == 2:
-                    parameter.mul_(0.25)
-        model.save_pretrained(folder)
-        quantized.write_tokenizer(folder)
-    return folder
-
-
 @check(*(f"loaded/{name}" for name in RANDOM))
 def peft_computes_the_same_on_a_random_model(workplace, name):
     kind, config = RANDOM[name]
-    folder = random_model(workplace, kind)
+    folder = random_folders.folder(workplace, kind)
     model = with_adapter(folder, config())
     randomize(model)
     model.save_pretrained(saved(workplace, name))
-    rows = [[(7 * row + 5 * i * i) % 256 + 3 for i in range(40 + 20 * row)] for row in range(3)]
-    return compare(workplace, name, folder, model, rows)
+    return compare(workplace, name, folder, model, random_folders.rows(3, 80))
+
+
+def with_changed_base(workplace, method):
+    """The small model with an adapter of `CHANGED_BASES`. CorDA looks at the model's activations first, LoRA-GA at its gradients;
+    of those that take long, only a few layers are changed."""
+    from peft import get_peft_model
+    from peft.tuners.lora.config import CordaConfig, LoraGAConfig
+    from peft.tuners.lora.corda import preprocess_corda
+    from peft.tuners.lora.loraga import preprocess_loraga
+
+    model, rows = copy.deepcopy(base(workplace.model())), [torch.tensor([row]) for row in workplace.prompts()]
+    fields = {"target_modules": ["q_proj", "down_proj"], "init_lora_weights": CHANGED_BASES[method]}
+    if method == "corda":
+        config = lora(**fields, layers_to_transform=[0, 7, 29], corda_config=CordaConfig())
+        preprocess_corda(model, config, lambda: [model(row) for row in rows])
+    elif method == "loraga":
+        config = lora(**fields, layers_to_transform=[0, 7, 29], lora_ga_config=LoraGAConfig())
+        preprocess_loraga(model, config, lambda: [model(row, labels=row).loss.backward() for row in rows])
+    else:
+        config = lora(**fields)
+    return get_peft_model(model, config).eval()
 
 
 @check(*(f"loaded/{name}-{form}" for name in CHANGED_BASES for form in ("initial", "converted")))
 def a_changed_base_is_undone(workplace, name):
     """The adapter is either beside its initial one, or converted by PEFT."""
     method, form = name.split("-")
-    model = with_adapter(workplace.model(), lora(target_modules=["q_proj", "down_proj"],
-                                                  init_lora_weights=CHANGED_BASES[method]))
+    model = with_changed_base(workplace, method)
     folder = saved(workplace, name)
     initial = folder / "initial_adapter" if form == "initial" else workplace.folder / f"{name}-initial"
     model.save_pretrained(initial)
@@ -220,10 +221,7 @@ def write_torchtune(folder, tensors, config):
 
 def write_gguf(folder, tensors, config):
     """As llama.cpp's converter does it."""
-    import speed
-
-    speed.build_llama("llama-server", "llama-quantize")
-    converter = next(peers.PEERS.glob("llama_cpp_python-*/vendor/llama.cpp/convert_lora_to_gguf.py"))
+    converter = random_folders.llama_cpp() / "convert_lora_to_gguf.py"
     done = subprocess.run([sys.executable, str(converter), "--base", str(peers.model_folder()), "--outtype", "f32",
                            "--outfile", str(folder / "adapter.gguf"), str(folder)], capture_output=True, text=True)
     if done.returncode:

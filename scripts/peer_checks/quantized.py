@@ -12,14 +12,13 @@ import subprocess
 import sys
 
 import numpy as np
-
 import peers
 from checks import Differs, check
+from random_folders import VOCABULARY, alphabet, write_tokenizer
 
 PACKAGES = ["compressed-tensors==0.20.1", "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "loguru"]
 if importlib.util.find_spec("compressed_tensors") is None:
     peers.run(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", *PACKAGES)
-sys.path.insert(0, str(peers.ROOT / "scripts/fixtures"))
 
 import gguf  # noqa: E402
 import gguf_fixtures  # noqa: E402
@@ -36,25 +35,6 @@ FILE_NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }
-
-
-def alphabet():
-    """What byte-level tokenizers write for each byte."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(rest)) for byte in range(256)]
-
-
-def write_tokenizer(folder):
-    """A byte-level tokenizer, which `graft prepare` reads too."""
-    end = {"id": 2, "content": "<end>", "special": True, "normalized": False, "lstrip": False, "rstrip": False,
-           "single_word": False}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    vocabulary = {letter: index + 3 for index, letter in enumerate(alphabet())} | {"<a>": 0, "<b>": 1, "<end>": 2}
-    (folder / "tokenizer.json").write_text(json.dumps({
-        "version": "1.0", "added_tokens": [end], "pre_tokenizer": byte_level, "decoder": byte_level,
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": []}}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
 
 
 def fingerprint(workplace, model):
@@ -109,7 +89,7 @@ def write_gguf(path, kind):
     writer.add_rope_freq_base(10_000.0)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(["!!", "<a>", "<end>", *alphabet()])
+    writer.add_token_list(["!!", "<b>", "<end>", *alphabet()])
     writer.add_token_types([1, 1, 3] + [1] * 256)
     writer.add_token_merges(["! !"])
     writer.add_eos_token_id(2)
@@ -138,7 +118,7 @@ def write_gguf(path, kind):
 
 def enlarge():
     sizes = quantized_fixtures.Sizes
-    sizes.hidden, sizes.intermediate, sizes.heads, sizes.key_value_heads, sizes.vocabulary = 1024, 2816, 16, 4, 259
+    sizes.hidden, sizes.intermediate, sizes.heads, sizes.key_value_heads, sizes.vocabulary = 1024, 2816, 16, 4, VOCABULARY
 
 
 @check(*(f"quantized/{name}" for name in FOLDERS))
