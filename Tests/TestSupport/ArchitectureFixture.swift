@@ -58,8 +58,8 @@ public final class ArchitectureFixture {
   }
 
   public static let names = [
-    "llama-biases", "llama-yarn", "llama-dynamic", "mistral", "ministral", "qwen2", "qwen2-windows", "qwen3", "smollm3",
-    "granite", "phi3", "phi3-short", "phi3-long", "olmo2", "gemma2", "gemma2-scalar", "gemma3",
+    "llama-biases", "llama3", "llama-yarn", "llama-dynamic", "mistral", "ministral", "qwen2", "qwen2-windows", "qwen3",
+    "smollm3", "granite", "phi3", "phi3-short", "phi3-long", "olmo2", "gemma2", "gemma2-scalar", "gemma3",
   ]
 
   /// Models for images and texts.

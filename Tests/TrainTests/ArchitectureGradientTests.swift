@@ -21,10 +21,10 @@ import Testing
         folder: nil, baseName: "tiny", initialAdapter: fixture.adapter, activationMemory: activationMemory))
   }
 
-  @Test(arguments: ArchitectureFixture.names)
-  func theyArePEFTs(name: String) throws {
+  @Test(arguments: ArchitectureFixture.names.map { ($0, false) } + ArchitectureFixture.ggufNames.map { ($0, true) })
+  func theyArePEFTs(name: String, isGGUF: Bool) throws {
     let fixture = try ArchitectureFixture(name)
-    let base = try fixture.base(fixture.source())
+    let base = try fixture.base(isGGUF ? openPublishedModel(at: fixture.writeGGUF()) : fixture.source())
     let trainer = try trainer(fixture, base, activationMemory: 256 << 20)
     trainer.runToGradient()
     var found = 0

@@ -1,9 +1,10 @@
 import Formats
 import Foundation
 import Kernels
-import Model
 import TestSupport
 import Testing
+
+@testable import Model
 
 /// Llama's relatives against transformers and PEFT, from a Hugging Face folder and from GGUF.
 @Suite struct ArchitectureTests {
@@ -41,9 +42,22 @@ import Testing
     let folder = try fixture.source()
     #expect(source.config.architecture == folder.config.architecture)
     #expect(source.config.slidingWindow == folder.config.slidingWindow)
+    if case .llama3 = folder.config.rope.scaling {
+      // The converter computes what each frequency is divided by.
+      if case .divisors = source.config.rope.scaling {} else { Issue.record("\(source.config.rope)") }
+      let size = folder.config.rotarySize
+      let pairs = zip(
+        RoPETable.inverseFrequencies(source.config.rope, headSize: size),
+        RoPETable.inverseFrequencies(folder.config.rope, headSize: size))
+      for (value, wanted) in pairs { #expect(abs(value - wanted) <= 4e-7 * wanted) }
+    } else {
+      #expect(source.config.rope == folder.config.rope)
+    }
     for tensor in fixture.tensorNames { #expect(try source.floats(tensor) == folder.floats(tensor), "\(tensor)") }
     let base = try fixture.base(source)
     try expectClose(try logits(base, fixture), fixture, "logits")
+    let adapter = try Adapter(peft: fixture.adapter, base: base, mode: .f32)
+    try expectClose(try logits(base, fixture, AdapterSet([(adapter, 1)])), fixture, "adapted")
   }
 
   /// Of a model for images and texts the part for texts, with the names of transformers' classes, and with those that files
