@@ -135,6 +135,19 @@ import Testing
     ),
     ("[\"q_proj\", \"v_proj\"]", "\"exclude_modules\": [\"v_proj\", \"1.self_attn.q_proj\"]", ["0.self_attn.q_proj"]),
     ("null", "\"layers_to_transform\": [1]", ["1.self_attn.q_proj", "1.self_attn.v_proj"]),
+    // Unsloth's for all classes: a part for images and texts, or a model of texts.
+    (
+      #"""
+      "(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:q_proj|up_proj).*?)|\#
+      (?:\\bmodel\\.layers\\.[\\d]{1,}\\.(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)\\.(?:(?:q_proj|up_proj)))"
+      """#, "", ["0.self_attn.q_proj", "0.mlp.up_proj", "1.self_attn.q_proj", "1.mlp.up_proj"]
+    ),
+    (
+      #"""
+      "(?:.*?(?:language|text).*?(?:self_attn|attn|mixer|mlp|dense).*?\\.(?:q_proj|v_proj))|(?:\\bmodel\\.layers\\.[\\d]{1,}\#
+      (?!.*\\.experts\\.\\d)\\..*?(?:self_attn|attn|mixer|mlp|dense).*?\\.(?:(?:q_proj|v_proj)))"
+      """#, "", ["0.self_attn.q_proj", "0.self_attn.v_proj", "1.self_attn.q_proj", "1.self_attn.v_proj"]
+    ),
   ]) func targets(targets: String, fields: String, modules: [String]) throws {
     let folder = try TemporaryFolder()
     defer { folder.remove() }

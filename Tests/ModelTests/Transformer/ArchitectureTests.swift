@@ -84,15 +84,32 @@ import Testing
       adding: ["A", "B"].map { "base_model.model.model.vision_tower.encoder.layers.0.q_proj.lora_\($0).weight" })
     let configuration = fixture.adapter.appending(path: "adapter_config.json")
     let text = try String(contentsOf: configuration, encoding: .utf8)
-    try Data(text.replacing("all-linear", with: #".*language_model\\..*_proj|.*vision.*q_proj"#).utf8).write(
-      to: configuration)
+    func target(_ pattern: String) throws {
+      try Data(text.replacing("all-linear", with: pattern.replacing(#"\"#, with: #"\\"#)).utf8).write(to: configuration)
+    }
+    let both = #".*language_model\..*_proj|.*vision.*q_proj"#
+    try target(both)
     let source = try fixture.source()
     #expect(source.notes.count == 1)
     let base = try fixture.base(source)
     try expectClose(try logits(base, fixture), fixture, "logits")
     let adapter = try Adapter(peft: fixture.adapter, base: base, mode: .f32)
     try expectClose(try logits(base, fixture, AdapterSet([(adapter, 1)])), fixture, "adapted")
+    // Axolotl's pattern for such models, then Unsloth's.
+    let prefix = isOld ? "language_model.model" : "model.language_model"
+    let linear = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    let parts = "self_attn|attention|attn|mlp|feed_forward|ffn|dense"
+    for pattern in [
+      prefix + #".layers.[\d]+.(mlp|cross_attn|self_attn).(up|down|gate|q|k|v|o)_proj"#,
+      #"(?:.*?(?:vision|image|visual|patch|language|text).*?(?:\#(parts)).*?(?:\#(linear)).*?)"#
+        + #"|(?:\bmodel\.layers\.[\d]{1,}\.(?:\#(parts))\.(?:(?:\#(linear))))"#,
+    ] {
+      try target(pattern)
+      let same = try Adapter(peft: fixture.adapter, base: base, mode: .f32)
+      try expectClose(try logits(base, fixture, AdapterSet([(same, 1)])), fixture, "adapted")
+    }
 
+    try target(both)
     #expect(
       modelError { _ = try PEFTAdapter.read(folder: fixture.adapter, config: base.config) }.contains("target_modules: ")
     )
