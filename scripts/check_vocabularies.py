@@ -32,11 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 WORK = ROOT / ".build-vocabularies"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
-REFUSED = {
-    "bert-bge": "'bert' is not supported: WordPiece belongs to encoders",
-    "aquila": "tokenizer.ggml.pre: missing",
-    "gpt-neox": "tokenizer.ggml.pre: missing",
-}
+REFUSED = {"bert-bge": "'bert' is not supported: WordPiece belongs to encoders"}
 
 
 def llama_cpp_models():
@@ -127,6 +123,7 @@ def sentence_piece(cases, name, data):
         return None if unknown in ids else processor.decode(ids)
 
     cases.add(f"sentencepiece {name}", path, processor.encode, decode)
+    return processor
 
 
 def mistral(cases):
@@ -173,8 +170,8 @@ def numbers(reader, key):
 
 
 def large(cases):
-    """The 250,000 tokens of XLM-R's vocabulary as sentencepiece's, `tokenizers`' and llama.cpp's unigram model, and Llama 3's
-    128,000 as tiktoken's lines."""
+    """The 250,000 tokens of XLM-R's vocabulary as sentencepiece's and `tokenizers`' unigram model and as GGUF, for which
+    llama.cpp expects no ids; and Llama 3's 128,000 as tiktoken's lines."""
     path = llama_cpp_models() / "ggml-vocab-nomic-bert-moe.gguf"
     reader = gguf.GGUFReader(path)
     pieces, scores, types = (strings(reader, "tokenizer.ggml.tokens"), numbers(reader, "tokenizer.ggml.scores"),
@@ -188,7 +185,8 @@ def large(cases):
         proto.pieces.add(piece=text, score=score, type=2 if text == "<unk>" else 3 if kind == 2 or kind > 3 else kind)
     proto.trainer_spec.model_type = 1
     proto.normalizer_spec.precompiled_charsmap = charsmap
-    sentence_piece(cases, "xlm-r", proto.SerializeToString())
+    processor = sentence_piece(cases, "xlm-r", proto.SerializeToString())
+    cases.add("sentencepiece xlm-r, GGUF", path, processor.encode)
 
     unknown = pieces.index("<unk>")
     tokenizer = Tokenizer(models.Unigram(list(zip(pieces, scores)), unknown, False))

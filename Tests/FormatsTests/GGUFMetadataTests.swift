@@ -128,11 +128,22 @@ import Testing
         == "m.gguf: more than 33554432 strings and arrays in arrays of metadata, at byte 60")
   }
 
-  @Test(arguments: ["model", "tokens", "token_type", "pre", "merges"])
+  @Test(arguments: ["model", "tokens", "token_type", "merges"])
   func whatTheTokenizerNeedsMustBeThere(key: String) throws {
     defer { folder.remove() }
     let message = modelError { _ = try source(changed("tokenizer.ggml.\(key)", nil)) }
     #expect(message.hasPrefix("m.gguf: tokenizer.ggml.\(key): missing"), "\(message)")
+  }
+
+  /// Old files of byte-level BPE. SentencePiece's do not need the key.
+  @Test func aFileThatDoesNotSayHowTextIsSplitIsReadWithANote() throws {
+    defer { folder.remove() }
+    let notes = try source(changed("tokenizer.ggml.pre", nil)).notes
+    #expect(notes.count == 1 && notes[0].hasPrefix("tokenizer.ggml.pre: missing"), "\(notes)")
+    #expect(try source(TinyGGUF(model)).notes.isEmpty)
+    var spm = changed("tokenizer.ggml.pre", nil)
+    spm.set("tokenizer.ggml.model", .string("llama"))
+    #expect(try source(spm).notes.isEmpty)
   }
 
   @Test func aSlidingWindowIsRead() throws {

@@ -39,22 +39,27 @@ import Testing
     }
   }
 
-  @Test func itsTokenizerIsRead() throws {
+  /// A file that does not say how text is split has llama.cpp's default: digits in threes, which GPT-2's pattern does not have.
+  @Test(
+    arguments: [("default", [2, 1, 0, 4, 3, 3]), (nil, [2, 1, 0, 4, 3, 3]), ("gpt-2", [2, 1, 0, 4, 4])]
+      as [(String?, [Int32])])
+  func itsTokenizerIsRead(split: String?, ids: [Int32]) throws {
     var writer = Writer(bytes: Array("GGUF".utf8))
     writer.add(UInt32(3))
     writer.add(UInt64(0))
-    writer.add(UInt64(6))
+    writer.add(UInt64(split == nil ? 5 : 6))
     writer.add("general.architecture", "qwen2moe")
     writer.add("tokenizer.ggml.model", "gpt2")
-    writer.add("tokenizer.ggml.pre", "default")
-    writer.add("tokenizer.ggml.tokens", ["a", "b", "ab"])
-    writer.add("tokenizer.ggml.merges", ["a b"])
-    writer.add("tokenizer.ggml.token_type", [1, 1, 1])
+    if let split { writer.add("tokenizer.ggml.pre", split) }
+    writer.add("tokenizer.ggml.tokens", ["a", "b", "ab", "1", "11"])
+    writer.add("tokenizer.ggml.merges", ["a b", "1 1"])
+    writer.add("tokenizer.ggml.token_type", [1, 1, 1, 1, 1])
     let url = FileManager.default.temporaryDirectory.appending(path: "vocabulary-\(UUID().uuidString).gguf")
     try Data(writer.bytes).write(to: url)
     defer { try? FileManager.default.removeItem(at: url) }
-    let tokenizer = try Tokenizer(openTokenizer(at: url), name: "vocabulary")
-    #expect(tokenizer.encode("abba", parsingSpecialTokens: true) == [2, 1, 0])
+    let source = try openTokenizer(at: url)
+    #expect(source.notes.isEmpty == (split != nil))
+    #expect(try Tokenizer(source, name: "vocabulary").encode("abba1111", parsingSpecialTokens: true) == ids)
     // As a model it is refused.
     #expect(throws: ModelError.self) { try openPublishedModel(at: url) }
   }

@@ -263,15 +263,8 @@ extension GGUFMetadata {
     }
     let scores = try file.floats("tokenizer.ggml.scores") ?? []
     let merges = try file.strings("tokenizer.ggml.merges") ?? []
-    let pre = try string("tokenizer.ggml.pre")
     if model == "gpt2" || model == "gemma4" {
       guard !merges.isEmpty else { throw ModelError(subject, "tokenizer.ggml.merges", reason: "missing") }
-    }
-    if model == "gpt2" {
-      guard pre != nil else {
-        throw ModelError(
-          subject, "tokenizer.ggml.pre", reason: "missing: nothing says how text is split; convert the model again")
-      }
     }
     guard types.count == tokens.count else {
       throw ModelError(subject, "tokenizer.ggml.token_type", reason: "\(types.count) for \(tokens.count) tokens")
@@ -287,7 +280,7 @@ extension GGUFMetadata {
       }
       return token
     }
-    let preTokenizer = pre ?? "default"
+    let preTokenizer = try string("tokenizer.ggml.pre") ?? ""
     // Without the key. Gemma 4's files have a wrong one.
     let addsBOS = model == "llama" || (model == "gpt2" && Self.addsBOS.contains(preTokenizer))
     return GGUFVocabulary(

@@ -10,6 +10,8 @@ public struct GGUFModel: PublishedModel {
   public let tokenizer: TokenizerSource
   /// The file, or its parts in order.
   public var files: [URL] { shards.files.map(\.url) }
+  /// Those of the vocabulary.
+  public var notes: [String] { tokenizer.notes }
 
   let shards: GGUFShards
   private let shapes: [String: [Int]]

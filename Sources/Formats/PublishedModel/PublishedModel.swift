@@ -72,6 +72,17 @@ public enum TokenizerSource: Sendable {
   case huggingFace(URL)
   /// Vocabulary and merges out of a GGUF file's metadata.
   case gguf(GGUFVocabulary)
+
+  /// What a user should know of the vocabulary, each in one line.
+  public var notes: [String] {
+    guard case .gguf(let vocabulary) = self, vocabulary.model == "gpt2", vocabulary.preTokenizer.isEmpty else {
+      return []
+    }
+    return [
+      "tokenizer.ggml.pre: missing, so text is split by llama.cpp's default, which may not be what the model was trained "
+        + "with; convert the model again"
+    ]
+  }
 }
 
 /// The `tokenizer.*` metadata of a GGUF file.
@@ -79,7 +90,8 @@ public struct GGUFVocabulary: Sendable, Equatable {
   /// `tokenizer.ggml.model`: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE, "gemma4" BPE over characters, "t5" a
   /// unigram model.
   public var model: String
-  /// `tokenizer.ggml.pre`: names the split pattern, "smollm", "llama-bpe", "qwen2" and so on.
+  /// `tokenizer.ggml.pre`: names the split pattern, "smollm", "llama-bpe", "qwen2" and so on. Empty in files that name none,
+  /// whose texts llama.cpp splits by a default.
   public var preTokenizer: String
   /// The texts, by id.
   public var tokens: [String]

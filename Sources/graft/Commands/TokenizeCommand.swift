@@ -22,7 +22,9 @@ struct TokenizeCommand: ParsableCommand {
 
   func run() throws {
     let url = URL(filePath: model)
-    let tokenizer = try Tokenizer(openTokenizer(at: url), name: model)
+    let source = try openTokenizer(at: url)
+    for note in source.notes { writeError("\(modelStem(of: url)): \(note)") }
+    let tokenizer = try Tokenizer(source, name: model)
     let bytes = FileHandle.standardInput.readDataToEndOfFile()
     guard let input = String(validating: bytes, as: UTF8.self) else {
       throw ModelError("standard input", reason: "not valid UTF-8")
