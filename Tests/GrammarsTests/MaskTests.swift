@@ -55,7 +55,9 @@ import Testing
     "{\"type\":\"string\",\"pattern\":\"^[^x]{3}$\"}", "{\"type\":\"string\",\"format\":\"email\"}",
     "{\"type\":\"string\",\"format\":\"uri\"}", "{\"type\":\"string\",\"format\":\"uuid\"}",
     "{\"type\":\"string\",\"enum\":[\"a\",\"aa\",\"éé\",\"name\",\"\"]}",
-    "{\"type\":\"number\",\"multipleOf\":0.5}", "{\"type\":\"object\"}",
+    "{\"type\":\"number\",\"multipleOf\":0.5}", "{\"type\":\"number\",\"exclusiveMinimum\":0}",
+    "{\"type\":\"number\",\"exclusiveMaximum\":0,\"minimum\":-1}", "{\"type\":\"number\",\"not\":{\"const\":0}}",
+    "{\"type\":\"object\"}",
     "{\"type\":\"array\",\"items\":{\"type\":[\"number\",\"string\",\"null\"]}}",
     "{\"properties\":{\"name\":{\"type\":\"integer\"},\"aaaaa\":{\"type\":\"string\"}}}", "{}",
   ])

@@ -118,11 +118,33 @@ private struct DigitRange {
         more = TextExpression.range("0"..."9").repeated(1)
       } else if index == end {
         more = isHigh && highIsExclusive ? .nothing : beyond(isLow: isLow, isHigh: isHigh)
+      } else if let zeros = zeros(from: index, isLow: isLow, isHigh: isHigh) {
+        more = behind(zeros, at: index, isLow: isLow, isHigh: isHigh)
       } else {
         more = digit(at: index, isLow: isLow, isHigh: isHigh)
       }
       parts.append(.joined([index == point ? .literal(".") : .empty, more]))
     }
+    return .either(parts)
+  }
+
+  /// How many digits of the bounds are zeros from a place after the point on; `nil` for fewer than two.
+  private func zeros(from index: Int, isLow: Bool, isHigh: Bool) -> Int? {
+    let runs = [isLow ? low : nil, isHigh ? high : nil].compactMap { $0?[index...].prefix { $0 == 0 }.count }
+    return runs.min().flatMap { $0 > 1 ? $0 : nil }
+  }
+
+  /// What may follow from a place after the point on where the digits of the bounds are zeros. The double beside zero has
+  /// hundreds of them, so they are not nested in one another.
+  private func behind(_ zeros: Int, at index: Int, isLow: Bool, isHigh: Bool) -> TextExpression {
+    let zero = TextExpression.literal("0")
+    var parts = [
+      TextExpression.joined([
+        zero.repeated(zeros, zeros), rest(at: index + zeros, isLow: isLow, isHigh: isHigh),
+      ])
+    ]
+    if canEnd(at: index, isLow: isLow, isHigh: isHigh) { parts.append(zero.repeated(1, zeros - 1)) }
+    if !isHigh { parts.append(.joined([zero.repeated(0, zeros - 1), .range("1"..."9"), Self.digits])) }
     return .either(parts)
   }
 
