@@ -26,6 +26,29 @@ class Team(BaseModel):
     captain: Person | None
 
 
+class Cat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["cat"]
+    lives: int = Field(ge=0, le=9)
+
+
+class Dog(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["dog"]
+    is_good: bool
+
+
+class Pet(BaseModel):
+    """A pet: a union of which one key decides, and a set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    animal: Cat | Dog = Field(discriminator="kind")
+    colours: set[Literal["black", "white", "brown"]]
+
+
 def get_weather(city: Literal["Paris", "Rome"]) -> str:
     """The weather of a city.
 

@@ -8,7 +8,7 @@ import pytest
 from instructor import Mode
 from instructor.core.exceptions import InstructorError
 
-from forms import QUESTION, Person, Team
+from forms import QUESTION, Person, Pet, Team
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 
@@ -29,7 +29,7 @@ def ask(settings):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("mode", [Mode.TOOLS, Mode.TOOLS_STRICT, Mode.JSON_SCHEMA])
-@pytest.mark.parametrize("form", [Person, Team])
+@pytest.mark.parametrize("form", [Person, Team, Pet])
 def test_modes_with_a_schema(ask, mode, form):
     assert isinstance(ask(mode, form), form)
     assert (ask.answers[0].choices[0].finish_reason == "tool_calls") == (mode is not Mode.JSON_SCHEMA)
