@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Measures how long a request with a hostile grammar or schema keeps another client from its tokens: the gaps between the
-tokens of a plain stream, alone, beside another plain stream, and beside each hostile request. They take turns in every round,
-and every hostile request is new to the server, so that nothing of it is compiled already.
+tokens of a plain stream and of one with a schema, alone, beside another plain stream, and beside each hostile request. They take
+turns in every round, and every hostile request and every schema is new to the server, so that nothing of it is compiled already.
 
-    scripts/bench/hostile_grammars.py [--rounds 5] [--tokens 96] [--only NAME,NAME] [--threads N] [--no-report]
+    scripts/bench/hostile_grammars.py [--rounds 5] [--tokens 96] [--answers 1] [--only NAME,NAME] [--threads N] [--no-report]
+
+With --answers 16, each hostile request has 16 answers at once.
 
 The server is GRAFT_BINARY, or else .build/release/graft. Writes docs/benchmarks/PROCESSOR/hostile_grammars.{json,md}.
 """
 
 import argparse
+import http.client
 import json
 import os
 import shutil
@@ -16,8 +19,6 @@ import statistics
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 
 from peers import GRAFT, PEERS, SMALL, cpu, write_report
 from serving_servers import PATIENCE, Server
@@ -74,36 +75,50 @@ HOSTILE = {
 }
 
 
+# Whose tokens are waited for.
+VICTIMS = {
+    "plain": lambda salt: {"ignore_eos": True},
+    "schema": lambda salt: {"guided_json": {"type": "array", "minItems": 400, "items": {
+        "type": "object", "required": [f"name{salt}", "age", "tags"], "additionalProperties": False, "properties": {
+            f"name{salt}": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 120},
+            "tags": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]{2,9}$"}, "maxItems": 3}}}}},
+}
+# The server takes requests from two addresses for those of two clients.
+VICTIM, OTHER = "127.0.0.2", "127.0.0.3"
+
+
 def body(number, tokens, **fields):
     return {"messages": [{"role": "user", "content": f"Tell a long story about the number {number}."}], "stream": True,
             "temperature": 1, "seed": number, "max_tokens": tokens} | fields
 
 
-def stream(server, request, seen=lambda: None):
-    """The times of the events of an answer, and how it ended."""
+def stream(server, address, request, seen=lambda: None):
+    """The times of the events of an answer to a client at an address, and how it ended."""
     times, end = [], "?"
-    post = urllib.request.Request(f"http://127.0.0.1:{server.port}{CHAT}", json.dumps(request).encode(),
-                                  {"Content-Type": "application/json"})
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE, source_address=(address, 0))
     try:
-        with urllib.request.urlopen(post, timeout=PATIENCE) as reply:
-            for line in reply:
-                if not line.startswith(b"data: {"):
-                    continue
-                event = json.loads(line[6:])
-                if "error" in event:
-                    end = event["error"].get("code") or "error"
-                elif event["choices"]:
-                    if event["choices"][0]["delta"].get("content"):
-                        times.append(time.monotonic())
-                        seen()
-                    end = event["choices"][0].get("finish_reason") or end
-    except urllib.error.HTTPError as error:
-        end = f"{error.code}"
+        connection.request("POST", CHAT, json.dumps(request), {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        if reply.status != 200:
+            return times, f"{reply.status}"
+        for line in reply:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            if "error" in event:
+                end = event["error"].get("code") or "error"
+            elif event["choices"]:
+                if event["choices"][0]["delta"].get("content"):
+                    times.append(time.monotonic())
+                    seen()
+                end = event["choices"][0].get("finish_reason") or end
+    finally:
+        connection.close()
     return times, end
 
 
-def gaps(server, number, tokens, beside=None):
-    """The gaps, in seconds, between the tokens of a plain stream. The other request comes when that has a few tokens."""
+def gaps(server, victim, beside=None):
+    """The gaps, in seconds, between the tokens of a stream. The other client's request comes when that has a few tokens."""
     count, started, other = 0, threading.Event(), {}
 
     def seen():
@@ -115,13 +130,13 @@ def gaps(server, number, tokens, beside=None):
     def ask():
         started.wait(PATIENCE)
         begun = time.monotonic()
-        times, other["end"] = stream(server, beside)
+        times, other["end"] = stream(server, OTHER, beside)
         other["tokens"], other["seconds"] = len(times), time.monotonic() - begun
 
     thread = threading.Thread(target=ask) if beside else None
     if thread:
         thread.start()
-    times, end = stream(server, body(number, tokens, ignore_eos=True), seen)
+    times, end = stream(server, VICTIM, victim, seen)
     started.set()
     if thread:
         thread.join()
@@ -133,6 +148,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--answers", type=int, default=1)
     parser.add_argument("--only", default=None)
     parser.add_argument("--threads", default=None)
     parser.add_argument("--no-report", action="store_true")
@@ -142,31 +158,35 @@ def main():
     names = options.only.split(",") if options.only else list(HOSTILE)
     PEERS.mkdir(exist_ok=True)
     data = tempfile.mkdtemp(prefix="hostile-", dir=PEERS)
-    found = {name: {"gaps": [], "others": []} for name in ["alone", "a plain request", *names]}
+    found = {f"{victim}, {name}": {"gaps": [], "others": []} for victim in VICTIMS for name in ["alone", "a plain request", *names]}
     try:
         server = Server("hostile", graft, "serve", "--model", SMALL, "--data-dir", data, *threads)
         try:
             with server:
-                gaps(server, 0, 16)
+                gaps(server, body(0, 16, ignore_eos=True))
                 for number in range(1, options.rounds + 1):
                     order = list(found)
-                    for place, name in enumerate(order if number % 2 else order[::-1]):
+                    for place, key in enumerate(order if number % 2 else order[::-1]):
                         salt = 1000 * number + place
-                        fields = HOSTILE[name](salt) if name in HOSTILE else {"ignore_eos": True} if name != "alone" else None
-                        beside = None if fields is None else body(salt, HOSTILE_TOKENS, **fields)
-                        between, other = gaps(server, number, options.tokens, beside)
-                        found[name]["gaps"].append(between)
-                        found[name]["others"].append(other)
+                        kind, name = key.split(", ", 1)
+                        fields = HOSTILE[name](salt) if name in HOSTILE else {"ignore_eos": True}
+                        beside = None if name == "alone" else body(salt, HOSTILE_TOKENS, n=options.answers, **fields)
+                        victim = body(number, options.tokens, **VICTIMS[kind](salt))
+                        between, other = gaps(server, victim, beside)
+                        found[key]["gaps"].append(between)
+                        found[key]["others"].append(other)
                     print(f"round {number}/{options.rounds}", flush=True)
         finally:
             server.close()
     finally:
         shutil.rmtree(data, ignore_errors=True)
-    report = {"processor": cpu("model name"), "rounds": options.rounds, "tokens": options.tokens, "beside": found}
-    lines = ["# Hostile grammars beside a plain stream", "",
-             f"{report['processor']}, SmolLM2-135M, a stream of {options.tokens} tokens; {options.rounds} rounds in turn. The median is of "
-             "all gaps, the worst of each round's worst: their median, and the largest.", "",
-             "| beside | median gap (ms) | worst gap: median, largest (ms) | what became of the other request |", "| --- | --- | --- | --- |"]
+    report = {"processor": cpu("model name"), "rounds": options.rounds, "tokens": options.tokens, "answers": options.answers,
+              "beside": found}
+    lines = ["# Hostile grammars beside another client's stream", "",
+             f"{report['processor']}, SmolLM2-135M, a stream of {options.tokens} tokens, plain or with a schema; {options.rounds} rounds in "
+             f"turn. The other client's request has {options.answers} answers. The median is of all gaps, the worst of each round's worst: "
+             "their median, and the largest.", "",
+             "| the stream, beside | median gap (ms) | worst gap: median, largest (ms) | what became of the other request |", "| --- | --- | --- | --- |"]
     for name, result in found.items():
         rounds = [[1000 * gap for gap in between] for between in result["gaps"]]
         worst = [max(between) for between in rounds]

@@ -139,13 +139,68 @@ import Tokenization
     #expect(found[1].tokens.count == 100 && found[0].error == nil && !found[0].tokens.isEmpty)
   }
 
+  /// Lets no other thread use the grammar's states until the semaphore is signalled.
+  private func hold(_ grammar: CompiledGrammar) -> DispatchSemaphore {
+    let (isHeld, release) = (Flag(), DispatchSemaphore(value: 0))
+    Thread.detachNewThread {
+      grammar.withStates { _ in
+        isHeld.set()
+        release.wait()
+      }
+    }
+    #expect(isHeld.wait())
+    return release
+  }
+
+  private func answer(
+    _ grammar: CompiledGrammar, _ work: GrammarWork, of client: String = ""
+  ) throws -> ConstrainedAnswer {
+    ConstrainedAnswer(
+      grammar, endTokens: [], vocabularySize: try model.tokenizer().vocabularySize, work: work,
+      client: ClientIdentity(address: client))
+  }
+
+  /// Masks that take long are found for one client after the other, so that a client's many answers do not hold up another's.
+  @Test func clientsTakeTurns() throws {
+    let work = GrammarWork(patience: 0)
+    let compiled = try (0..<3).map { _ in try grammars()[1] }
+    let answers = try zip(compiled, ["a", "a", "b"]).map { try answer($0, work, of: $1) }
+    let held = compiled[..<2].map(hold)
+    var mayGo = held[...]
+    defer { for semaphore in mayGo { semaphore.signal() } }
+    for answer in answers { #expect(answer.mask(mayWait: false) == nil && answer.isWaiting) }
+    mayGo.removeFirst().signal()
+    // The second mask of the first client, which came before, has not been found.
+    #expect(eventually { answers[2].mask(mayWait: false) != nil })
+    #expect(answers[1].mask(mayWait: false) == nil && answers[1].isWaiting)
+    mayGo.removeFirst().signal()
+    #expect(eventually { answers[1].mask(mayWait: false) != nil })
+  }
+
+  /// The mask of an answer that has ended is not looked for.
+  @Test func anEndedAnswerCostsNoMask() throws {
+    let (work, grammars) = (GrammarWork(patience: 0), try grammars())
+    let gate = DispatchSemaphore(value: 0)
+    work.worker(for: ClientIdentity()).async { gate.wait() }
+    var ended: ConstrainedAnswer? = try answer(grammars[0], work)
+    let next = try answer(grammars[1], work)
+    let held = hold(grammars[0])
+    defer { held.signal() }
+    #expect(ended?.mask(mayWait: false) == nil && next.mask(mayWait: false) == nil)
+    #expect(ended?.isWaiting == true && next.isWaiting)
+    ended = nil
+    gate.signal()
+    #expect(eventually { next.mask(mayWait: false) != nil })
+  }
+
   /// Whether an answer at its limit is complete is found by a worker: the engine's thread does not wait for the grammar.
   @Test(arguments: [("root ::= \"a\"", true), ("root ::= \"ab\"", false)])
   func theLastTokenWaitsForNoGrammar(rules: String, isComplete: Bool) throws {
     let tokenizer = try model.tokenizer()
     let grammar = try CompiledGrammar(GBNFParser.grammar(rules), vocabulary: vocabulary)
     let answer = ConstrainedAnswer(
-      grammar, endTokens: [], vocabularySize: tokenizer.vocabularySize, work: GrammarWork(patience: .max))
+      grammar, endTokens: [], vocabularySize: tokenizer.vocabularySize, work: GrammarWork(patience: .max),
+      client: ClientIdentity())
     let token = try #require(tokenizer.encode("a", parsingSpecialTokens: false).last)
     #expect(answer.mask(mayWait: true) != nil)
     answer.renewPatience()

@@ -7,9 +7,15 @@ struct GrammarWork: Sendable {
   /// How much work for one answer a pass may wait for while it has other answers. A unit takes up to 0.3 µs.
   static let defaultPatience = 8_000
 
-  /// Does what takes longer, so that no grammar holds up others' answers.
-  let worker = WorkerPool(label: "grammars", threads: 1, niceness: 4)
   var patience: Int
+  /// One thread does what takes longer, so that no grammar holds up others' answers.
+  private let lanes = LaneTable<ClientIdentity>(WorkerPool(label: "grammars", threads: 1, niceness: 4))
+
+  init(patience: Int) { self.patience = patience }
+
+  /// The client's turn at that thread. Clients take turns, one mask each, so that many answers of one client do not hold up
+  /// those of another.
+  func worker(for client: ClientIdentity) -> SerialLane { lanes[client] }
 }
 
 /// Follows one answer through its grammar: which tokens may come next, and where the answer may end.
@@ -22,7 +28,7 @@ final class ConstrainedAnswer {
   private let endTokens: [Int32]
   private let patience: Int
   /// `nil` for a copy, which does without a mask that takes long.
-  private let worker: WorkerPool?
+  private let worker: SerialLane?
   /// Why the answer cannot be continued.
   private(set) var failure: Failure?
   /// Whether the text is complete, and nothing may follow. Not known while `isBehind`.
@@ -70,11 +76,15 @@ final class ConstrainedAnswer {
     }
   }
 
-  /// - Parameter endTokens: the tokens that end the answer. They are allowed where the text is complete.
-  init(_ grammar: CompiledGrammar, endTokens: Set<Int32>, vocabularySize: Int, work: GrammarWork) {
+  /// - Parameters:
+  ///   - endTokens: the tokens that end the answer. They are allowed where the text is complete.
+  ///   - client: whose answer it is
+  init(
+    _ grammar: CompiledGrammar, endTokens: Set<Int32>, vocabularySize: Int, work: GrammarWork, client: ClientIdentity
+  ) {
     allowed = TokenMask(count: vocabularySize)
     self.endTokens = endTokens.filter { (0..<Int32(vocabularySize)).contains($0) }
-    (worker, patience) = (work.worker, work.patience)
+    (worker, patience) = (work.worker(for: client), work.patience)
     do throws(GrammarError) { matcher = try GrammarMatcher(grammar) } catch { failure = Failure(error) }
     renewPatience()
   }
@@ -110,7 +120,8 @@ final class ConstrainedAnswer {
     guard let worker else { return }
     let pending = Pending(copy())
     self.pending = pending
-    worker.async { pending.run() }
+    // If the answer has ended meanwhile, nobody wants its mask.
+    worker.async { [weak pending] in pending?.run() }
   }
 
   private func findMaskNow() {

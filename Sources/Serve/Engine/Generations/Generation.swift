@@ -94,7 +94,8 @@ final class Generation: ScheduledSequence {
     speculator = speculates && request.options.maxTokens > 1 ? Speculator() : nil
     constraint = request.options.constraint.map { [endTokens = self.endTokens] grammar in
       ConstrainedAnswer(
-        grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize, work: grammarWork)
+        grammar, endTokens: endTokens, vocabularySize: tokenizer.vocabularySize, work: grammarWork,
+        client: admission.client)
     }
     usage = GenerationUsage(promptTokens: request.prompt.count)
     pooled = request.options.poolsPrompt ? PooledStates() : nil
