@@ -5,9 +5,9 @@ import socket
 
 
 def blocks(text: str) -> list[str]:
-    """The data of each event, with the framing checked; the last is [DONE] or an error."""
+    """The data of each event, with the framing checked; the last is [DONE] or an error. Comments are left out."""
     assert text.endswith("\n\n")
-    events = text[:-2].split("\n\n")
+    events = [event for event in text[:-2].split("\n\n") if event != ": keep-alive"]
     assert all(event.startswith("data: ") and "\n" not in event for event in events)
     return [event[6:] for event in events]
 

@@ -8,6 +8,8 @@ import openai
 import pydantic
 import pytest
 
+from sse import events
+
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTION = [{"role": "user", "content": "Describe a person as JSON."}]
 PERSON = {
@@ -283,6 +285,44 @@ class TestForcedCalls:
         (called, arguments), = self.calls(choice["message"])
         assert called == name
         jsonschema.validate(arguments, tool["function"]["parameters"])
+
+    @pytest.mark.parametrize("fields", [
+        {"tool_choice": "required"}, {"tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
+        {"tool_choice": "required", "stop": ["§"]}], ids=["required", "named", "held"])
+    def test_streamed_as_written(self, server, fields):
+        """The first delta of a call has its id and name, and all deltas together the arguments of a whole answer. With a stop string,
+        a call is held until it is complete."""
+        body = {"tools": [WEATHER], "temperature": 0, "max_tokens": 200, "parallel_tool_calls": False} | fields
+        whole = ask(server, **body)["message"]["tool_calls"][0]["function"]
+        choices = [event["choices"][0] for event in events(server, CHAT, messages=QUESTION, **body)]
+        deltas = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+        assert {call["index"] for call in deltas} == {0} and not any(choice["delta"].get("content") for choice in choices)
+        first, *more = deltas
+        assert first["id"].startswith("call_") and first["type"] == "function" and first["function"]["name"] == whole["name"]
+        assert all(set(call) == {"index", "function"} and set(call["function"]) == {"arguments"} for call in more)
+        assert "".join(call["function"]["arguments"] for call in deltas) == whole["arguments"]
+        assert choices[-1]["finish_reason"] == "tool_calls"
+        assert (len(deltas) > 4) == ("stop" not in fields)
+
+    def test_a_cut_call_streamed(self, server, client):
+        """A call that the limit on tokens cuts has come as far as it was written. A continued response is shown without it."""
+        body = {"tools": [WEATHER], "tool_choice": "required", "temperature": 0}
+        whole = ask(server, max_tokens=200, parallel_tool_calls=False, **body)["message"]["tool_calls"][0]["function"]["arguments"]
+        found = events(server, CHAT, messages=QUESTION, max_tokens=20, **body)
+        deltas = [call for event in found for call in event["choices"][0]["delta"].get("tool_calls", [])]
+        arguments = "".join(call["function"]["arguments"] for call in deltas)
+        assert arguments and whole.startswith(arguments) and whole != arguments
+        assert found[-1]["choices"][0]["finish_reason"] == "length"
+        tool = {"type": "function", **WEATHER["function"]}
+        fields = {"model": "base", "tools": [tool], "tool_choice": "required", "temperature": 0, "max_output_tokens": 20}
+        *_, last = client.responses.create(input=QUESTION, stream=True, **fields)
+        (item,) = last.response.output
+        assert (last.type, item.type, item.status) == ("response.incomplete", "function_call", "incomplete")
+        assert item.arguments == arguments
+        question = {"role": "user", "content": "And now?"}
+        assert client.responses.create(input=[question], previous_response_id=last.response.id, **fields).output
+        cut = {"type": "function_call", "call_id": item.call_id, "name": item.name, "arguments": arguments, "status": "incomplete"}
+        assert client.responses.create(input=[*QUESTION, cut, question], **fields).output
 
     def test_streamed(self, client):
         with client.chat.completions.stream(

@@ -131,7 +131,7 @@ class TestJob:
         assert len({event.id for event in every}) == len(every) > 8
         lines = server.http.get(f"/v1/fine_tuning/jobs/{trained.id}/events?stream=true").text.split("\n\n")
         assert lines[-2] == "data: [DONE]"
-        streamed = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+        streamed = [json.loads(line.removeprefix("data: ")) for line in lines[:-2] if line != ": keep-alive"]
         assert [event["id"] for event in streamed] == [event.id for event in reversed(every)]
 
     def test_results(self, trained, client):

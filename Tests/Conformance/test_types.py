@@ -78,7 +78,10 @@ def test_completions(server, fields):
 RESPONSES = {
     "text": {}, "cut": {"max_output_tokens": 2},
     "logprobs": {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "max_output_tokens": 8},
-    "called": {"tools": [{"type": "function"} | TOOL["function"] | {"strict": True}], "tool_choice": "required"},
+    "called": {
+        "tools": [{"type": "function"} | TOOL["function"] | {"strict": True}], "tool_choice": "required",
+        "parallel_tool_calls": False,
+    },
     "named": {
         "tools": [{"type": "function"} | TOOL["function"] | {"strict": True}],
         "tool_choice": {"type": "function", "name": "weather"},

@@ -52,6 +52,9 @@ struct BareCallParser: CallParser {
   /// - Parameter names: of the tools that were offered; a call of another tool is text
   init(names: Set<String>) { self.names = names }
 
+  var openCall: OpenCall? { phase == .value ? .json(held[valueStart...]) : nil }
+  var pendingCalls: [ToolCall] { calls }
+
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall]) {
     held += piece
     return (advance(isEnd: false), [])

@@ -45,9 +45,9 @@ public struct ChatMessage {
     parts.compactMap { $0.object?["text"]?.string }.joined(separator: "\n")
   }
 
-  /// Whether a call's arguments are an object, or a string with one.
+  /// Whether a call's arguments are an object, or a string with one. Models write objects in which a key comes twice.
   public static func areArguments(_ value: JSONValue) -> Bool {
     guard let text = value.string else { return value.object != nil }
-    return (try? JSONValue.parse(Array(text.utf8), subject: "arguments"))?.object != nil
+    return (try? JSONValue.parseKeepingLast(Array(text.utf8), subject: "arguments"))?.object != nil
   }
 }

@@ -80,7 +80,7 @@ struct ProbedTemplate: Sendable {
         switch arguments {
         case .object where callForm.argumentsAreText: .string(arguments.spacedJSON)
         case .string(let text) where !callForm.argumentsAreText:
-          (try? JSONValue.parse(Array(text.utf8), subject: "arguments")) ?? arguments
+          (try? JSONValue.parseKeepingLast(Array(text.utf8), subject: "arguments")) ?? arguments
         default: arguments
         }
       }

@@ -26,6 +26,11 @@ public struct ToolCallParser: Sendable {
     let (text, calls) = parser.finish()
     return (String(decoding: text, as: UTF8.self), calls)
   }
+
+  /// What is a call if it ends as one, as far as it has come; `nil` where no call is being written.
+  var openCall: OpenCall? { parser.openCall }
+  /// Calls that are complete, and held back because what follows may make them text.
+  var pendingCalls: [ToolCall] { parser.pendingCalls }
 }
 
 /// Finds calls of one form in the bytes of an answer, which are UTF-8.
@@ -36,6 +41,15 @@ protocol CallParser: Sendable {
   /// Ends the answer.
   /// - Returns: the text and the calls that were held back until now
   mutating func finish() -> (text: [UInt8], calls: [ToolCall])
+  /// What may be a call, as far as it has come.
+  var openCall: OpenCall? { get }
+  /// Complete calls that are held back.
+  var pendingCalls: [ToolCall] { get }
+}
+
+extension CallParser {
+  var openCall: OpenCall? { nil }
+  var pendingCalls: [ToolCall] { [] }
 }
 
 /// Follows where JSON's strings begin and end.
@@ -84,6 +98,8 @@ struct TaggedCallParser: CallParser {
 
   /// - Parameter names: of the tools that were offered; a call of another tool is text
   init(names: Set<String>) { self.names = names }
+
+  var openCall: OpenCall? { phase == .call ? .json(held[...]) : nil }
 
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall]) {
     held += piece

@@ -1,7 +1,8 @@
 import Foundation
 import Glibc
-import Serve
 import Testing
+
+@testable import Serve
 
 extension HTTPTests {
   @Suite struct Streams {
@@ -29,6 +30,31 @@ extension HTTPTests {
       }
       #expect(try client.receiveChunk().isEmpty)
       exchanges.value = nil
+    }
+
+    /// A stream of events without events for long has comments, which are between the events.
+    @Test func silentEventStreamsHaveComments() throws {
+      let exchanges = Box<HTTPExchange?>(nil)
+      let server = try HTTPTestServer({ $0.maxSilence = .milliseconds(30) }) { exchange in
+        exchange.startEventStream()
+        exchanges.value = exchange
+      }
+      let client = try server.client()
+      try client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      _ = try client.receiveHead()
+      let comment = Array(": keep-alive\n\n".utf8)
+      for _ in 0..<3 { #expect(try client.receiveChunk() == comment) }
+      let event = Array("data: a\n\n".utf8)
+      server.loop.execute { exchanges.value?.write(event) }
+      var next = try client.receiveChunk()
+      while next == comment { next = try client.receiveChunk() }
+      #expect(next == event)
+      #expect(try client.receiveChunk() == comment)
+      server.loop.execute {
+        exchanges.value?.end()
+        exchanges.value = nil
+      }
+      while case let chunk = try client.receiveChunk(), !chunk.isEmpty { #expect(chunk == comment) }
     }
 
     @Test func aSlowReaderHoldsTheWriterBack() throws {

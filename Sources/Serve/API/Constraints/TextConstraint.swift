@@ -14,6 +14,13 @@ enum TextConstraint: AnswerConstraint {
   /// A text of a grammar in llama.cpp's notation (GBNF) or Lark's.
   case grammar(String)
 
+  var isJSON: Bool {
+    switch self {
+    case .jsonObject, .schema: true
+    case .regex, .choice, .grammar: false
+    }
+  }
+
   var key: GrammarKey { .text(self) }
 
   var size: Int {

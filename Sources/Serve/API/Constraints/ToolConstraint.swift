@@ -26,6 +26,10 @@ struct ToolConstraint: AnswerConstraint {
   /// What the text must be, where the answer is no call; `nil` for any text.
   var text: TextConstraint?
 
+  /// Whether what begins like a call in the answer is one. A text of a form of its own may begin like a call, too, but JSON has the
+  /// tag only in strings, where no call can follow it.
+  var makesCallsCertain: Bool { isRequired || text == nil || form == .tagged && text?.isJSON == true }
+
   var key: GrammarKey { .tools(self) }
 
   var size: Int {

@@ -83,8 +83,7 @@ final class FineTuningEventStream {
     }
     if !hasBegun {
       hasBegun = true
-      exchange.startStreaming(
-        status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"])
+      exchange.startEventStream()
     }
     let bytes = page.events.flatMap(SSEWriter.event)
     if !bytes.isEmpty, !exchange.write(bytes) { isBlocked = true }

@@ -10,7 +10,7 @@ final class AnswerRun {
   private struct Candidate {
     var answer = AnswerContent()
     /// Finds tool calls in the text.
-    var parser: ToolCallParser?
+    var parser: ToolCallStream?
     /// Writes log-probabilities for a writer that takes parts.
     var parts: any LogprobsWriter
     /// Those that are written at the end.
@@ -66,7 +66,7 @@ final class AnswerRun {
         includeUsage: request.includeUsage), to: target, encoding: context.encoding)
     candidates = (0..<request.candidateCount).map { _ in
       Candidate(
-        parser: shape.makeParser(), parts: shape.makeLogprobs(context.tokenizer),
+        parser: shape.makeParser(streams: request.stream), parts: shape.makeLogprobs(context.tokenizer),
         logprobs: ChoiceLogprobs(request, context.tokenizer))
     }
   }
@@ -167,15 +167,15 @@ final class AnswerRun {
   }
 
   /// Adds what the tool call parser has made of the text to a candidate, and streams it.
-  private func add(_ parsed: (text: String, calls: [ToolCall]), to index: Int, hasTokens: Bool) {
-    let firstCall = candidates[index].answer.calls.count
+  private func add(_ parsed: (text: String, parts: [ToolCallPart]), to index: Int, hasTokens: Bool) {
+    let begunCalls = candidates[index].answer.begunCalls
     candidates[index].answer.text += parsed.text
-    candidates[index].answer.calls += parsed.calls
+    for part in parsed.parts { candidates[index].answer.add(part) }
     if !writer.takesParts { return }
     if !parsed.text.isEmpty || request.showsLogprobs && hasTokens {
       writer.add(parsed.text, logprobs: takeLogprobs(index), to: index)
     }
-    if !parsed.calls.isEmpty { writer.add(parsed.calls, first: firstCall, to: index) }
+    if !parsed.parts.isEmpty { writer.add(parsed.parts, begun: begunCalls, to: index) }
   }
 
   /// The log-probabilities that the writer has not got yet; `nil` where none were requested.

@@ -8,8 +8,9 @@ protocol AnswerShape: Sendable {
   var idPrefix: String { get }
   /// Makes a writer for a choice's log-probabilities.
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter
-  /// Makes a parser for tool calls in a choice's text; `nil` where no tools were offered.
-  func makeParser() -> ToolCallParser?
+  /// Makes what finds tool calls in a choice's text; `nil` where no tools were offered.
+  /// - Parameter streams: whether calls are told while they are being written, where they are certain
+  func makeParser(streams: Bool) -> ToolCallStream?
   /// Makes the writer of an answer.
   /// - Parameter encoding: encodes what takes long
   func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) -> any AnswerWriter
@@ -29,9 +30,9 @@ protocol ChoiceShape: AnswerShape {
   func opening(_ index: Int) -> JSONValue?
   /// Further text of a stream's choice.
   func delta(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue
-  /// Tool calls in a stream's choice.
-  /// - Parameter first: how many calls came before them
-  func calls(_ index: Int, _ calls: [ToolCall], first: Int) -> JSONValue?
+  /// Parts of tool calls in a stream's choice.
+  /// - Parameter begun: how many calls have begun before them
+  func calls(_ index: Int, _ parts: [ToolCallPart], begun: Int) -> JSONValue?
   /// The last chunk of a stream's choice.
   /// - Parameter answer: all that was streamed of the choice
   func ending(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue
@@ -46,7 +47,23 @@ extension ChoiceShape {
 /// The text and the tool calls of a choice.
 struct AnswerContent {
   var text = ""
+  /// Those that are complete.
   var calls: [ToolCall] = []
+  /// The one that is being written.
+  var openCall: ToolCall?
+
+  /// How many calls have begun.
+  var begunCalls: Int { calls.count + (openCall == nil ? 0 : 1) }
+
+  mutating func add(_ part: ToolCallPart) {
+    switch part {
+    case .begin(let name): openCall = ToolCall(name: name, arguments: "")
+    case .arguments(let text): openCall?.arguments += text
+    case .end(let isComplete):
+      if isComplete, let openCall { calls.append(openCall) }
+      openCall = nil
+    }
+  }
 }
 
 /// Gathers a choice's log-probabilities in a route's form.
@@ -67,7 +84,7 @@ struct CompletionShape: ChoiceShape {
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { CompletionLogprobs(tokenizer: tokenizer) }
 
-  func makeParser() -> ToolCallParser? { nil }
+  func makeParser(streams: Bool) -> ToolCallStream? { nil }
 
   func choice(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue {
     json(index, answer.text, logprobs, .string(reason.rawValue))
@@ -77,7 +94,7 @@ struct CompletionShape: ChoiceShape {
 
   func delta(_ index: Int, text: String, logprobs: JSONValue) -> JSONValue { json(index, text, logprobs, .null) }
 
-  func calls(_ index: Int, _ calls: [ToolCall], first: Int) -> JSONValue? { nil }
+  func calls(_ index: Int, _ parts: [ToolCallPart], begun: Int) -> JSONValue? { nil }
 
   func ending(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue {
     json(index, "", logprobs, .string(reason.rawValue))

@@ -31,9 +31,9 @@ protocol AnswerWriter: AnyObject {
   /// A choice has further text.
   /// - Parameter logprobs: of the tokens that end in the text; `nil` where none were requested
   func add(_ text: String, logprobs: JSONValue?, to index: Int)
-  /// A choice has tool calls.
-  /// - Parameter first: how many calls came before them
-  func add(_ calls: [ToolCall], first: Int, to index: Int)
+  /// A choice has parts of tool calls.
+  /// - Parameter begun: how many calls have begun before them
+  func add(_ parts: [ToolCallPart], begun: Int, to index: Int)
   /// A choice is complete.
   /// - Parameter answer: all of the choice
   func end(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue?, reason: FinishReason)
@@ -85,8 +85,8 @@ final class ChoiceWriter<Shape: ChoiceShape>: AnswerWriter {
     target.write(event)
   }
 
-  func add(_ calls: [ToolCall], first: Int, to index: Int) {
-    if let choice = shape.calls(index, calls, first: first) { send([choice]) }
+  func add(_ parts: [ToolCallPart], begun: Int, to index: Int) {
+    if let choice = shape.calls(index, parts, begun: begun) { send([choice]) }
   }
 
   func end(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue?, reason: FinishReason) {
@@ -151,14 +151,5 @@ extension AnswerFrame {
 
   fileprivate func envelope(_ object: String, choices: [JSONValue], usage: JSONValue) -> JSONValue {
     .object(JSONObject(keepingFirst: head(object) + [("choices", .array(choices)), ("usage", usage)]))
-  }
-}
-
-extension AnswerTarget {
-  /// Begins a stream of server-sent events.
-  func startEventStream() {
-    startStreaming(
-      status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"],
-      length: nil)
   }
 }

@@ -7,6 +7,8 @@ import Model
 struct ChatShape: ChoiceShape {
   /// How the model writes calls, and the tools that it can call; `nil` if none were offered.
   var tools: (form: ToolCallForm, names: Set<String>)?
+  /// Whether what begins like a call is sure to be one.
+  var callsAreCertain = false
 
   let idPrefix = "chatcmpl-"
   let wholeObject = "chat.completion"
@@ -15,7 +17,9 @@ struct ChatShape: ChoiceShape {
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { ChatLogprobs(tokenizer: tokenizer) }
 
-  func makeParser() -> ToolCallParser? { tools.map { ToolCallParser($0.form, names: $0.names) } }
+  func makeParser(streams: Bool) -> ToolCallStream? {
+    tools.map { ToolCallStream($0.form, names: $0.names, isCertain: streams && callsAreCertain) }
+  }
 
   func choice(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue {
     var message: [(key: String, value: JSONValue)] = [
@@ -37,11 +41,30 @@ struct ChatShape: ChoiceShape {
     chunk(index, ["content": .string(text)], logprobs, .null)
   }
 
-  /// Each call is one whole chunk, so that its id and name are sent once; clients concatenate the chunks.
-  func calls(_ index: Int, _ calls: [ToolCall], first: Int) -> JSONValue? {
-    let list = calls.enumerated().map { offset, call in
-      JSONValue.object(
-        JSONObject(keepingFirst: [(key: "index", value: .integer(first + offset))] + Self.json(call).pairs))
+  /// The first chunk of a call has its id and name. Clients concatenate the arguments of all chunks with its index.
+  func calls(_ index: Int, _ parts: [ToolCallPart], begun: Int) -> JSONValue? {
+    var entries: [(call: Int, name: String?, arguments: String)] = []
+    var call = begun - 1
+    for part in parts {
+      switch part {
+      case .begin(let name):
+        call += 1
+        entries.append((call: call, name: name, arguments: ""))
+      case .arguments(let text):
+        if entries.last?.call != call { entries.append((call: call, name: nil, arguments: "")) }
+        entries[entries.count - 1].arguments += text
+      case .end: break
+      }
+    }
+    if entries.isEmpty { return nil }
+    let list = entries.map { entry -> JSONValue in
+      var members: [(key: String, value: JSONValue)] = [("index", .integer(entry.call))]
+      if let name = entry.name {
+        members += Self.json(ToolCall(name: name, arguments: entry.arguments)).pairs
+      } else {
+        members.append(("function", ["arguments": .string(entry.arguments)]))
+      }
+      return .object(JSONObject(keepingFirst: members))
     }
     return chunk(index, ["tool_calls": .array(list)], .null, .null)
   }

@@ -174,7 +174,7 @@ struct OpenAPIDocument {
             ]
           ],
         ]
-      case .bytes(let types): .object(JSONObject(keepingFirst: types.map { ($0, [:]) }))
+      case .bytes(let types): .object(JSONObject(keepingFirst: types.map { (key: $0, value: [:]) }))
       case nil: [:]
       }
     var pairs: [Pair] = [("description", "The request succeeded"), ("content", content)]

@@ -63,12 +63,13 @@ extension ReplySchemas {
   }()
 
   private static let chatChunk: JSONValue = {
-    let call = toolCall(more: [("index", Schema.integer)])
+    let index = (key: "index", value: Schema.integer)
+    let more = Schema.object([index, ("function", Schema.object([("arguments", Schema.string)]))])
     let delta = Schema.object(
       [],
       optional: [
         ("role", Schema.constant("assistant")), ("content", Schema.string), ("refusal", ["type": "null"]),
-        ("tool_calls", Schema.list(of: call)),
+        ("tool_calls", Schema.list(of: Schema.either(toolCall(more: [index]), more))),
       ])
     let choice = Schema.object([
       ("index", Schema.integer), ("delta", delta), ("logprobs", chatLogprobs),

@@ -72,6 +72,8 @@ enum ResponseItems {
       try item.checkNames(["type", "id", "call_id", "name", "arguments", "status"])
       try item.check("status", isOneOf: statuses)
       let arguments = try item.requiredText("arguments")
+      // No template can show the model a call that was cut.
+      if item["status"] == "incomplete", !ChatMessage.areArguments(.string(arguments)) { return nil }
       guard ChatMessage.areArguments(.string(arguments)) || arguments.isEmpty else {
         let path = item.path(of: "arguments")
         throw .invalid("'\(path)' is no JSON object", param: path, code: "invalid_value")
@@ -153,6 +155,14 @@ enum ResponseItems {
       "id": .string(id ?? RandomName.make("fc_", length: 24)), "type": "function_call", "status": .string(status),
       "arguments": .string(arguments), "call_id": .string(callID), "name": .string(name),
     ]
+  }
+
+  /// Whether an item is a call whose arguments the answer's end has cut.
+  static func isCut(_ item: JSONValue) -> Bool {
+    guard let object = item.object, object["type"] == "function_call", object["status"] == "incomplete" else {
+      return false
+    }
+    return !ChatMessage.areArguments(object["arguments"] ?? .null)
   }
 
   // MARK: the chat

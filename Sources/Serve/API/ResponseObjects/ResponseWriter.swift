@@ -17,6 +17,18 @@ final class ResponseWriter: AnswerWriter {
     var isLarge: Bool { logprobCount > ChoiceLogprobs.maximumOnLoop }
   }
 
+  /// The call that is being written.
+  private struct Call {
+    let id = RandomName.make("fc_", length: 24)
+    let callID = RandomName.make("call_", length: 24)
+    let name: String
+    var arguments = ""
+
+    func item(_ status: String) -> JSONValue {
+      ResponseItems.call(id: id, callID: callID, name: name, arguments: arguments, status: status)
+    }
+  }
+
   private let shape: ResponseShape
   private let frame: AnswerFrame
   private let target: any AnswerTarget
@@ -25,6 +37,7 @@ final class ResponseWriter: AnswerWriter {
   /// The items that are complete.
   private var output: [JSONValue] = []
   private var message: Message?
+  private var call: Call?
   /// The log-probabilities of tokens that have shown no text yet: they are those of the text that comes next, or of a call.
   private var held: [JSONValue] = []
   /// Log-probabilities of all items that are complete.
@@ -75,23 +88,30 @@ final class ResponseWriter: AnswerWriter {
       position + [("content_index", 0), ("delta", .string(text)), ("logprobs", Self.eventLogprobs(tokens))])
   }
 
-  func add(_ calls: [ToolCall], first: Int, to index: Int) {
-    endMessage(status: "completed")
+  func add(_ parts: [ToolCallPart], begun: Int, to index: Int) {
+    for part in parts { add(part) }
     // They were the calls'.
     held = []
-    for call in calls {
-      let id = RandomName.make("fc_", length: 24)
-      let callID = RandomName.make("call_", length: 24)
-      func item(_ arguments: String, _ status: String) -> JSONValue {
-        ResponseItems.call(id: id, callID: callID, name: call.name, arguments: arguments, status: status)
-      }
-      let position = position(of: id)
-      send("response.output_item.added", place + [("item", item("", "in_progress"))])
-      send("response.function_call_arguments.delta", position + [("delta", .string(call.arguments))])
-      send("response.function_call_arguments.done", position + [("arguments", .string(call.arguments))])
-      let done = item(call.arguments, "completed")
+  }
+
+  private func add(_ part: ToolCallPart) {
+    switch part {
+    case .begin(let name):
+      endMessage(status: "completed")
+      let call = Call(name: name)
+      self.call = call
+      send("response.output_item.added", place + [("item", call.item("in_progress"))])
+    case .arguments(let text):
+      guard let call else { return }
+      self.call?.arguments += text
+      send("response.function_call_arguments.delta", position(of: call.id) + [("delta", .string(text))])
+    case .end(let isComplete):
+      guard let call else { return }
+      let done = call.item(isComplete ? "completed" : "incomplete")
+      send("response.function_call_arguments.done", position(of: call.id) + [("arguments", .string(call.arguments))])
       send("response.output_item.done", place + [("item", done)])
       output.append(done)
+      self.call = nil
     }
   }
 
@@ -109,7 +129,7 @@ final class ResponseWriter: AnswerWriter {
     guard let store = shape.store else { return send(response, status: status) }
     let record = StoredResponse(
       id: frame.id, createdAt: frame.created, response: response, input: shape.input,
-      context: shape.earlier + shape.input + output)
+      context: shape.earlier + shape.input + output.filter { !ResponseItems.isCut($0) })
     // It can be continued as soon as the client has it.
     let writer = LoopBound(self, on: target.loop)
     store.add(record) { [loop = target.loop] error in

@@ -12,8 +12,15 @@ protocol AnswerTarget: AnyObject, Sendable {
   /// Adds a part.
   /// - Returns: whether more can be written at once
   @discardableResult func write(_ bytes: [UInt8]) -> Bool
+  /// Adds these bytes whenever no part came for some time.
+  func fillSilence(with bytes: [UInt8])
   /// Ends an answer that was begun by `startStreaming`.
   func end()
+}
+
+extension AnswerTarget {
+  /// Nobody between the server and the one who waits could take the silence for a failure.
+  func fillSilence(with bytes: [UInt8]) {}
 }
 
 extension HTTPExchange: AnswerTarget {}

@@ -11,9 +11,20 @@ enum SSEWriter {
 
   /// The last event of a stream that has not failed.
   static let done = Array("data: [DONE]\n\n".utf8)
+
+  /// A comment, which clients pass over.
+  static let comment = Array(": keep-alive\n\n".utf8)
 }
 
 extension AnswerTarget {
+  /// Begins a stream of server-sent events. While there are none for long, it has comments.
+  func startEventStream() {
+    startStreaming(
+      status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"],
+      length: nil)
+    fillSilence(with: SSEWriter.comment)
+  }
+
   /// Answers with JSON.
   func respond(status: Int = 200, json: JSONValue) {
     respond(status: status, headers: ["Content-Type": "application/json"], body: json.encoded)

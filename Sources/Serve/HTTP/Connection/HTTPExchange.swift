@@ -34,6 +34,8 @@ public final class HTTPExchange: @unchecked Sendable {
   private var bytesLeft: Int?
   /// Memory for `write`, kept from one call to the next.
   private var chunk: [UInt8] = []
+  private var lastWrite = ContinuousClock.now
+  private var silenceTimer: EventTimer?
   private var awaitsContinue: Bool
   private var sink = BodySink.undecided
   private var received = 0
@@ -193,6 +195,7 @@ public final class HTTPExchange: @unchecked Sendable {
     loop.preconditionInLoop()
     guard let connection, response == .streaming else { return false }
     guard sendsBody, bytes.count > 0 else { return true }
+    lastWrite = .now
     let buffered: Int?
     if let left = bytesLeft {
       // Further bytes would be taken for the next response.
@@ -229,6 +232,25 @@ public final class HTTPExchange: @unchecked Sendable {
   public func onDrain(_ handler: @escaping () -> Void) {
     loop.preconditionInLoop()
     if connection != nil, response != .ended { drainHandler = handler }
+  }
+
+  /// Sends `bytes` whenever nothing was sent of the streaming response for `HTTPConfiguration.maxSilence`, so that proxies do not
+  /// take it for dead.
+  public func fillSilence(with bytes: [UInt8]) {
+    loop.preconditionInLoop()
+    guard let connection, response == .streaming, sendsBody, silenceTimer == nil else { return }
+    let limit = connection.configuration.maxSilence
+    lastWrite = .now
+    silenceTimer = loop.schedule(after: limit) { [weak self] in self?.breakSilence(with: bytes, limit: limit) }
+  }
+
+  private func breakSilence(with bytes: [UInt8], limit: Duration) {
+    guard let connection, response == .streaming else { return }
+    if lastWrite.duration(to: .now) >= limit {
+      // What the client has not taken yet is not followed by more.
+      if connection.outputBytes == 0 { write(bytes) } else { lastWrite = .now }
+    }
+    silenceTimer?.arm(after: limit - lastWrite.duration(to: .now))
   }
 
   /// Closes the connection in the middle of a streaming response, so that the client notices that it is incomplete.
@@ -269,6 +291,7 @@ public final class HTTPExchange: @unchecked Sendable {
     guard let connection else { return }
     if !connection.canSkipBody(awaitingContinue: awaitsContinue) { connection.keepAlive = false }
     response = .ended
+    silenceTimer?.cancel()
     reportEnd(isComplete: true)
     self.connection = nil
     drainHandler = nil
@@ -342,6 +365,7 @@ public final class HTTPExchange: @unchecked Sendable {
 
   func connectionLost() {
     connection = nil
+    silenceTimer?.cancel()
     guard response != .ended else { return }
     isGone = true
     reportEnd(isComplete: false)

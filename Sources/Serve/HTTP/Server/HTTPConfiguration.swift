@@ -53,6 +53,9 @@ public struct HTTPConfiguration: Sendable {
   /// How long the server waits for further bytes of a body, or for a client to read what it has sent.
   public var stallTimeout: Duration = .seconds(60)
 
+  /// How long nothing may be sent of a response that asks for its silence to be filled.
+  public var maxSilence: Duration = .seconds(15)
+
   /// When fewer response bytes are in the connection's buffer, `onDrain` is called.
   public var lowWatermark = 64 << 10
   /// When as many response bytes are in the connection's buffer, `write` returns false and no further pipelined request

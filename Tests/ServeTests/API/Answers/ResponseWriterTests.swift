@@ -55,12 +55,17 @@ import Testing
 
   private let usage = GenerationUsage(promptTokens: 5, completionTokens: 3, cachedTokens: 2)
   private let calls = [ToolCall(name: "f", arguments: "{\"a\":1}"), ToolCall(name: "g", arguments: "{}")]
+  private var parts: [ToolCallPart] {
+    calls.flatMap { call -> [ToolCallPart] in
+      [.begin(name: call.name), .arguments(call.arguments), .end(isComplete: true)]
+    }
+  }
 
   private func write(_ writer: ResponseWriter) {
     writer.open(0)
     writer.add("Let me", logprobs: nil, to: 0)
     writer.add(" see.", logprobs: nil, to: 0)
-    writer.add(calls, first: 0, to: 0)
+    writer.add(parts, begun: 0, to: 0)
     writer.end(0, AnswerContent(text: "Let me see.", calls: calls), logprobs: nil, reason: .stop)
     writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .stop)], usage: usage)
   }
@@ -128,7 +133,7 @@ import Testing
     writer.open(0)
     writer.add("", logprobs: logprobs("<tool_call>"), to: 0)
     writer.add("", logprobs: logprobs("{}", "</tool_call>"), to: 0)
-    writer.add(calls, first: 0, to: 0)
+    writer.add(parts, begun: 0, to: 0)
     writer.add("", logprobs: logprobs("<|im_end|>"), to: 0)
     writer.end(0, AnswerContent(text: "", calls: calls), logprobs: logprobs(), reason: .stop)
     writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .stop)], usage: usage)
@@ -152,7 +157,7 @@ import Testing
     writer.add("", logprobs: logprobs("<to"), to: 0)
     writer.add("<to be", logprobs: logprobs(" be"), to: 0)
     writer.add("", logprobs: logprobs("<tool_call>"), to: 0)
-    writer.add(calls, first: 0, to: 0)
+    writer.add(parts, begun: 0, to: 0)
     writer.add("x", logprobs: logprobs("x"), to: 0)
     writer.add("", logprobs: logprobs("half"), to: 0)
     writer.end(0, AnswerContent(text: "", calls: calls), logprobs: logprobs(), reason: .length)
@@ -165,6 +170,29 @@ import Testing
     let deltas = try target.events().filter { $0["type"] == "response.output_text.delta" }
     #expect(deltas.map { $0["delta"] } == ["<to be", "x", ""])
     #expect(deltas.map { $0["logprobs"]?.array?.count } == [2, 1, 1])
+  }
+
+  /// The arguments of a call come in parts, which together are those of the item. A call that is cut is an incomplete item.
+  @Test(arguments: [true, false]) func callsComeInParts(isComplete: Bool) throws {
+    let target = try Target()
+    let writer = writer(target, stream: true)
+    writer.open(0)
+    writer.add([.begin(name: "f")], begun: 0, to: 0)
+    for text in ["{\"a\":", "1", isComplete ? "}" : ""] { writer.add([.arguments(text)], begun: 1, to: 0) }
+    writer.add([.end(isComplete: isComplete)], begun: 1, to: 0)
+    let reason: FinishReason = isComplete ? .stop : .length
+    writer.end(0, AnswerContent(), logprobs: nil, reason: reason)
+    writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: reason)], usage: usage)
+    let events = try target.events()
+    let deltas = events.filter { $0["type"] == "response.function_call_arguments.delta" }
+    let arguments = deltas.compactMap { $0["delta"]?.string }.joined()
+    #expect(deltas.count == 3 && arguments == (isComplete ? "{\"a\":1}" : "{\"a\":1"))
+    let items = output(events.last?["response"]?.object)
+    let item = try #require(items.first)
+    #expect(items.count == 1 && item["arguments"] == .string(arguments))
+    #expect(item["status"] == .string(isComplete ? "completed" : "incomplete"))
+    #expect(deltas.allSatisfy { $0["item_id"] == item["id"] && $0["output_index"] == 0 })
+    #expect(ResponseItems.isCut(.object(item)) == !isComplete)
   }
 
   @Test func aFailureWithinAStreamIsAnEvent() throws {

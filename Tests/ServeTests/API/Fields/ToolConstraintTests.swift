@@ -125,8 +125,9 @@ import Testing
     #expect(try !allows(constraint, "\(call) then \(call)"))
   }
 
-  /// Deltas of calls have the indices of the calls in the answer, in either form.
-  @Test func callsOfAConstrainedAnswerAsDeltas() throws {
+  /// Deltas of calls have the indices of the calls in the answer, in either form, whether they come while they are written or at
+  /// their ends.
+  @Test(arguments: [false, true]) func callsOfAConstrainedAnswerAsDeltas(streams: Bool) throws {
     for (form, answer) in [
       (ToolCallForm.bare, #"Look: {"name": "f", "parameters": {"n": 1}}; {"name": "g", "parameters": {"n": 2}}"#),
       (
@@ -139,20 +140,40 @@ import Testing
       let constraint = ToolConstraint(
         tools: [tool("f", strict: true), tool("g", strict: true)], form: form, isRequired: false, isParallel: true)
       #expect(try allows(constraint, answer))
-      let shape = ChatShape(tools: (form, ["f", "g"]))
-      var parser = try #require(shape.makeParser())
-      var (count, text) = (0, "")
-      var indices: [JSONValue] = []
-      func add(_ part: (text: String, calls: [ToolCall])) {
-        text += part.text
-        if part.calls.isEmpty { return }
-        let delta = shape.calls(0, part.calls, first: count)?.object?["delta"]?.object
-        indices += (delta?["tool_calls"]?.array ?? []).compactMap { $0.object?["index"] }
-        count += part.calls.count
+      #expect(constraint.makesCallsCertain)
+      let shape = ChatShape(tools: (form, ["f", "g"]), callsAreCertain: constraint.makesCallsCertain)
+      var parser = try #require(shape.makeParser(streams: streams))
+      var content = AnswerContent()
+      var (names, arguments, chunks) = (["", ""], ["", ""], 0)
+      func add(_ found: (text: String, parts: [ToolCallPart])) throws {
+        let delta = shape.calls(0, found.parts, begun: content.begunCalls)?.object?["delta"]?.object
+        content.text += found.text
+        for part in found.parts { content.add(part) }
+        for entry in (delta?["tool_calls"]?.array ?? []).compactMap(\.object) {
+          let (index, function) = (try #require(entry["index"]?.integer), entry["function"]?.object)
+          names[index] += function?["name"]?.string ?? ""
+          arguments[index] += function?["arguments"]?.string ?? ""
+          chunks += 1
+        }
       }
-      for letter in answer { add(parser.push(String(letter))) }
-      add(parser.finish())
-      #expect(text == "Look:" && indices == [0, 1], "\(text) \(indices)")
+      for letter in answer { try add(parser.push(String(letter))) }
+      try add(parser.finish())
+      #expect(content.text == "Look:" && names == ["f", "g"] && arguments == [#"{"n":1}"#, #"{"n":2}"#])
+      #expect(content.calls == zip(names, arguments).map { ToolCall(name: $0, arguments: $1) })
+      #expect(streams ? chunks > 8 : chunks == 2)
+    }
+  }
+
+  /// A text of a form of its own may look like a call, unless it is JSON and calls have tags.
+  @Test func callsAreCertainWhereNoTextLooksLikeThem() {
+    func isCertain(_ form: ToolCallForm, required: Bool, _ text: TextConstraint?) -> Bool {
+      ToolConstraint(tools: [tool("f")], form: form, isRequired: required, isParallel: true, text: text)
+        .makesCallsCertain
+    }
+    for (form, isCertainBesideJSON) in [(ToolCallForm.tagged, true), (.bare, false)] {
+      #expect(isCertain(form, required: false, nil) && isCertain(form, required: true, .jsonObject))
+      #expect(!isCertain(form, required: false, .regex(".*")))
+      #expect(isCertain(form, required: false, .jsonObject) == isCertainBesideJSON)
     }
   }
 

@@ -18,7 +18,11 @@ enum ChatRequest {
     let text = try ConstraintFields(fields).constraint
     let chat = try conversation(fields, tools)
     let format = try context.chatFormat()
-    request.shape = ChatShape(tools: tools.shown.isEmpty ? nil : (format.toolCallForm, tools.names))
+    let calls = tools.constraint(format.toolCallForm, text: text?.value)
+    // A stop string may cut a call, which is text then.
+    request.shape = ChatShape(
+      tools: tools.shown.isEmpty ? nil : (format.toolCallForm, tools.names),
+      callsAreCertain: calls?.makesCallsCertain == true && request.options.stop.isEmpty)
     request.options.endTokens.formUnion(format.endTokens)
     let limit = try maxTokens(fields, context.contextLength)
     let kept = try fields.promptTokensKept(context.contextLength, answer: limit ?? 1)
@@ -32,7 +36,7 @@ enum ChatRequest {
     }
     try request.check(contextLength: context.contextLength, promptField: "messages")
     // Last, because compiling takes the longest.
-    if let constraint = try constraint(text, tools, format, context.grammars) {
+    if let constraint = try constraint(text, calls, context.grammars) {
       request.options.constraint = constraint.grammar
       request.warnings += constraint.warnings
     }
@@ -63,11 +67,13 @@ enum ChatRequest {
   }
 
   /// What the answer must follow; `nil` where it is free.
-  /// - Parameter text: what the answer must be if it is no call
+  /// - Parameters:
+  ///   - text: what the answer must be if it is no call
+  ///   - calls: what its calls must be
   private static func constraint(
-    _ text: ConstraintFields.Constraint?, _ tools: ToolFields, _ format: ChatFormat, _ grammars: GrammarCache
+    _ text: ConstraintFields.Constraint?, _ calls: ToolConstraint?, _ grammars: GrammarCache
   ) throws(APIError) -> CompiledConstraint? {
-    if let calls = tools.constraint(format.toolCallForm, text: text?.value) {
+    if let calls {
       return try grammars.compiled(calls, param: text?.param ?? "tools")
     }
     guard let text else { return nil }
