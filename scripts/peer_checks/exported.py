@@ -103,9 +103,12 @@ class LlamaServer:
         self.process.kill()
         self.process.wait()
 
-    def next_logprobs(self, ids, count=40):
-        """Logprobs of the most likely next tokens, by token."""
+    def next_logprobs(self, ids, answer=None, count=40):
+        """Logprobs of the most likely next tokens, by token. Those are of the model; with `answer` the server takes that token,
+        whatever its logprob: it says nothing of one that ends the text, or is no whole character."""
         body = {"prompt": ids, "n_predict": 1, "temperature": 0, "n_probs": count, "cache_prompt": False}
+        if answer is not None:
+            body["logit_bias"] = [[answer, 1000]]
         request = urllib.request.Request(self.url + "/completion", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
         with urllib.request.urlopen(request) as reply:
@@ -113,7 +116,7 @@ class LlamaServer:
         return {entry["id"]: entry["logprob"] for entry in answer}
 
 
-def next_difference(server, model, prompts):
+def next_difference(server, model, prompts, answer=None):
     """The largest difference of the logprobs of likely next tokens, after some lengths of each prompt."""
     import transformers_model
 
@@ -121,7 +124,7 @@ def next_difference(server, model, prompts):
     for ids in prompts[:2]:
         theirs = transformers_model.all_logprobs(model, ids)
         for length in range(len(ids) // 3, len(ids), len(ids) // 3):
-            found = server.next_logprobs(ids[:length])
+            found = server.next_logprobs(ids[:length], answer)
             differences += [abs(value - theirs[length - 1, token].item()) for token, value in found.items()]
     return f"largest difference of {len(differences)} logprobs", max(differences)
 
@@ -152,6 +155,29 @@ def llama_server_computes_the_same(workplace, name):
     model = transformers_model.with_adapter(transformers_model.load(workplace.model()), adapter)
     with LlamaServer(full_gguf(), "--lora", file) as server:
         return agree(*next_difference(server, model, workplace.prompts()), LLAMA_TYPES[kind])
+
+
+@check("exported/llama-server-qwen2")
+def llama_server_computes_the_same_of_another_class(workplace):
+    """As above, over a random model of a class whose rows of q and k the converter leaves in their order."""
+    import random_folders
+    import torch
+    import transformers_model
+    from peft import LoraConfig, get_peft_model
+
+    folder = random_folders.folder(workplace, "qwen2")
+    model = get_peft_model(transformers_model.load(folder), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")).eval()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn(parameter.shape) * 0.06)
+    adapter, file = workplace.folder / "qwen2-adapter", workplace.folder / "qwen2-adapter.gguf"
+    model.save_pretrained(adapter)
+    workplace.graft("export", "gguf", "--model", folder, "--type", "f32", adapter, file)
+    prompts = random_folders.rows(2, 60)
+    with LlamaServer(random_folders.gguf(folder), "--lora", file) as server:
+        return agree(*next_difference(server, model, prompts, random_folders.alphabet().index("a") + 3), 1e-3)
 
 
 @check("exported/mlx-plain", "exported/mlx-rslora-patterns", "exported/mlx-dora")

@@ -2,10 +2,12 @@
 
 For each form of a Hugging Face folder (scripts/fixtures/quantized_fixtures.py) and each GGUF type that the package `gguf`
 decodes there is a model of one layer, and a folder of the decoded values in F32. `graft prepare` must give both the same
-fingerprint, which is a hash of every weight.
+fingerprint, which is a hash of every weight. Folders in NF4, whose codes are kept, are written by transformers and
+bitsandbytes; Graft must give the logprobs of what these read in them.
 """
 
 import importlib.util
+import copy
 import json
 import re
 import subprocess
@@ -13,8 +15,10 @@ import sys
 
 import numpy as np
 import peers
-from checks import Differs, check
-from random_folders import VOCABULARY, alphabet, write_tokenizer
+import torch
+import transformers_model
+from checks import Differs, agree, check
+from random_folders import VOCABULARY, alphabet, rows, write_tokenizer
 
 PACKAGES = ["compressed-tensors==0.20.1", "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "loguru"]
 if importlib.util.find_spec("compressed_tensors") is None:
@@ -140,3 +144,51 @@ def types_have_ggufs_values(workplace, name):
     enlarge()
     path = workplace.folder / f"{name}.gguf"
     return compare(workplace, path, write_gguf(path, TYPES[name]))
+
+
+# What transformers is told of each folder in NF4.
+NF4 = {
+    "bnb-nf4": {}, "bnb-nf4-nested": {"bnb_4bit_use_double_quant": True},
+    "bnb-nf4-skips": {"bnb_4bit_use_double_quant": True, "llm_int8_skip_modules": ["lm_head", "v_proj", "down_proj"]},
+}
+
+
+def decode(model):
+    """Replaces the modules of bitsandbytes by plain ones. Matrices are decoded flat: bitsandbytes' decoder for processors is
+    wrong for rows of no whole number of blocks."""
+    import bitsandbytes
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            state = copy.deepcopy(module.weight.quant_state)
+            shape, state.shape = state.shape, (state.shape.numel(),)
+            values = bitsandbytes.functional.dequantize_4bit(module.weight.data.reshape(-1, 1), state).float().reshape(shape)
+            plain = torch.nn.Linear(shape[1], shape[0], bias=False)
+            plain.weight.data = values
+            model.set_submodule(name, plain)
+    return model.eval()
+
+
+@check(*(f"quantized/{name}" for name in NF4))
+def transformers_and_bitsandbytes_compute_the_same(workplace, name):
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    plain, quantized = workplace.folder / f"{name}-plain", workplace.folder / name
+    # The rows of down_proj are no whole number of blocks.
+    config = quantized_fixtures.config() | dict(
+        vocab_size=VOCABULARY, hidden_size=1024, intermediate_size=2808, num_attention_heads=16, num_key_value_heads=4,
+        head_dim=64, initializer_range=0.04, max_position_embeddings=128)
+    torch.manual_seed(8)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config)).save_pretrained(plain)
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32, **NF4[name])
+    AutoModelForCausalLM.from_pretrained(
+        plain, dtype=torch.float32, quantization_config=settings).save_pretrained(quantized)
+    write_tokenizer(quantized)
+    tokens = rows(4, 100)
+    with workplace.serve(workplace.folder / "none", quantized) as server:
+        ours = [value for row in tokens for value in server.logprobs("base", row)]
+    model = decode(AutoModelForCausalLM.from_pretrained(quantized, dtype=torch.float32))
+    theirs = [value for row in tokens for value in transformers_model.logprobs(model, row)]
+    worst = max(abs(x - y) for x, y in zip(ours, theirs, strict=True))
+    return agree(f"largest difference of {len(ours)} logprobs", worst, 1e-3)
