@@ -53,8 +53,10 @@ def test_markdown_json_mode(ask, form):
     assert isinstance(ask(Mode.MD_JSON, form, extra_body=schema), form)
 
 
-def test_partial_streams(settings):
-    client = instructor.from_openai(openai.OpenAI(**settings, max_retries=0), mode=Mode.JSON_SCHEMA)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("mode", [Mode.JSON_SCHEMA, Mode.TOOLS])
+def test_partial_streams(settings, mode):
+    client = instructor.from_openai(openai.OpenAI(**settings, max_retries=0), mode=mode)
     parts = list(client.create_partial(
         model="base", messages=MESSAGES, response_model=Person, max_tokens=200, seed=1, max_retries=0))
     assert len(parts) > 1 and Person.model_validate(parts[-1].model_dump())
