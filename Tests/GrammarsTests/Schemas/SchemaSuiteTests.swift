@@ -33,4 +33,57 @@ import Testing
     #expect(wrong == SchemaSuite.known)
     #expect(covered == 3_435 && refused == 312)
   }
+
+  /// Schemas under which some token needs more work than it may take, so that an answer ends with an error there.
+  private static let limited: Set = [
+    "draft2020-12/optional/ecmascript-regex.json: patterns always use unicode semantics with pattern",
+    "draft2020-12/optional/ecmascript-regex.json: patterns always use unicode semantics with patternProperties",
+    "draft2020-12/optional/format/hostname.json: validation of host names",
+  ]
+
+  /// Documents as tokens under masks, as a model writes them: the grammar has a text if and only if each of its tokens is in the
+  /// mask of its place and the text may end.
+  @Test func documentsAsTokensAreHeldToMasks() throws {
+    let vocabulary = TestVocabulary.small
+    let ids = Dictionary(zip(vocabulary.tokens, vocabulary.tokens.indices), uniquingKeysWith: { first, _ in first })
+    var random = SeededGenerator(state: 5)
+    var (accepted, rejected) = (0, 0)
+    var limited: Set<String> = []
+    for one in try SchemaSuite().cases {
+      guard case .grammar(let grammar?) = SchemaSuite.outcome(of: one.schema) else { continue }
+      let compiled = try CompiledGrammar(grammar, vocabulary: vocabulary)
+      for test in one.tests {
+        let texts = SchemaSuite.spellings(of: test.document)
+        let member = texts.first { SimpleRecognizer($0).matches(grammar) }
+        guard let text = member ?? texts.first else { continue }
+        do {
+          let isAccepted = try follow(text, compiled, ids, &random)
+          #expect(isAccepted == (member != nil), "\(one.about): \(text)")
+          if isAccepted { accepted += 1 } else { rejected += 1 }
+        } catch GrammarError.tooMuchWork { limited.insert(one.about) }
+      }
+    }
+    #expect(limited == Self.limited)
+    #expect(accepted >= 1_876 && rejected >= 1_429)
+  }
+
+  /// Whether a text, as tokens that are drawn, stays within the masks to its end.
+  private func follow(
+    _ text: String, _ compiled: CompiledGrammar, _ ids: [[UInt8]: Int], _ random: inout SeededGenerator
+  ) throws -> Bool {
+    let vocabulary = compiled.vocabulary
+    var check = try MaskCheck(compiled)
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let lengths = (1...min(8, rest.count)).filter { ids[Array(rest.prefix($0))] != nil }
+      let token = try #require(lengths.randomElement(using: &random).flatMap { ids[Array(rest.prefix($0))] })
+      try check.computeMask()
+      let isAccepted = try check.accept(token)
+      #expect(isAccepted == check.allows(token), "\(text) at \(rest.count) bytes from its end")
+      guard isAccepted else { return false }
+      rest = rest.dropFirst(vocabulary.tokens[token].count)
+    }
+    try check.computeMask()
+    return vocabulary.endTokens.allSatisfy(check.allows)
+  }
 }
