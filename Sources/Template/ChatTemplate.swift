@@ -67,11 +67,17 @@ public struct Rendering: Equatable, Sendable {
   /// no such blocks.
   public let generationSpans: [Range<Int>]
 
-  /// The same rendering for those who do not count the first message.
-  public func withoutFirstMessage() -> Rendering {
+  /// The same rendering for those who count the messages differently.
+  /// - Parameter indices: the index that each message has for them; `nil` for one that they do not have. Several messages can
+  ///   be one for them.
+  public func renumbered(_ indices: [Int?]) -> Rendering {
+    var ranges: [Int: [Range<Int>]] = [:]
+    for spans in messageSpans where spans.message < indices.count {
+      if let index = indices[spans.message] { ranges[index, default: []] += spans.ranges }
+    }
     var rendering = self
-    rendering.messageSpans = messageSpans.filter { $0.message > 0 }
-      .map { MessageSpans(message: $0.message - 1, ranges: $0.ranges) }
+    rendering.messageSpans = ranges.sorted { $0.key < $1.key }
+      .map { MessageSpans(message: $0.key, ranges: Self.merged($0.value)) }
     return rendering
   }
 

@@ -5,6 +5,7 @@
 public struct StreamDecoder: Sendable {
   private let tokenizer: Tokenizer
   private let skippingSpecialTokens: Bool
+  private let shown: Set<Int32>
   /// How many leading spaces are still to be removed.
   private var spacesToDrop: Int
   /// The first bytes of a character that is not complete yet, at most three.
@@ -12,11 +13,16 @@ public struct StreamDecoder: Sendable {
 
   /// - Parameters:
   ///   - skippingSpecialTokens: special tokens decode to nothing
+  ///   - shown: special tokens that decode to their text nevertheless
   ///   - isContinuation: the ids follow other text, so a space before the first word is kept. At the beginning of a text
   ///     SentencePiece's is removed.
-  public init(_ tokenizer: Tokenizer, skippingSpecialTokens: Bool = true, isContinuation: Bool = false) {
+  public init(
+    _ tokenizer: Tokenizer, skippingSpecialTokens: Bool = true, showing shown: Set<Int32> = [],
+    isContinuation: Bool = false
+  ) {
     self.tokenizer = tokenizer
     self.skippingSpecialTokens = skippingSpecialTokens
+    self.shown = shown
     spacesToDrop = isContinuation ? 0 : tokenizer.spacesDroppedAtStart
   }
 
@@ -39,7 +45,9 @@ public struct StreamDecoder: Sendable {
 
   /// Adds an id without returning text, for decoding many ids at once.
   mutating func append(_ id: Int32) {
-    guard let bytes = tokenizer.bytes(of: id), !(skippingSpecialTokens && tokenizer.isSpecial(id)) else { return }
+    guard let bytes = tokenizer.bytes(of: id),
+      !(skippingSpecialTokens && tokenizer.isSpecial(id) && !shown.contains(id))
+    else { return }
     var rest = bytes
     while spacesToDrop > 0, let first = rest.first {
       if first == UInt8(ascii: " ") {

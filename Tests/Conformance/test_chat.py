@@ -136,7 +136,11 @@ class TestRendering:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c1", "content": "Paris"},
         ]
-        plain = [*QUESTION, {"role": "assistant", "content": ""}, {"role": "tool", "content": "Paris"}]
+        plain = [
+            *QUESTION,
+            {"role": "assistant", "content": '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'},
+            {"role": "user", "content": "<tool_response>\nParis\n</tool_response>"},
+        ]
         assert chat(server, messages)["usage"]["prompt_tokens"] == len(rendered(plain))
 
     def test_continuing_the_last_message(self, server):
@@ -147,7 +151,7 @@ class TestRendering:
     def test_template_of_ones_own(self, data_dir, tmp_path):
         file = tmp_path / "own.jinja"
         file.write_text(
-            "{%- for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('Tools are not for ' + who) }}"
+            "{%- for m in messages %}{% if m.role == 'system' %}{{ raise_exception('Orders are not for ' + who) }}"
             "{% endif %}{{ m.role }}: {{ m.content }} {{ eos_token }}\n{% endfor %}"
             "{% if add_generation_prompt %}assistant:{{ mood }}{% endif %}"
         )
@@ -156,10 +160,17 @@ class TestRendering:
             tokens = server.http.post("/tokenize", json=body).json()["tokens"]
             text = server.http.post("/detokenize", json={"tokens": tokens}).json()["prompt"]
             assert text == "user: What is the capital of France? <|im_end|>\nassistant: Well,"
-            tool = {"role": "tool", "tool_call_id": "1", "content": "x"}
-            body = {"messages": [*QUESTION, tool], "chat_template_kwargs": {"who": "you"}}
+            order = {"role": "system", "content": "x"}
+            body = {"messages": [order, *QUESTION], "chat_template_kwargs": {"who": "you"}}
             error = check(server.http.post(PATH, json=body), 400, param="messages")
-            assert "Tools are not for you" in error["message"]
+            assert "Orders are not for you" in error["message"]
+            # With tools, what the template refuses is put another way.
+            tool = {"type": "function", "function": {"name": "f", "description": "Of no use."}}
+            result = {"role": "tool", "tool_call_id": "1", "content": "none"}
+            tokens = server.http.post("/tokenize", json=body | {"messages": [order, *QUESTION, result], "tools": [tool]})
+            text = server.http.post("/detokenize", json={"tokens": tokens.json()["tokens"]}).json()["prompt"]
+            assert text.startswith("user: x\n\n# Tools") and "Of no use." in text
+            assert "user: <tool_response>\nnone\n</tool_response>" in text
 
     def test_a_wrong_template_is_one_clear_line(self, data_dir, tmp_path):
         file = tmp_path / "wrong.jinja"

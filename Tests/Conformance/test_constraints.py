@@ -8,6 +8,7 @@ import openai
 import pydantic
 import pytest
 
+from graft_server import Server
 from sse import events
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -332,6 +333,22 @@ class TestForcedCalls:
             message = stream.get_final_completion().choices[0].message
         jsonschema.validate(
             json.loads(message.tool_calls[0].function.arguments), WEATHER["function"]["parameters"])
+
+    def test_between_the_marks_of_a_template(self, data_dir, tmp_path):
+        """Marks that are special tokens, as Mistral's are: they are forced, found, and not in the text."""
+        file = tmp_path / "marks.jinja"
+        file.write_text(
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls or [] %}"
+            "<issue_start>{{ c.function.name }}<issue_comment>{{ c.function.arguments | tojson }}{% endfor %}<|im_end|>"
+            "{% endfor %}{{ tools | tojson if tools }}{% if add_generation_prompt %}assistant: {% endif %}"
+        )
+        with Server("--chat-template", file, data_dir=data_dir) as server:
+            choice = ask(server, tools=[TIME], tool_choice="required", parallel_tool_calls=False, logprobs=True)
+            (name, arguments), = self.calls(choice["message"])
+            assert name == "get_time" and choice["message"]["content"] is None
+            jsonschema.validate(arguments, TIME["function"]["parameters"])
+            tokens = [entry["token"] for entry in choice["logprobs"]["content"]]
+            assert tokens[0] == "<issue_start>" and "<issue_comment>" in tokens
 
     def test_a_call_or_a_document(self, server):
         """With a format and tools, the answer is one or the other."""

@@ -1,7 +1,7 @@
 import Formats
 
-/// Parses calls without tags: JSON values at the end of an answer, with space, line breaks or semicolons between them.
-/// Text may stand before the calls. If text follows them, they are text themselves.
+/// Parses calls that are JSON objects at the end of an answer, with space, line breaks or semicolons between them, or a list of
+/// them. Text may stand before the calls, and a template's marks around them. If text follows them, they are text themselves.
 ///
 /// Text is held back from where a call may begin, until it is certain that it is none.
 struct BareCallParser: CallParser {
@@ -10,6 +10,8 @@ struct BareCallParser: CallParser {
     case text
     /// Within a JSON value that may be a call.
     case value
+    /// Within a JSON value that is none.
+    case document
     /// After a call.
     case between
   }
@@ -38,19 +40,37 @@ struct BareCallParser: CallParser {
   private var depth = 0
   private var isInString = false
   private var isEscaped = false
+  /// Where the last string of the value begins in `held`.
+  private var stringStart = 0
+  /// The last key of the object that may be a call; `nil` if the next string is one.
+  private var key: [UInt8]?
+  /// The object has the name of a tool, or an object that may have it.
+  private var isNamed = false
   /// The calls are in a Markdown code block whose end has not come yet.
   private var isFenced = false
+  /// The calls are behind the template's mark, whose counterpart has not come yet.
+  private var isMarked = false
 
   private static let fence = Array("```".utf8)
   /// What Llama 3.1 writes before a call.
   private static let tag = Array("<|python_tag|>".utf8)
-  /// What a call's object may begin with.
+  /// What the template writes before calls; empty for nothing.
+  private let mark: [UInt8]
+  /// What the template writes behind calls.
+  private let closing: [CallMarks.Piece]
+  /// What a call's object may begin with: its name first, the object that has it third.
   private static let keys = ["name", "type", "function", "parameters", "arguments", "id"].map {
     Array("\"\($0)\"".utf8)
   }
 
-  /// - Parameter names: of the tools that were offered; a call of another tool is text
-  init(names: Set<String>) { self.names = names }
+  /// - Parameters:
+  ///   - names: of the tools that were offered; a call of another tool is text
+  ///   - marks: what the template writes around calls
+  init(names: Set<String>, marks: CallMarks? = nil) {
+    self.names = names
+    mark = Array((marks?.mark ?? "").utf8)
+    closing = marks?.closingBehindList ?? []
+  }
 
   var openCall: OpenCall? { phase == .value ? .json(held[valueStart...]) : nil }
   var pendingCalls: [ToolCall] { calls }
@@ -79,6 +99,7 @@ struct BareCallParser: CallParser {
         switch phase {
         case .text: readText(isEnd, &shown)
         case .value: readValue(isEnd, &shown)
+        case .document: readDocument(isEnd, &shown)
         case .between: readBetween(isEnd, &shown)
         }
       if !continues { return shown }
@@ -89,7 +110,7 @@ struct BareCallParser: CallParser {
   private mutating func giveUp(_ shown: inout [UInt8]) {
     shown += held[..<position]
     held.removeFirst(position)
-    (position, calls, isFenced, phase) = (0, [], false, .text)
+    (position, calls, isFenced, isMarked, phase) = (0, [], false, false, .text)
   }
 
   private mutating func readText(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
@@ -120,32 +141,20 @@ struct BareCallParser: CallParser {
     return true
   }
 
-  /// Reads to the end of a JSON value.
+  /// Reads to the end of a JSON value, or to where it turns out to be no call.
   private mutating func readValue(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     while position < held.count {
-      let byte = held[position]
-      position += 1
-      if isInString {
-        if isEscaped {
-          isEscaped = false
-        } else if byte == UInt8(ascii: "\\") {
-          isEscaped = true
-        } else if byte == UInt8(ascii: "\"") {
-          isInString = false
-        } else if byte < 0x20 {
-          // A JSON string cannot contain a line break.
-          giveUp(&shown)
-          return true
-        }
-        continue
+      let (wasInString, callDepth) = (isInString, held[valueStart] == UInt8(ascii: "[") ? 2 : 1)
+      guard readByte() else {
+        giveUp(&shown)
+        return true
       }
-      switch byte {
-      case UInt8(ascii: "\""): isInString = true
-      case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-      case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-      default: break
+      if depth == callDepth, !isInString, !takeMember(endsString: wasInString) {
+        giveUp(&shown)
+        phase = .document
+        return true
       }
-      if depth > 0 { continue }
+      if depth > 0 || isInString { continue }
       if let found = readCalls(held[valueStart..<position]) {
         calls += found
         phase = .between
@@ -156,6 +165,61 @@ struct BareCallParser: CallParser {
     }
     if isEnd { phase = .text }
     return false
+  }
+
+  /// Shows the rest of a JSON value.
+  private mutating func readDocument(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
+    while position < held.count, phase == .document {
+      if !readByte() || depth == 0 && !isInString { phase = .text }
+    }
+    shown += held[..<position]
+    held.removeFirst(position)
+    position = 0
+    if isEnd { phase = .text }
+    return phase == .text && !held.isEmpty
+  }
+
+  /// Reads one byte of a JSON value.
+  /// - Returns: false if it is no JSON: a string cannot contain a line break
+  private mutating func readByte() -> Bool {
+    let byte = held[position]
+    position += 1
+    switch byte {
+    case _ where isEscaped: isEscaped = false
+    case ..<0x20 where isInString: return false
+    case UInt8(ascii: "\\") where isInString: isEscaped = true
+    case UInt8(ascii: "\""):
+      if !isInString { stringStart = position - 1 }
+      isInString.toggle()
+    case _ where isInString: break
+    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+    case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
+    default: break
+    }
+    return true
+  }
+
+  /// Looks at the byte before `position`, which is in the object that may be a call and in no string.
+  /// - Parameter endsString: it ends a string
+  /// - Returns: false if the object is no call: its name is no tool's, or another member comes before its name
+  private mutating func takeMember(endsString: Bool) -> Bool {
+    switch held[position - 1] {
+    case UInt8(ascii: "{"): (key, isNamed) = (nil, false)
+    case UInt8(ascii: ","): key = nil
+    default:
+      guard endsString else { return true }
+      let string = held[stringStart..<position]
+      guard let key else {
+        self.key = Array(string)
+        if string.elementsEqual(Self.keys[2]) { isNamed = true }
+        return isNamed || Self.keys.contains(Array(string))
+      }
+      if key == Self.keys[0] {
+        isNamed = true
+        return (try? JSONValue.parse(Array(string), subject: "name"))?.string.map(names.contains) ?? false
+      }
+    }
+    return true
   }
 
   private func readCalls(_ json: ArraySlice<UInt8>) -> [ToolCall]? {
@@ -177,6 +241,20 @@ struct BareCallParser: CallParser {
       }
       if Self.fence.starts(with: rest), !isEnd { return false }
     }
+    if isMarked, !closing.isEmpty {
+      switch CallMarks.match(closing[...], held[position...]) {
+      case .full(let end):
+        isMarked = false
+        position = end
+        return true
+      case .partial where !isEnd: return false
+      // Some models end their turn instead of writing the end.
+      case .partial:
+        position = held.count
+        return false
+      case .none: break
+      }
+    }
     return open(isEnd, &shown)
   }
 
@@ -184,10 +262,10 @@ struct BareCallParser: CallParser {
 
   private mutating func opening(at start: Int) -> Opening {
     var rest = held[start...]
-    let leadIn = rest.first == UInt8(ascii: "`") ? Self.fence : rest.first == UInt8(ascii: "<") ? Self.tag : []
+    let leadIns = [mark, Self.fence, Self.tag].filter { $0.first == rest.first }
+    let leadIn = leadIns.first { rest.starts(with: $0) } ?? []
+    if leadIn.isEmpty, leadIns.contains(where: { $0.starts(with: rest) }) { return .open }
     if !leadIn.isEmpty {
-      if rest.count < leadIn.count { return leadIn.starts(with: rest) ? .open : .other }
-      guard rest.starts(with: leadIn) else { return .other }
       rest = rest.dropFirst(leadIn.count)
       if leadIn == Self.fence {
         // The name of a language, and a line break.
@@ -207,6 +285,7 @@ struct BareCallParser: CallParser {
     for key in Self.keys {
       if rest.starts(with: key) {
         if leadIn == Self.fence { isFenced = true }
+        if leadIn == mark, !mark.isEmpty { isMarked = true }
         return .value(value)
       }
       if key.starts(with: rest) { return .open }

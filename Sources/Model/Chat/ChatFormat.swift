@@ -12,7 +12,11 @@ public struct ChatFormat: Sendable {
   /// The tokens that the template puts after an assistant's message. They end an answer as the model's end tokens do.
   public private(set) var endTokens: Set<Int32> = []
   /// How the model writes tool calls, judged by its template.
-  public let toolCallForm: ToolCallForm
+  public private(set) var toolCallForm = ToolCallForm.tagged
+  /// The special tokens that are written around calls.
+  public private(set) var callTokens: Set<Int32> = []
+  /// Whether the template writes calls in a form that cannot be read.
+  private var writesOtherCalls = false
 
   /// - Parameters:
   ///   - source: a template to use instead of the model's own
@@ -33,26 +37,48 @@ public struct ChatFormat: Sendable {
     } else {
       withTools = nil
     }
-    let isTagged = (toolText ?? text).contains("<tool_call>") || !(withTools ?? plain).showsTools
-    toolCallForm = isTagged ? .tagged : .bare
     endTokens = turnEnds()
+    readCallForm(mentionsTag: (toolText ?? text).contains("<tool_call>"))
+  }
+
+  /// Reads in the template how calls are written. What it is told to write where the template shows no tools: Hermes' form.
+  private mutating func readCallForm(mentionsTag: Bool) {
+    let template = withTools ?? plain
+    guard template.abilities.showsTools else { return }
+    let marks = SpecialMarks(tokenizer, ends: endTokens)
+    if let form = template.callSamples?.form(cut: marks.pieces) {
+      toolCallForm = form
+      callTokens = marks.tokens(of: form)
+    } else {
+      toolCallForm = mentionsTag ? .tagged : .bare
+      writesOtherCalls = template.abilities.showsCalls
+    }
   }
 
   private func template(for chat: Conversation) -> ProbedTemplate { chat.tools.isEmpty ? plain : withTools ?? plain }
 
+  /// The chat in another form, if the template does not show it as it is.
+  private func hermes(_ chat: Conversation) -> HermesChat? {
+    HermesChat(chat, for: template(for: chat).abilities, toolCallForm)
+  }
+
   /// The whole chat as text, and which bytes of it came from which message or tool.
   func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
+    try rendering(chat, hermes(chat), splitsCalls: false)
+  }
+
+  private func rendering(
+    _ chat: Conversation, _ hermes: HermesChat?, splitsCalls: Bool
+  ) throws(ChatFormatError) -> Rendering {
     let template = template(for: chat)
-    guard !chat.tools.isEmpty, !template.showsTools else { return try template.rendering(chat) }
-    let hermes = HermesChat(chat, showsCalls: template.showsCalls)
-    let rendering = try template.rendering(hermes.chat)
-    return hermes.hasAddedMessage ? rendering.withoutFirstMessage() : rendering
+    guard let hermes else { return try template.rendering(chat, splitsCalls: splitsCalls) }
+    return try template.rendering(hermes.chat, splitsCalls: splitsCalls).renumbered(hermes.indices)
   }
 
   /// The prompt as text.
   /// - Throws: `ChatFormatError` if the template refuses the chat or fails
   public func render(_ chat: Conversation) throws(ChatFormatError) -> String {
-    try Self.text(chat, try rendering(chat))
+    try Self.text(chat, try rendering(chat, hermes(chat), splitsCalls: true))
   }
 
   private static func text(_ chat: Conversation, _ rendering: Rendering) throws(ChatFormatError) -> String {
@@ -84,26 +110,24 @@ public struct ChatFormat: Sendable {
   public func prompt(
     _ chat: Conversation, addingBOS: Bool = false, limit: Int = .max, isCancelled: (() -> Bool)? = nil
   ) throws(ChatFormatError) -> Prompt {
-    let rendering = try rendering(chat)
+    let hermes = hermes(chat)
+    let rendering = try rendering(chat, hermes, splitsCalls: true)
     let text = try Self.text(chat, rendering)
     let end = text.utf8.count
     let data = rendering.dataSpans.filter { $0.lowerBound < end }.map { $0.lowerBound..<min($0.upperBound, end) }
     let tokens = tokenizer.encode(
       text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS, limit: limit, isCancelled: isCancelled)
-    return Prompt(tokens: tokens, warnings: warnings(chat, rendering))
+    var warnings = hermes.map { [$0.warning] } ?? warnings(chat, rendering)
+    if !chat.tools.isEmpty, writesOtherCalls {
+      warnings.append(
+        "The chat template writes tool calls in a form that is not read: calls are found where the model writes "
+          + (toolCallForm == .tagged ? "JSON between <tool_call> and </tool_call>." : "JSON objects at the end."))
+    }
+    return Prompt(tokens: tokens, warnings: warnings)
   }
 
+  /// What the template left out of a chat that it got as it is.
   private func warnings(_ chat: Conversation, _ rendering: Rendering) -> [String] {
-    let template = template(for: chat)
-    if !chat.tools.isEmpty, !template.showsTools {
-      let hasCalls = chat.messages.contains { $0.object?["tool_calls"]?.array?.isEmpty == false }
-      return [
-        "The chat template does not show tools: their definitions are in the system message"
-          + (hasCalls && !template.showsCalls ? ", and earlier calls in the messages' texts" : "")
-          + ", in the form of Hermes."
-      ]
-    }
-    var warnings: [String] = []
     let bytes = Array(rendering.text.utf8)
     let spans = Dictionary(uniqueKeysWithValues: rendering.messageSpans.map { ($0.message, $0.ranges) })
     for (index, message) in chat.messages.enumerated() {
@@ -112,10 +136,9 @@ public struct ChatFormat: Sendable {
       let shown = (spans[index] ?? []).map { String(decoding: bytes[$0], as: UTF8.self) }.joined(separator: "\n")
       let names = calls.compactMap { $0.object?["function"]?.object?["name"]?.string }
       if names.allSatisfy(shown.contains) { continue }
-      warnings.append("The chat template does not show past tool calls, so the model does not know of them.")
-      break
+      return ["The chat template does not show past tool calls, so the model does not know of them."]
     }
-    return warnings
+    return []
   }
 
   /// The rendered text up to the end of the last message's text, without the message's outer white space.

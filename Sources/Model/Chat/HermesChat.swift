@@ -1,30 +1,74 @@
 import Formats
 
-/// A chat with tools for a template that does not show them: the definitions stand in the system message, in the words of
-/// the Hermes models, which many others have learnt too.
+/// Which parts of a chat a template shows.
+struct TemplateAbilities: Sendable, Equatable {
+  /// The tools that are offered.
+  var showsTools = false
+  /// Past calls.
+  var showsCalls = false
+  /// The results of calls.
+  var showsResults = false
+  /// A system message.
+  var showsSystem = true
+  /// Two messages of the user behind one another.
+  var takesNeighbours = true
+}
+
+/// A chat for a template that does not show its tools, or its past calls: the definitions stand in the system message, in
+/// the words of the Hermes models, which many others have learnt too, and calls and results in the messages' texts.
+///
+/// A template that shows no system message gets its text with the first message of the user. One whose roles must alternate
+/// gets neighbours of one role as one message.
 ///
 /// https://github.com/NousResearch/Hermes-Function-Calling
 struct HermesChat {
-  /// The chat without tools.
+  /// The chat as the template gets it.
   private(set) var chat: Conversation
-  /// Whether the chat had no system message, so that the first one is new.
-  private(set) var hasAddedMessage = false
+  /// The index that each message has in the given chat; `nil` for one that is new. Of joined messages it is the last one's.
+  private(set) var indices: [Int?]
+  /// What was put differently, for a person.
+  private(set) var warning: String
 
-  /// - Parameter showsCalls: the template shows past calls and their results, so they stay as they are
-  init(_ chat: Conversation, showsCalls: Bool) {
+  /// - Parameter form: of calls in an assistant's text
+  /// - Returns: `nil` if the template shows the chat as it is
+  init?(_ chat: Conversation, for template: TemplateAbilities, _ form: ToolCallForm = .tagged) {
+    let addsDefinitions = !chat.tools.isEmpty && !template.showsTools
+    // Calls that the model sees are in the form that it is told to write, and their results, too.
+    let writesCalls =
+      (addsDefinitions || !template.showsCalls) && chat.messages.contains { !Self.calls($0).isEmpty }
+    let writesResults =
+      (addsDefinitions || !template.showsResults || !template.showsCalls && !template.showsTools)
+      && chat.messages.contains { $0.object?["role"] == "tool" }
+    guard addsDefinitions || writesCalls || writesResults else { return nil }
     self.chat = chat
-    self.chat.tools = []
-    if !showsCalls { self.chat.messages = chat.messages.map(Self.withCallsAsText) }
-    let instructions = Self.instructions(chat.tools)
-    if let first = chat.messages.first?.object, ["system", "developer"].contains(first["role"]?.string) {
-      let text = Self.text(first["content"])
-      self.chat.messages[0] = Self.message(
-        first["role"]?.string ?? "system", text.isEmpty ? instructions : text + "\n\n" + instructions)
+    if !template.showsTools { self.chat.tools = [] }
+    indices = Array(chat.messages.indices)
+    var place = "system message"
+    for index in chat.messages.indices {
+      if writesCalls { self.chat.messages[index] = Self.withCallsAsText(chat.messages[index], form) }
+      if writesResults { self.chat.messages[index] = Self.withResultAsText(self.chat.messages[index]) }
+    }
+    warning = ""
+    if addsDefinitions {
+      if template.showsSystem {
+        addToSystem(Self.instructions(chat.tools))
+      } else {
+        place = "first user message"
+        addToUser(Self.instructions(chat.tools))
+      }
+    }
+    if !template.takesNeighbours { joinNeighbours() }
+    let texts = "in the messages' texts"
+    if addsDefinitions {
+      warning =
+        "The chat template does not show tools: their definitions are in the \(place)"
+        + (writesCalls ? ", and earlier calls \(texts)" : "") + ", in the form of Hermes."
     } else {
-      hasAddedMessage = true
-      self.chat.messages.insert(Self.message("system", instructions), at: 0)
+      warning = "The chat template does not show past tool calls\(writesCalls ? "" : "' results"): they are \(texts)."
     }
   }
+
+  // MARK: definitions
 
   private static func instructions(_ tools: [JSONValue]) -> String {
     """
@@ -44,28 +88,99 @@ struct HermesChat {
     """
   }
 
-  /// Calls become text of the assistant, and their results a message of the user.
-  private static func withCallsAsText(_ message: JSONValue) -> JSONValue {
-    guard let object = message.object else { return message }
-    let content = text(object["content"])
-    if object["role"] == "tool" { return self.message("user", "<tool_response>\n\(content)\n</tool_response>") }
-    let calls = (object["tool_calls"]?.array ?? []).compactMap { $0.object?["function"]?.object }
+  private var beginsWithSystem: Bool { ["system", "developer"].contains(chat.messages.first?.object?["role"]?.string) }
+
+  private mutating func addToSystem(_ instructions: String) {
+    if beginsWithSystem {
+      chat.messages[0] = Self.message(
+        chat.messages[0].object?["role"]?.string ?? "system", Self.joined([Self.text(chat.messages[0]), instructions]))
+    } else {
+      insert(Self.message("system", instructions))
+    }
+  }
+
+  private mutating func addToUser(_ instructions: String) {
+    var texts = [instructions]
+    if beginsWithSystem {
+      texts.insert(Self.text(chat.messages.removeFirst()), at: 0)
+      indices.removeFirst()
+    }
+    if let first = chat.messages.firstIndex(where: { $0.object?["role"] == "user" }) {
+      chat.messages[first] = Self.with(Self.joined(texts + [Self.text(chat.messages[first])]), chat.messages[first])
+    } else {
+      insert(Self.message("user", Self.joined(texts)))
+    }
+  }
+
+  private mutating func insert(_ message: JSONValue) {
+    chat.messages.insert(message, at: 0)
+    indices.insert(nil, at: 0)
+  }
+
+  // MARK: past calls
+
+  private static func calls(_ message: JSONValue) -> [JSONObject] {
+    (message.object?["tool_calls"]?.array ?? []).compactMap { $0.object?["function"]?.object }
+  }
+
+  /// Calls become text of the assistant.
+  private static func withCallsAsText(_ message: JSONValue, _ form: ToolCallForm) -> JSONValue {
+    let calls = calls(message)
     if calls.isEmpty { return message }
     let texts = calls.map { call in
       let name = (call["name"] ?? .null).spacedJSON
       let arguments = call["arguments"]?.string ?? (call["arguments"] ?? [:]).spacedJSON
-      return "<tool_call>\n{\"name\": \(name), \"arguments\": \(arguments)}\n</tool_call>"
+      let json = "{\"name\": \(name), \"arguments\": \(arguments)}"
+      return form == .bare ? json : "<tool_call>\n\(json)\n</tool_call>"
     }
+    let content = text(message)
     return self.message("assistant", ((content.isEmpty ? [] : [content]) + texts).joined(separator: "\n"))
   }
+
+  /// A call's result becomes a message of the user.
+  private static func withResultAsText(_ message: JSONValue) -> JSONValue {
+    guard message.object?["role"] == "tool" else { return message }
+    return self.message("user", "<tool_response>\n\(text(message))\n</tool_response>")
+  }
+
+  // MARK: neighbours
+
+  private mutating func joinNeighbours() {
+    var (messages, kept): ([JSONValue], [Int?]) = ([], [])
+    for (message, index) in zip(chat.messages, indices) {
+      let role = message.object?["role"]
+      guard let last = messages.last, role == last.object?["role"], role == "user" || role == "assistant",
+        Self.calls(last).isEmpty, Self.calls(message).isEmpty
+      else {
+        messages.append(message)
+        kept.append(index)
+        continue
+      }
+      messages[messages.count - 1] = Self.with(Self.joined([Self.text(last), Self.text(message)]), last)
+      kept[kept.count - 1] = index
+    }
+    (chat.messages, indices) = (messages, kept)
+  }
+
+  // MARK: messages and texts
 
   private static func message(_ role: String, _ text: String) -> JSONValue {
     ["role": .string(role), "content": .string(text)]
   }
 
-  /// The text of a `content`.
-  private static func text(_ content: JSONValue?) -> String {
-    switch content {
+  /// The message with another text.
+  private static func with(_ text: String, _ message: JSONValue) -> JSONValue {
+    let pairs = (message.object?.pairs ?? []).filter { $0.key != "content" }
+    return .object(JSONObject(keepingFirst: pairs + [("content", .string(text))]))
+  }
+
+  private static func joined(_ texts: [String]) -> String {
+    texts.filter { !$0.isEmpty }.joined(separator: "\n\n")
+  }
+
+  /// The text of a message.
+  private static func text(_ message: JSONValue) -> String {
+    switch message.object?["content"] {
     case .string(let text): text
     case .array(let parts): ChatMessage.text(ofParts: parts)
     default: ""

@@ -13,10 +13,11 @@ struct ProbedTemplate: Sendable {
   /// The template mentions the role "developer"; for other templates it becomes "system".
   private let knowsDeveloper: Bool
   private var callForm = CallForm()
-  /// The template shows the tools that are offered.
-  private(set) var showsTools = false
-  /// The template shows past calls.
-  private(set) var showsCalls = false
+  private(set) var abilities = TemplateAbilities()
+  /// What the template makes of a chat that ends in calls; `nil` if it shows none.
+  private(set) var callSamples: CallSamples?
+  /// The template shows one call of a message, but not two.
+  private var refusesSeveralCalls: Bool { callSamples != nil && callSamples?.two == nil }
 
   /// The form of a message with tool calls.
   private struct CallForm {
@@ -34,12 +35,18 @@ struct ProbedTemplate: Sendable {
     knowsDeveloper = source.contains("developer")
     probeContent()
     probeCalls()
-    showsTools = text([asking], tools: [Self.tool(named: Self.marker)])?.contains(Self.marker) ?? false
+    probeAbilities()
+    sampleCalls()
   }
 
   /// The whole chat as text, and which bytes of it came from which message or tool.
-  func rendering(_ chat: Conversation) throws(ChatFormatError) -> Rendering {
-    try engine.rendering(variables(chat, chat.messages.map(adapted)))
+  /// - Parameter splitsCalls: calls of one message become messages of their own if the template refuses them together
+  func rendering(_ chat: Conversation, splitsCalls: Bool) throws(ChatFormatError) -> Rendering {
+    guard splitsCalls, refusesSeveralCalls else {
+      return try engine.rendering(variables(chat, chat.messages.map(adapted)))
+    }
+    let single = SingleCalls(chat.messages)
+    return try engine.rendering(variables(chat, single.messages.map(adapted))).renumbered(single.indices)
   }
 
   private func variables(_ chat: Conversation, _ messages: [JSONValue]) -> JSONObject {
@@ -93,9 +100,10 @@ struct ProbedTemplate: Sendable {
   static let marker = "GraftMarker7"
   private static let argument = "GraftMarker8"
 
-  private func text(_ messages: [JSONValue], tools: [JSONValue] = []) -> String? {
+  private func text(_ messages: [JSONValue], tools: [JSONValue] = [], asks: Bool = true) -> String? {
+    let chat = Conversation(messages: messages, tools: tools, addsGenerationPrompt: asks)
     // Not `rendering`, which would put the messages into another form.
-    try? engine.rendering(variables(Conversation(messages: messages, tools: tools), messages)).text
+    return try? engine.rendering(variables(chat, messages)).text
   }
 
   private mutating func probeContent() {
@@ -118,14 +126,62 @@ struct ProbedTemplate: Sendable {
         guard let rank = rank(form), rank < best else { continue }
         best = rank
         callForm = form
-        showsCalls = true
+        abilities.showsCalls = true
       }
     }
   }
 
+  private mutating func probeAbilities() {
+    func shows(_ messages: [JSONValue], tools: [JSONValue] = []) -> Bool {
+      text(messages, tools: tools)?.contains(Self.marker) ?? false
+    }
+    let tools = [Self.tool(named: Self.marker)]
+    abilities.showsTools = shows([asking], tools: tools)
+    abilities.showsSystem = shows([message("system", Self.marker), asking])
+    let answer = abilities.showsCalls ? calling("graft_probe", form: callForm) : message("assistant", "Yes")
+    abilities.showsResults = shows(
+      [asking, answer, result(named: "graft_probe", Self.marker)], tools: [Self.tool(named: "graft_probe")])
+    abilities.takesNeighbours = text([asking]) == nil || text([asking, asking]) != nil
+  }
+
   /// A user's message that every template reads.
-  private var asking: JSONValue {
-    ["role": "user", "content": takesText ? "Hi" : [["type": "text", "text": "Hi"]]]
+  private var asking: JSONValue { message("user", "Hi") }
+
+  private func message(_ role: String, _ text: String) -> JSONValue {
+    ["role": .string(role), "content": takesText ? .string(text) : [["type": "text", "text": .string(text)]]]
+  }
+
+  private static let callID = "abcdef123"
+
+  private func result(named name: String, _ text: String) -> JSONValue {
+    ["role": "tool", "tool_call_id": .string(Self.callID), "name": .string(name), "content": .string(text)]
+  }
+
+  /// An assistant's message with calls.
+  private func calling(_ names: String..., ids: [String] = [Self.callID], form: CallForm) -> JSONValue {
+    let arguments: JSONValue = .object(JSONObject(keepingFirst: [(Self.argument, .string(Self.argument + "Value"))]))
+    let calls = zip(names, ids).map { name, id in
+      ChatMessage.toolCall(
+        id: id, name: name, arguments: form.argumentsAreText ? .string(arguments.spacedJSON) : arguments)
+    }
+    var pairs: [(key: String, value: JSONValue)] = [("role", "assistant"), ("tool_calls", .array(calls))]
+    if let content = form.content { pairs.append(("content", content)) }
+    return .object(JSONObject(keepingFirst: pairs))
+  }
+
+  private mutating func sampleCalls() {
+    let names = [Self.marker, "GraftMarker9"]
+    let ids = [Self.callID, "abcdef124"]
+    let tools = [Self.tool(named: "graft_probe")]
+    func chat(_ message: JSONValue) -> String? { text([asking, message], tools: tools, asks: false) }
+    guard abilities.showsCalls, let answer = chat(message("assistant", "GraftMarker6")),
+      let one = chat(calling(names[0], form: callForm))
+    else { return }
+    let two = chat(calling(names[0], names[1], ids: ids, form: callForm))
+    callSamples = CallSamples(
+      prompt: text([asking], tools: tools), answer: answer, one: one,
+      two: two.flatMap { text in names.allSatisfy(text.contains) ? text : nil }, names: names, ids: ids,
+      argument: Self.argument)
   }
 
   private static func tool(named name: String) -> JSONValue {
@@ -140,24 +196,14 @@ struct ProbedTemplate: Sendable {
 
   /// How well the template shows a call in this form, 0 for best; `nil` if the call's name or an argument is not shown.
   private func rank(_ form: CallForm) -> Int? {
-    let arguments: JSONValue = .object(JSONObject(keepingFirst: [(Self.argument, .string(Self.argument + "Value"))]))
-    let call: JSONValue = [
-      "id": "abcdef123", "type": "function",
-      "function": [
-        "name": .string(Self.marker), "arguments": form.argumentsAreText ? .string(arguments.spacedJSON) : arguments,
-      ],
-    ]
-    var pairs: [(key: String, value: JSONValue)] = [("role", "assistant"), ("tool_calls", [call])]
-    if let content = form.content { pairs.append(("content", content)) }
-    let asked = [asking, .object(JSONObject(keepingFirst: pairs))]
-    let result: JSONValue = ["role": "tool", "tool_call_id": "abcdef123", "name": .string(Self.marker), "content": "1"]
+    let asked = [asking, calling(Self.marker, form: form)]
     func shown(_ messages: [JSONValue]) -> String? {
       guard let text = text(messages, tools: [Self.tool(named: "graft_probe")]), text.contains(Self.marker),
         text.contains(Self.argument + "Value")
       else { return nil }
       return text
     }
-    guard let text = shown(asked) ?? shown(asked + [result]) else { return nil }
+    guard let text = shown(asked) ?? shown(asked + [result(named: Self.marker, "1")]) else { return nil }
     // The template prints a missing content.
     let printsNone = form.content != "" && text.contains("None") ? 4 : 0
     if form.argumentsAreText {

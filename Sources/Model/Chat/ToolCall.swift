@@ -15,12 +15,13 @@ public struct ToolCall: Sendable, Equatable {
 }
 
 /// The form in which a model family writes its calls.
-public enum ToolCallForm: Sendable {
+public enum ToolCallForm: Hashable, Sendable {
   /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>` anywhere in the text: Hermes, Qwen.
   case tagged
-  /// JSON objects at the end of the answer, with space, line breaks or semicolons between them, or a list of them: Llama 3,
-  /// Mistral.
+  /// JSON objects at the end of the answer, with space, line breaks or semicolons between them, or a list of them: Llama 3.
   case bare
+  /// Between marks of the template's own: Mistral, functionary and others.
+  case marked(CallMarks)
 }
 
 extension ToolCall {

@@ -10,6 +10,8 @@ public struct ToolCallParser: Sendable {
       switch form {
       case .tagged: TaggedCallParser(names: names)
       case .bare: BareCallParser(names: names)
+      case .marked(let marks) where marks.callsAreObjects: BareCallParser(names: names, marks: marks)
+      case .marked(let marks): MarkedCallParser(marks, names: names)
       }
   }
 

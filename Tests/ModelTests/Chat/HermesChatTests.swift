@@ -17,29 +17,69 @@ import Testing
     chat.messages.map { ($0.object?["role"]?.string ?? "") + ": " + ($0.object?["content"]?.string ?? "") }
   }
 
-  @Test func theDefinitionsStandInTheSystemMessage() {
-    let chat = Conversation(
-      messages: [["role": "system", "content": "Be brief."], ["role": "user", "content": "Hi"]], tools: [Self.tool])
-    let hermes = HermesChat(chat, showsCalls: false)
-    #expect(!hermes.hasAddedMessage && hermes.chat.tools.isEmpty && hermes.chat.messages.count == 2)
+  private static let result: JSONValue = ["role": "tool", "tool_call_id": "1", "content": "3"]
+  private static let user: JSONValue = ["role": "user", "content": "Hi"]
+  private static let system: JSONValue = ["role": "system", "content": "Be brief."]
+  private static let callText =
+    "assistant: Well.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>"
+  private static let resultText = "user: <tool_response>\n3\n</tool_response>"
+
+  private func hermes(
+    _ messages: [JSONValue], tools: [JSONValue] = [Self.tool], _ abilities: TemplateAbilities = TemplateAbilities()
+  ) throws -> HermesChat {
+    try #require(HermesChat(Conversation(messages: messages, tools: tools), for: abilities))
+  }
+
+  @Test func theDefinitionsStandInTheSystemMessage() throws {
+    let hermes = try hermes([Self.system, Self.user])
+    #expect(hermes.indices == [0, 1] && hermes.chat.tools.isEmpty)
     let system = texts(hermes.chat)[0]
     #expect(system.hasPrefix("system: Be brief.\n\n# Tools") && system.contains(Self.tool.spacedJSON))
     #expect(texts(hermes.chat)[1] == "user: Hi")
+    #expect(hermes.warning.contains("in the system message") && !hermes.warning.contains("earlier calls"))
   }
 
-  @Test func aSystemMessageIsAdded() {
-    let chat = Conversation(messages: [["role": "user", "content": "Hi"]], tools: [Self.tool])
-    let hermes = HermesChat(chat, showsCalls: false)
-    #expect(hermes.hasAddedMessage && hermes.chat.messages.count == 2)
+  @Test func aSystemMessageIsAdded() throws {
+    let hermes = try hermes([Self.user])
+    #expect(hermes.indices == [nil, 0])
     #expect(texts(hermes.chat)[0].hasPrefix("system: # Tools"))
   }
 
-  @Test func callsAndResultsBecomeText() {
-    let result: JSONValue = ["role": "tool", "tool_call_id": "1", "content": "3"]
-    let chat = Conversation(messages: [["role": "user", "content": "Hi"], Self.call, result], tools: [Self.tool])
-    let shown = texts(HermesChat(chat, showsCalls: false).chat)
-    #expect(shown[2] == "assistant: Well.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>")
-    #expect(shown[3] == "user: <tool_response>\n3\n</tool_response>")
-    #expect(HermesChat(chat, showsCalls: true).chat.messages[2] == Self.call)
+  @Test func withoutASystemMessageTheDefinitionsStandBeforeTheUsersText() throws {
+    let abilities = TemplateAbilities(showsSystem: false)
+    let plain = try hermes([Self.user], abilities)
+    #expect(plain.indices == [0] && plain.warning.contains("in the first user message"))
+    #expect(texts(plain.chat)[0].hasPrefix("user: # Tools") && texts(plain.chat)[0].hasSuffix("</tool_call>\n\nHi"))
+    let briefed = try hermes([Self.system, ["role": "assistant", "content": "Yes?"], Self.user], abilities)
+    #expect(briefed.indices == [1, 2] && texts(briefed.chat)[1].hasPrefix("user: Be brief.\n\n# Tools"))
+    let silent = try hermes([["role": "assistant", "content": "Yes?"]], abilities)
+    #expect(silent.indices == [nil, 0] && texts(silent.chat)[0].hasPrefix("user: # Tools"))
+  }
+
+  @Test func callsAndResultsBecomeText() throws {
+    let messages = [Self.user, Self.call, Self.result]
+    for tools in [[Self.tool], []] {
+      let hermes = try hermes(messages, tools: tools)
+      #expect(texts(hermes.chat).suffix(2) == [Self.callText, Self.resultText])
+      #expect(hermes.warning.contains("calls"))
+    }
+    let showing = TemplateAbilities(showsCalls: true, showsResults: true)
+    #expect(texts(try hermes(messages, showing).chat).suffix(2) == [Self.callText, Self.resultText])
+    #expect(HermesChat(Conversation(messages: messages), for: showing) == nil)
+    let calling = try hermes(messages, tools: [], TemplateAbilities(showsCalls: true))
+    #expect(calling.chat.messages[1] == Self.call && texts(calling.chat)[2] == Self.resultText)
+    // A template that shows tools: calls in the form that it tells the model to write, results in its own.
+    let chat = Conversation(messages: messages, tools: [Self.tool])
+    let bare = HermesChat(chat, for: TemplateAbilities(showsTools: true, showsResults: true), .bare)
+    #expect(bare?.chat.tools == [Self.tool] && bare?.chat.messages[2] == Self.result)
+    #expect(bare.map { texts($0.chat)[1] } == "assistant: Well.\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}")
+  }
+
+  @Test func neighboursOfOneRoleAreJoined() throws {
+    let messages = [Self.user, Self.call, Self.result, Self.result, Self.user, Self.call]
+    #expect(try hermes(messages, tools: []).indices == [0, 1, 2, 3, 4, 5])
+    let joined = try hermes(messages, tools: [], TemplateAbilities(takesNeighbours: false))
+    #expect(joined.indices == [0, 1, 4, 5])
+    #expect(texts(joined.chat)[2] == Self.resultText + "\n\n" + Self.resultText.dropFirst(6) + "\n\nHi")
   }
 }

@@ -120,6 +120,15 @@ import Testing
     #expect(parser.push("Use {").text == "Use")
     #expect(parser.push("x: 1} and {\"na").text == " {x: 1} and")
     #expect(parser.push("tion\": 2").text == " {\"nation\": 2")
+    for (start, rest) in [
+      ("{\"name\": \"Bob\"", ", \"pets\": [{\"name\": \"f\"}"), ("{\"type\": \"dog\", \"age\"", ": 3"),
+      ("[{\"id\": 1, \"name\": \"\\u0042ob\"", "}, {\"name\": \"f\"}"),
+    ] {
+      var parser = ToolCallParser(.bare, names: ["f"])
+      #expect(parser.push(start).text == start, "\(start)")
+      #expect(parser.push(rest).text == rest, "\(start)")
+      #expect(parser.finish().text.isEmpty, "\(start)")
+    }
   }
 
   /// Text is shown as soon as it cannot be a call's beginning, and however it is cut the result is the same.

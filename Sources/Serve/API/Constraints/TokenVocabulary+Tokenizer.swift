@@ -7,13 +7,16 @@ extension TokenVocabulary {
   /// The bytes of texts.
   static let textBytes = ByteSet([mark]).inverted
   /// The special token that Llama 3.1 writes before calls. It is not shown.
-  static let callTag = [mark] + Array("<|python_tag|>".utf8)
+  static let callTag = special("<|python_tag|>")
 
-  /// A tokenizer's tokens as bytes. Special tokens have no text of their own.
+  /// The bytes of a special token.
+  static func special(_ text: String) -> [UInt8] { [mark] + Array(text.utf8) }
+
+  /// A tokenizer's tokens as bytes.
   public init(_ tokenizer: Tokenizer) {
     let tokens = (0..<Int32(tokenizer.vocabularySize)).map { id -> [UInt8]? in
       guard let bytes = tokenizer.tokenBytes(id) else { return nil }
-      if tokenizer.isSpecial(id) { return [Self.mark] + bytes == Self.callTag ? Self.callTag : nil }
+      if tokenizer.isSpecial(id) { return [Self.mark] + bytes }
       return bytes.contains(Self.mark) ? nil : bytes
     }
     self.init(tokens: tokens, endTokens: [])

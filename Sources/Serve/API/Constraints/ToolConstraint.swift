@@ -48,6 +48,7 @@ struct ToolConstraint: AnswerConstraint {
     switch form {
     case .tagged: try addTagged(answer, call, &grammar, budget)
     case .bare: try addBare(answer, call, &grammar, budget)
+    case .marked(let marks): try addMarked(answer, call, marks, &grammar, budget)
     }
     return grammar
   }
@@ -93,22 +94,26 @@ struct ToolConstraint: AnswerConstraint {
   private func addBare(
     _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget
   ) throws(ConstraintError) {
-    let separator = ByteExpression.sequence([
-      .alternatives([.literal(";"), .literal("\n")]), Self.space,
-    ])
-    addCalls(answer, call, between: separator, &grammar)
+    let calls = grammar.addSymbol("calls at the end")
+    addBareCalls(calls, call, &grammar)
+    grammar.addRule(answer, [.symbol(calls)])
     if isRequired { return }
     if let text {
       grammar.addRule(answer, [.symbol(try embed(try text.grammar(budget), in: &grammar, budget))])
       return
     }
     let text = grammar.terminal(try textWithoutCalls(budget))
-    let last = grammar.addSymbol("calls at the end")
     grammar.addRule(answer, [.terminal(text)])
-    grammar.addRule(answer, [.terminal(text), .symbol(last)])
-    addCalls(last, call, between: separator, &grammar)
-    // A list, a block of Markdown, and Llama's tag as a token of its own.
-    addCalls(last, call, between: .sequence([.literal(","), Self.space]), &grammar, after: "[", before: "]")
+    grammar.addRule(answer, [.terminal(text), .symbol(calls)])
+  }
+
+  /// Calls one after another, as a list, in a block of Markdown, or behind Llama's tag, which is a token of its own.
+  private func addBareCalls(_ calls: Grammar.Symbol, _ call: Grammar.Symbol, _ grammar: inout Grammar) {
+    let separator = ByteExpression.sequence([
+      .alternatives([.literal(";"), .literal("\n")]), Self.space,
+    ])
+    addCalls(calls, call, between: separator, &grammar)
+    addCalls(calls, call, between: .sequence([.literal(","), Self.space]), &grammar, after: "[", before: "]")
     let letters = ByteExpression.byte(ByteSet("abcdefghijklmnopqrstuvwxyz_".utf8))
     let fence = ByteExpression.sequence([
       .literal("```"), .repetition(letters, minimum: 0, maximum: 16), Self.space,
@@ -116,13 +121,65 @@ struct ToolConstraint: AnswerConstraint {
     let block = grammar.addSymbol("calls in a block")
     addCalls(block, call, between: separator, &grammar)
     grammar.addRule(
-      last,
+      calls,
       [
         .terminal(grammar.terminal(fence)), .symbol(block),
         .terminal(grammar.terminal(.sequence([Self.space, .literal("```")]))),
       ])
     let tag = ByteExpression.sequence([.literal(bytes: TokenVocabulary.callTag), Self.space])
-    grammar.addRule(last, [.terminal(grammar.terminal(tag)), .symbol(block)])
+    grammar.addRule(calls, [.terminal(grammar.terminal(tag)), .symbol(block)])
+  }
+
+  /// Calls between a template's marks, at the end of the answer. Text may stand before them unless calls are required.
+  private func addMarked(
+    _ answer: Grammar.Symbol, _ call: Grammar.Symbol, _ marks: CallMarks, _ grammar: inout Grammar,
+    _ budget: CompilationBudget
+  ) throws(ConstraintError) {
+    let (marked, rest) = (grammar.addSymbol("marked calls"), grammar.addSymbol("the end of a call"))
+    let (opening, closing) = (Self.expression(marks.opening), Self.expression(marks.closing))
+    grammar.addRule(marked, [.terminal(grammar.terminal(opening)), .symbol(call), .symbol(rest)])
+    grammar.addRule(rest, [.terminal(grammar.terminal(closing))])
+    if isParallel, let between = marks.between {
+      grammar.addRule(rest, [.terminal(grammar.terminal(Self.expression(between))), .symbol(call), .symbol(rest)])
+    }
+    grammar.addRule(answer, [.symbol(marked)])
+    if isRequired { return }
+    if let text {
+      grammar.addRule(answer, [.symbol(try embed(try text.grammar(budget), in: &grammar, budget))])
+      return
+    }
+    var text = Self.text(without: marks.mark)
+    if marks.callsAreObjects { text = .intersection([text, try textWithoutCalls(budget)]) }
+    grammar.addRule(answer, [.terminal(grammar.terminal(text))])
+    grammar.addRule(answer, [.terminal(grammar.terminal(text)), .symbol(marked)])
+  }
+
+  /// What a template writes around calls. White space may be a little different.
+  private static func expression(_ pieces: [CallMarks.Piece]) -> ByteExpression {
+    let id = ByteSet((UInt8.min...UInt8.max).filter(CallMarks.isID))
+    return .sequence(
+      pieces.map { piece in
+        switch piece {
+        case .text(let text): .sequence(words(of: text))
+        case .special(let text): .literal(bytes: TokenVocabulary.special(text))
+        case .id: .repetition(.byte(id), minimum: 1, maximum: CallMarks.maximumID)
+        case .optional(let pieces): expression(pieces).optional
+        }
+      })
+  }
+
+  private static func words(of text: String) -> [ByteExpression] {
+    var words: [ByteExpression] = []
+    var rest = text[...]
+    while let first = rest.first {
+      let word = rest.prefix { $0.isWhitespace == first.isWhitespace }
+      words.append(
+        first.isWhitespace
+          ? .repetition(.byte(ByteSet(" \n".utf8)), minimum: 0, maximum: max(2, word.utf8.count))
+          : .literal(String(word)))
+      rest = rest[word.endIndex...]
+    }
+    return words
   }
 
   /// Any text but one with the name of a tool as a call has it, of which no rule would hold the arguments to their schema. Text
@@ -178,11 +235,19 @@ struct ToolConstraint: AnswerConstraint {
   // MARK: a call
 
   /// `{"name": "…", "arguments": {…}}`, with or without a space after colons and the comma. Llama 3 calls the arguments
-  /// "parameters", and often writes `"type": "function"` first.
+  /// "parameters", and often writes `"type": "function"` first. A template may have marks of its own between name and arguments.
   private func addCall(
     of tool: Tool, to call: Grammar.Symbol, _ grammar: inout Grammar, _ budget: CompilationBudget,
     _ warnings: inout [String]
   ) throws(ConstraintError) {
+    if case .marked(let marks) = form, !marks.callsAreObjects {
+      let arguments = try embed(try argumentsGrammar(of: tool, budget, &warnings), in: &grammar, budget)
+      let head = ByteExpression.sequence([
+        .literal(bytes: marks.written(tool.name)), Self.expression(marks.beforeArguments),
+      ])
+      grammar.addRule(call, [.terminal(grammar.terminal(head)), .symbol(arguments)])
+      return
+    }
     let blank = ByteExpression.literal(" ").optional
     let name = String(decoding: JSONValue.string(tool.name).encoded, as: UTF8.self)
     let key: ByteExpression =

@@ -85,7 +85,8 @@ final class Generation: ScheduledSequence {
     output = GenerationOutput(
       text: OutputText(
         decoder: StreamDecoder(
-          tokenizer, skippingSpecialTokens: !request.options.showsSpecialTokens, isContinuation: true),
+          tokenizer, skippingSpecialTokens: !request.options.showsSpecialTokens, showing: request.options.shownTokens,
+          isContinuation: true),
         stops: request.options.stop, includesStop: request.options.includesStop,
         minimumTokens: request.options.sampling.minimumTokens), sink: sink)
     var sampling = request.options.sampling

@@ -47,6 +47,8 @@ public struct GenerationOptions: Sendable {
   public var includesStop = false
   /// Whether the answer has the texts of special tokens.
   public var showsSpecialTokens = false
+  /// Special tokens whose texts the answer has in any case.
+  public var shownTokens: Set<Int32> = []
   /// How long the request may take, from its admission to its end.
   public var timeout: Duration?
 

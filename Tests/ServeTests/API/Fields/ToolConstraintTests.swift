@@ -1,7 +1,10 @@
 import Formats
+import Foundation
 import Grammars
 import Model
+import TestSupport
 import Testing
+import Tokenization
 
 @testable import Serve
 
@@ -75,6 +78,8 @@ import Testing
     for text in [call, call + "; " + call, call + "\n" + call, call.replacing("parameters", with: "arguments")] {
       #expect(try allows(constraint, text), "\(text)")
     }
+    let (tag, list) = (TokenVocabulary.callTag + Array(call.utf8), "[\(call), \(call)]")
+    #expect(try allows(constraint, list) && allows(constraint, bytes: tag))
     for text in ["Hello", call + call, Self.call] { #expect(try !allows(constraint, text), "\(text)") }
     constraint.isRequired = false
     #expect(try allows(constraint, "Hello {}"))
@@ -123,6 +128,69 @@ import Testing
       #expect(try allows(constraint, answer.text) == (answer.calls < 2), "\(answer.text)")
     }
     #expect(try !allows(constraint, "\(call) then \(call)"))
+  }
+
+  /// Where the template's marks are special tokens, their bytes stand for them.
+  private func bytes(_ answer: String, _ special: [String]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    var rest = answer[...]
+    while let first = rest.first {
+      if let mark = special.first(where: { rest.hasPrefix($0) }) {
+        bytes += TokenVocabulary.special(mark)
+        rest.removeFirst(mark.count)
+      } else {
+        bytes += Array(String(first).utf8)
+        rest.removeFirst()
+      }
+    }
+    return bytes
+  }
+
+  /// Forced calls are what published templates write, and calls behind text are held to the schema.
+  @Test func callsBetweenMarks() throws {
+    var checked: Set<String> = []
+    for template in try RealTemplate.all() {
+      let format = try template.format
+      guard case .marked(let marks) = format.toolCallForm else { continue }
+      let special = template.specialTexts.filter { text in
+        format.callTokens.contains { template.tokenizer.tokenText($0) == text }
+      }
+      var tool = ToolConstraint.Tool(name: "get_weather", parameters: nil, isStrict: true, index: 0)
+      tool.parameters = #"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#
+      for cities in [["Oslo"], ["Oslo", "Rome"]] {
+        let chat = Conversation(
+          messages: [RealTemplate.user("Hi"), RealTemplate.calls(cities)], tools: [RealTemplate.tool],
+          addsGenerationPrompt: false)
+        guard let labelled = try? format.labelled(chat) else { continue }
+        let turn = zip(labelled.tokens, labelled.messages).filter { $1 == 1 }.map(\.0)
+          .filter { !format.endTokens.contains($0) && !template.tokenizer.eosTokens.contains($0) }
+        let written = template.tokenizer.decode(turn, skippingSpecialTokens: false)
+        guard let start = written.range(of: marks.mark)?.lowerBound else { continue }
+        let end = written.lastIndex { !$0.isWhitespace } ?? written.startIndex
+        // Models are not asked for ids of objects.
+        let answer = String(written[start...end]).replacing(/, "id": "[a-zA-Z0-9]+"/, with: "")
+        var constraint = ToolConstraint(
+          tools: [tool], form: format.toolCallForm, isRequired: true, isParallel: true)
+        #expect(try allows(constraint, bytes: bytes(answer, special)), "\(template.name): \(answer)")
+        let wrong = answer.replacing("\"Oslo\"", with: "3")
+        for answer in ["Hello", wrong, "Well. " + answer] {
+          #expect(try !allows(constraint, bytes: bytes(answer, special)), "\(template.name): \(answer)")
+        }
+        constraint.isRequired = false
+        for answer in ["Hello", answer, "Well. " + answer] {
+          #expect(try allows(constraint, bytes: bytes(answer, special)), "\(template.name): \(answer)")
+        }
+        for answer in [wrong, "Well. " + wrong] {
+          #expect(try !allows(constraint, bytes: bytes(answer, special)), "\(template.name): \(answer)")
+        }
+        constraint.isParallel = false
+        #expect(
+          try allows(constraint, bytes: bytes(answer, special)) == !answer.contains("Rome"),
+          "\(template.name): \(answer)")
+        checked.insert(template.name)
+      }
+    }
+    #expect(checked.count > 10, "\(checked.sorted())")
   }
 
   /// Deltas of calls have the indices of the calls in the answer, in either form, whether they come while they are written or at

@@ -23,6 +23,7 @@ enum ChatRequest {
     request.shape = ChatShape(
       tools: tools.shown.isEmpty ? nil : (format.toolCallForm, tools.names),
       callsAreCertain: calls?.makesCallsCertain == true && request.options.stop.isEmpty)
+    if !tools.shown.isEmpty { request.options.shownTokens = format.callTokens }
     request.options.endTokens.formUnion(format.endTokens)
     let limit = try maxTokens(fields, context.contextLength)
     let kept = try fields.promptTokensKept(context.contextLength, answer: limit ?? 1)

@@ -1,35 +1,34 @@
-import Tokenization
-import Formats
+public import Tokenization
+public import Formats
 import Foundation
-import Model
-import TestSupport
-import Testing
+public import Model
 
 /// The published chat templates of TemplateTests' fixtures, each with a tokenizer that has the special tokens which the
 /// template writes.
-struct RealTemplate {
-  var name: String
-  var source: String
-  var specialTexts: [String]
-  var tokenizer: Tokenizer
+public struct RealTemplate {
+  public var name: String
+  public var source: String
+  public var specialTexts: [String]
+  public var tokenizer: Tokenizer
 
-  var format: ChatFormat {
+  public var format: ChatFormat {
     get throws { try ChatFormat(tokenizer, template: source, name: name) }
   }
 
-  static func sources() throws -> [(name: String, source: String)] {
+  public static func sources() throws -> [(name: String, source: String)] {
     let folder = URL(filePath: #filePath).appending(path: "../../../TemplateTests/Fixtures/templates").standardized
     return try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted().filter { $0.hasSuffix(".jinja") }
       .map { ($0, String(decoding: try Data(contentsOf: folder.appending(path: $0)), as: UTF8.self)) }
   }
 
-  static func all() throws -> [RealTemplate] { try sources().map(RealTemplate.init) }
+  public static func all() throws -> [RealTemplate] { try sources().map(RealTemplate.init) }
 
-  init(name: String, source: String) throws {
+  public init(name: String, source: String) throws {
     self.name = name
     self.source = source
     let patterns = [
       #"<\|[^|<>\s'"]{1,40}\|>"#, #"<｜[^｜<>\s'"]{1,40}｜>"#, #"\[/?[A-Z_]{3,30}\]"#, #"<(start|end)_of_turn>"#,
+      #"<(beginning|end)_of_sentence>"#,
       #"</?s>"#, #"<SPECIAL_\d+>"#,
     ]
     var found: Set<String> = ["<s>", "</s>"]
@@ -44,7 +43,7 @@ struct RealTemplate {
     let ends = [
       "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|return|>", "<|end|>", "<｜end▁of▁sentence｜>",
       "<|END_OF_TURN_TOKEN|>",
-      "<|assistant_end|>",
+      "<|assistant_end|>", "<end_of_sentence>",
     ]
     tokenizer = try TinyTokenizer.with(
       specialTokens: specialTexts, bos: "<s>", eos: ends.first(where: found.contains) ?? "</s>")
@@ -52,7 +51,7 @@ struct RealTemplate {
 }
 
 extension RealTemplate {
-  static let tool: JSONValue = [
+  public static let tool: JSONValue = [
     "type": "function",
     "function": [
       "name": "get_weather", "description": "The weather of a place.",
@@ -62,30 +61,29 @@ extension RealTemplate {
     ],
   ]
 
-  static func call(_ city: String) -> JSONValue {
-    [
-      "role": "assistant", "content": "",
-      "tool_calls": [
-        [
-          "id": .string("call\(city)1"), "type": "function",
-          "function": ["name": "get_weather", "arguments": .string("{\"city\": \"\(city)\"}")],
-        ]
-      ],
-    ]
+  public static func call(_ city: String) -> JSONValue { calls([city]) }
+
+  /// An assistant's message with a call for each city.
+  public static func calls(_ cities: [String], content: JSONValue? = "") -> JSONValue {
+    let calls = cities.map { city in
+      ChatMessage.toolCall(id: "call\(city)1", name: "get_weather", arguments: .string("{\"city\": \"\(city)\"}"))
+    }
+    let message: [(key: String, value: JSONValue)] = [("role", "assistant"), ("tool_calls", .array(calls))]
+    return .object(JSONObject(keepingFirst: message + (content.map { [("content", $0)] } ?? [])))
   }
 
-  static func result(_ city: String) -> JSONValue {
+  public static func result(_ city: String) -> JSONValue {
     [
       "role": "tool", "tool_call_id": .string("call\(city)1"), "name": "get_weather",
       "content": "{\"temperature\": 21}",
     ]
   }
 
-  static func user(_ text: String) -> JSONValue { ["role": "user", "content": .string(text)] }
-  static func assistant(_ text: String) -> JSONValue { ["role": "assistant", "content": .string(text)] }
+  public static func user(_ text: String) -> JSONValue { ["role": "user", "content": .string(text)] }
+  public static func assistant(_ text: String) -> JSONValue { ["role": "assistant", "content": .string(text)] }
 
   /// Chats of every kind that is learnt, each ending in an assistant's message.
-  static let chats: [(name: String, messages: [JSONValue], tools: [JSONValue])] = [
+  public static let chats: [(name: String, messages: [JSONValue], tools: [JSONValue])] = [
     ("turns", [user("Hello there"), assistant("One."), user("And now?"), assistant("Two, \"dear\" friend.")], []),
     ("call", [user("Weather in Oslo?"), call("Oslo")], [tool]),
     ("answer", [user("Weather in Oslo?"), call("Oslo"), result("Oslo"), assistant("It is 21.")], [tool]),
