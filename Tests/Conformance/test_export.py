@@ -129,6 +129,41 @@ class TestAdapters:
             assert "is neither a folder nor an adapter" in one_line_error(
                 run("export", "peft", "--data-dir", state, name, tmp_path / "x"))
 
+    def test_the_base_needs_no_weights(self, tiny, tmp_path):
+        model, adapter, *_ = tiny
+        bare = tmp_path / "bare"
+        bare.mkdir()
+        shutil.copy(model / "config.json", bare)
+        for form, name in (("gguf", "a.gguf"), ("mlx", "mlx")):
+            done(form, "--model", bare, adapter, tmp_path / name)
+            done(form, "--model", model, adapter, tmp_path / f"whole-{name}")
+        assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "whole-a.gguf").read_bytes()
+
+    def test_other_forms_are_read(self, tiny, tmp_path):
+        """An adapter in GGUF or MLX-LM's form is exported, and generated with, as the PEFT folder that it was."""
+        model, adapter, *_ = tiny
+        done("gguf", "--model", model, adapter, tmp_path / "a.gguf")
+        done("mlx", "--model", model, tmp_path / "a.gguf", tmp_path / "mlx")
+        done("peft", "--model", model, tmp_path / "mlx", tmp_path / "peft")
+        tensors = [read_safetensors(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "peft")]
+        assert tensors[0] == tensors[1]
+        process = run("export", "peft", tmp_path / "a.gguf", tmp_path / "x")
+        assert process.returncode == 1 and "name its base with --model" in one_line_error(process)
+        for source in (adapter, tmp_path / "a.gguf", tmp_path / "mlx"):
+            done("merged", "--model", model, source, tmp_path / f"merged-{source.name}")
+        merged = [(tmp_path / f"merged-{name}/model.safetensors").read_bytes() for name in ("adapter", "a.gguf", "mlx")]
+        assert merged[0] == merged[1] == merged[2]
+
+    def test_generating_with_other_forms(self, tmp_path, data_dir):
+        done("gguf", "--model", MODEL, PLAIN, tmp_path / "a.gguf")
+        texts = []
+        for adapter in (PLAIN, tmp_path / "a.gguf"):
+            process = run("generate", "--model", MODEL, "--data-dir", state_folder(data_dir), "--adapter", adapter,
+                          "--prompt", "Once", "--max-tokens", "8", "--temperature", "0", "--compute", "f32")
+            assert process.returncode == 0, process.stderr.decode()
+            texts.append(process.stdout)
+        assert texts[0] == texts[1]
+
     @pytest.mark.parametrize("arguments, message", [
         (("gguf", "--model", MODEL, DORA), "use_dora: GGUF's adapters have no magnitudes"),
         (("gguf", "--model", MODEL, "nothing", "--data-dir", "/nonexistent"), "is no folder"),

@@ -228,6 +228,11 @@ class TestFlags:
         failed = train("--output", tmp_path / "third", *start, "--lora-r", "4")
         assert failed.returncode == 2 and "--lora-r" in failed.stderr.decode() and "2" in failed.stderr.decode()
         assert not (tmp_path / "third").exists()
+        # In another form it is the same adapter.
+        assert run("export", "gguf", "--model", MODEL, tmp_path / "first", tmp_path / "a.gguf").returncode == 0
+        done(train("--output", tmp_path / "fourth", "--init-adapter", tmp_path / "a.gguf", *start[2:]))
+        weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("second", "fourth")]
+        assert weights[0] == weights[1]
         # It would be gone before it is read.
         assert train("--output", tmp_path / "first", "--overwrite", *start).returncode != 0
         assert (tmp_path / "first/adapter_model.safetensors").exists()

@@ -25,8 +25,6 @@ public struct GGUFAdapter: Sendable {
   public let modules: [Module]
   private let file: GGUFFile
 
-  private static let maximumRank = 1 << 16
-
   /// - Parameter config: the base's
   /// - Throws: `ModelError` naming the file, and the key or the tensor that is wrong, unknown or of another base
   public init(_ url: URL, config: ModelConfig) throws {
@@ -49,6 +47,10 @@ public struct GGUFAdapter: Sendable {
     guard case .string(let architecture) = file.metadata["general.architecture"],
       let family = GGUFFamily.all[architecture]
     else { throw failure("general.architecture", "is missing or not supported") }
+    let own = GGUFLayout(config).architecture
+    guard architecture == own || GGUFFamily.all[own]?.hasTensors(of: family) == true else {
+      throw failure("general.architecture", "is \(architecture), and the base's is \(own)")
+    }
 
     var rest = Set(file.tensors.keys)
     modules = try Self.names(config).compactMap { name, shape -> Module? in
@@ -86,7 +88,7 @@ public struct GGUFAdapter: Sendable {
     let isEmbedding = name == "model.embed_tokens"
     let rank = b.shape.last ?? 0
     let (columns, outputs) = isEmbedding ? (shape.output, shape.input) : (shape.input, shape.output)
-    guard 1...maximumRank ~= rank, b.shape == [outputs, rank] else {
+    guard rank > 0, b.shape == [outputs, rank] else {
       throw ModelError(file.name, b.name, reason: "shape \(b.shape) instead of [\(outputs), rank]")
     }
     let wanted = isEmbedding ? [columns, rank] : [rank, columns]

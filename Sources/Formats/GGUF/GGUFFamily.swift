@@ -6,6 +6,8 @@ struct GGUFFamily: Sendable {
   var architecture = Architecture()
   /// The rows of q and k are in the order of GGUF's own rotary embedding.
   var permutesQueriesAndKeys = false
+  /// The head is the embedding, and a tensor of its own is not read.
+  var alwaysTiesHead = false
   /// `rope.dimension_count` may be less than the head size.
   var rotatesPartly = false
   /// The keys, after the architecture's name, that other architectures do not have.
@@ -19,6 +21,12 @@ struct GGUFFamily: Sendable {
   /// Reads what else the metadata says of the architecture.
   /// - Parameters: the metadata, the sizes
   var read: @Sendable (GGUFMetadata, Sizes, inout Architecture) throws -> Void = { _, _, _ in }
+
+  /// Whether another family's models have the same tensors, with rows in the same order. Constants alone distinguish such
+  /// families, and a model whose constants are those of the other cannot be told from it.
+  func hasTensors(of other: GGUFFamily) -> Bool {
+    architecture == other.architecture && permutesQueriesAndKeys == other.permutesQueriesAndKeys
+  }
 
   /// The sizes that a family's rules depend on.
   struct Sizes {
@@ -58,7 +66,7 @@ struct GGUFFamily: Sendable {
         $0.queryKeyNorm = .all
       }),
     "gemma2": GGUFFamily(
-      architecture: .with { $0.norms = .both },
+      architecture: .with { $0.norms = .both }, alwaysTiesHead: true,
       keys: window.union(["attn_logit_softcapping", "final_logit_softcapping", "attention.sliding_window_pattern"]),
       window: 4096, windowPattern: 2,
       read: { metadata, sizes, architecture in

@@ -2,6 +2,8 @@
 public struct GGUFLayout: Sendable {
   /// `general.architecture`.
   public let architecture: String
+  /// llama.cpp reads a head that is not the embedding.
+  public let canUntieHead: Bool
   private let config: ModelConfig
   private let permutesQueriesAndKeys: Bool
 
@@ -9,7 +11,9 @@ public struct GGUFLayout: Sendable {
   public init(_ config: ModelConfig) {
     self.config = config
     architecture = Self.name(config)
-    permutesQueriesAndKeys = GGUFFamily.all[architecture]?.permutesQueriesAndKeys ?? false
+    let family = GGUFFamily.all[architecture]
+    permutesQueriesAndKeys = family?.permutesQueriesAndKeys ?? false
+    canUntieHead = family?.alwaysTiesHead == false
   }
 
   /// The architecture's name follows from what distinguishes the model from Llama's.

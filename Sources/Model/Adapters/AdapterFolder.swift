@@ -1,7 +1,8 @@
 import Formats
 public import Foundation
 
-/// The folder that adapters are read from, with a folder for each adapter. Paths that lead out of it are refused.
+/// The folder that adapters are read from, with a folder or a GGUF file for each adapter. Paths that lead out of it are
+/// refused.
 public struct AdapterFolder: Sendable {
   /// The folder's path, with "." and ".." resolved.
   public let url: URL
@@ -9,24 +10,40 @@ public struct AdapterFolder: Sendable {
   /// - Parameter url: need not exist
   public init(_ url: URL) { self.url = url.standardizedFileURL }
 
-  /// The names of the folders inside, sorted; hidden ones are left out.
+  /// An adapter inside.
+  public struct Entry: Sendable, Equatable {
+    /// The folder's name, or that of a GGUF file without its ending.
+    public let name: String
+    /// Relative to the folder of adapters.
+    public let path: String
+  }
+
+  private static let ggufSuffix = ".gguf"
+
+  /// The paths that an adapter of a name can have.
+  public static func paths(of name: String) -> [String] { [name, name + ggufSuffix] }
+
+  /// The folders and GGUF files inside, sorted by name, a folder before a file; hidden ones are left out.
   /// - Throws: `ModelError` if the folder cannot be read
-  public func names() throws -> [String] {
-    let entries: [String]
+  public func entries() throws -> [Entry] {
+    let paths: [String]
     do {
-      entries = try FileManager.default.contentsOfDirectory(atPath: url.path)
+      paths = try FileManager.default.contentsOfDirectory(atPath: url.path)
     } catch {
       throw ModelError(url.path, reason: "the adapters' folder cannot be read")
     }
-    return entries.filter { name in
+    return paths.compactMap { path in
       var isFolder: ObjCBool = false
-      return !name.hasPrefix(".")
-        && FileManager.default.fileExists(atPath: url.appending(path: name).path, isDirectory: &isFolder)
-        && isFolder.boolValue
-    }.sorted()
+      guard !path.hasPrefix("."),
+        FileManager.default.fileExists(atPath: url.appending(path: path).path, isDirectory: &isFolder)
+      else { return nil }
+      if isFolder.boolValue { return Entry(name: path, path: path) }
+      return path.hasSuffix(Self.ggufSuffix)
+        ? Entry(name: String(path.dropLast(Self.ggufSuffix.count)), path: path) : nil
+    }.sorted { ($0.name, $0.path) < ($1.name, $1.path) }
   }
 
-  /// The real path of an adapter's folder, with links followed.
+  /// The real path of an adapter's folder or file, with links followed.
   /// - Parameter path: relative to this folder, or absolute
   /// - Throws: `AdapterError` if the folder, or one of the adapter's files, is not inside this folder's real path
   public func confined(_ path: String) throws(AdapterError) -> URL {
@@ -47,9 +64,11 @@ public struct AdapterFolder: Sendable {
   }
 
   /// The `FileIdentity` of an adapter's files as one text; empty if one of them is missing.
+  /// - Parameter folder: or a GGUF file
   public static func identity(of folder: URL) -> String {
-    let files = AdapterImport.files(in: folder)
-    let identities = files.compactMap { try? FileIdentity(folder.appending(path: $0)) }
+    let names = AdapterImport.files(in: folder)
+    let files = names.isEmpty ? [folder] : names.map { folder.appending(path: $0) }
+    let identities = files.compactMap { try? FileIdentity($0) }
     guard identities.count == files.count else { return "" }
     return identities.map { $0.text(separator: " ") }.joined(separator: "|")
   }

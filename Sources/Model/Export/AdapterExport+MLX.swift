@@ -10,66 +10,94 @@ extension AdapterExport {
   /// - Parameters:
   ///   - adapter: a PEFT folder
   ///   - config: the base's
+  ///   - tables: the base's, read if the adapter has tables of its own
   ///   - folder: does not exist, or is empty
-  /// - Throws: `ModelError` naming the part that is wrong, or the path that cannot be written
-  public static func writeMLX(_ adapter: URL, config: ModelConfig, to folder: URL) throws {
-    let reader = try Self.reader(adapter, config: config)
-    let rank = reader.projections.reduce(1) { max($0, $1.rank) }
-    try checkPadding(reader.projections, rank: rank, config: config)
+  /// - Throws: `ModelError` naming the part that is wrong, or that MLX-LM cannot express, or the path that cannot be written
+  public static func writeMLX(
+    _ adapter: URL, config: ModelConfig, tables: () throws -> BaseTables, to folder: URL
+  ) throws {
+    let form = "MLX-LM's adapters"
+    let factors = try ExportedFactors(adapter, config: config, tables: tables, form: form)
+    let modules = try modules(of: factors, config: config, form: form)
+    let rank = modules.reduce(1) { max($0, $1.rank) }
+    try checkPadding(modules, rank: rank)
     let target = try AtomicFolder(folder)
-    let scale = CommonScale(reader.projections) { Double($0.scale) }
-    var tensors: [String: (target: TargetedProjection, part: PEFTTensorName.Part)] = [:]
+    let scale = CommonScale(modules) { Double($0.scale) }
+    var tensors: [String: (module: ExportedFactors.Module, part: PEFTTensorName.Part)] = [:]
     var entries: [SafetensorsWriter.Entry] = []
-    for projection in reader.projections {
-      let size = projection.projection.shape(config)
-      let name = projection.projection.fullName(layer: projection.layer)
+    for module in modules {
       func add(_ suffix: String, _ part: PEFTTensorName.Part, _ shape: [Int]) {
-        tensors["\(name).\(suffix)"] = (projection, part)
-        entries.append(.init(name: "\(name).\(suffix)", type: .f32, shape: shape))
+        tensors["\(module.name).\(suffix)"] = (module, part)
+        entries.append(.init(name: "\(module.name).\(suffix)", type: .f32, shape: shape))
       }
-      add("lora_a", .a, [size.input, rank])
-      add("lora_b", .b, [rank, size.output])
-      if reader.peft.usesDoRA { add("m", .magnitude, [size.output]) }
+      add("lora_a", .a, [module.columns, rank])
+      add("lora_b", .b, [rank, module.outputs])
+      if factors.usesDoRA { add("m", .magnitude, [module.outputs]) }
     }
     let writer = try SafetensorsWriter(
       target.file("adapters.safetensors"), entries: entries, metadata: ["format": "mlx"])
     for entry in writer.order {
-      guard let (projection, part) = tensors[entry.name] else { continue }
-      let update = try reader.update(projection)
+      guard let (module, part) = tensors[entry.name] else { continue }
       let values =
         switch part {
-        case .a: transposed(update.a, rows: projection.rank, paddedTo: rank)
+        case .a: transposed(try factors.a(module), rows: module.rank, paddedTo: rank)
         case .b:
-          padded(transposed(scale.b(of: update, projection), columns: projection.rank), count: entry.byteCount / 4)
-        case .magnitude: update.magnitude ?? []
+          padded(
+            transposed(scale.b(try factors.b(module), of: module), rows: module.outputs, paddedTo: module.outputs),
+            count: entry.byteCount / 4)
+        case .magnitude: try factors.magnitude(module)
         }
       try values.withUnsafeBytes { try writer.append($0) }
     }
     try writer.finish()
-    let first = reader.projections.reduce(config.layerCount) { min($0, $1.layer) }
-    let keys = Set(reader.projections.map(\.projection.rawValue)).sorted()
-    let configuration: JSONValue = [
-      "fine_tune_type": .string(reader.peft.usesDoRA ? "dora" : "lora"),
+    try AtomicFile.write(
+      configuration(factors, modules, rank: rank, scale: scale.value, config: config).encoded,
+      to: target.file(PEFTFolder.configurationFile))
+    try target.finish()
+  }
+
+  /// The modules that have factors of their own in MLX-LM. With a tied head, MLX-LM's factors of the embedding change the head
+  /// alike: y += scale · (x · Bᵀ) · Aᵀ. An adapter that has just these factors of the head, too, is written so.
+  private static func modules(
+    of factors: ExportedFactors, config: ModelConfig, form: String
+  ) throws -> [ExportedFactors.Module] {
+    guard config.tiedHead, let embedding = factors.modules.first(where: \.isEmbedding),
+      let head = factors.modules.first(where: { $0.projection == nil && !$0.isEmbedding }),
+      head.rank == embedding.rank, head.scale == embedding.scale, !factors.usesDoRA,
+      try factors.b(head) == transposed(factors.a(embedding), rows: head.rank, paddedTo: head.rank),
+      try factors.a(head) == transposed(factors.b(embedding), rows: config.hiddenSize, paddedTo: config.hiddenSize)
+    else {
+      try factors.checkTables(config, form: form)
+      return factors.modules
+    }
+    return factors.modules.filter { $0.projection != nil || $0.isEmbedding }
+  }
+
+  private static func configuration(
+    _ factors: ExportedFactors, _ modules: [ExportedFactors.Module], rank: Int, scale: Float, config: ModelConfig
+  ) -> JSONValue {
+    // Of a layer's module, its name in the layer.
+    let keys = Set(modules.map { $0.projection?.rawValue ?? $0.name }).sorted()
+    let first = factors.reader.projections.reduce(config.layerCount) { min($0, $1.layer) }
+    return [
+      "fine_tune_type": .string(factors.usesDoRA ? "dora" : "lora"),
       "lora_parameters": [
-        "keys": .array(keys.map(JSONValue.string)), "rank": .integer(rank), "scale": .number(Double(scale.value)),
+        "keys": .array(keys.map(JSONValue.string)), "rank": .integer(rank), "scale": .number(Double(scale)),
         "dropout": .number(0),
       ],
       "num_layers": .integer(config.layerCount - first),
     ]
-    try AtomicFile.write(configuration.encoded, to: target.file(PEFTFolder.configurationFile))
-    try target.finish()
   }
 
   /// The maximum factor by which zeros may make an adapter larger, and the size from which on it counts, in elements.
   private static let largestPadding = (factor: 16, elements: 1 << 26)
 
   /// Refuses an adapter of which one update has a rank far above all others': a small file would become one of any size.
-  static func checkPadding(_ projections: [TargetedProjection], rank: Int, config: ModelConfig) throws {
+  static func checkPadding(_ modules: [ExportedFactors.Module], rank: Int) throws {
     var (own, padded) = (0, 0)
-    for target in projections {
-      let shape = target.projection.shape(config)
-      own += (shape.input + shape.output) * target.rank
-      padded += (shape.input + shape.output) * rank
+    for module in modules {
+      own += (module.columns + module.outputs) * module.rank
+      padded += (module.columns + module.outputs) * rank
     }
     guard padded <= max(own * largestPadding.factor, largestPadding.elements) else {
       throw ModelError(
@@ -78,21 +106,6 @@ extension AdapterExport {
           "MLX-LM has one rank, and with \(rank) for all updates the adapter would be \(padded / max(own, 1)) times "
           + "as large")
     }
-  }
-
-  /// [rows, columns] as [columns, paddedTo], with zeros behind each row.
-  private static func transposed(_ values: [Float], rows: Int, paddedTo width: Int) -> [Float] {
-    let columns = values.count / rows
-    var result = [Float](repeating: 0, count: columns * width)
-    for row in 0..<rows {
-      for column in 0..<columns { result[column * width + row] = values[row * columns + column] }
-    }
-    return result
-  }
-
-  private static func transposed(_ values: [Float], columns: Int) -> [Float] {
-    let rows = values.count / columns
-    return transposed(values, rows: rows, paddedTo: rows)
   }
 
   private static func padded(_ values: [Float], count: Int) -> [Float] {

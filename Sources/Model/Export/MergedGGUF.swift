@@ -28,12 +28,25 @@ public enum MergedGGUF {
     for name in config.tensorNames where base.storage(of: name) != .plain {
       throw ModelError(name, reason: "is quantised in the base; give the original weights")
     }
-    let merge = try WeightMerge(adapter: adapter, config: config, pool: pool)
+    let merge = try WeightMerge(
+      adapter: adapter, base: base, normOffset: config.architecture.normOffset ?? 0, pool: pool)
     let layout = GGUFLayout(config)
-    let names = Dictionary(
+    var names = Dictionary(
       config.tensorNames.map { (layout.name(of: $0), $0) }, uniquingKeysWith: { first, _ in first })
-    let entries = like.storedTensors.map { tensor in
-      GGUFWriter.Entry(name: tensor.name, type: storedType(tensor, type), shape: tensor.shape)
+    var entries = like.storedTensors.map { tensor in
+      GGUFWriter.Entry(name: tensor.name, type: storedType(tensor.shape, type), shape: tensor.shape)
+    }
+    if merge.untiesHead {
+      guard layout.canUntieHead, let shape = like.shape(of: WeightMerge.embedding) else {
+        throw ModelError(
+          adapter.lastPathComponent,
+          reason:
+            "gives the model a head that is not its embedding, which llama.cpp does not read of \(layout.architecture)"
+        )
+      }
+      let name = layout.name(of: WeightMerge.head)
+      names[name] = WeightMerge.head
+      entries.append(GGUFWriter.Entry(name: name, type: storedType(shape, type), shape: shape))
     }
     let replaced: [(key: String, value: GGUFWriter.Value)] = [
       ("general.file_type", .uint32(type.fileType)), ("general.quantization_version", .uint32(2)),
@@ -56,9 +69,9 @@ public enum MergedGGUF {
     return merge.baseModel
   }
 
-  private static func storedType(_ tensor: GGUFFile.Tensor, _ type: GGUFTensorType) -> GGUFTensorType {
-    if tensor.shape.count < 2 { return .f32 }
-    guard let block = type.block, tensor.columns % block.elements == 0 else { return .f16 }
+  private static func storedType(_ shape: [Int], _ type: GGUFTensorType) -> GGUFTensorType {
+    guard shape.count > 1, let columns = shape.last else { return .f32 }
+    guard let block = type.block, columns % block.elements == 0 else { return .f16 }
     return type
   }
 
@@ -91,7 +104,9 @@ public enum MergedGGUF {
     func place(_ row: Int) -> Int { projection.map { layout.row(row, of: $0) } ?? row }
 
     func read(_ rows: Range<Int>, _ values: UnsafeMutableBufferPointer<Float>) throws {
-      guard let name else { return try like.readStored(entry.name, rows: rows, into: values) }
+      guard var name else { return try like.readStored(entry.name, rows: rows, into: values) }
+      // A tied head is the embedding.
+      if name == WeightMerge.head, base.config.tiedHead { name = WeightMerge.embedding }
       guard let order else { return try base.read(name, rows: rows, into: values) }
       guard entry.shape.count == 2 else {
         // A bias is one row, whose elements are in the order of the matrix's rows.

@@ -43,21 +43,27 @@ struct SourceFolder {
     model.isMultimodal ? MultimodalNames.textName(name) ?? name : name
   }
 
+  /// A tensor as it is stored. A head that the folder does not have is the embedding.
+  func tensor(_ name: String) -> SafetensorsFile.Tensor? {
+    weights.tensor(name) ?? (name == WeightMerge.head ? weights.tensor(WeightMerge.embedding) : nil)
+  }
+
   /// Reads rows of a tensor as they are stored.
   func read(_ entry: SafetensorsWriter.Entry, rows: Range<Int>, into values: UnsafeMutableBufferPointer<Float>) throws {
-    guard let file = weights.file(of: entry.name) else {
+    guard let name = tensor(entry.name)?.name, let file = weights.file(of: name) else {
       throw ModelError(weights.subject(entry.name), entry.name, reason: "missing")
     }
     let columns = entry.shape.last ?? 1
-    try file.readFloats(entry.name, range: rows.lowerBound * columns..<rows.upperBound * columns, into: values)
+    try file.readFloats(name, range: rows.lowerBound * columns..<rows.upperBound * columns, into: values)
   }
 
   /// Writes the files beside the weights: the configuration, the tokenizer's files and licences.
   /// - Parameters:
   ///   - type: the number format of the weights; `nil` to leave what the configuration says
   ///   - quantization: the configuration's `quantization_config`, if the weights are quantised
+  ///   - untiesHead: whether the weights have a head that is not the embedding
   func copyOthers(
-    to folder: AtomicFolder, type: SafetensorsType?, quantization: JSONValue? = nil
+    to folder: AtomicFolder, type: SafetensorsType?, quantization: JSONValue? = nil, untiesHead: Bool = false
   ) throws {
     for name in try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
     where Self.copied.contains(name) || Self.licences.contains(where: { name.hasPrefix($0) }) {
@@ -69,6 +75,10 @@ struct SourceFolder {
       let keys = ["dtype", "torch_dtype"]
       for index in pairs.indices where keys.contains(pairs[index].key) { pairs[index].value = name }
       if !pairs.contains(where: { keys.contains($0.key) }) { pairs.append((key: "torch_dtype", value: name)) }
+    }
+    if untiesHead {
+      pairs.removeAll { $0.key == "tie_word_embeddings" }
+      pairs.append((key: "tie_word_embeddings", value: false))
     }
     if let quantization { pairs.append((key: "quantization_config", value: quantization)) }
     let text = JSONValue.object(JSONObject(keepingFirst: pairs)).encoded

@@ -25,11 +25,11 @@ enum AdapterDownload: BodySource {
   private static let chunkSize = 256 << 10
 
   /// - Parameters:
-  ///   - config: the base's
+  ///   - base: that the adapter was registered for
   ///   - folder: the name of the folder in an archive
   /// - Throws: `ModelError` naming the part of the adapter that is damaged or that the form cannot express
   init(
-    _ form: AdapterForm, _ contents: AdapterContents, _ version: AdapterVersion, config: ModelConfig, folder: String
+    _ form: AdapterForm, _ contents: AdapterContents, _ version: AdapterVersion, base: Base, folder: String
   ) throws {
     let source = contents.location(version.contentHash)
     if form == .peft {
@@ -39,11 +39,12 @@ enum AdapterDownload: BodySource {
     let staging = try contents.makeStaging()
     defer { contents.discard(staging) }
     let target = staging.appending(path: form.rawValue)
+    func tables() -> BaseTables { BaseTables(base) }
     if form == .gguf {
-      try AdapterExport.writeGGUF(source, config: config, to: target, name: folder)
+      try AdapterExport.writeGGUF(source, config: base.config, tables: tables, to: target, name: folder)
       self = .file(try MappedFile(target), offset: 0)
     } else {
-      try AdapterExport.writeMLX(source, config: config, to: target)
+      try AdapterExport.writeMLX(source, config: base.config, tables: tables, to: target)
       let names = try FileManager.default.contentsOfDirectory(atPath: target.path).sorted()
       self = .archive(try AdapterArchive(names, in: target, folder: folder, time: version.createdAt))
     }

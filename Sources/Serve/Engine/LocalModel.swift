@@ -84,9 +84,9 @@ public final class LocalModel: Sendable {
   }
 
   /// Reads an adapter into memory, to be used in any number of requests.
-  /// - Parameter folder: an adapter as PEFT writes it
+  /// - Parameter folder: an adapter as PEFT writes it, or in one of the other forms that a server loads
   /// - Throws: `ModelError` that names the field or tensor that is wrong, or does not fit the base
-  public func adapter(at folder: URL) throws -> Adapter { try Adapter(peft: folder, base: base, mode: mode) }
+  public func adapter(at folder: URL) throws -> Adapter { try Adapter.read(folder, base: base, mode: mode) }
 
   /// Answers a message of a user.
   /// - Parameters:

@@ -42,7 +42,7 @@ final class ModelChat: ChatBackend {
     let set = AdapterSet(
       try names.split(separator: ",").map { term in
         let (path, weight) = Self.parts(term.trimmingCharacters(in: .whitespaces))
-        return (try Adapter(peft: URL(filePath: path), base: model.base, mode: mode), weight)
+        return (try Adapter.read(URL(filePath: path), base: model.base, mode: mode), weight)
       })
     adapters.withLock { $0 = (set, names) }
   }

@@ -17,7 +17,7 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "The prompt; standard input where it is missing.")
   var prompt: String?
 
-  @Option(help: "A PEFT adapter's folder.")
+  @Option(help: "An adapter: a PEFT or MLX-LM folder, or a GGUF file.")
   var adapter: String = ""
 
   @Option(help: "Most tokens to generate.")
@@ -36,7 +36,7 @@ struct GenerateCommand: ParsableCommand {
     var adapters = AdapterSet.none
     if !adapter.isEmpty {
       adapters = AdapterSet([
-        (try Adapter(peft: URL(filePath: adapter), base: model.base, mode: options.arithmetic.compute), 1)
+        (try Adapter.read(URL(filePath: adapter), base: model.base, mode: options.arithmetic.compute), 1)
       ])
     }
     let text = prompt ?? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)

@@ -97,6 +97,16 @@ struct TrainCommand: ParsableCommand {
     let training = try read(source, settings)
     guard !preview, let destination else { return }
     if initial == nil { _ = try settings.targets(source.config) }
+    try AdapterImport.withPEFTFolder(ifAny: initial, config: source.config) {
+      try train(source, training, settings, initial: $0, destination, isRecorded: recorded != nil)
+    }
+  }
+
+  /// - Parameter initial: a PEFT folder
+  private func train(
+    _ source: any PublishedModel, _ training: TrainingData, _ settings: Hyperparameters, initial: URL?,
+    _ destination: TrainOutput, isRecorded: Bool
+  ) throws {
     options.kernel.writeWarning()
     let pool = ThreadPool(threads: options.arithmetic.threads)
     let base = try openBase(source, options, pool)
@@ -112,7 +122,7 @@ struct TrainCommand: ParsableCommand {
       configuration: TrainerConfiguration(
         folder: destination.folder, baseName: options.modelStem, initialAdapter: initial),
       resume: resume)
-    if recorded == nil { try destination.write(record(settings)) }
+    if !isRecorded { try destination.write(record(settings)) }
     if resume, trainer.step == 0 { writeError("no checkpoint was written yet: the run begins at its first step") }
     writeError(
       "\(training.training.count) examples (\(training.cutCount) cut, \(training.lossless) without loss left out), "

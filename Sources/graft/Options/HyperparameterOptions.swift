@@ -40,7 +40,7 @@ struct HyperparameterOptions: ParsableArguments {
   var earlyStoppingPatience: String?
   @Option(help: "Optimiser steps between checkpoints (default: a tenth of the run, at most 100).")
   var checkpointSteps: String?
-  @Option(help: "A PEFT folder to go on from.") var initAdapter: String?
+  @Option(help: "An adapter to go on from: a PEFT or MLX-LM folder, or a GGUF file.") var initAdapter: String?
   @Option(help: "DPO's temperature (default: 0.1).") var beta: String?
 
   /// The hyperparameters that were given, with the wire's names and values.

@@ -32,7 +32,7 @@ struct ListeningOptions: ParsableArguments {
 
 /// Which adapters are served, and how many are kept.
 struct AdapterOptions: ParsableArguments {
-  @Option(help: "A folder of PEFT adapters, each a folder named as requests name it.")
+  @Option(help: "A folder of adapters: folders named as requests name them, and files NAME.gguf.")
   var adapters: String = ""
 
   @Option(help: "Memory for adapters, in KiB, MiB or GiB; those least recently used go back to the disk.")

@@ -101,12 +101,16 @@ struct SweepCommand: ParsableCommand {
       let title = zip(grid.axes.map(\.name), values).map { "\($0) \($1)" }.joined(separator: ", ")
       writeError("run \(number + 1) of \(grid.runs.count): \(title)")
       let name = "run-\(number + 1)"
-      let trainer = try Trainer(
-        base: base, compute: compute, data: read, hyperparameters: settings,
-        configuration: TrainerConfiguration(
-          folder: folder.appending(path: name), baseName: options.modelStem,
-          initialAdapter: settings.initAdapter.map { URL(filePath: $0) }, checkpointsKept: 1))
-      if let result = try Self.train(trainer, flag, values: values, folder: name) { results.append(result) }
+      let initial = settings.initAdapter.map { URL(filePath: $0) }
+      let result = try AdapterImport.withPEFTFolder(ifAny: initial, config: base.config) { initial in
+        let trainer = try Trainer(
+          base: base, compute: compute, data: read, hyperparameters: settings,
+          configuration: TrainerConfiguration(
+            folder: folder.appending(path: name), baseName: options.modelStem, initialAdapter: initial,
+            checkpointsKept: 1))
+        return try Self.train(trainer, flag, values: values, folder: name)
+      }
+      if let result { results.append(result) }
       try Self.write(SweepReport(axes: grid.axes.map(\.name), results: results), to: folder)
     }
     let report = SweepReport(axes: grid.axes.map(\.name), results: results)

@@ -8,64 +8,9 @@ import Testing
 
 /// Adapters of every kind against the logits that PEFT computes in double precision (scripts/fixtures/adapter_fixtures.py).
 @Suite struct AdapterFormTests {
-  /// A form with its model.
-  private struct Setting {
-    let form: AdapterForm
-    let fixture: ArchitectureFixture
-    let tokens: [Int32]
-    let expected: [Float]
-
-    init(_ name: String) throws {
-      form = try AdapterForm(name)
-      fixture = try ArchitectureFixture(form.model)
-      let file = try SafetensorsFile(form.folder.appending(path: "expected.safetensors"))
-      expected = try file.floats("logits")
-      tokens = try file.bytes("tokens").withUnsafeBytes { Array($0.bindMemory(to: Int32.self)) }
-    }
-
-    func base(_ mode: ComputeMode = .f32) throws -> Base { try fixture.base(fixture.source(), mode) }
-
-    /// The adapter, mapped from the file that is prepared of it in a copy of its folder.
-    /// - Parameter source: instead of the form's own folder
-    func adapter(_ base: Base, _ mode: ComputeMode = .f32, of source: URL? = nil) throws -> Adapter {
-      let source = source ?? form.folder
-      let copy = try TemporaryFolder()
-      let folder = copy.url.appending(path: "adapter")
-      if AdapterImport.isNeeded(source) {
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        #expect(try AdapterImport.rewrite(source, to: folder, config: base.config))
-      } else {
-        try FileManager.default.copyItem(at: source, to: folder)
-      }
-      defer { copy.remove() }
-      let hash = form.folder.lastPathComponent
-      let (adapter, failure) = try AdapterPreparer(base: base, mode: mode).prepare(folder, hash: hash)
-      #expect(failure == nil)
-      let converted = try Adapter(peft: folder, hash: hash, base: base, mode: mode)
-      #expect(adapter.bytes == converted.bytes && adapter.targets == converted.targets)
-      return adapter
-    }
-
-    func logits(_ base: Base, _ adapters: AdapterSet, mode: ComputeMode = .f32, chunk: Int? = nil) throws -> [[Float]] {
-      let runner = try ForwardRunner(base, mode: mode, context: fixture.contextLength)
-      return runner.logits([(tokens, adapters)], chunk: { min($1, chunk ?? $1) })[0]
-    }
-
-    func worst(_ logits: [[Float]]) -> Float {
-      zip(logits.joined(), expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
-    }
-
-    /// The largest difference, relative to the largest logit.
-    func error(_ logits: [[Float]]) -> Float {
-      let largest = expected.map(abs).max() ?? 0
-      #expect(largest > 1 && logits.joined().allSatisfy(\.isFinite))
-      return worst(logits) / largest
-    }
-  }
-
   @Test(arguments: AdapterForm.peft + AdapterForm.foreign)
   func itGivesPEFTsLogits(name: String) throws {
-    let setting = try Setting(name)
+    let setting = try AdapterFormSetting(name)
     let base = try setting.base()
     let adapters = AdapterSet([(try setting.adapter(base), 1)])
     let logits = try setting.logits(base, adapters)
@@ -79,7 +24,7 @@ import Testing
 
   @Test(arguments: AdapterForm.peft)
   func theFastModeIsNear(name: String) throws {
-    let setting = try Setting(name)
+    let setting = try AdapterFormSetting(name)
     let base = try setting.base(.fast)
     let adapters = AdapterSet([(try setting.adapter(base, .fast), 1)])
     let logits = try setting.logits(base, adapters, mode: .fast)
@@ -94,7 +39,7 @@ import Testing
     arguments: ["saved-tables", "saved-norms", "lora-tables", "lora-bias", "tokens-both", "ia3"],
     [ComputeMode.f32, .fast])
   func aMixedBatchChangesNoBit(name: String, mode: ComputeMode) throws {
-    let setting = try Setting(name)
+    let setting = try AdapterFormSetting(name)
     let base = try setting.base(mode)
     let adapter = try setting.adapter(base, mode)
     let plain = try Adapter(peft: setting.fixture.adapter, base: base, mode: mode)
@@ -111,7 +56,7 @@ import Testing
   /// Every part is a difference from the base: a weight of 0 gives the base, and halves of the same make a whole.
   @Test(arguments: ["saved-tables", "saved-norms", "tokens-both", "lora-bias", "ia3-all"])
   func weightsMultiplyEveryPart(name: String) throws {
-    let setting = try Setting(name)
+    let setting = try AdapterFormSetting(name)
     let base = try setting.base()
     let adapter = try setting.adapter(base)
     #expect(bits(try setting.logits(base, AdapterSet([(adapter, 0)]))) == bits(try setting.logits(base, .none)))
@@ -121,7 +66,7 @@ import Testing
   /// PEFT warns and takes `fan_in_fan_out` for false, of LoRA, DoRA and IA3 alike.
   @Test(arguments: ["lora-tables", "lora-head-dora", "lora-bias", "ia3-all", "ia3-fused", "pissa"])
   func transposedWeightsAreTakenForPlainOnes(name: String) throws {
-    let setting = try Setting(name)
+    let setting = try AdapterFormSetting(name)
     let base = try setting.base()
     let copy = try TemporaryFolder()
     defer { copy.remove() }
@@ -135,11 +80,70 @@ import Testing
     #expect(setting.error(try setting.logits(base, AdapterSet([(adapter, 1)]))) < 5e-6)
   }
 
+  /// Whoever has no store reads every form, too.
+  @Test(arguments: AdapterForm.foreign + ["set-a"])
+  func everyFormIsReadFromItsFolder(name: String) throws {
+    let setting = try AdapterFormSetting(name)
+    let base = try setting.base()
+    let adapter = try Adapter.read(setting.form.folder, base: base, mode: .f32)
+    #expect(setting.error(try setting.logits(base, AdapterSet([(adapter, 1)]))) < 5e-6)
+    var folders: [URL] = []
+    _ = try AdapterImport.withPEFTFolder(setting.form.folder, config: base.config) { folders.append($0) }
+    #expect(folders.first.map { FileManager.default.fileExists(atPath: $0.path) } == (name == "set-a"))
+  }
+
+  /// The other initialisations that change the base are undone as PiSSA's is.
+  @Test(arguments: [("corda", "corda_init"), ("lora_ga", "lora_ga_init"), ("pissa_niter_4", "pissa_init")])
+  func everyChangedBaseIsUndone(method: String, initial: String) throws {
+    let setting = try AdapterFormSetting("pissa")
+    let base = try setting.base()
+    let copy = try TemporaryFolder()
+    defer { copy.remove() }
+    let folder = copy.url.appending(path: "adapter")
+    try FileManager.default.copyItem(at: setting.form.folder, to: folder)
+    try FileManager.default.moveItem(
+      at: folder.appending(path: "initial_adapter"), to: folder.appending(path: initial))
+    let url = folder.appending(path: "adapter_config.json")
+    let text = try String(contentsOf: url, encoding: .utf8)
+    try Data(text.replacing("\"pissa\"", with: "\"\(method)\"").utf8).write(to: url)
+    let adapter = try Adapter.read(folder, base: base, mode: .f32)
+    #expect(setting.error(try setting.logits(base, AdapterSet([(adapter, 1)]))) < 5e-6)
+  }
+
+  /// What an adapter of the embedding and the head adds is the trained product less the initial one there, too.
+  @Test func anInitialAdapterOfTablesIsSubtracted() throws {
+    let setting = try AdapterFormSetting("lora-tables")
+    let base = try setting.base()
+    let copy = try TemporaryFolder()
+    defer { copy.remove() }
+    let (trained, initial) = (copy.url.appending(path: "a"), copy.url.appending(path: "b"))
+    for folder in [trained, initial] { try FileManager.default.copyItem(at: setting.form.folder, to: folder) }
+    let weights = initial.appending(path: "adapter_model.safetensors")
+    let file = try SafetensorsFile(weights)
+    try SafetensorsWriter.write(
+      file.tensors.values.map { tensor in
+        let isB = tensor.name.contains("lora_B") || tensor.name.contains("lora_embedding_B")
+        return (tensor.name, tensor.shape, try file.floats(tensor.name).map { isB ? 0.25 - $0 : $0 })
+      }, to: weights)
+    let terms = try [trained, initial].map { try Adapter(peft: $0, base: base, mode: .f32) }
+    let wanted = try setting.logits(base, AdapterSet([(terms[0], 1), (terms[1], -1)]))
+    try FileManager.default.copyItem(at: initial, to: trained.appending(path: "initial_adapter"))
+    let url = trained.appending(path: "adapter_config.json")
+    let text = try String(contentsOf: url, encoding: .utf8)
+    try Data(text.replacing("\"init_lora_weights\": true", with: "\"init_lora_weights\": \"pissa\"").utf8).write(
+      to: url)
+    let adapter = try Adapter.read(trained, base: base, mode: .f32)
+    let found = try setting.logits(base, AdapterSet([(adapter, 1)]))
+    let largest = zip(wanted.joined(), found.joined()).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
+    #expect(largest < 5e-6 * (wanted.joined().map(abs).max() ?? 0), "\(largest)")
+    #expect(setting.worst(found) > 1e-2)
+  }
+
   // MARK: sets
 
   @Test(arguments: ["set-cat", "set-linear"])
   func aSetEqualsPEFTsWeightedAdapter(name: String) throws {
-    let setting = try Setting(name)
+    let setting = try AdapterFormSetting(name)
     let base = try setting.base()
     let folders = try ["set-a", "set-b"].map { try AdapterForm($0).folder }
     let sum = try TemporaryFolder()
@@ -162,7 +166,7 @@ import Testing
     let sum = try TemporaryFolder()
     defer { sum.remove() }
     for name in ["lora-head-dora", "lora-bias", "saved-norms", "saved-tables", "tokens-both", "ia3"] {
-      let setting = try Setting(name)
+      let setting = try AdapterFormSetting(name)
       let message = modelError {
         try WeightedSum.write(
           [.init(label: "a@1", folder: setting.form.folder, weight: 1)], .cat, to: sum.url, base: setting.base())
@@ -170,7 +174,7 @@ import Testing
       #expect(message.hasPrefix("a@1: is not plain LoRA"), "\(name): \(message)")
     }
     // Copies of the base's own, which PEFT saves with factors of tables, do not count.
-    let tables = try Setting("lora-tables")
+    let tables = try AdapterFormSetting("lora-tables")
     try WeightedSum.write(
       [.init(label: "a", folder: tables.form.folder, weight: 1)], .cat, to: sum.url, base: tables.base())
     let base = try tables.base()

@@ -61,7 +61,10 @@ import Testing
     ("ia3-all", "\"feedforward_modules\": [", "\"feedforward_modules\": [\"gate_proj\", ", "feedforward_modules: "),
     ("set-a", "\"layer_replication\": null", "\"layer_replication\": [[0, 1]]", "layer_replication: is not supported"),
     ("set-a", "\"fan_in_fan_out\": false", "\"fan_in_fan_out\": \"x\"", "fan_in_fan_out: "),
-    ("set-a", "\"init_lora_weights\": true", "\"init_lora_weights\": \"loftq\"", "init_lora_weights: loftq"),
+    (
+      "set-a", "\"init_lora_weights\": true", "\"init_lora_weights\": \"loftq\"",
+      "init_lora_weights: loftq is not supported: the adapter is for the base that LoftQ"
+    ),
   ]) func fields(name: String, text: String, other: String, words: String) throws {
     let copy = try Copy(name)
     if words == "is no" {

@@ -145,7 +145,7 @@ import Testing
 
   @Test(arguments: [
     ("adapters.safetensors", "holds an MLX-LM adapter"), ("adapter_model.bin", "adapter_model.bin: pickle files"),
-    ("lora.gguf", "lora.gguf: GGUF adapters are not read"),
+    ("lora.gguf", "lora.gguf: is an adapter in GGUF"),
   ]) func weightsOfOtherProgramsAreNamed(file: String, reason: String) throws {
     try FileManager.default.moveItem(at: weights, to: adapter.folder.appending(path: file))
     #expect(message().contains(reason), "\(message())")
@@ -154,11 +154,11 @@ import Testing
   @Test func aGGUFAdapterIsNamedAsAFolderAndAsAFile() throws {
     try FileManager.default.moveItem(at: weights, to: adapter.folder.appending(path: "lora.gguf"))
     try FileManager.default.removeItem(at: configuration)
-    #expect(message().hasPrefix("lora.gguf: GGUF adapters are not read"))
+    #expect(message().hasPrefix("lora.gguf: is an adapter in GGUF"))
     let file = adapter.folder.appending(path: "lora.gguf")
     #expect(
       modelError { _ = try Adapter(peft: file, base: base, mode: .f32) }
-        .hasPrefix("lora.gguf: GGUF adapters are not read"))
+        .hasPrefix("lora.gguf: is an adapter in GGUF"))
     let other = adapter.folder.appending(path: "x.safetensors")
     try Data().write(to: other)
     #expect(modelError { _ = try Adapter(peft: other, base: base, mode: .f32) }.hasPrefix("x.safetensors: is a file"))

@@ -18,6 +18,8 @@ import Testing
     output = try TemporaryFolder()
   }
 
+  private func tables() throws -> BaseTables { BaseTables(try model.source()) }
+
   private func target(_ name: String) -> URL { output.url.appending(path: name) }
 
   private func setFields(_ adapter: TinyAdapter, _ fields: String) throws {
@@ -44,7 +46,8 @@ import Testing
     defer { output.remove() }
     let adapter = try model.writeAdapter("a", ranks: [.q: 3, .k: 4, .o: 2, .down: 5], seed: 1)
     if !fields.isEmpty { try setFields(adapter, fields) }
-    try AdapterExport.writeGGUF(adapter.folder, config: config, to: target("a.gguf"), type: type, name: "a")
+    try AdapterExport.writeGGUF(
+      adapter.folder, config: config, tables: tables, to: target("a.gguf"), type: type, name: "a")
     let file = try GGUFFile(target("a.gguf"))
     #expect(file.metadata["general.architecture"] == .string("llama"))
     #expect(file.metadata["general.type"] == .string("adapter"))
@@ -92,12 +95,12 @@ import Testing
     let file = target("a.gguf")
     if fixture.usesDoRA {
       #expect(throws: ModelError.self) {
-        try AdapterExport.writeGGUF(fixture.adapter, config: source.config, to: file, name: name)
+        try AdapterExport.writeGGUF(fixture.adapter, config: source.config, tables: tables, to: file, name: name)
       }
       #expect(!FileManager.default.fileExists(atPath: file.path))
       return
     }
-    try AdapterExport.writeGGUF(fixture.adapter, config: source.config, to: file, name: name)
+    try AdapterExport.writeGGUF(fixture.adapter, config: source.config, tables: tables, to: file, name: name)
     let adapter = try GGUFFile(file)
     #expect(adapter.metadata["general.architecture"] == base.metadata["general.architecture"])
     for (name, tensor) in adapter.tensors {
@@ -116,7 +119,7 @@ import Testing
     try SafetensorsWriter.write(
       all.tensors.values.filter { $0.name.contains("layers.1.") }.map { ($0.name, $0.shape, try all.floats($0.name)) },
       to: weights)
-    try AdapterExport.writeMLX(adapter.folder, config: config, to: target("mlx"))
+    try AdapterExport.writeMLX(adapter.folder, config: config, tables: tables, to: target("mlx"))
 
     let text = try Data(contentsOf: target("mlx/adapter_config.json"))
     let fields = try #require(try JSONValue.parse(Array(text), subject: "config").object)
@@ -161,7 +164,13 @@ import Testing
         #"{"peft_type":"LORA","r":1,"lora_alpha":1,"target_modules":"all-linear","rank_pattern":{\#(ranks)}}"#
       let targets = try TargetedProjection.all(
         in: JSONValue.parse(Array(fields.utf8), subject: "config"), model: config)
-      try AdapterExport.checkPadding(targets, rank: targets.reduce(1) { max($0, $1.rank) }, config: config)
+      let modules = targets.map { target in
+        let shape = target.projection.shape(config)
+        return ExportedFactors.Module(
+          name: target.projection.fullName(layer: target.layer), projection: target.projection, rank: target.rank,
+          alpha: target.alpha, scale: target.scale, columns: shape.input, outputs: shape.output)
+      }
+      try AdapterExport.checkPadding(modules, rank: modules.reduce(1) { max($0, $1.rank) })
     }
     #expect(
       modelError { try check(#""layers.0.self_attn.q_proj":512"#) }
@@ -188,24 +197,24 @@ import Testing
     let plain = try model.writeAdapter("plain", ranks: [.q: 3], seed: 2)
     let file = target("a.gguf")
     #expect(
-      modelError { try AdapterExport.writeGGUF(dora.folder, config: config, to: file, name: "a") }
+      modelError { try AdapterExport.writeGGUF(dora.folder, config: config, tables: tables, to: file, name: "a") }
         == "adapter_config.json: use_dora: GGUF's adapters have no magnitudes; merge the adapter instead")
     _ = try output.write("a.gguf", "mine")
     #expect(
-      modelError { try AdapterExport.writeGGUF(plain.folder, config: config, to: file, name: "a") }
+      modelError { try AdapterExport.writeGGUF(plain.folder, config: config, tables: tables, to: file, name: "a") }
         .hasSuffix("a.gguf: exists already; name a new file or folder"))
     #expect(try String(contentsOf: file, encoding: .utf8) == "mine")
     let full = target("full")
     try FileManager.default.createDirectory(at: full, withIntermediateDirectories: true)
     _ = try output.write("full/x", "mine")
     #expect(
-      modelError { try AdapterExport.writeMLX(plain.folder, config: config, to: full) }.hasSuffix(
+      modelError { try AdapterExport.writeMLX(plain.folder, config: config, tables: tables, to: full) }.hasSuffix(
         "full: is not empty; name a new folder"))
     #expect(
       modelError { try AdapterExport.writePEFT(plain.folder, to: full) }.hasSuffix("is not empty; name a new folder"))
     let other = try TinyModel(TinyShape(hidden: 64)).source().config
     #expect(
-      modelError { try AdapterExport.writeMLX(plain.folder, config: other, to: target("b")) }
+      modelError { try AdapterExport.writeMLX(plain.folder, config: other, tables: tables, to: target("b")) }
         .contains("lora_A.weight: shape"))
     // Values that the smaller format cannot hold.
     let weights = plain.folder.appending(path: "adapter_model.safetensors")
@@ -216,7 +225,8 @@ import Testing
       }, to: weights)
     #expect(
       modelError {
-        try AdapterExport.writeGGUF(plain.folder, config: config, to: target("c.gguf"), type: .f16, name: "")
+        try AdapterExport.writeGGUF(
+          plain.folder, config: config, tables: tables, to: target("c.gguf"), type: .f16, name: "")
       }
         == "c.gguf: blk.0.attn_q.weight.lora_b: has values that F16 cannot hold")
     #expect(Set(try FileManager.default.contentsOfDirectory(atPath: output.url.path)) == ["a.gguf", "full"])

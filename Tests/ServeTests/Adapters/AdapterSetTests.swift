@@ -66,6 +66,21 @@ import Testing
     #expect(store["deep"]?.current?.rank == 13)
   }
 
+  /// `cat` adds the ranks, up to what the engine computes.
+  @Test func ranksAddUp() throws {
+    for name in ["x", "y", "z"] { try setting.write(name, rank: 256, seed: UInt64(name.utf8.first ?? 0)) }
+    try setting.write("wide", rank: 512)
+    let store = try setting.open(memory: 8 << 20)
+    for name in ["x", "y", "z", "wide"] { try store.load(name: name, path: name) }
+    let three: Members = ["x", "y", "z"].map { (AdapterReference(name: $0), 0.5) }
+    #expect(try store.combine(name: "three", three, .cat).current?.rank == 768)
+    #expect(try store.adapter("three").rank == 768)
+    let nine = Members(repeating: (AdapterReference(name: "wide"), 0.1), count: 9)
+    let message = failure { try store.combine(name: "nine", nine, .cat) }?.description ?? ""
+    #expect(message.contains("the ranks of wide@1 (512), wide@1 (512)"), "\(message)")
+    #expect(message.contains("add up to 4608, more than 4096; name the adapters in the request instead"))
+  }
+
   /// MLX-LM's form of an adapter has the contents of PEFT's, transposed; loaded again, it is the same version.
   @Test func anMLXAdapterIsRewritten() throws {
     let peft = try SafetensorsFile(setting.model.adaptersFolder.appending(path: "a/adapter_model.safetensors"))
@@ -81,7 +96,7 @@ import Testing
     }
     try SafetensorsWriter.write(tensors, to: folder.appending(path: "adapters.safetensors"))
     // α / r of what `writeAdapter` writes.
-    let json = #"{"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": {"rank": 4, "scale": 4.0}}"#
+    let json = #"{"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": {"rank": 4, "scale": 4.0, "alpha": 9}}"#
     try Data(json.utf8).write(to: folder.appending(path: "adapter_config.json"))
     let store = try setting.open()
     #expect(try store.scan().isEmpty)
@@ -89,5 +104,41 @@ import Testing
     let (a, mlx) = (try store.adapter("a"), try store.adapter("mlx"))
     #expect(a[0, .q]?.scale == mlx[0, .q]?.scale && a.bytes == mlx.bytes)
     #expect(try store.load(name: "mlx", path: "mlx").currentNumber == 1)
+    #expect(setting.log.contains { $0.contains("lora_parameters.alpha is not used") }, "\(setting.log)")
+  }
+  /// A GGUF file in the adapters' folder is an adapter of its stem, as a folder is of its name.
+  @Test func aGGUFFileIsRegisteredUnderItsStem() throws {
+    let (folder, source) = (setting.model.adaptersFolder, try setting.model.source())
+    func write(_ name: String, of adapter: String = "a") throws {
+      try AdapterExport.writeGGUF(
+        folder.appending(path: adapter), config: source.config, tables: { BaseTables(source) },
+        to: folder.appending(path: name), name: adapter)
+    }
+    for name in ["pirate.gguf", "a.gguf"] { try write(name) }
+    var store: AdapterStore? = try setting.open()
+    let refused = try store?.scan() ?? []
+    #expect(refused.map(\.name) == ["a.gguf"])
+    #expect(refused.first?.error.description == "'a.gguf' would have the name of the folder 'a'")
+    #expect(store?["pirate"]?.current?.rank == 4)
+    let scale = try store?.adapter("pirate")[0, .q]?.scale
+    #expect(try scale == store?.adapter("a")[0, .q]?.scale)
+    // Unloaded, it stays so, whether or not the file changes.
+    try store?.unload(name: "pirate")
+    for changes in [false, true] {
+      if changes {
+        try FileManager.default.removeItem(at: folder.appending(path: "pirate.gguf"))
+        try write("pirate.gguf", of: "b")
+      }
+      store = nil
+      store = try setting.open()
+      _ = try store?.scan()
+      #expect(store?.listing("pirate")?.record.isLoaded == false)
+    }
+    // Loaded from its path, it is as its own folder would be.
+    #expect(try store?.load(name: "pirate", path: "pirate.gguf").currentNumber == 2)
+    store = nil
+    store = try setting.open()
+    _ = try store?.scan()
+    #expect(store?["pirate"]?.currentNumber == 2)
   }
 }

@@ -19,7 +19,8 @@ public enum AdapterImport {
   /// Whether a file of this name, alone or with a configuration, makes an adapter in another form.
   public static func isForeign(_ name: String) -> Bool { name == mlxFile || name.hasSuffix(".gguf") }
 
-  /// The files, relative to a folder, that the adapter in it is read from. Missing ones of PEFT's two are among them.
+  /// The files, relative to a folder, that the adapter in it is read from. Missing ones of PEFT's two are among them. Of a
+  /// GGUF file in place of a folder there are none.
   public static func files(in folder: URL) -> [String] {
     let peft = AdapterContents.fileNames
     switch try? form(of: folder) {
@@ -54,6 +55,48 @@ public enum AdapterImport {
     return true
   }
 
+  /// What a user should know of how an adapter is read, each in one line.
+  public static func notes(_ folder: URL) -> [String] {
+    if case .mlx? = try? form(of: folder) { MLXAdapter.notes(folder) } else { [] }
+  }
+
+  /// Whether an adapter can be read only together with its base, whose sizes its form needs.
+  public static func needsBase(_ folder: URL) -> Bool {
+    switch try? form(of: folder) {
+    case .gguf, .mlx, .changedBase: true
+    case .peft, .torchtune, nil: false
+    }
+  }
+
+  /// Calls `body` with an adapter as a PEFT folder: the folder itself, or a temporary one that the adapter is rewritten to.
+  /// - Parameters:
+  ///   - adapter: a folder, or a GGUF file
+  ///   - config: the base's, asked for if the adapter has to be rewritten
+  /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported, and what `body` throws
+  public static func withPEFTFolder<Value>(
+    _ adapter: URL, config: @autoclosure () throws -> ModelConfig, _ body: (URL) throws -> Value
+  ) throws -> Value {
+    if case .peft = try form(of: adapter) { return try body(adapter) }
+    let temporary = FileManager.default.temporaryDirectory.appending(path: "graft-\(UUID().uuidString)")
+    // The name is the adapter's, for what is said of it.
+    let rewritten = temporary.appending(path: modelStem(of: adapter.standardizedFileURL))
+    defer { try? FileManager.default.removeItem(at: temporary) }
+    // The adapter may be private.
+    try FileManager.default.createDirectory(
+      at: temporary, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    try FolderAccess.create(rewritten)
+    _ = try rewrite(adapter, to: rewritten, config: config())
+    return try body(rewritten)
+  }
+
+  /// The same for an adapter that there may not be.
+  public static func withPEFTFolder<Value>(
+    ifAny adapter: URL?, config: @autoclosure () throws -> ModelConfig, _ body: (URL?) throws -> Value
+  ) throws -> Value {
+    guard let adapter else { return try body(nil) }
+    return try withPEFTFolder(adapter, config: config(), body)
+  }
+
   /// - Parameter folder: or a GGUF file
   private static func form(of folder: URL) throws -> Form {
     var isFolder: ObjCBool = false
@@ -67,12 +110,10 @@ public enum AdapterImport {
     guard names.contains(PEFTFolder.weightsFile) else {
       if names.contains(mlxFile), names.contains(PEFTFolder.configurationFile) { return .mlx }
       let models = names.filter { $0.hasSuffix(".gguf") }.sorted()
-      guard models.count < 2 || names.contains(PEFTFolder.configurationFile) else {
+      guard models.count < 2 else {
         throw ModelError(folder.lastPathComponent, reason: "has several GGUF files: \(models.joined(separator: ", "))")
       }
-      if let name = models.first, !names.contains(PEFTFolder.configurationFile) {
-        return .gguf(folder.appending(path: name))
-      }
+      if let name = models.first { return .gguf(folder.appending(path: name)) }
       return .peft
     }
     if let initial = InitialAdapter.folderNames.first(where: names.contains),
@@ -85,6 +126,11 @@ public enum AdapterImport {
 
   private static func gguf(_ url: URL, config: ModelConfig) throws -> PlainFactors {
     let adapter = try GGUFAdapter(url, config: config)
+    if let module = adapter.modules.first(where: { $0.rank > PEFTConfig.maximumServedRank }) {
+      throw ModelError(
+        url.lastPathComponent, module.name,
+        reason: "\(module.rank) is not a rank from 1 to \(PEFTConfig.maximumServedRank)")
+    }
     return PlainFactors(
       modules: adapter.modules.map { module in
         PlainFactors.Module(

@@ -50,6 +50,8 @@ enum InitialAdapter {
       case a
       /// Columns of both, the initial ones negative.
       case b
+      /// B's bias, less the initial one.
+      case bias
       case other
     }
 
@@ -59,17 +61,27 @@ enum InitialAdapter {
 
     init(_ tensor: SafetensorsFile.Tensor, _ initial: SafetensorsFile) throws {
       name = tensor.name
-      kind = name.contains(".lora_A") ? .a : name.contains(".lora_B") ? .b : .other
+      kind = Self.kind(of: tensor.name)
       guard kind != .other else {
         shape = tensor.shape
         return
       }
       let before = try initial.tensor(name)
-      guard before.shape == tensor.shape, tensor.shape.count == 2 else {
+      guard before.shape == tensor.shape, tensor.shape.count == (kind == .bias ? 1 : 2) else {
         throw ModelError(
           "initial adapter", name, reason: "shape \(before.shape) beside \(tensor.shape) of the trained one")
       }
-      shape = kind == .a ? [2 * tensor.shape[0], tensor.shape[1]] : [tensor.shape[0], 2 * tensor.shape[1]]
+      switch kind {
+      case .a: shape = [2 * tensor.shape[0], tensor.shape[1]]
+      case .b: shape = [tensor.shape[0], 2 * tensor.shape[1]]
+      case .bias, .other: shape = tensor.shape
+      }
+    }
+
+    private static func kind(of name: String) -> Kind {
+      if name.hasSuffix(PEFTTensorName.biasSuffix) { return .bias }
+      func isPart(_ parts: [String]) -> Bool { parts.contains { name.contains(".\($0)") } }
+      return isPart(["lora_A", "lora_embedding_A"]) ? .a : isPart(["lora_B", "lora_embedding_B"]) ? .b : .other
     }
 
     func values(_ file: SafetensorsFile, _ initial: SafetensorsFile) throws -> [Float] {
@@ -77,6 +89,7 @@ enum InitialAdapter {
       switch kind {
       case .other: return values
       case .a: return try values + initial.floats(name)
+      case .bias: return try zip(values, initial.floats(name)).map { $0 - $1 }
       case .b:
         let before = try initial.floats(name)
         let rank = shape[1] / 2

@@ -25,11 +25,13 @@ struct MLXAdapter {
     let file = try SafetensorsFile(folder.appending(path: AdapterImport.mlxFile))
     var rest = Set(file.tensors.keys)
     var modules: [PlainFactors.Module] = []
-    for (name, shape) in Self.modules(config) where rest.remove(name + ".lora_a") != nil {
-      let isEmbedding = name == PEFTConfig.Table.embedding.rawValue
-      if isEmbedding, config.tiedHead || type == "dora" {
-        throw ModelError(
-          file.url.lastPathComponent, name, reason: "is not supported with \(type == "dora" ? "dora" : "a tied head")")
+    // In a model for images and texts the language model is a part.
+    let prefix = rest.contains { $0.hasPrefix("language_model.") } ? "language_model." : ""
+    for (module, shape) in Self.modules(config) where rest.remove(prefix + module + ".lora_a") != nil {
+      let name = prefix + module
+      let isEmbedding = module == PEFTConfig.Table.embedding.rawValue
+      if isEmbedding, type == "dora" {
+        throw ModelError(file.url.lastPathComponent, name, reason: "is not supported with dora")
       }
       // Of the embedding, the "input" is a token.
       let (input, output) = isEmbedding ? (shape.output, shape.input) : (shape.input, shape.output)
@@ -37,15 +39,16 @@ struct MLXAdapter {
       let b = try file.tensor(name + ".lora_b")
       rest.remove(b.name)
       let rank = a.shape.last ?? 0
-      guard a.shape == [input, rank], b.shape == [rank, output], 1...PEFTConfig.maximumRank ~= rank else {
+      guard a.shape == [input, rank], b.shape == [rank, output], 1...PEFTConfig.maximumServedRank ~= rank else {
         throw ModelError(
           file.url.lastPathComponent, a.name,
           reason: "shapes \(a.shape) and \(b.shape) instead of [\(input), rank] and [rank, \(output)]")
       }
-      var module = PlainFactors.Module(
-        name: name, rank: rank, alpha: scale * Double(rank), columns: input, outputs: output,
-        a: { Self.transposed(try file.floats(a.name), rows: input) },
-        b: { Self.transposed(try file.floats(b.name), rows: rank) })
+      let alpha = scale * Double(rank)
+      var factors = PlainFactors.Module(
+        name: module, rank: rank, alpha: alpha, columns: input, outputs: output,
+        a: { transposed(try file.floats(a.name), rows: input, paddedTo: input) },
+        b: { transposed(try file.floats(b.name), rows: rank, paddedTo: rank) })
       if type == "dora" {
         let magnitude = try file.tensor(name + ".m")
         rest.remove(magnitude.name)
@@ -53,9 +56,15 @@ struct MLXAdapter {
           throw ModelError(
             file.url.lastPathComponent, magnitude.name, reason: "shape \(magnitude.shape) instead of [\(output)]")
         }
-        module.magnitude = { try file.floats(magnitude.name) }
+        factors.magnitude = { try file.floats(magnitude.name) }
       }
-      modules.append(module)
+      modules.append(factors)
+      guard isEmbedding, config.tiedHead else { continue }
+      // MLX-LM computes a tied head with the embedding's factors, turned round: y += scale · (x · Bᵀ) · Aᵀ.
+      modules.append(
+        PlainFactors.Module(
+          name: PEFTConfig.Table.head.rawValue, rank: rank, alpha: alpha, columns: output, outputs: input,
+          a: { try file.floats(b.name) }, b: { try file.floats(a.name) }))
     }
     if let name = rest.min() {
       throw ModelError(file.url.lastPathComponent, name, reason: "is no factor of a module of the base")
@@ -64,18 +73,19 @@ struct MLXAdapter {
     factors = PlainFactors(modules: modules)
   }
 
+  /// Old versions of MLX-LM multiplied with alpha / rank, too; today's reads the scale alone.
+  static func notes(_ folder: URL) -> [String] {
+    let url = folder.appending(path: PEFTFolder.configurationFile)
+    let fields = try? HuggingFaceFields(url, limit: configurationLimit)
+    guard let alpha = fields?.object["lora_parameters"]?.object?["alpha"], !alpha.isNull else { return [] }
+    return ["lora_parameters.alpha is not used, only the scale, as in today's MLX-LM"]
+  }
+
   /// Names and shapes of the modules that can have factors.
   private static func modules(_ config: ModelConfig) -> [(String, (output: Int, input: Int))] {
     PEFTConfig.Table.allCases.map { ($0.rawValue, (output: config.vocabularySize, input: config.hiddenSize)) }
       + (0..<config.layerCount).flatMap { layer in
         config.projections.map { ($0.fullName(layer: layer), $0.shape(config)) }
       }
-  }
-
-  private static func transposed(_ values: [Float], rows: Int) -> [Float] {
-    let columns = values.count / rows
-    var out = [Float](repeating: 0, count: values.count)
-    for row in 0..<rows { for column in 0..<columns { out[column * rows + row] = values[row * columns + column] } }
-    return out
   }
 }

@@ -31,7 +31,8 @@ public enum WeightedSum {
   /// - Parameters:
   ///   - folder: exists
   ///   - base: that all members are for
-  /// - Throws: `ModelError` naming the member that is not plain LoRA, or the module whose ranks cannot be combined
+  /// - Throws: `ModelError` naming the member that is not plain LoRA, or the module whose ranks cannot be combined, with the
+  ///   members
   public static func write(
     _ members: [Member], _ combination: Combination, to folder: URL, base: Base
   ) throws {
@@ -42,7 +43,7 @@ public enum WeightedSum {
     try PlainFactors(
       modules: terms.sorted { $0.key < $1.key }.map { name, terms in
         switch combination {
-        case .cat: concatenated(name, terms)
+        case .cat: try concatenated(name, terms)
         case .linear: try summed(name, terms)
         }
       }
@@ -51,6 +52,8 @@ public enum WeightedSum {
 
   /// What one member does to one module.
   private struct Term {
+    /// The member's.
+    let label: String
     let module: PlainFactors.Module
     /// The member's weight times its scale.
     let factor: Float
@@ -58,7 +61,7 @@ public enum WeightedSum {
 
   private static func terms(_ member: Member, base: Base) throws -> [Term] {
     let (config, reader) = (base.config, try PEFTReader(folder: member.folder, config: base.config, scope: .all))
-    let tables = try ChangedTables(reader, base: base)
+    let tables = try ChangedTables(reader, base: BaseTables(base))
     let isPlain =
       reader.peft.method == .lora && !reader.peft.usesDoRA && !reader.peft.usesLoRABias && reader.others.norms.isEmpty
       && reader.changes.allSatisfy { $0.lora != nil && $0.bias == nil } && tables.embedding.isEmpty
@@ -76,7 +79,7 @@ public enum WeightedSum {
       let module = PlainFactors.Module(
         name: name, rank: rank, alpha: Double(rank), columns: shape.input, outputs: shape.output,
         a: { try read(.a, [rank, shape.input]) }, b: { try read(.b, [shape.output, rank]) })
-      return Term(module: module, factor: member.weight * scale)
+      return Term(label: member.label, module: module, factor: member.weight * scale)
     }
     var terms = reader.projections.map { target in
       term(
@@ -94,8 +97,15 @@ public enum WeightedSum {
   }
 
   /// A and B of all terms side by side; the factors are in A.
-  private static func concatenated(_ name: String, _ terms: [Term]) -> PlainFactors.Module {
+  private static func concatenated(_ name: String, _ terms: [Term]) throws -> PlainFactors.Module {
     let rank = terms.reduce(0) { $0 + $1.module.rank }
+    guard rank <= PEFTConfig.maximumServedRank else {
+      let parts = terms.map { "\($0.label) (\($0.module.rank))" }.joined(separator: ", ")
+      throw ModelError(
+        name,
+        reason: "the ranks of \(parts) add up to \(rank), more than \(PEFTConfig.maximumServedRank); name the adapters "
+          + "in the request instead")
+    }
     let (columns, outputs) = (terms[0].module.columns, terms[0].module.outputs)
     return PlainFactors.Module(
       name: name, rank: rank, alpha: Double(rank), columns: columns, outputs: outputs,

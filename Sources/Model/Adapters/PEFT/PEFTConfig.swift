@@ -2,13 +2,13 @@ import Formats
 
 /// Which parts of an adapter a reader is for.
 enum PEFTScope {
-  /// LoRA's factors of projections, with DoRA's magnitudes: what training continues from, and what is written in other forms.
+  /// LoRA's factors of projections, with DoRA's magnitudes: what training continues from.
   case factors
-  /// Everything that can be served.
+  /// Everything that can be served and exported.
   case all
 
   /// Why a part is refused that is beyond the scope.
-  static let servedOnly = "can be served, but neither trained nor exported"
+  static let servedOnly = "can be served, but not trained further"
 }
 
 /// An adapter_config.json (PEFT 0.21, `LoraConfig` or `IA3Config`).
@@ -63,7 +63,10 @@ struct PEFTConfig {
     case head = "lm_head"
   }
 
+  /// Of an adapter that is trained, and of one with DoRA, whose row factors take a matrix of rank × rank.
   static let maximumRank = 512
+  /// Of LoRA that is only served: a sum of adapters, and one counted from an initial adapter, have the ranks of all together.
+  static let maximumServedRank = 4096
   private static let patternLimit = 1024
 
   /// Fields that do not change what a trained adapter computes, or only together with a field that is refused.
@@ -93,7 +96,7 @@ struct PEFTConfig {
     let fields = try HuggingFaceFields(text, file: file)
     if fields.object["peft_type"] == nil, fields.isFromMLX {
       throw ModelError(
-        file, reason: "is of an MLX-LM adapter, which has other names and shapes; convert the adapter to PEFT's form")
+        file, reason: "is of an MLX-LM adapter, which can only be read together with its base")
     }
     guard let type = try fields.string("peft_type") else { throw ModelError(file, "peft_type", reason: "missing") }
     guard let method = Method(rawValue: type.uppercased()), method == .lora || scope == .all else {
@@ -130,7 +133,7 @@ struct PEFTConfig {
     layerPatterns = try fields.strings("layers_pattern")
     rankPattern = try fields.pattern("rank_pattern", limit: Self.patternLimit) { $0.integer }
     alphaPattern = try fields.pattern("alpha_pattern", limit: Self.patternLimit) { $0.double }
-    try checkCombination()
+    try checkCombination(maximumRank: scope == .factors || usesDoRA ? Self.maximumRank : Self.maximumServedRank)
     if scope == .factors { try checkFactors() }
   }
 
@@ -155,6 +158,12 @@ struct PEFTConfig {
     switch fields.object["init_lora_weights"] {
     case nil, .null, .bool: break
     case .string(let name) where initializations.contains(name): break
+    case .string("loftq"):
+      throw ModelError(
+        file, "init_lora_weights",
+        reason:
+          "loftq is not supported: the adapter is for the base that LoftQ quantised and changed. Where that base is "
+          + "the one that is served, set the field to true")
     case .string(let name):
       throw ModelError(
         file, "init_lora_weights",
@@ -165,7 +174,7 @@ struct PEFTConfig {
     }
   }
 
-  private func checkCombination() throws {
+  private func checkCombination(maximumRank: Int) throws {
     if case .names(let names) = targets {
       guard !names.isEmpty else { throw ModelError(file, "target_modules", reason: "is empty") }
     } else {
@@ -182,8 +191,8 @@ struct PEFTConfig {
     }
     if usesLoRABias, usesDoRA { throw ModelError(file, "lora_bias", reason: "cannot go with use_dora") }
     for (field, rank) in [("r", rank)] + rankPattern.map({ ("rank_pattern", $0.value) }) {
-      guard 1...Self.maximumRank ~= rank else {
-        throw ModelError(file, field, reason: "\(rank) is not a rank from 1 to \(Self.maximumRank)")
+      guard 1...maximumRank ~= rank else {
+        throw ModelError(file, field, reason: "\(rank) is not a rank from 1 to \(maximumRank)")
       }
     }
   }

@@ -36,7 +36,7 @@ public enum PEFTFolder {
     if names.contains("adapters.safetensors") || names.contains("adapters.npz") {
       throw ModelError(
         folder.lastPathComponent,
-        reason: "holds an MLX-LM adapter, which has other names and shapes; convert the adapter to PEFT's form")
+        reason: "holds an MLX-LM adapter, which can only be read together with its base")
     }
     if let file = names.first(where: { $0.hasSuffix(".gguf") }) { throw gguf(file) }
   }
@@ -48,6 +48,6 @@ public enum PEFTFolder {
   }
 
   private static func gguf(_ name: String) -> ModelError {
-    ModelError(name, reason: "GGUF adapters are not read where they are; load the adapter, which rewrites it as PEFT's")
+    ModelError(name, reason: "is an adapter in GGUF, which can only be read together with its base")
   }
 }

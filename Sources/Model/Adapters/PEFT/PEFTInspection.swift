@@ -26,18 +26,20 @@ public struct PEFTInspection: Sendable, Equatable {
   /// - Parameter config: the base's, with which every tensor's shape and value is checked; without it, only the
   ///   configuration and the names are
   public init(folder: URL, config: ModelConfig? = nil) {
+    guard config != nil || !AdapterImport.needsBase(folder) else {
+      problems = ["is in another form than PEFT's, which can be read only together with its base"]
+      return
+    }
     guard let config, AdapterImport.isNeeded(folder) else {
       inspect(folder, config)
       return
     }
     // What is loaded is what an adapter in another form is rewritten as.
-    let rewritten = FileManager.default.temporaryDirectory.appending(path: "graft-\(UUID().uuidString)")
-    defer { try? FileManager.default.removeItem(at: rewritten) }
+    var found = self
     note { _ in
-      try FolderAccess.create(rewritten)
-      _ = try AdapterImport.rewrite(folder, to: rewritten, config: config)
+      try AdapterImport.withPEFTFolder(folder, config: config) { found.inspect($0, config) }
     }
-    if problems.isEmpty { inspect(rewritten, config) }
+    if problems.isEmpty { self = found }
   }
 
   private mutating func inspect(_ folder: URL, _ config: ModelConfig?) {

@@ -132,7 +132,7 @@ struct PEFTOtherModules {
     }
     let embeddingIDs = lists[.embedding]
     for (table, ids) in lists {
-      let (own, isTied) = (table == .embedding ? embedding : head, config.tiedHead && embeddingIDs != nil)
+      let (own, isTied) = (self[table], config.tiedHead && embeddingIDs != nil)
       guard own.isEmpty else { throw failure("\(table.rawValue) is targeted or saved, too") }
       // Of tied tables with the same tokens PEFT saves only the embedding's.
       if table == .head, isTied, ids == embeddingIDs { continue }
@@ -157,6 +157,9 @@ struct PEFTOtherModules {
       )
     }
   }
+
+  /// What the adapter changes of a table.
+  subscript(table: PEFTConfig.Table) -> Table { table == .embedding ? embedding : head }
 
   private mutating func set(_ table: PEFTConfig.Table, rows: Rows) {
     switch table {

@@ -26,7 +26,7 @@ struct PEFTReader {
   /// Norms, embedding and head.
   let others: PEFTOtherModules
   let weights: PEFTWeights
-  private let config: ModelConfig
+  let config: ModelConfig
 
   private static let configLimit = 4 << 20
 
@@ -54,7 +54,7 @@ struct PEFTReader {
     self.weights = weights
     if scope == .factors {
       if let name = others.names.min() {
-        throw ModelError(weights.subject, name, reason: "is a copy of the base's, which is not supported here")
+        throw ModelError(weights.subject, name, reason: "is a table beside the base's, which \(PEFTScope.servedOnly)")
       }
       if let name = changes.compactMap(\.bias).min() {
         throw ModelError(weights.subject, name, reason: PEFTScope.servedOnly)

@@ -7,6 +7,7 @@ struct PEFTTargets {
   /// The embedding or the head, with the rank and the scale of its update.
   struct Table {
     let rank: Int
+    let alpha: Double
     let scale: Float
   }
 
@@ -66,8 +67,8 @@ struct PEFTTargets {
           peft.file, "target_modules",
           reason: "\(name) is targeted, which is not supported with \(peft.usesDoRA ? "use_dora" : "lora_bias")")
       }
-      let (rank, _, scale) = try factors(name)
-      tables[table] = Table(rank: rank, scale: scale)
+      let (rank, alpha, scale) = try factors(name)
+      tables[table] = Table(rank: rank, alpha: alpha, scale: scale)
     }
     guard !projections.isEmpty || !scaled.isEmpty || !tables.isEmpty else {
       throw ModelError(peft.file, "target_modules", reason: "no module is targeted")

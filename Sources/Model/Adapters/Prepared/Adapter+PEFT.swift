@@ -27,4 +27,10 @@ extension Adapter {
       contentHash: try hash ?? AdapterContents.hash(of: folder).hash, layerCount: base.config.layerCount,
       updates: updates, others: others)
   }
+  /// Reads an adapter in any form into memory of its own.
+  /// - Parameter path: a PEFT folder, or what `AdapterImport` rewrites as one
+  /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
+  public static func read(_ path: URL, base: Base, mode: ComputeMode) throws -> Adapter {
+    try AdapterImport.withPEFTFolder(path, config: base.config) { try Adapter(peft: $0, base: base, mode: mode) }
+  }
 }

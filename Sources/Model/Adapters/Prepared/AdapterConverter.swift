@@ -37,7 +37,7 @@ struct AdapterConverter {
         layer: change.layer, projection: change.projection, rank: change.lora?.rank ?? 1,
         scale: change.lora?.scale ?? 1, extras: extras)
     }
-    tables = try ChangedTables(reader, base: base)
+    tables = try ChangedTables(reader, base: BaseTables(base))
     let others = tables.entries
     layout = AdapterLayout(
       entries, others: others.isEmpty ? nil : others, config: base.config, element: element, usesDoRA: allUseDoRA)

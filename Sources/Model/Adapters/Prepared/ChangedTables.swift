@@ -8,10 +8,10 @@ struct ChangedTables {
   private(set) var embedding: [(id: Int, row: Int)] = []
   private(set) var head: [(id: Int, row: Int)] = []
   private let reader: PEFTReader
-  private let base: Base
+  private let base: BaseTables
 
   /// - Throws: `ModelError` naming a tensor that has the wrong shape or values that are not finite
-  init(_ reader: PEFTReader, base: Base) throws {
+  init(_ reader: PEFTReader, base: BaseTables) throws {
     self.reader = reader
     self.base = base
     embedding = try changed(.embedding)
@@ -40,10 +40,9 @@ struct ChangedTables {
   /// - Parameter index: among the changed rows
   func difference(_ table: PEFTConfig.Table, _ index: Int) throws -> [Float] {
     let (id, row) = table == .embedding ? embedding[index] : head[index]
-    guard let rows = self.source(table), let matrix = self.matrix(table) else { return [] }
     var (values, own) = emptyRows
+    guard let rows = reader.others[table].rows, try base.read(table, row: id, into: &own) else { return [] }
     try reader.weights.readRow(rows.name, row, into: &values)
-    matrix.copyRow(id, to: &own)
     for column in values.indices { values[column] -= own[column] }
     guard values.allSatisfy(\.isFinite) else {
       throw reader.weights.failure(rows.name, "row \(row) is too far from the base's")
@@ -52,24 +51,13 @@ struct ChangedTables {
   }
 
   private var emptyRows: ([Float], [Float]) {
-    let row = [Float](repeating: 0, count: base.config.hiddenSize)
+    let row = [Float](repeating: 0, count: reader.config.hiddenSize)
     return (row, row)
   }
 
-  private func source(_ table: PEFTConfig.Table) -> PEFTOtherModules.Rows? {
-    table == .embedding ? reader.others.embedding.rows : reader.others.head.rows
-  }
-
-  private func matrix(_ table: PEFTConfig.Table) -> Matrix? {
-    table == .embedding ? base.embedding : base.exactHead
-  }
-
   private func changed(_ table: PEFTConfig.Table) throws -> [(id: Int, row: Int)] {
-    guard let source = self.source(table) else { return [] }
-    let (vocabulary, columns) = (base.config.vocabularySize, base.config.hiddenSize)
-    guard let matrix = self.matrix(table) else {
-      throw reader.weights.failure(source.name, "cannot be compared with the base's, which has no exact copy")
-    }
+    guard let source = reader.others[table].rows else { return [] }
+    let (vocabulary, columns) = (reader.config.vocabularySize, reader.config.hiddenSize)
     let candidates: [(id: Int, row: Int)]
     switch source {
     case .all(let name):
@@ -82,7 +70,9 @@ struct ChangedTables {
     var (values, own) = emptyRows
     return try candidates.filter { candidate in
       try reader.weights.readRow(source.name, candidate.row, into: &values)
-      matrix.copyRow(candidate.id, to: &own)
+      guard try base.read(table, row: candidate.id, into: &own) else {
+        throw reader.weights.failure(source.name, "cannot be compared with the base's, which has no exact copy")
+      }
       return values != own
     }
   }

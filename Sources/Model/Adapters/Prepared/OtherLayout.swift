@@ -46,7 +46,7 @@ struct OtherEntries: Codable, Equatable, Sendable {
     for (name, table) in [("embedding", embedding), ("head", head)] {
       guard let table else { continue }
       let extras = AdapterLayout.Extras(rawValue: table.extras)
-      guard !table.isEmpty, 0...PEFTConfig.maximumRank ~= table.rank, Float(bitPattern: table.scale).isFinite,
+      guard !table.isEmpty, 0...PEFTConfig.maximumServedRank ~= table.rank, Float(bitPattern: table.scale).isFinite,
         0...config.vocabularySize ~= table.tokens,
         AdapterLayout.Extras([.rowFactors, .bias]).isSuperset(of: extras)
       else { return name }

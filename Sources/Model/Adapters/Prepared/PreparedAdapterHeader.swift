@@ -37,7 +37,7 @@ struct PreparedAdapterHeader: Codable, Equatable {
     if let problem = others?.problem(config) { throw ModelError(subject, problem, reason: "does not fit the base") }
     for (index, entry) in entries.enumerated() {
       let isInOrder = index == 0 || entries[index - 1].order < entry.order
-      guard isInOrder, 0..<config.layerCount ~= entry.layer, 1...PEFTConfig.maximumRank ~= entry.rank,
+      guard isInOrder, 0..<config.layerCount ~= entry.layer, 1...PEFTConfig.maximumServedRank ~= entry.rank,
         config.projections.contains(entry.projection), entry.scale.isFinite,
         AdapterLayout.Extras.all.isSuperset(of: entry.extras),
         !entry.extras.contains(.inputChanges) || entry.projection.isAlone(config)

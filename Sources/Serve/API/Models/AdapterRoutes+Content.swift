@@ -30,9 +30,9 @@ extension AdapterRoutes {
     }
     // A name from before the rules for names could lead out of the folder where the archive is unpacked.
     let folder = AdapterName.isValid(name) ? name : "adapter"
-    let (exchange, contents, config, logger) = (request.exchange, store.contents, config, logger)
+    let (exchange, contents, base, logger) = (request.exchange, store.contents, base, logger)
     pools.reading.async { [pools] in
-      let download = Result { try AdapterDownload(form, contents, version, config: config, folder: folder) }
+      let download = Result { try AdapterDownload(form, contents, version, base: base, folder: folder) }
       exchange.loop.execute {
         switch download {
         case .success(let download):

@@ -5,8 +5,7 @@ import Model
 /// Adapters over HTTP: vLLM's two routes for loading and unloading, and `/v1/adapters`.
 struct AdapterRoutes: Sendable {
   let store: AdapterStore
-  /// The base's.
-  let config: ModelConfig
+  let base: Base
   let preparation: RequestPreparation
   let uploads: UploadService
   let unknownNames: UnknownNameLog

@@ -55,7 +55,7 @@ public struct APIRoutes: Sendable {
     router.on("GET", "metrics") { [self] in metrics($0) }
     ModelRoutes(context: context, pools: pools, logger: logger).add(to: &router)
     AdapterRoutes(
-      store: context.adapters, config: context.base.config, preparation: preparation, uploads: uploads,
+      store: context.adapters, base: context.base, preparation: preparation, uploads: uploads,
       unknownNames: unknownNames, pools: pools, logger: logger
     ).add(to: &router)
     FileRoutes(store: fineTuning.environment.files, logger: logger, uploads: uploads, pools: pools)

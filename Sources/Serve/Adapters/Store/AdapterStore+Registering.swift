@@ -1,5 +1,6 @@
 public import Foundation
 import Formats
+import Logging
 public import Model
 import Synchronization
 
@@ -20,7 +21,7 @@ extension AdapterStore {
     let source = try folder.confined(path)
     // For a folder that is loaded under its own name, the identity is recorded, so that the next scan need not read it
     // again.
-    let isOwnFolder = (try? folder.confined(name)) == source
+    let isOwnFolder = AdapterFolder.paths(of: name).contains { (try? folder.confined($0)) == source }
     return try exclusively { () throws(AdapterError) in
       let identity = isOwnFolder ? AdapterFolder.identity(of: source) : nil
       return try register(name, source, origin: source.path, pinned: pinned, identity: identity)
@@ -191,6 +192,9 @@ extension AdapterStore {
     defer { contents.discard(rewritten) }
     let isRewritten: Bool
     do { isRewritten = try AdapterImport.rewrite(source, to: rewritten, config: config) } catch { throw refused(error) }
+    for note in AdapterImport.notes(source) {
+      logger.warning("adapter's form", metadata: ["name": .string(name), "reason": .string(note)])
+    }
     return try storePEFT(isRewritten ? rewritten : source, name: name)
   }
 

@@ -98,12 +98,12 @@ public final class AdapterStore: Sendable {
   let loader = WorkerPool(label: "adapter loader", threads: 1, niceness: 4)
   let ticker = DispatchQueue(label: "adapters waited for")
   private let dataFolder: DataFolder
-  private let logger: Logger
+  let logger: Logger
 
   /// Reads the records. No adapter is read into memory; `scan` does that for pinned ones.
   /// - Parameters:
   ///   - folder: where adapters are loaded from by path
-  ///   - logger: notes adapters that have to be prepared again, or cannot be mapped
+  ///   - logger: notes adapters that have to be prepared again, cannot be mapped, or are read in a way that one should know
   /// - Throws: `ModelError` naming the file or folder that cannot be used
   public init(
     dataFolder: DataFolder, database: MetadataDatabase, binding: Binding, folder: URL? = nil,

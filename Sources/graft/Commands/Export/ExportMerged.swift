@@ -60,7 +60,7 @@ struct ExportMerged: ParsableCommand {
   func run() throws {
     let target = URL(filePath: target).standardizedFileURL
     let pool = ThreadPool(threads: files.threads)
-    try source.withFolder { folder, name, registered in
+    try source.withFolder(config: base.config()) { folder, name, registered in
       let comparison = try compare(registered, name: name)
       var bar = ProgressBar(title: "Merging \(name)")
       let named: String?

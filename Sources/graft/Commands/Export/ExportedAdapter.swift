@@ -9,17 +9,21 @@ struct ExportedAdapter: ParsableArguments {
   @Option(help: ArgumentHelp("The data folder of an adapter that is named; no server may use it.", valueName: "folder"))
   var dataDir: String = DataFolder.defaultPath
 
-  @Argument(help: "A PEFT folder, or the name of an adapter in the data folder: NAME or NAME@VERSION.")
+  @Argument(
+    help: "A PEFT or MLX-LM folder, an adapter in GGUF, or a name in the data folder: NAME or NAME@VERSION.")
   var adapter: String
 
   /// Calls `body` with the adapter's PEFT folder, its name, and the fingerprint of the base that it was registered for, which
   /// a folder does not say. A data folder is locked meanwhile.
+  /// - Parameter config: the base's, asked for if the adapter is in another form than PEFT's
   /// - Throws: `ModelError` naming the adapter that is neither, and what `body` throws
-  func withFolder(_ body: (_ folder: URL, _ name: String, _ base: String?) throws -> Void) throws {
+  func withFolder(
+    config: @autoclosure () throws -> ModelConfig,
+    _ body: (_ folder: URL, _ name: String, _ base: String?) throws -> Void
+  ) throws {
     let url = URL(filePath: adapter).standardizedFileURL
-    var isFolder: ObjCBool = false
-    if FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) {
-      return try body(url, url.lastPathComponent, nil)
+    if FileManager.default.fileExists(atPath: url.path) {
+      return try AdapterImport.withPEFTFolder(url, config: config()) { try body($0, $0.lastPathComponent, nil) }
     }
     guard FileManager.default.fileExists(atPath: dataDir) else {
       throw ModelError(adapter, reason: "is no folder, and there is no data folder \(dataDir)")
@@ -48,6 +52,12 @@ struct ExportBase: ParsableArguments {
   var model: String
 
   var url: URL { URL(filePath: model).standardizedFileURL }
+
+  /// The base's sizes. The weights of a folder need not be there.
+  func config() throws -> ModelConfig { try openConfiguration(at: url).config }
+
+  /// The base's embedding and head.
+  func tables() throws -> BaseTables { BaseTables(try openPublishedModel(at: url)) }
 }
 
 /// How the files of a model are written.
