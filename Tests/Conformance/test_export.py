@@ -150,8 +150,8 @@ class TestAdapters:
         process = run("export", "peft", tmp_path / "a.gguf", tmp_path / "x")
         assert process.returncode == 1 and "name its base with --model" in one_line_error(process)
         for source in (adapter, tmp_path / "a.gguf", tmp_path / "mlx"):
-            done("merged", "--model", model, source, tmp_path / f"merged-{source.name}")
-        merged = [(tmp_path / f"merged-{name}/model.safetensors").read_bytes() for name in ("adapter", "a.gguf", "mlx")]
+            done("merged", "--model", model, source, tmp_path / f"merged-{source.stem}")
+        merged = [(tmp_path / f"merged-{name}/model.safetensors").read_bytes() for name in ("adapter", "a", "mlx")]
         assert merged[0] == merged[1] == merged[2]
 
     def test_generating_with_other_forms(self, tmp_path, data_dir):
