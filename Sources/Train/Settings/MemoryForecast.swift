@@ -24,7 +24,7 @@ public struct MemoryForecast: Sendable, Equatable {
   public var extra: Int { data + adapter + activations }
 
   /// Measured: the resident memory of a run besides the other parts, including the writing of its checkpoints.
-  private static let program = 64 << 20
+  private static let program = 80 << 20
   private static let bytesOfToken = 512
   /// The bytes of a microbatch for each token; doubled, because the microbatch before it is not freed yet.
   private static let bytesOfMicrobatchToken = 2 * 40
