@@ -35,6 +35,12 @@ def best_peer(rows):
     return [max((row[key] for name, row in rows.items() if name.startswith("llama")), default=None) for key in KEYS]
 
 
+def peer_ratios(rows):
+    """The cells that compare Graft's prefill and decode with the peer's best; `None` where the peer was not measured."""
+    best = best_peer(rows)
+    return " | ".join(f"{rows['graft fast'][key] / value:.2f}" for key, value in zip(KEYS, best)) if best[0] else None
+
+
 def table(report, family):
     results = report["shapes"]
     rounds = ", ".join(f"{number} for {shape}" for shape, number in report["rounds"].items())
@@ -50,10 +56,8 @@ def table(report, family):
                 shares = [f"{row['prefill_share_of_peak']:.0%}", f"{row['decode_share_of_bandwidth']:.0%}"]
             lines.append(f"| {shape} | {name} | {row['prefill_tokens_per_second']:.1f} | "
                          f"{row['decode_tokens_per_second']:.1f} | {shares[0]} | {shares[1]} |")
-        best = best_peer(rows)
-        if best[0]:
-            ratios = [rows["graft fast"][key] / value for key, value in zip(KEYS, best)]
-            lines.append(f"| {shape} | graft fast ÷ llama.cpp's better | {ratios[0]:.2f} | {ratios[1]:.2f} | | |")
+        if ratios := peer_ratios(rows):
+            lines.append(f"| {shape} | graft fast ÷ llama.cpp's better | {ratios} | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -65,10 +69,8 @@ def contexts_table(contexts):
             rows = measured["programs"]
             for name, row in rows.items():
                 lines.append(f"| {shape} | {length} | {name} | {row[KEYS[0]]:.1f} | {row[KEYS[1]]:.1f} |")
-            best = best_peer(rows)
-            if best[0]:
-                ratios = [rows["graft fast"][key] / value for key, value in zip(KEYS, best)]
-                lines.append(f"| {shape} | {length} | graft ÷ llama.cpp's best (rounds: {measured['rounds']}) | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+            if ratios := peer_ratios(rows):
+                lines.append(f"| {shape} | {length} | graft ÷ llama.cpp's best (rounds: {measured['rounds']}) | {ratios} |")
     return "\n".join(lines) + "\n"
 
 

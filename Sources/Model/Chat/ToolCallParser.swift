@@ -29,7 +29,7 @@ public struct ToolCallParser: Sendable {
     return (String(decoding: text, as: UTF8.self), calls)
   }
 
-  /// What is a call if it ends as one, as far as it has come; `nil` where no call is being written.
+  /// The text of a call that has begun and not ended. What follows may still show that it is no call. `nil` where none has begun.
   var openCall: OpenCall? { parser.openCall }
   /// Calls that are complete, and held back because what follows may make them text.
   var pendingCalls: [ToolCall] { parser.pendingCalls }
@@ -43,7 +43,7 @@ protocol CallParser: Sendable {
   /// Ends the answer.
   /// - Returns: the text and the calls that were held back until now
   mutating func finish() -> (text: [UInt8], calls: [ToolCall])
-  /// What may be a call, as far as it has come.
+  /// The text of what has begun like a call and not ended.
   var openCall: OpenCall? { get }
   /// Complete calls that are held back.
   var pendingCalls: [ToolCall] { get }

@@ -66,7 +66,8 @@ public struct ToolCallStream: Sendable {
     return (endTold(&parts) ? "" : found.text, parts)
   }
 
-  /// Tells the calls that the parser has found, as far as they have not been told.
+  /// Adds the parts of complete calls that the parser has found and that were not returned before. Of a call whose beginning was
+  /// returned while it was being written, that is its end.
   private mutating func tell(_ calls: [ToolCall], _ parts: inout [ToolCallPart]) {
     let first = returned
     returned += calls.count

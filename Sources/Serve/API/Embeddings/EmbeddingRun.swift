@@ -64,8 +64,8 @@ final class EmbeddingRun {
     var options = GenerationOptions(maxTokens: 0, sampling: SamplingParameters(seed: 0))
     options.poolsPrompt = true
     let requests = admissions.enumerated().map { index, admission in
-      // The engine counts a timeout from when it takes the input, so each input gets what is left of the request's. If that is
-      // negative, the input times out at once.
+      // The request's timeout is for all of its inputs. The engine measures an input's timeout from that input's admission, so
+      // an input that is admitted later gets only the rest. A negative rest ends the input at once.
       options.timeout = request.timeout.map { $0 - (begin ?? admission.time).duration(to: admission.time) }
       return GenerationRequest(
         prompt: request.inputs[first + index], adapters: adapters, options: options, label: label)

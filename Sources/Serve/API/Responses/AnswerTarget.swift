@@ -19,7 +19,7 @@ protocol AnswerTarget: AnyObject, Sendable {
 }
 
 extension AnswerTarget {
-  /// Nobody between the server and the one who waits could take the silence for a failure.
+  /// Does nothing: a target without a connection of its own, such as a batch's line, has none that silence could end.
   func fillSilence(with bytes: [UInt8]) {}
 }
 

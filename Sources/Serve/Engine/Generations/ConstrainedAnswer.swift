@@ -120,7 +120,7 @@ final class ConstrainedAnswer {
     guard let worker else { return }
     let pending = Pending(copy())
     self.pending = pending
-    // If the answer has ended meanwhile, nobody wants its mask.
+    // An answer that has ended meanwhile needs no mask.
     worker.async { [weak pending] in pending?.run() }
   }
 
