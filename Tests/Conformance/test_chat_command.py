@@ -63,8 +63,10 @@ class TestChat:
     def test_ctrl_c_leaves_the_terminal_in_order(self, server, tmp_path):
         chat = Terminal("chat", "--url", server.url, "--temperature", "0", env={"XDG_STATE_HOME": str(tmp_path)})
         chat.expect("> ")
-        chat.send("Count from one to ten thousand, one number a line.\r")
-        chat.expect("1")
+        question = "Write a long story about a ship."
+        chat.send(question + "\r")
+        # The story takes seconds: its first letter says that the answer runs, and that it will not have ended below.
+        chat.expect(question + "\nO")
         chat.send("\x03")
         chat.expect("\n> ")
         chat.send("half a line\x03")

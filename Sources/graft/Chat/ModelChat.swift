@@ -55,6 +55,10 @@ final class ModelChat: ChatBackend {
   }
 
   func answer(_ messages: [JSONValue], receive: @escaping @Sendable (String) -> Void) throws -> String {
+    // From here on an interrupt ends the answer, not the program.
+    let outcome = Outcome()
+    running.withLock { $0 = outcome }
+    defer { running.withLock { $0 = nil } }
     let prompt = try format.tokens(Conversation(messages: messages))
     let room = min(engine.positionLimit - prompt.count, maxTokens == 0 ? .max : maxTokens)
     guard room > 0 else {
@@ -63,9 +67,7 @@ final class ModelChat: ChatBackend {
     let request = GenerationRequest(
       prompt: prompt, adapters: adapters.withLock { $0.set },
       options: .init(maxTokens: room, sampling: parameters, endTokens: format.endTokens))
-    let outcome = Outcome()
     let text = Mutex("")
-    running.withLock { $0 = outcome }
     let id = engine.submit(request) { event in
       switch event {
       case .output(let piece, _):
@@ -77,7 +79,6 @@ final class ModelChat: ChatBackend {
       }
     }
     let end = outcome.wait()
-    running.withLock { $0 = nil }
     if case .failed(let error) = end { throw ModelError("chat", reason: error.advice) }
     if case .interrupted = end { engine.cancel(id) }
     return text.withLock { $0 }
