@@ -5,11 +5,13 @@ and returns what it compared, in a few words. The functions run in the environme
 """
 
 import functools
+import importlib
 import json
 import pathlib
 import re
 import signal
 import subprocess
+import traceback
 import urllib.request
 
 import peers
@@ -36,6 +38,34 @@ def check(*names):
         return function
 
     return add
+
+
+def load(module):
+    """Adds a module's checks to the list; if it cannot be loaded, one that fails for that reason."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        def fails(_, error=error):
+            raise error
+        CHECKS[f"{module}/import"] = fails
+
+
+def run(chosen, workplace):
+    """Runs checks, prints a line for each, and returns the names of those that do not agree. The others run whatever one
+    raises."""
+    failed = []
+    for name, function in chosen.items():
+        try:
+            print(f"{name}: {function(workplace)}: agrees", flush=True)
+            continue
+        except Differs as difference:
+            print(f"{name}: {difference}: DIFFERS", flush=True)
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            print(f"{name}: {type(error).__name__}: {error}: FAILED", flush=True)
+        failed.append(name)
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} checks agree{'; not ' * bool(failed)}{', '.join(failed)}", flush=True)
+    return failed
 
 
 class Differs(Exception):
