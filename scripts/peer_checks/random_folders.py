@@ -78,5 +78,6 @@ def gguf(folder):
         command = [sys.executable, peers.ROOT / "scripts/fixtures/llama_cpp_converter.py", llama_cpp(), folder, path]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if done.returncode:
+            path.unlink(missing_ok=True)
             raise Differs(f"llama.cpp's converter ended: {done.stderr[-300:]}")
     return path
