@@ -37,6 +37,7 @@ import Testing
   @Test(arguments: [
     (#"{"n_epochs":0}"#, "n_epochs"), (#"{"batch_size":2.5}"#, "batch_size"), (#"{"lora_dropout":1}"#, "lora_dropout"),
     (#"{"learning_rate":-1}"#, "learning_rate"), (#"{"scheduler":"step"}"#, "scheduler"), (#"{"lora_r":0}"#, "lora_r"),
+    (#"{"lora_r":513}"#, "lora_r"), (#"{"rank_pattern":{"q_proj":513}}"#, "rank_pattern"),
     (#"{"rank_pattern":{"q":0.5}}"#, "rank_pattern"), (#"{"target_modules":[]}"#, "target_modules"),
     (#"{"epochs":3}"#, "epochs"), (#"{"packing":1}"#, "packing"), (#"{"beta":0.1}"#, "beta"),
     (#"{"learning_rate":1e-4,"learning_rate_multiplier":1}"#, "learning_rate_multiplier"),
@@ -46,6 +47,15 @@ import Testing
   func refusedByName(text: String, field: String) throws {
     let error = #expect(throws: HyperparameterError.self) { try parse(text) }
     #expect(error?.field == field)
+  }
+
+  /// What is declared is what can be trained.
+  @Test func ranksReachTheHighestThatIsTrained() throws {
+    let setting = try TrainSetting()
+    let settings = try parse(#"{"lora_r":512,"rank_pattern":{"v_proj":512,"q_proj":1}}"#)
+    #expect(Set(try settings.targets(setting.base.config).map(\.rank)) == [1, 512])
+    let error = #expect(throws: HyperparameterError.self) { try parse(#"{"lora_r":513}"#) }
+    #expect(error?.reason.contains("1 and 512") == true)
   }
 
   /// Values of transformers 5's `get_cosine_schedule_with_warmup` and `get_linear_schedule_with_warmup`, 10 steps, 2
@@ -125,7 +135,7 @@ import Testing
       ("target_modules", ["q_proj", "foo"], "'foo'"), ("target_modules", "foo", "'foo'"),
       ("exclude_modules", ["bar"], "'bar'"), ("layers_to_transform", [0, 2], "layer 2"),
       ("rank_pattern", ["foo": 2], "'foo'"), ("alpha_pattern", ["foo": 2], "'foo'"),
-      ("exclude_modules", ".*", "leaves no module"), ("lora_r", 600, "600"),
+      ("exclude_modules", ".*", "leaves no module"),
     ] as [(String, JSONValue, String)])
   func whatMatchesNothingIsNamed(field: String, value: JSONValue, culprit: String) throws {
     let setting = try TrainSetting()

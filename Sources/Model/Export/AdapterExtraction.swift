@@ -29,8 +29,8 @@ public enum AdapterExtraction {
     base: any PublishedModel, tuned: any PublishedModel, rank: Int, name: String, to folder: URL,
     progress: (Double) throws -> Void = { _ in }
   ) throws -> [Part] {
-    guard 1...PEFTConfig.maximumRank ~= rank else {
-      throw ModelError("rank", reason: "\(rank) is not a rank from 1 to \(PEFTConfig.maximumRank)")
+    guard 1...TargetedProjection.maximumRank ~= rank else {
+      throw ModelError("rank", reason: "\(rank) is not a rank from 1 to \(TargetedProjection.maximumRank)")
     }
     let target = try AtomicFolder(folder)
     let config = base.config

@@ -23,7 +23,7 @@ extension Hyperparameters {
     number("adam_beta2", \.adamBeta2, 0...0.9999999),
     number("adam_epsilon", \.adamEpsilon, 1e-20...1),
     number("max_grad_norm", \.maxGradNorm, 0...1e9),
-    number("lora_r", \.loraR, 1...1024),
+    number("lora_r", \.loraR, 1...TargetedProjection.maximumRank),
     number("lora_alpha", \.loraAlpha, 1e-3...1e6),
     number("lora_dropout", \.loraDropout, 0...0.99),
     flag("use_rslora", \.useRSLoRA),
@@ -32,8 +32,8 @@ extension Hyperparameters {
     modules("target_modules", \.targetModules),
     modules("exclude_modules", \.excludeModules),
     layers,
-    pattern("rank_pattern", \.rankPattern, 1...1024, wholeNumbers: true),
-    pattern("alpha_pattern", \.alphaPattern, 1e-3...1e6, wholeNumbers: false),
+    pattern("rank_pattern", \.rankPattern, 1...TargetedProjection.maximumRank),
+    pattern("alpha_pattern", \.alphaPattern, 1e-3...1e6),
     optionalNumber("max_seq_length", \.maxSeqLength, 2...1_048_576),
     flag("packing", \.packing),
     flag("shuffle", \.shuffle),
@@ -109,14 +109,14 @@ extension Hyperparameters {
     }
   }
 
-  private static func pattern(
-    _ name: String, _ key: Key<JSONValue>, _ allowed: ClosedRange<Double>, wholeNumbers: Bool
+  private static func pattern<Number: WireNumber>(
+    _ name: String, _ key: Key<JSONValue>, _ allowed: ClosedRange<Number>
   ) -> Field {
     Field(name: name) { (value, target) throws(HyperparameterError) in
       guard let object = value.object else { throw HyperparameterError(name, "is not an object") }
       for (pattern, entry) in object.pairs {
-        guard let number = wholeNumbers ? entry.integer.map(Double.init) : entry.double else {
-          throw HyperparameterError(name, "'\(pattern)' has no \(wholeNumbers ? "integer" : "number")")
+        guard let number = Number.read(entry) else {
+          throw HyperparameterError(name, "'\(pattern)' has a value that is not \(Number.described)")
         }
         _ = try range(allowed, number, name)
       }

@@ -73,7 +73,7 @@ extension Hyperparameters {
       return HyperparameterError(
         field, "'\(given)' matches no module of the model, which has \(modules); all-linear stands for all of them")
     }
-    return HyperparameterError(field == "r" ? "lora_r" : field, error.reason)
+    return HyperparameterError(field, error.reason)
   }
 
   // MARK: agreement with an adapter

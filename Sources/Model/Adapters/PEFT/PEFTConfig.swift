@@ -63,9 +63,7 @@ struct PEFTConfig {
     case head = "lm_head"
   }
 
-  /// Of an adapter that is trained, and of one with DoRA, whose row factors take a matrix of rank × rank.
-  static let maximumRank = 512
-  /// Of LoRA that is only served: a sum of adapters, and one counted from an initial adapter, have the ranks of all together.
+  /// The highest rank of LoRA that is only served: a sum of adapters, and one counted from an initial adapter, have the ranks of all together.
   static let maximumServedRank = 4096
   private static let patternLimit = 1024
 
@@ -133,7 +131,8 @@ struct PEFTConfig {
     layerPatterns = try fields.strings("layers_pattern")
     rankPattern = try fields.pattern("rank_pattern", limit: Self.patternLimit) { $0.integer }
     alphaPattern = try fields.pattern("alpha_pattern", limit: Self.patternLimit) { $0.double }
-    try checkCombination(maximumRank: scope == .factors || usesDoRA ? Self.maximumRank : Self.maximumServedRank)
+    let isServedOnly = scope == .all && !usesDoRA
+    try checkCombination(maximumRank: isServedOnly ? Self.maximumServedRank : TargetedProjection.maximumRank)
     if scope == .factors { try checkFactors() }
   }
 

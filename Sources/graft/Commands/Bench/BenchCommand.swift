@@ -58,7 +58,10 @@ struct BenchCommand: ParsableCommand {
     }
     guard (0...64).contains(load.adapters) else { throw ValidationError("--adapters must be between 0 and 64") }
     guard (1...128).contains(load.streams) else { throw ValidationError("--sequences must be between 1 and 128") }
-    guard (1...512).contains(load.rank) else { throw ValidationError("--rank must be between 1 and 512") }
+    let ranks = 1...TargetedProjection.maximumRank
+    guard ranks.contains(load.rank) else {
+      throw ValidationError("--rank must be between \(ranks.lowerBound) and \(ranks.upperBound)")
+    }
     guard (0...131_072).contains(sizes.depth) else { throw ValidationError("--depth must be between 0 and 131072") }
   }
 
