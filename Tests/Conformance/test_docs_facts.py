@@ -164,6 +164,31 @@ def test_the_index_links_every_page():
     assert pages <= linked, pages - linked
 
 
+def test_every_row_of_formats_names_tests_that_exist():
+    """The last cells of the tables: suites, files, checks of peers, and cases or functions by their names."""
+    swift = "\n".join(path.read_text() for path in (ROOT / "Tests").rglob("*.swift"))
+    checks = "\n".join(path.read_text() for path in (ROOT / "scripts/peer_checks").glob("*.py"))
+
+    def exists(name, column):
+        if name.startswith("make "):
+            return f"\n{name.removeprefix('make ')}:" in (ROOT / "Makefile").read_text()
+        if name.endswith(".py"):
+            return (ROOT / "Tests/Conformance" / name).is_file()
+        if name.endswith("Tests"):
+            return re.search(rf"\b(struct|class) {name}\b", swift)
+        if column == "check":
+            return f'"{name}' in checks
+        return f"func {name}(" in swift or re.search(f'"{name.replace("*", "[a-z-]*")}"', swift)
+
+    tables = [table.group() for table in re.finditer(r"(?:^\|.*\n)+", (DOCS / "formats.md").read_text(), re.M)]
+    columns = [re.split(r"\|", table.splitlines()[0])[-2].strip() for table in tables]
+    assert set(columns) == {"test", "check"}
+    for table, column in zip(tables, columns):
+        for row in cells(table):
+            names = re.findall(r"`([^`]+)`", row[-1])
+            assert names and all(exists(name, column) for name in names), row
+
+
 @pytest.mark.parametrize("script", ["capacity", "drawings"])
 def test_what_scripts_make_is_up_to_date(script):
     done = subprocess.run([sys.executable, ROOT / f"scripts/docs/{script}.py", "--check"], capture_output=True, text=True)

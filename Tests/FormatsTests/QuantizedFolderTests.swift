@@ -10,7 +10,8 @@ import Testing
 @Suite struct QuantizedFolderTests {
   static let names = [
     "gptq-4bit-act-order", "gptq-8bit-v2", "gptq-2bit", "awq", "fp8-blocks", "fp8-tensor", "fbgemm-fp8",
-    "compressed-fp8", "compressed-packed", "compressed-int8", "bnb-int8", "bnb-fp4", "bnb-fp4-nested",
+    "compressed-fp8", "compressed-packed", "compressed-int8", "compressed-2bit", "compressed-blocks", "bnb-int8",
+    "bnb-fp4", "bnb-fp4-nested",
   ]
 
   private func fixture(_ name: String) -> URL { formatFixture("quantized/\(name)") }

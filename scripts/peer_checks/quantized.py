@@ -32,8 +32,8 @@ from safetensors.torch import load_file as load_torch  # noqa: E402
 
 # All of quantized_fixtures but bnb-fp4-nested: bitsandbytes decodes doubly quantised scales by fused operations, so their
 # last bits differ.
-FOLDERS = ["awq", "bnb-fp4", "bnb-int8", "compressed-fp8", "compressed-int8", "compressed-packed", "fbgemm-fp8", "fp8-blocks",
-           "fp8-tensor", "gptq-2bit", "gptq-4bit-act-order", "gptq-8bit-v2"]
+FOLDERS = ["awq", "bnb-fp4", "bnb-int8", "compressed-2bit", "compressed-blocks", "compressed-fp8", "compressed-int8",
+           "compressed-packed", "fbgemm-fp8", "fp8-blocks", "fp8-tensor", "gptq-2bit", "gptq-4bit-act-order", "gptq-8bit-v2"]
 TYPES = {kind.name: kind for kind in gguf_fixtures.SCALES | gguf_fixtures.LATER}
 FILE_NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
