@@ -57,6 +57,57 @@ extension HTTPTests {
       while case let chunk = try client.receiveChunk(), !chunk.isEmpty { #expect(chunk == comment) }
     }
 
+    /// A stream of events that does not begin for long begins with comments. Its writer may begin it again, and what fails
+    /// then is an event.
+    @Test func eventStreamsThatDoNotBeginHaveComments() throws {
+      let exchanges = Box<HTTPExchange?>(nil)
+      let server = try HTTPTestServer({ $0.maxSilence = .milliseconds(30) }) { exchange in
+        exchange.startEventStreamIfSilent()
+        exchanges.value = exchange
+      }
+      let client = try server.client()
+      try client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      let head = try client.receiveHead()
+      #expect(head.status == 200 && head.headers["content-type"]?.hasPrefix("text/event-stream") == true)
+      for _ in 0..<2 { #expect(try client.receiveChunk() == SSEWriter.comment) }
+      let error = APIError.plain(status: 429, message: "too many")
+      server.loop.execute {
+        exchanges.value?.startEventStream()
+        exchanges.value?.respond(error)
+        exchanges.value = nil
+      }
+      var chunks: [[UInt8]] = []
+      while case let chunk = try client.receiveChunk(), !chunk.isEmpty { chunks.append(chunk) }
+      #expect(chunks.filter { $0 != SSEWriter.comment } == [SSEWriter.event(error.json)])
+      #expect(chunks.last == SSEWriter.event(error.json))
+    }
+
+    /// An answer that comes in time is what it would be without the wait, and nothing follows it.
+    @Test func answersInTimeKeepTheirStatus() throws {
+      let server = try HTTPTestServer({ $0.maxSilence = .milliseconds(30) }) { exchange in
+        exchange.startEventStreamIfSilent()
+        exchange.respond(APIError.plain(status: 429, message: "too many"))
+      }
+      let client = try server.client()
+      for _ in 0..<2 {
+        try client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(try client.receiveResponse().status == 429)
+        usleep(100_000)
+        #expect(!client.hasInput)
+      }
+    }
+
+    @Test func aClientMayLeaveBeforeItsStreamBegins() throws {
+      let server = try HTTPTestServer({ $0.maxSilence = .milliseconds(30) }) { $0.startEventStreamIfSilent() }
+      for _ in 0..<8 {
+        let client = try server.client()
+        try client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        usleep(10_000)
+        client.reset()
+      }
+      #expect(server.drains())
+    }
+
     @Test func aSlowReaderHoldsTheWriterBack() throws {
       let total = 48 << 20
       let peak = Box(0)

@@ -118,7 +118,7 @@ final class AnswerRun {
   }
 
   /// Tells the writer of a candidate's first event. The status is only decided now, so a request that fails before its
-  /// first event is answered with an error status.
+  /// first event is answered with an error status, unless it has waited so long that a stream had to begin.
   private func open(_ index: Int) {
     guard !candidates[index].hasOpened else { return }
     candidates[index].hasOpened = true

@@ -130,6 +130,7 @@ extension AnswerRequest: PreparedRequest {
     do {
       admissions = try context.engine.admit(client, label: label, count: candidateCount)
     } catch { throw error.apiError }
+    if stream { target.startEventStreamIfSilent() }
     context.acquireAdapters(selection, for: target, timeout: options.timeout) { adapters in
       AnswerRun(
         self, model: selection.name, fingerprint: context.fingerprint(adapters), target: target, context: context

@@ -3,6 +3,8 @@ protocol AnswerTarget: AnyObject, Sendable {
   var loop: EventLoop { get }
   /// Whether the answer can no longer be delivered: the client has left, or the batch has stopped.
   var isClosed: Bool { get }
+  /// Whether the answer's status was sent.
+  var hasBegunResponse: Bool { get }
   /// Calls `handler` once when `isClosed` becomes true. A later handler replaces an earlier one.
   func onClose(_ handler: @escaping () -> Void)
   /// Answers at once.
@@ -12,14 +14,18 @@ protocol AnswerTarget: AnyObject, Sendable {
   /// Adds a part.
   /// - Returns: whether more can be written at once
   @discardableResult func write(_ bytes: [UInt8]) -> Bool
+  /// Calls `handler` once if the answer does not begin for some time.
+  func onSilence(_ handler: @escaping () -> Void)
   /// Adds these bytes whenever no part came for some time.
   func fillSilence(with bytes: [UInt8])
   /// Ends an answer that was begun by `startStreaming`.
   func end()
 }
 
+/// A target without a connection of its own, such as a batch's line, gets whole answers, and has nothing that silence could end.
 extension AnswerTarget {
-  /// Does nothing: a target without a connection of its own, such as a batch's line, has none that silence could end.
+  var hasBegunResponse: Bool { false }
+  func onSilence(_ handler: @escaping () -> Void) {}
   func fillSilence(with bytes: [UInt8]) {}
 }
 

@@ -17,12 +17,21 @@ enum SSEWriter {
 }
 
 extension AnswerTarget {
-  /// Begins a stream of server-sent events. While there are none for long, it has comments.
+  /// Begins a stream of server-sent events, unless it has begun. While there are none for long, it has comments.
   func startEventStream() {
     startStreaming(
       status: 200, headers: ["Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"],
       length: nil)
     fillSilence(with: SSEWriter.comment)
+  }
+
+  /// Begins the stream of server-sent events with a comment if it has not begun before a proxy may take the connection for
+  /// dead. What fails later is then told in the stream.
+  func startEventStreamIfSilent() {
+    onSilence { [weak self] in
+      self?.startEventStream()
+      self?.write(SSEWriter.comment)
+    }
   }
 
   /// Answers with JSON.
@@ -43,8 +52,12 @@ extension AnswerTarget {
     }
   }
 
-  /// Answers with an error.
+  /// Answers with an error; with an event if a stream of events has begun, whose status says nothing of it.
   func respond(_ error: APIError) {
+    if hasBegunResponse {
+      write(SSEWriter.event(error.json))
+      return end()
+    }
     var headers: HTTPHeaders = ["Content-Type": "application/json"]
     if error.status == 401 { headers.add("WWW-Authenticate", "Bearer") }
     if let seconds = error.retryAfter { headers.add("Retry-After", "\(seconds)") }

@@ -3,7 +3,6 @@
 /// It belongs to its connection's loop: all members except `id`, `request` and `loop` trap on other threads, which must
 /// use `loop.execute`. When the response has ended or the client has left, all calls are without effect, so a handler
 /// need not check for that.
-/// check for that.
 ///
 /// `@unchecked Sendable`: other threads may hold a reference, but the mutable state is only touched on the loop, which each
 /// member checks.
@@ -36,6 +35,8 @@ public final class HTTPExchange: @unchecked Sendable {
   private var chunk: [UInt8] = []
   private var lastWrite = ContinuousClock.now
   private var silenceTimer: EventTimer?
+  /// Fires if the response has not begun by then.
+  private var beginTimer: EventTimer?
   private var awaitsContinue: Bool
   private var sink = BodySink.undecided
   private var received = 0
@@ -71,6 +72,7 @@ public final class HTTPExchange: @unchecked Sendable {
     return response == .ended
   }
 
+  /// Whether the response's head was sent, with its status.
   var hasBegunResponse: Bool { response != .none }
 
   /// Calls `handler` once when the client leaves (FIN or RST, even while nothing is written) or the connection is closed;
@@ -234,6 +236,14 @@ public final class HTTPExchange: @unchecked Sendable {
     if connection != nil, response != .ended { drainHandler = handler }
   }
 
+  /// Calls `handler` once if the response does not begin within `HTTPConfiguration.maxSilence` from now.
+  public func onSilence(_ handler: @escaping () -> Void) {
+    loop.preconditionInLoop()
+    guard let connection, response == .none else { return }
+    beginTimer?.cancel()
+    beginTimer = loop.schedule(after: connection.configuration.maxSilence, handler)
+  }
+
   /// Sends `bytes` whenever nothing was sent of the streaming response for `HTTPConfiguration.maxSilence`, so that proxies do not
   /// take it for dead.
   public func fillSilence(with bytes: [UInt8]) {
@@ -271,6 +281,7 @@ public final class HTTPExchange: @unchecked Sendable {
 
   private func sendHead(status: Int, headers: HTTPHeaders, framing: HTTPResponseHead.Framing, mayKeepBody: Bool) {
     guard let connection else { return }
+    beginTimer?.cancel()
     self.status = status
     // If the handler is still reading the body, `finish` decides whether the connection is kept.
     let isTakingBody = if case .consumer = sink { mayKeepBody } else { false }
@@ -366,6 +377,7 @@ public final class HTTPExchange: @unchecked Sendable {
   func connectionLost() {
     connection = nil
     silenceTimer?.cancel()
+    beginTimer?.cancel()
     guard response != .ended else { return }
     isGone = true
     reportEnd(isComplete: false)

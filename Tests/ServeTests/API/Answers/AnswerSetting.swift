@@ -14,7 +14,8 @@ final class AnswerSetting {
   let loop: EventLoop
   private let ended = Flag()
 
-  init(contextLength: Int = 64) throws {
+  /// - Parameter starts: whether the engine runs from the beginning; else requests wait until it is started
+  init(contextLength: Int = 64, starts: Bool = true) throws {
     model = try TinyModel(TinyShape(layers: 1))
     let base = try model.base()
     let tokenizer = try model.tokenizer()
@@ -34,7 +35,7 @@ final class AnswerSetting {
       responses: ResponseStore(database: database, daysKept: 1), chat: .success(chat))
     let loop = try EventLoop()
     self.loop = loop
-    engine.start()
+    if starts { engine.start() }
     Thread.detachNewThread { [ended] in
       loop.run()
       ended.set()
