@@ -110,7 +110,7 @@ private final class CountingPreparer: AdapterPreparing {
 }
 
 /// Keeps each line's metadata.
-private final class LogLines: LogHandler {
+final class LogLines: LogHandler {
   let all = Mutex<[String]>([])
   var logLevel: Logger.Level {
     get { .trace }

@@ -36,18 +36,23 @@ final class BatchRun {
   /// The lines that wait or run in the engine, by their numbers.
   private var running: [Int: RunningLine] = [:]
   private var refused = RefusedLines()
+  private var warnings: LineWarnings
   private let began = ContinuousClock.now
 
   init(_ batch: Batch, service: BatchService) {
     self.batch = batch
     self.service = service
+    warnings = LineWarnings(batch: batch.id, service.logger)
   }
 
   /// Computes the lines that have no result yet, until all have one, the batch is cancelled or expires, or the service stops.
   /// - Throws: `Batch.Problem` if the batch can never be completed; `ModelError` if results cannot be stored now. Everything
   ///   that was stored stays.
   func run() throws {
-    defer { for line in running.values { line.target.close() } }
+    defer {
+      for line in running.values { line.target.close() }
+      warnings.tellCounts()
+    }
     let done = try service.database.linesWithResult(ofBatch: batch.id)
     let input = service.inputFile(of: batch.id)
     guard FileManager.default.fileExists(atPath: input.path) else { throw Batch.Problem.noInput }
@@ -92,9 +97,7 @@ final class BatchRun {
       }
       let prepared = try batch.endpoint.prepare(
         line.body, context: context, memory: service.memory, unknownNames: service.unknownNames, Abandonment())
-      for warning in prepared.warnings {
-        service.logger.warning("\(warning)", metadata: ["batch": .string(batch.id), "line": "\(line.number)"])
-      }
+      warnings.note(prepared.warnings, line: line.number)
       loop.execute {
         do throws(APIError) {
           try prepared.run(for: target, client: .batches, query: [], context: context)

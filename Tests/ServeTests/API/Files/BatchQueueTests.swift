@@ -1,5 +1,7 @@
 import Foundation
 import GRDB
+import Logging
+import Synchronization
 import TestSupport
 import Testing
 
@@ -93,6 +95,31 @@ import Testing
     #expect(try Set(database.unreadableBatches()) == Set(batches.prefix(2).map(\.id)))
     _ = try database.update(batch: batches[2].id) { $0.enter(.failed, at: 1001) }
     #expect(try database.oldestBatch() == batches[3])
+  }
+
+  /// A batch of which every line has the same warning logs it twice: with its first line, and with the number of lines.
+  @Test func warningsOfABatchAreToldOnce() {
+    let log = LogLines()
+    var warnings = LineWarnings(batch: "b", Logger(label: "test") { _ in log })
+    for line in 1...10_000 { warnings.note(["same.", "same.", "other \(min(line, 3))."], line: line) }
+    // A line that was refused and is tried again.
+    for _ in 0..<3 { warnings.note(["same."], line: 7) }
+    warnings.note([], line: 20_000)
+    warnings.tellCounts()
+    let lines = log.all.withLock { $0 }
+    #expect(lines.count == 6, "\(lines)")
+    #expect(lines.filter { $0.hasPrefix("same. ") }.map { $0.contains("10000") } == [false, true])
+    #expect(lines.filter { $0.hasPrefix("other 3. ") }.map { $0.contains("9998") } == [false, true])
+  }
+
+  @Test func manyDifferentWarningsOfABatchAreLimited() {
+    let log = LogLines()
+    var warnings = LineWarnings(batch: "b", Logger(label: "test") { _ in log })
+    for line in 1...1000 { warnings.note(["number \(line)."], line: line) }
+    warnings.tellCounts()
+    let lines = log.all.withLock { $0 }
+    #expect(lines.count == LineWarnings.maximumCount + 1)
+    #expect(lines.last?.hasPrefix("further warnings are not told") == true && lines.last?.contains("900") == true)
   }
 
   @Test func moreAnswersThanCanEverWaitAreNoOverload() throws {
