@@ -92,6 +92,18 @@ import Testing
     #expect(folders.first.map { FileManager.default.fileExists(atPath: $0.path) } == (name == "set-a"))
   }
 
+  /// An adapter beside its initial one says all that rewriting it needs; GGUF and MLX-LM leave out the base's sizes.
+  @Test(arguments: ["pissa", "olora", "gguf"]) func onlyFormsWithoutSizesNeedTheBase(name: String) throws {
+    let setting = try AdapterFormSetting(name)
+    let isNeeded = name == "gguf"
+    let found = PEFTInspection(folder: setting.form.folder)
+    #expect(found.problems.count == (isNeeded ? 1 : 0), "\(found.problems)")
+    if !isNeeded { #expect(try found == PEFTInspection(folder: setting.form.folder, config: setting.base().config)) }
+    func config() throws -> ModelConfig { throw ModelError("the base", reason: "was asked for") }
+    func read() throws { try AdapterImport.withPEFTFolder(setting.form.folder, config: config()) { _ in } }
+    if isNeeded { #expect(modelError(read) == "the base: was asked for") } else { try read() }
+  }
+
   /// The other initialisations that change the base are undone as PiSSA's is.
   @Test(arguments: [("corda", "corda_init"), ("lora_ga", "lora_ga_init"), ("pissa_niter_4", "pissa_init")])
   func everyChangedBaseIsUndone(method: String, initial: String) throws {

@@ -130,6 +130,32 @@ import Testing
     }
   }
 
+  /// With a tied head, factors of the embedding are the head's, too. Others of the head would take their place.
+  @Test func aTiedHeadHasItsEmbeddingsFactorsOrItsOwn() throws {
+    var config = base.config
+    func factors(_ name: String, _ input: Int, _ output: Int) -> [Tensor] {
+      [
+        (name + ".lora_a", [input, 2], [Float](repeating: 1, count: 2 * input)),
+        (name + ".lora_b", [2, output], [Float](repeating: 1, count: 2 * output)),
+      ]
+    }
+    let embedding = factors("model.embed_tokens", config.vocabularySize, config.hiddenSize)
+    let head = factors("lm_head", config.hiddenSize, config.vocabularySize)
+    for (isTied, added, isRefused) in [
+      (true, embedding + head, true), (false, embedding + head, false), (true, embedding, false), (true, head, false),
+    ] {
+      config.tiedHead = isTied
+      let source = try mlx(Self.mlxConfiguration) { $0 += added }
+      if isRefused {
+        let message = modelError { _ = try MLXAdapter(source, config: config) }
+        #expect(message.contains("lm_head.lora_a: the head is tied"), "\(message)")
+      } else {
+        let names = try MLXAdapter(source, config: config).factors.modules.map(\.name)
+        #expect(names.count == Set(names).count && names.contains("lm_head"))
+      }
+    }
+  }
+
   @Test(arguments: [true, false]) func damagedFilesThrowOnlyModelErrors(isMLX: Bool) throws {
     let source = isMLX ? try mlx(Self.mlxConfiguration) : folder
     if !isMLX { try SafetensorsWriter.write(try torchtuneTensors(), to: weights) }

@@ -1,8 +1,8 @@
 public import Formats
 public import Foundation
 
-/// Adapters in other forms than PEFT's, which are rewritten as PEFT folders before they are stored: llama.cpp's GGUF,
-/// MLX-LM's and torchtune's safetensors, and adapters beside the initial ones that they are counted from.
+/// Adapters in other forms than PEFT's, which are rewritten as PEFT folders before anything else is done with them:
+/// llama.cpp's GGUF, MLX-LM's and torchtune's safetensors, and adapters beside the initial ones that they are counted from.
 public enum AdapterImport {
   /// MLX-LM's weights.
   public static let mlxFile = "adapters.safetensors"
@@ -40,15 +40,17 @@ public enum AdapterImport {
   /// Rewrites an adapter in another form as a PEFT folder.
   /// - Parameters:
   ///   - target: an empty folder
-  ///   - config: the base's
+  ///   - config: the base's, asked for where the form does not say its sizes
   /// - Returns: `false` for a folder that is PEFT's as it is, of which nothing is written
   /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported
-  public static func rewrite(_ folder: URL, to target: URL, config: ModelConfig) throws -> Bool {
+  public static func rewrite(
+    _ folder: URL, to target: URL, config: @autoclosure () throws -> ModelConfig
+  ) throws -> Bool {
     switch try form(of: folder) {
     case .peft: return false
-    case .gguf(let file): try gguf(file, config: config).write(to: target)
-    case .mlx: try MLXAdapter(folder, config: config).factors.write(to: target)
-    case .torchtune: try TorchtuneAdapter(folder, config: config).write(to: target)
+    case .gguf(let file): try gguf(file, config: config()).write(to: target)
+    case .mlx: try MLXAdapter(folder, config: config()).factors.write(to: target)
+    case .torchtune: try TorchtuneAdapter(folder, config: config()).write(to: target)
     case .changedBase(let initial):
       try InitialAdapter.subtract(folder.appending(path: initial), from: folder, to: target)
     }
@@ -60,18 +62,23 @@ public enum AdapterImport {
     if case .mlx? = try? form(of: folder) { MLXAdapter.notes(folder) } else { [] }
   }
 
-  /// Whether an adapter can be read only together with its base, whose sizes its form needs.
+  /// Whether nothing of an adapter can be read without its base, whose sizes its form needs.
   public static func needsBase(_ folder: URL) -> Bool {
     switch try? form(of: folder) {
-    case .gguf, .mlx, .changedBase: true
-    case .peft, .torchtune, nil: false
+    case .gguf, .mlx: true
+    case .peft, .torchtune, .changedBase, nil: false
     }
+  }
+
+  /// Whether an adapter has to be rewritten, which can be done without its base.
+  static func isRewrittenWithoutBase(_ folder: URL) -> Bool {
+    if case .changedBase? = try? form(of: folder) { true } else { false }
   }
 
   /// Calls `body` with an adapter as a PEFT folder: the folder itself, or a temporary one that the adapter is rewritten to.
   /// - Parameters:
   ///   - adapter: a folder, or a GGUF file
-  ///   - config: the base's, asked for if the adapter has to be rewritten
+  ///   - config: the base's, asked for if the adapter has to be rewritten and its form does not say the base's sizes
   /// - Throws: `ModelError` naming the field or tensor that is wrong or not supported, and what `body` throws
   public static func withPEFTFolder<Value>(
     _ adapter: URL, config: @autoclosure () throws -> ModelConfig, _ body: (URL) throws -> Value

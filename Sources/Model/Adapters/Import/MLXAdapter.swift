@@ -60,6 +60,12 @@ struct MLXAdapter {
       }
       modules.append(factors)
       guard isEmbedding, config.tiedHead else { continue }
+      let head = prefix + PEFTConfig.Table.head.rawValue + ".lora_a"
+      guard file.tensors[head] == nil else {
+        throw ModelError(
+          file.url.lastPathComponent, head,
+          reason: "the head is tied to the embedding, whose factors are its own, too; it can have no others")
+      }
       // MLX-LM computes a tied head with the embedding's factors, turned round: y += scale · (x · Bᵀ) · Aᵀ.
       modules.append(
         PlainFactors.Module(

@@ -27,19 +27,26 @@ public struct PEFTInspection: Sendable, Equatable {
   ///   configuration and the names are
   public init(folder: URL, config: ModelConfig? = nil) {
     guard config != nil || !AdapterImport.needsBase(folder) else {
-      problems = ["is in another form than PEFT's, which can be read only together with its base"]
+      problems = [Self.needsBase]
       return
     }
-    guard let config, AdapterImport.isNeeded(folder) else {
+    guard config == nil ? AdapterImport.isRewrittenWithoutBase(folder) : AdapterImport.isNeeded(folder) else {
       inspect(folder, config)
       return
     }
     // What is loaded is what an adapter in another form is rewritten as.
     var found = self
     note { _ in
-      try AdapterImport.withPEFTFolder(folder, config: config) { found.inspect($0, config) }
+      try AdapterImport.withPEFTFolder(folder, config: Self.known(config)) { found.inspect($0, config) }
     }
     if problems.isEmpty { self = found }
+  }
+
+  private static let needsBase = "is in another form than PEFT's, which can be read only together with its base"
+
+  private static func known(_ config: ModelConfig?) throws -> ModelConfig {
+    guard let config else { throw ModelError("adapter", reason: needsBase) }
+    return config
   }
 
   private mutating func inspect(_ folder: URL, _ config: ModelConfig?) {
