@@ -305,8 +305,9 @@ class TestForcedCalls:
         assert choices[-1]["finish_reason"] == "tool_calls"
         assert (len(deltas) > 4) == ("stop" not in fields)
 
-    def test_a_cut_call_streamed(self, server, client):
-        """A call that the limit on tokens cuts has come as far as it was written. A continued response is shown without it."""
+    def test_a_cut_call(self, server, client):
+        """A call that the limit on tokens cuts is in the answer as far as it was written, streamed or not. A continued response is
+        shown without it."""
         body = {"tools": [WEATHER], "tool_choice": "required", "temperature": 0}
         whole = ask(server, max_tokens=200, parallel_tool_calls=False, **body)["message"]["tool_calls"][0]["function"]["arguments"]
         found = events(server, CHAT, messages=QUESTION, max_tokens=20, **body)
@@ -314,14 +315,20 @@ class TestForcedCalls:
         arguments = "".join(call["function"]["arguments"] for call in deltas)
         assert arguments and whole.startswith(arguments) and whole != arguments
         assert found[-1]["choices"][0]["finish_reason"] == "length"
+        choice = ask(server, max_tokens=20, **body)
+        (call,) = choice["message"]["tool_calls"]
+        assert call["function"] == {"name": "get_weather", "arguments": arguments}
+        assert choice["finish_reason"] == "length" and choice["message"]["content"] is None
         tool = {"type": "function", **WEATHER["function"]}
         fields = {"model": "base", "tools": [tool], "tool_choice": "required", "temperature": 0, "max_output_tokens": 20}
         *_, last = client.responses.create(input=QUESTION, stream=True, **fields)
-        (item,) = last.response.output
-        assert (last.type, item.type, item.status) == ("response.incomplete", "function_call", "incomplete")
-        assert item.arguments == arguments
+        assert last.type == "response.incomplete"
         question = {"role": "user", "content": "And now?"}
-        assert client.responses.create(input=[question], previous_response_id=last.response.id, **fields).output
+        for response in [last.response, client.responses.create(input=QUESTION, **fields)]:
+            (item,) = response.output
+            assert (response.status, item.type, item.status) == ("incomplete", "function_call", "incomplete")
+            assert item.arguments == arguments
+            assert client.responses.create(input=[question], previous_response_id=response.id, **fields).output
         cut = {"type": "function_call", "call_id": item.call_id, "name": item.name, "arguments": arguments, "status": "incomplete"}
         assert client.responses.create(input=[*QUESTION, cut, question], **fields).output
 

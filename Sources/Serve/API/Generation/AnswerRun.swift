@@ -66,7 +66,7 @@ final class AnswerRun {
         includeUsage: request.includeUsage), to: target, encoding: context.encoding)
     candidates = (0..<request.candidateCount).map { _ in
       Candidate(
-        parser: shape.makeParser(streams: request.stream), parts: shape.makeLogprobs(context.tokenizer),
+        parser: shape.makeParser(), parts: shape.makeLogprobs(context.tokenizer),
         logprobs: ChoiceLogprobs(request, context.tokenizer))
     }
   }
@@ -168,7 +168,7 @@ final class AnswerRun {
 
   /// Adds what the tool call parser has made of the text to a candidate, and streams it.
   private func add(_ parsed: (text: String, parts: [ToolCallPart]), to index: Int, hasTokens: Bool) {
-    let begunCalls = candidates[index].answer.begunCalls
+    let begunCalls = candidates[index].answer.calls.count
     candidates[index].answer.text += parsed.text
     for part in parsed.parts { candidates[index].answer.add(part) }
     if !writer.takesParts { return }

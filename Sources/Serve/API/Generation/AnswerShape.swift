@@ -9,8 +9,7 @@ protocol AnswerShape: Sendable {
   /// Makes a writer for a choice's log-probabilities.
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter
   /// Makes what finds tool calls in a choice's text; `nil` where no tools were offered.
-  /// - Parameter streams: whether calls are told while they are being written, where they are certain
-  func makeParser(streams: Bool) -> ToolCallStream?
+  func makeParser() -> ToolCallStream?
   /// Makes the writer of an answer.
   /// - Parameter encoding: encodes what takes long
   func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) -> any AnswerWriter
@@ -47,21 +46,14 @@ extension ChoiceShape {
 /// The text and the tool calls of a choice.
 struct AnswerContent {
   var text = ""
-  /// Those that are complete.
+  /// Those that have begun. The arguments of the last one may be cut, by the end of the answer say.
   var calls: [ToolCall] = []
-  /// The one that is being written.
-  var openCall: ToolCall?
-
-  /// How many calls have begun.
-  var begunCalls: Int { calls.count + (openCall == nil ? 0 : 1) }
 
   mutating func add(_ part: ToolCallPart) {
     switch part {
-    case .begin(let name): openCall = ToolCall(name: name, arguments: "")
-    case .arguments(let text): openCall?.arguments += text
-    case .end(let isComplete):
-      if isComplete, let openCall { calls.append(openCall) }
-      openCall = nil
+    case .begin(let name): calls.append(ToolCall(name: name, arguments: ""))
+    case .arguments(let text): calls[calls.count - 1].arguments += text
+    case .end: break
     }
   }
 }
@@ -84,7 +76,7 @@ struct CompletionShape: ChoiceShape {
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { CompletionLogprobs(tokenizer: tokenizer) }
 
-  func makeParser(streams: Bool) -> ToolCallStream? { nil }
+  func makeParser() -> ToolCallStream? { nil }
 
   func choice(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue {
     json(index, answer.text, logprobs, .string(reason.rawValue))

@@ -17,8 +17,8 @@ struct ChatShape: ChoiceShape {
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { ChatLogprobs(tokenizer: tokenizer) }
 
-  func makeParser(streams: Bool) -> ToolCallStream? {
-    tools.map { ToolCallStream($0.form, names: $0.names, isCertain: streams && callsAreCertain) }
+  func makeParser() -> ToolCallStream? {
+    tools.map { ToolCallStream($0.form, names: $0.names, isCertain: callsAreCertain) }
   }
 
   func choice(_ index: Int, _ answer: AnswerContent, logprobs: JSONValue, reason: FinishReason) -> JSONValue {

@@ -21,7 +21,7 @@ struct ResponseShape: AnswerShape {
 
   func makeLogprobs(_ tokenizer: Tokenizer) -> any LogprobsWriter { chat.makeLogprobs(tokenizer) }
 
-  func makeParser(streams: Bool) -> ToolCallStream? { chat.makeParser(streams: streams) }
+  func makeParser() -> ToolCallStream? { chat.makeParser() }
 
   func makeWriter(_ frame: AnswerFrame, to target: any AnswerTarget, encoding: WorkerPool) -> any AnswerWriter {
     ResponseWriter(self, frame, to: target, encoding: encoding)

@@ -48,29 +48,47 @@ import Testing
     #expect(shape.calls(0, [.end(isComplete: true)], begun: 1) == nil)
     let end = shape.ending(1, AnswerContent(calls: [call]), logprobs: .null, reason: .stop).object
     #expect(end?["delta"] == [:] && end?["finish_reason"] == "tool_calls")
-    #expect(ChatShape().makeParser(streams: true) == nil && CompletionShape().calls(0, whole, begun: 0) == nil)
+    #expect(ChatShape().makeParser() == nil && CompletionShape().calls(0, whole, begun: 0) == nil)
   }
 
-  /// Calls are told while they are being written only in streams, and only where they are certain.
-  @Test(arguments: [(true, true), (true, false), (false, true)]) func callsAreToldEarlyInStreams(
-    streams: Bool, certain: Bool
-  ) {
+  /// Calls are told while they are being written only where they are certain.
+  @Test(arguments: [true, false]) func certainCallsAreToldEarly(certain: Bool) {
     let shape = ChatShape(tools: (.tagged, ["f"]), callsAreCertain: certain)
-    var parser = shape.makeParser(streams: streams)
+    var parser = shape.makeParser()
     let told = parser?.push(#"<tool_call>{"name": "f", "arguments": {"a": 1"#).parts ?? []
-    #expect(told.isEmpty == !(streams && certain))
+    #expect(told.isEmpty == !certain)
   }
 
-  /// A call that the end of the answer has cut is none of its calls.
-  @Test func cutCallsDoNotCount() {
-    var answer = AnswerContent()
-    for part in [ToolCallPart.begin(name: "f"), .arguments("{"), .arguments("}"), .end(isComplete: true)] {
-      answer.add(part)
+  /// A whole answer has what a stream's deltas add up to, at whatever byte the limit on tokens cuts it.
+  @Test func aCutAnswerIsTheSumOfItsDeltas() throws {
+    let shape = ChatShape(tools: (.tagged, ["f", "g"]), callsAreCertain: true)
+    let calls = ["f", "g"].map { #"<tool_call>{"name": "\#($0)", "arguments": {"a": [1, "b"]}}</tool_call>"# }
+    let whole = "Look: " + calls.joined(separator: "\n")
+    var cut: Set<String> = []
+    for length in 0...whole.utf8.count {
+      var parser = try #require(shape.makeParser())
+      var (answer, deltas) = (AnswerContent(), [ToolCall]())
+      func add(_ found: (text: String, parts: [ToolCallPart])) {
+        let list = shape.calls(0, found.parts, begun: answer.calls.count)?.object?["delta"]?.object?["tool_calls"]
+        for entry in list?.array?.compactMap(\.object) ?? [] {
+          let function = entry["function"]?.object
+          if let name = function?["name"]?.string { deltas.append(ToolCall(name: name, arguments: "")) }
+          #expect(entry["index"] == .integer(deltas.count - 1))
+          deltas[deltas.count - 1].arguments += function?["arguments"]?.string ?? ""
+        }
+        answer.text += found.text
+        for part in found.parts { answer.add(part) }
+      }
+      for letter in whole.prefix(length) { add(parser.push(String(letter))) }
+      add(parser.finish())
+      let choice = shape.choice(0, answer, logprobs: .null, reason: .length).object
+      #expect(choice?["finish_reason"] == "length")
+      let message = choice?["message"]?.object
+      let functions = message?["tool_calls"]?.array?.compactMap { $0.object?["function"] } ?? []
+      #expect(functions == deltas.map { ["name": .string($0.name), "arguments": .string($0.arguments)] })
+      #expect(message?["content"] == .string(answer.text))
+      if let last = deltas.last, !last.arguments.hasSuffix("}") { cut.insert(last.name + last.arguments) }
     }
-    #expect(answer.calls == [ToolCall(name: "f", arguments: "{}")] && answer.begunCalls == 1)
-    answer.add(.begin(name: "g"))
-    #expect(answer.begunCalls == 2)
-    answer.add(.end(isComplete: false))
-    #expect(answer.calls.count == 1)
+    #expect(cut.contains(#"f{"a":[1,"b""#) && cut.contains(#"g{"a":[1,"#))
   }
 }

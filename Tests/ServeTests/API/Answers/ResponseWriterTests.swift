@@ -173,9 +173,11 @@ import Testing
   }
 
   /// The arguments of a call come in parts, which together are those of the item. A call that is cut is an incomplete item.
-  @Test(arguments: [true, false]) func callsComeInParts(isComplete: Bool) throws {
+  @Test(arguments: [(true, true), (true, false), (false, true), (false, false)]) func callsComeInParts(
+    stream: Bool, isComplete: Bool
+  ) throws {
     let target = try Target()
-    let writer = writer(target, stream: true)
+    let writer = writer(target, stream: stream)
     writer.open(0)
     writer.add([.begin(name: "f")], begun: 0, to: 0)
     for text in ["{\"a\":", "1", isComplete ? "}" : ""] { writer.add([.arguments(text)], begun: 1, to: 0) }
@@ -183,16 +185,18 @@ import Testing
     let reason: FinishReason = isComplete ? .stop : .length
     writer.end(0, AnswerContent(), logprobs: nil, reason: reason)
     writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: reason)], usage: usage)
-    let events = try target.events()
-    let deltas = events.filter { $0["type"] == "response.function_call_arguments.delta" }
-    let arguments = deltas.compactMap { $0["delta"]?.string }.joined()
-    #expect(deltas.count == 3 && arguments == (isComplete ? "{\"a\":1}" : "{\"a\":1"))
-    let items = output(events.last?["response"]?.object)
+    let status: JSONValue = isComplete ? "completed" : "incomplete"
+    let arguments = isComplete ? "{\"a\":1}" : "{\"a\":1"
+    let response = try stream ? target.events().last?["response"]?.object : target.json()
+    let items = output(response)
     let item = try #require(items.first)
+    #expect(response?["status"] == status && item["status"] == status)
     #expect(items.count == 1 && item["arguments"] == .string(arguments))
-    #expect(item["status"] == .string(isComplete ? "completed" : "incomplete"))
-    #expect(deltas.allSatisfy { $0["item_id"] == item["id"] && $0["output_index"] == 0 })
     #expect(ResponseItems.isCut(.object(item)) == !isComplete)
+    guard stream else { return }
+    let deltas = try target.events().filter { $0["type"] == "response.function_call_arguments.delta" }
+    #expect(deltas.count == 3 && deltas.compactMap { $0["delta"]?.string }.joined() == arguments)
+    #expect(deltas.allSatisfy { $0["item_id"] == item["id"] && $0["output_index"] == 0 })
   }
 
   @Test func aFailureWithinAStreamIsAnEvent() throws {

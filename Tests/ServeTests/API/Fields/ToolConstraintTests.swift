@@ -195,7 +195,7 @@ import Tokenization
 
   /// Deltas of calls have the indices of the calls in the answer, in either form, whether they come while they are written or at
   /// their ends.
-  @Test(arguments: [false, true]) func callsOfAConstrainedAnswerAsDeltas(streams: Bool) throws {
+  @Test(arguments: [false, true]) func callsOfAConstrainedAnswerAsDeltas(isCertain: Bool) throws {
     for (form, answer) in [
       (ToolCallForm.bare, #"Look: {"name": "f", "parameters": {"n": 1}}; {"name": "g", "parameters": {"n": 2}}"#),
       (
@@ -209,12 +209,12 @@ import Tokenization
         tools: [tool("f", strict: true), tool("g", strict: true)], form: form, isRequired: false, isParallel: true)
       #expect(try allows(constraint, answer))
       #expect(constraint.makesCallsCertain)
-      let shape = ChatShape(tools: (form, ["f", "g"]), callsAreCertain: constraint.makesCallsCertain)
-      var parser = try #require(shape.makeParser(streams: streams))
+      let shape = ChatShape(tools: (form, ["f", "g"]), callsAreCertain: isCertain)
+      var parser = try #require(shape.makeParser())
       var content = AnswerContent()
       var (names, arguments, chunks) = (["", ""], ["", ""], 0)
       func add(_ found: (text: String, parts: [ToolCallPart])) throws {
-        let delta = shape.calls(0, found.parts, begun: content.begunCalls)?.object?["delta"]?.object
+        let delta = shape.calls(0, found.parts, begun: content.calls.count)?.object?["delta"]?.object
         content.text += found.text
         for part in found.parts { content.add(part) }
         for entry in (delta?["tool_calls"]?.array ?? []).compactMap(\.object) {
@@ -228,7 +228,7 @@ import Tokenization
       try add(parser.finish())
       #expect(content.text == "Look:" && names == ["f", "g"] && arguments == [#"{"n":1}"#, #"{"n":2}"#])
       #expect(content.calls == zip(names, arguments).map { ToolCall(name: $0, arguments: $1) })
-      #expect(streams ? chunks > 8 : chunks == 2)
+      #expect(isCertain ? chunks > 8 : chunks == 2)
     }
   }
 
