@@ -61,6 +61,21 @@ import Testing
     return pieces
   }
 
+  /// Names as they are, and names in strings whose calls end as objects do.
+  private static let marked = [
+    ToolCallForm.marked(
+      CallMarks(
+        opening: [.special("[C]")], beforeArguments: [.optional([.special("[I]"), .id]), .special("[A]")],
+        between: [.special("[C]")], closing: [])),
+    .marked(
+      CallMarks(
+        namesAreStrings: true, opening: [.text("<c>{\"tool\": \"")], beforeArguments: [.text("\", \"with\": ")],
+        between: [.text("}, {\"tool\": \"")], closing: [.text("}</c>")])),
+    .marked(
+      CallMarks(
+        callsAreObjects: true, opening: [.text("<c>[")], between: [.text(", ")], closing: [.text("]</c>")])),
+  ]
+
   private static let answers: [(ToolCallForm, String)] = {
     let numbers = "[1, -0, 2.50, 1e3, true ,null ]"
     let path = #""a\/b\u00e9\ud83d\ude00.txt""#
@@ -78,6 +93,12 @@ import Testing
       (.bare, typed), (.bare, "So:\n\(typed); \(object)\n"), (.bare, "[\(typed), \(object)]"),
       (.bare, "[\(typed), {\"name\": \"f\"}, \(object)]"), (.bare, "```json\n\(object)\n\(typed)\n```"),
       (.bare, "Use {\"type\": 1} and {\"name\": \"g\", \"parameters\": {}}."), (.bare, "{\"name\": \"f\"}; \(object)"),
+      (marked[0], "[C]f[A]\(arguments)"), (marked[0], "Well. [C]f[I]x1[A] \(arguments) [C]weather[A]{} Then."),
+      (marked[0], "[C]weather[A]{}[C]f[A]{\"[C]f[A]{\": 1}[C]weather[A]{\"a\":1}"),
+      (marked[0], "[C]g[A]{}[C]f[A]3[C]f"),
+      (marked[1], "<c>{\"tool\": \"f\", \"with\": \(arguments)}</c> Then."),
+      (marked[1], "So: <c>{\"tool\":\"weather\",\"with\":{}}, {\"tool\": \"f\", \"with\": \(arguments)}"),
+      (marked[2], "So: <c>[\(object), {\"name\": \"weather\", \"arguments\": {}}]</c>"),
     ]
   }()
 
@@ -85,8 +106,9 @@ import Testing
     var random = TinyRandom(seed: 8)
     for (form, answer) in Self.answers {
       let whole = parsed(form, answer)
-      for round in 0..<60 {
-        let pieces = round == 0 ? [answer] : round == 1 ? answer.map(String.init) : Self.cut(answer, &random)
+      var cuts = [[answer], answer.map(String.init)] + (0..<60).map { _ in Self.cut(answer, &random) }
+      cuts += (1..<answer.count).map { [String(answer.prefix($0)), String(answer.dropFirst($0))] }
+      for pieces in cuts {
         for isCertain in [true, false] {
           let told = told(form, pieces, isCertain: isCertain)
           #expect(told.text == whole.text && told.calls == whole.calls && !told.isCut, "\(pieces): \(told)")
@@ -99,7 +121,8 @@ import Testing
   /// Nothing is held back but what is not complete.
   @Test(arguments: [
     (ToolCallForm.tagged, "<tool_call>{\"name\": \"f\", \"arguments\": "),
-    (.bare, "{\"name\": \"f\", \"parameters\": "),
+    (.bare, "{\"name\": \"f\", \"parameters\": "), (marked[0], "[C]f[A] "),
+    (marked[1], "<c>{\"tool\": \"f\", \"with\": "), (marked[2], "<c>[{\"name\": \"f\", \"arguments\": "),
   ]) func argumentsComeAtOnce(form: ToolCallForm, head: String) {
     var stream = ToolCallStream(form, names: ["f"], isCertain: true)
     #expect(stream.push(head).parts.isEmpty)
@@ -110,7 +133,9 @@ import Testing
     ]
     for (piece, parts) in pieces {
       let found = stream.push(piece)
-      #expect(found.text.isEmpty && found.parts == parts, "\(piece): \(found)")
+      // Between a template's marks, a call ends with its arguments.
+      #expect(
+        found.text.isEmpty && found.parts.filter { $0 != .end(isComplete: true) } == parts, "\(piece): \(found)")
     }
   }
 
@@ -127,15 +152,19 @@ import Testing
 
   /// A call that the end of the answer cuts has been told as far as it was written, and is no text.
   @Test func callsThatAreCut() {
-    let object = #"{"name": "f", "arguments": {"a": "</tool_call>", "b": [1, 2]}}"#
-    for (form, before, call) in [
-      (ToolCallForm.tagged, "Look. ", "<tool_call>" + object),
-      (.tagged, "<tool_call>\(object)</tool_call>\n", "<tool_call>" + object),
-      (.bare, "Look. ", object), (.bare, object + "; ", object),
+    let arguments = #"{"a": "</tool_call>", "b": [1, 2]}"#
+    let head = #"{"name": "f", "arguments": "#
+    let object = head + arguments + "}"
+    for (form, before, head) in [
+      (ToolCallForm.tagged, "Look. ", "<tool_call>" + head),
+      (.tagged, "<tool_call>\(object)</tool_call>\n", "<tool_call>" + head),
+      (.bare, "Look. ", head), (.bare, object + "; ", head),
+      (Self.marked[0], "Look. ", "[C]f[A]"), (Self.marked[0], "[C]f[A]\(arguments)", "[C]f[I]x1[A]"),
+      (Self.marked[1], "Look. ", "<c>{\"tool\": \"f\", \"with\": "), (Self.marked[2], "Look. ", "<c>[" + head),
     ] {
       let earlier = parsed(form, before)
-      for length in object.count - 33..<object.count {
-        let begun = call.prefix(call.count - object.count + length)
+      for length in 2...arguments.count {
+        let begun = head + arguments.prefix(length)
         let told = told(form, (before + begun).map(String.init))
         #expect(told.text == earlier.text.trimmingSuffix(" "), "\(begun)")
         #expect(told.calls.count == earlier.calls.count + 1, "\(begun)")

@@ -36,6 +36,8 @@ struct MarkedCallParser: CallParser {
     self.names = names.sorted { ($0.utf8.count, $0) > ($1.utf8.count, $1) }.map { ($0, marks.written($0)) }
   }
 
+  var openCall: OpenCall? { if case .arguments = phase { .arguments(held[start...], name: name) } else { nil } }
+
   mutating func push(_ piece: [UInt8]) -> (text: [UInt8], calls: [ToolCall]) {
     held += piece
     return advance(isEnd: false)
