@@ -77,7 +77,7 @@ struct ToolFields {
     for (index, tool) in list.enumerated() {
       let path = "tools[\(index)]"
       let function = try Self.function(tool, path)
-      let name = try Self.name(function)
+      let name = try function.requiredString("name")
       guard (1...maximumName).contains(name.utf8.count) else {
         throw .invalid(
           "'\(path).function.name' must have 1 to \(maximumName) bytes", param: "\(path).function.name",
@@ -99,19 +99,11 @@ struct ToolFields {
 
   /// The members of the function in `{"type": "function", "function": {…}}`.
   private static func function(_ value: JSONValue, _ path: String) throws(APIError) -> RequestFields {
-    guard let object = value.object else {
-      throw .invalid("'\(path)' must be an object", param: path, code: "invalid_type")
-    }
-    let fields = RequestFields(object, of: path)
+    let fields = try RequestFields(value, at: path)
     guard try fields.string("type") == "function" else {
       throw .invalid("'\(path).type' must be 'function'", param: "\(path).type", code: "invalid_value")
     }
     return try fields.required("function")
-  }
-
-  private static func name(_ function: RequestFields) throws(APIError) -> String {
-    guard let name = try function.string("name") else { throw function.missing("name") }
-    return name
   }
 
   /// Reads a choice that is an object: `{"type": "function", "function": {"name": …}}`, or
@@ -124,7 +116,7 @@ struct ToolFields {
         param: path, code: "invalid_value")
     }
     guard object["type"] == "allowed_tools" else {
-      allowed = [try Self.name(try Self.function(choice, path))]
+      allowed = [try Self.function(choice, path).requiredString("name")]
       isNamed = true
       isRequired = true
       return
@@ -143,7 +135,8 @@ struct ToolFields {
     }
     var names: Set<String> = []
     for (index, item) in list.enumerated() {
-      names.insert(try Self.name(try Self.function(item, "\(path).allowed_tools.tools[\(index)]")))
+      let function = try Self.function(item, "\(path).allowed_tools.tools[\(index)]")
+      names.insert(try function.requiredString("name"))
     }
     allowed = names
   }

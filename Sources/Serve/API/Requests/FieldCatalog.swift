@@ -41,11 +41,7 @@ struct FieldCatalog: Sendable {
         try fields.refuse(name, unless: isNeutral)
         continue
       }
-      if let meant = nearest(name) {
-        let field = fields.path(name.excerpt(80))
-        throw .invalid(
-          "Unknown field '\(field)': did you mean '\(meant)'?", param: field, code: "unknown_parameter")
-      }
+      if let meant = nearest(name) { throw fields.misspelt(name, meant) }
       log.note("field", name, path: path)
     }
     for name in names {

@@ -23,6 +23,14 @@ struct RequestFields: Sendable {
     self.parent = parent
   }
 
+  /// The members of an element of a list.
+  /// - Parameter path: the element's
+  /// - Throws: `APIError`, 400, if it is no object
+  init(_ element: JSONValue, at path: String) throws(APIError) {
+    guard let object = element.object else { throw Self.wrong(path, "an object") }
+    self.init(object, of: path)
+  }
+
   /// The path of a field, as errors name it.
   func path(_ name: String) -> String { parent.map { "\($0).\(name)" } ?? name }
 
@@ -41,6 +49,43 @@ struct RequestFields: Sendable {
     guard let value = self[name] else { return nil }
     guard let string = value.string else { throw wrong(name, "a string") }
     return string
+  }
+
+  /// A string that is given. It may be empty.
+  func requiredString(_ name: String) throws(APIError) -> String {
+    guard let string = try string(name) else { throw missing(name) }
+    return string
+  }
+
+  /// A string that is given and names something.
+  func requiredName(_ name: String) throws(APIError) -> String {
+    let string = try requiredString(name)
+    guard !string.isEmpty else {
+      throw .invalid("'\(path(name))' is empty", param: path(name), code: "invalid_value")
+    }
+    return string
+  }
+
+  /// Checks that a field, if it is given, is one of some strings.
+  func check(_ name: String, isOneOf known: [String]) throws(APIError) {
+    guard let string = try string(name), !known.contains(string) else { return }
+    let list = known.map { "'\($0)'" }
+    throw .invalid(
+      "'\(path(name))' must be one of \(list.dropLast().joined(separator: ", ")) and \(list.last ?? "")",
+      param: path(name), code: "invalid_value")
+  }
+
+  /// Checks that fields, if they are given, are lists.
+  func checkLists(_ names: String...) throws(APIError) {
+    for name in names where self[name] != nil && self[name]?.array == nil { throw wrong(name, "a list") }
+  }
+
+  /// Refuses a field that is probably misspelt. Others that are not known are without effect.
+  func checkNames(_ known: [String]) throws(APIError) {
+    for name in names where !known.contains(name) {
+      guard let meant = NearNames.nearest(name, among: known) else { continue }
+      throw misspelt(name, meant)
+    }
   }
 
   func bool(_ name: String) throws(APIError) -> Bool? {
@@ -94,8 +139,16 @@ struct RequestFields: Sendable {
   }
 
   /// The error for a value of the wrong type.
-  func wrong(_ name: String, _ expected: String) -> APIError {
-    .invalid("'\(path(name))' must be \(expected)", param: path(name), code: "invalid_type")
+  func wrong(_ name: String, _ expected: String) -> APIError { Self.wrong(path(name), expected) }
+
+  private static func wrong(_ path: String, _ expected: String) -> APIError {
+    .invalid("'\(path)' must be \(expected)", param: path, code: "invalid_type")
+  }
+
+  /// The error for a name that is not known and probably misspelt.
+  func misspelt(_ name: String, _ meant: String) -> APIError {
+    let path = path(name.excerpt(80))
+    return .invalid("Unknown field '\(path)': did you mean '\(meant)'?", param: path, code: "unknown_parameter")
   }
 
   /// The error for a member that an object of this type does not have.

@@ -25,11 +25,11 @@ enum ResponseItems {
       var calls = Set(earlier.compactMap(callID))
       for (index, value) in values.enumerated() {
         let path = "input[\(index)]"
-        guard var object = value.object else { throw ItemMembers.wrong(path, "an object") }
-        if ItemReferences.isReference(object) {
-          object = try references.item(try ItemMembers(object, path).name("id"), path)
+        var members = try RequestFields(value, at: path)
+        if let object = value.object, ItemReferences.isReference(object) {
+          members = RequestFields(try references.item(try members.requiredName("id"), path), of: path)
         }
-        guard let item = try Self.item(ItemMembers(object, path)) else { continue }
+        guard let item = try Self.item(members) else { continue }
         if let call = callID(item) { calls.insert(call) }
         try checkOutput(item, of: calls, path)
         items.append(item)
@@ -57,28 +57,29 @@ enum ResponseItems {
   }
 
   /// - Returns: `nil` for an item that changes nothing
-  private static func item(_ item: ItemMembers) throws(APIError) -> JSONValue? {
-    let type = try item.text("type") ?? (item["role"] == nil ? nil : "message")
+  private static func item(_ item: RequestFields) throws(APIError) -> JSONValue? {
+    let type = try item.string("type") ?? (item["role"] == nil ? nil : "message")
     guard let type else { throw item.missing("type") }
-    let id = try item.text("id")
+    let id = try item.string("id")
     switch type {
     case "message":
       try item.checkNames(["type", "role", "content", "id", "status", "phase"])
-      let role = try item.requiredText("role")
+      let role = try item.requiredString("role")
       try item.check("role", isOneOf: roles)
       try item.check("status", isOneOf: statuses)
       return message(role, try parts(item, "content", role: role), id: id)
     case "function_call":
       try item.checkNames(["type", "id", "call_id", "name", "arguments", "status"])
       try item.check("status", isOneOf: statuses)
-      let arguments = try item.requiredText("arguments")
+      let arguments = try item.requiredString("arguments")
       // No template can show the model a call that was cut.
       if item["status"] == "incomplete", !ChatMessage.areArguments(.string(arguments)) { return nil }
       guard ChatMessage.areArguments(.string(arguments)) || arguments.isEmpty else {
-        let path = item.path(of: "arguments")
+        let path = item.path("arguments")
         throw .invalid("'\(path)' is no JSON object", param: path, code: "invalid_value")
       }
-      return call(id: id, callID: try item.name("call_id"), name: try item.name("name"), arguments: arguments)
+      return call(
+        id: id, callID: try item.requiredName("call_id"), name: try item.requiredName("name"), arguments: arguments)
     case "function_call_output":
       try item.checkNames(["type", "id", "call_id", "output", "status"])
       try item.check("status", isOneOf: statuses)
@@ -90,23 +91,23 @@ enum ResponseItems {
       }
       return [
         "id": .string(id ?? RandomName.make("fco_", length: 24)), "type": "function_call_output",
-        "call_id": .string(try item.name("call_id")), "output": output, "status": "completed",
+        "call_id": .string(try item.requiredName("call_id")), "output": output, "status": "completed",
       ]
     // What a model thought is not shown to it again.
     case "reasoning":
       try item.checkLists("summary", "content")
-      _ = try item.text("encrypted_content")
+      _ = try item.string("encrypted_content")
       try item.check("status", isOneOf: statuses)
       return nil
     default:
       throw .invalid(
-        "An item of the type '\(type.excerpt(40))' is not supported by this server", param: item.path(of: "type"),
+        "An item of the type '\(type.excerpt(40))' is not supported by this server", param: item.path("type"),
         code: "unsupported_parameter")
     }
   }
 
   /// Reads text, or a list of parts with text.
-  private static func parts(_ item: ItemMembers, _ name: String, role: String) throws(APIError) -> [JSONValue] {
+  private static func parts(_ item: RequestFields, _ name: String, role: String) throws(APIError) -> [JSONValue] {
     func part(_ text: String) -> JSONValue {
       role == "assistant"
         ? ["type": "output_text", "text": .string(text), "annotations": []]
@@ -117,20 +118,20 @@ enum ResponseItems {
     case .array(let list):
       var parts: [JSONValue] = []
       for (index, value) in list.enumerated() {
-        let members = try ItemMembers(value, "\(item.path(of: name))[\(index)]")
-        let type = try members.requiredText("type")
+        let members = try RequestFields(value, at: "\(item.path(name))[\(index)]")
+        let type = try members.requiredString("type")
         guard ["input_text", "output_text", "text", "refusal"].contains(type) else {
           throw .invalid(
             "content of the type '\(type.excerpt(40))' is not supported by this model, only text",
-            param: members.path(of: "type"), code: "unsupported_content_type")
+            param: members.path("type"), code: "unsupported_content_type")
         }
         try members.checkNames(["type", "text", "refusal", "annotations", "logprobs"])
         try members.checkLists("annotations", "logprobs")
-        parts.append(part(try members.requiredText(type == "refusal" ? "refusal" : "text")))
+        parts.append(part(try members.requiredString(type == "refusal" ? "refusal" : "text")))
       }
       return parts
     case nil: throw item.missing(name)
-    default: throw ItemMembers.wrong(item.path(of: name), "a string or a list of parts")
+    default: throw item.wrong(name, "a string or a list of parts")
     }
   }
 

@@ -135,16 +135,14 @@ struct ResponseRequest {
     var tools: [JSONValue] = []
     for (index, tool) in list.enumerated() {
       let path = "tools[\(index)]"
-      guard let object = tool.object else {
-        throw .invalid("'\(path)' must be an object", param: path, code: "invalid_type")
-      }
-      guard object["type"] == "function" else {
+      let members = try RequestFields(tool, at: path)
+      guard members["type"] == "function" else {
         throw .invalid(
-          "A tool of the type '\(object["type"]?.string?.excerpt(40) ?? "")' is not supported by this server, only "
+          "A tool of the type '\(members["type"]?.string?.excerpt(40) ?? "")' is not supported by this server, only "
             + "'function'", param: "\(path).type", code: "unsupported_parameter")
       }
       let function = ["name", "description", "parameters", "strict"].compactMap { key in
-        object[key].flatMap { $0.isNull ? nil : (key: key, value: $0) }
+        members[key].map { (key: key, value: $0) }
       }
       tools.append(["type": "function", "function": .object(JSONObject(keepingFirst: function))])
     }

@@ -45,9 +45,7 @@ enum ChatMessages {
     }
     for key in object.keys where !messageFields.contains(key) {
       if let meant = NearNames.nearest(key, among: messageFields.sorted()) {
-        throw .invalid(
-          "Unknown field '\(path).\(key.excerpt(80))': did you mean '\(meant)'?", param: "\(path).\(key.excerpt(80))",
-          code: "unknown_parameter")
+        throw RequestFields(object, of: path).misspelt(key, meant)
       }
       if key == "prefix", let value = object[key], !value.isNull, value.bool != false {
         throw .invalid(
