@@ -342,20 +342,34 @@ class TestForcedCalls:
             json.loads(message.tool_calls[0].function.arguments), WEATHER["function"]["parameters"])
 
     def test_between_the_marks_of_a_template(self, data_dir, tmp_path):
-        """Marks that are special tokens, as Mistral's are: they are forced, found, and not in the text."""
+        """Marks that are special tokens, as Mistral's are: they are forced, found, and not in the text. Calls are streamed as they are
+        written. Like Mistral's, the template takes ids of nine characters, and no question behind a result."""
         file = tmp_path / "marks.jinja"
         file.write_text(
-            "{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls or [] %}"
+            "{% for m in messages %}{% if m.role == 'user' and loop.previtem is defined and loop.previtem.role == 'tool' %}"
+            "{{ raise_exception('roles must alternate') }}{% endif %}"
+            "{{ m.role }}: {{ m.content }}{% for c in m.tool_calls or [] %}"
+            "{% if c.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{% endif %}"
             "<issue_start>{{ c.function.name }}<issue_comment>{{ c.function.arguments | tojson }}{% endfor %}<|im_end|>"
             "{% endfor %}{{ tools | tojson if tools }}{% if add_generation_prompt %}assistant: {% endif %}"
         )
         with Server("--chat-template", file, data_dir=data_dir) as server:
-            choice = ask(server, tools=[TIME], tool_choice="required", parallel_tool_calls=False, logprobs=True)
+            body = {"tools": [TIME], "tool_choice": "required", "parallel_tool_calls": False}
+            choice = ask(server, logprobs=True, **body)
             (name, arguments), = self.calls(choice["message"])
             assert name == "get_time" and choice["message"]["content"] is None
             jsonschema.validate(arguments, TIME["function"]["parameters"])
             tokens = [entry["token"] for entry in choice["logprobs"]["content"]]
             assert tokens[0] == "<issue_start>" and "<issue_comment>" in tokens
+            (call,) = choice["message"]["tool_calls"]
+            found = events(server, CHAT, messages=QUESTION, max_tokens=200, seed=1, **body)
+            deltas = [call for event in found for call in event["choices"][0]["delta"].get("tool_calls", [])]
+            assert len(deltas) > 3 and deltas[0]["function"]["name"] == name
+            assert "".join(delta["function"]["arguments"] for delta in deltas) == call["function"]["arguments"]
+            result = {"role": "tool", "tool_call_id": call["id"], "content": "Noon."}
+            messages = [*QUESTION, choice["message"], result, {"role": "user", "content": "And now?"}]
+            reply = server.http.post(CHAT, json={"messages": messages, "tools": [TIME], "max_tokens": 1})
+            assert reply.status_code == 200 and "'OK' stands between" in reply.headers["x-graft-warning"], reply.text
 
     def test_a_call_or_a_document(self, server):
         """With a format and tools, the answer is one or the other."""

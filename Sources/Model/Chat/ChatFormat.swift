@@ -117,7 +117,7 @@ public struct ChatFormat: Sendable {
     let data = rendering.dataSpans.filter { $0.lowerBound < end }.map { $0.lowerBound..<min($0.upperBound, end) }
     let tokens = tokenizer.encode(
       text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS, limit: limit, isCancelled: isCancelled)
-    var warnings = hermes.map { [$0.warning] } ?? warnings(chat, rendering)
+    var warnings = hermes?.warnings ?? warnings(chat, rendering)
     if !chat.tools.isEmpty, writesOtherCalls {
       warnings.append(
         "The chat template writes tool calls in a form that is not read: calls are found where the model writes "

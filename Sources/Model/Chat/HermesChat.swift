@@ -12,13 +12,16 @@ struct TemplateAbilities: Sendable, Equatable {
   var showsSystem = true
   /// Two messages of the user behind one another.
   var takesNeighbours = true
+  /// A message of the user behind a call's result.
+  var takesQuestionsBehindResults = true
 }
 
 /// A chat for a template that does not show its tools, or its past calls: the definitions stand in the system message, in
 /// the words of the Hermes models, which many others have learnt too, and calls and results in the messages' texts.
 ///
 /// A template that shows no system message gets its text with the first message of the user. One whose roles must alternate
-/// gets neighbours of one role as one message.
+/// gets neighbours of one role as one message, and where it shows results, an answer between a result and a question behind it:
+/// a loop that ends with a call, or that its user interrupts, leaves none.
 ///
 /// https://github.com/NousResearch/Hermes-Function-Calling
 struct HermesChat {
@@ -27,7 +30,7 @@ struct HermesChat {
   /// The index that each message has in the given chat; `nil` for one that is new. Of joined messages it is the last one's.
   private(set) var indices: [Int?]
   /// What was put differently, for a person.
-  private(set) var warning: String
+  private(set) var warnings: [String] = []
 
   /// - Parameter form: of calls in an assistant's text
   /// - Returns: `nil` if the template shows the chat as it is
@@ -39,7 +42,11 @@ struct HermesChat {
     let writesResults =
       (addsDefinitions || !template.showsResults || !template.showsCalls && !template.showsTools)
       && chat.messages.contains { $0.object?["role"] == "tool" }
-    guard addsDefinitions || writesCalls || writesResults else { return nil }
+    let roles = chat.messages.map { $0.object?["role"] }
+    let addsAnswers =
+      !writesResults && !template.takesQuestionsBehindResults
+      && zip(roles, roles.dropFirst()).contains { $0 == "tool" && $1 == "user" }
+    guard addsDefinitions || writesCalls || writesResults || addsAnswers else { return nil }
     self.chat = chat
     if !template.showsTools { self.chat.tools = [] }
     indices = Array(chat.messages.indices)
@@ -48,7 +55,6 @@ struct HermesChat {
       if writesCalls { self.chat.messages[index] = Self.withCallsAsText(chat.messages[index], form) }
       if writesResults { self.chat.messages[index] = Self.withResultAsText(self.chat.messages[index]) }
     }
-    warning = ""
     if addsDefinitions {
       if template.showsSystem {
         addToSystem(Self.instructions(chat.tools))
@@ -57,15 +63,24 @@ struct HermesChat {
         addToUser(Self.instructions(chat.tools))
       }
     }
-    if !template.takesNeighbours { joinNeighbours() }
+    if addsAnswers {
+      addAnswers()
+      warnings.append(
+        "The chat template takes no user message behind a tool's result: the assistant's answer '\(Self.answer)' stands "
+          + "between them.")
+    }
     let texts = "in the messages' texts"
     if addsDefinitions {
-      warning =
+      warnings.append(
         "The chat template does not show tools: their definitions are in the \(place)"
-        + (writesCalls ? ", and earlier calls \(texts)" : "") + ", in the form of Hermes."
+          + (writesCalls ? ", and earlier calls \(texts)" : "") + ", in the form of Hermes.")
+    } else if writesCalls || writesResults {
+      warnings.append(
+        "The chat template does not show past tool calls\(writesCalls ? "" : "' results"): they are \(texts).")
     } else {
-      warning = "The chat template does not show past tool calls\(writesCalls ? "" : "' results"): they are \(texts)."
+      return
     }
+    if !template.takesNeighbours { joinNeighbours() }
   }
 
   // MARK: definitions
@@ -112,9 +127,9 @@ struct HermesChat {
     }
   }
 
-  private mutating func insert(_ message: JSONValue) {
-    chat.messages.insert(message, at: 0)
-    indices.insert(nil, at: 0)
+  private mutating func insert(_ message: JSONValue, at index: Int = 0) {
+    chat.messages.insert(message, at: index)
+    indices.insert(nil, at: index)
   }
 
   // MARK: past calls
@@ -144,6 +159,16 @@ struct HermesChat {
   }
 
   // MARK: neighbours
+
+  /// What client programs say in the assistant's place, too.
+  private static let answer = "OK"
+
+  private mutating func addAnswers() {
+    let roles = chat.messages.map { $0.object?["role"] }
+    for index in roles.indices.dropFirst().reversed() where roles[index] == "user" && roles[index - 1] == "tool" {
+      insert(Self.message("assistant", Self.answer), at: index)
+    }
+  }
 
   private mutating func joinNeighbours() {
     var (messages, kept): ([JSONValue], [Int?]) = ([], [])

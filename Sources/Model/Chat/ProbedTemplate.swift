@@ -13,6 +13,8 @@ struct ProbedTemplate: Sendable {
   /// The template mentions the role "developer"; for other templates it becomes "system".
   private let knowsDeveloper: Bool
   private var callForm = CallForm()
+  /// The template takes calls with ids of any form; else only with nine letters and digits, as Mistral's have.
+  private var takesAnyID = true
   private(set) var abilities = TemplateAbilities()
   /// What the template makes of a chat that ends in calls; `nil` if it shows none.
   private(set) var callSamples: CallSamples?
@@ -74,6 +76,7 @@ struct ProbedTemplate: Sendable {
         pairs.append((key, .string(ChatMessage.text(ofParts: parts))))
       case ("content", .string) where !takesText: pairs.append((key, [["type": "text", "text": value]]))
       case ("tool_calls", .array): pairs.append((key, .array(calls.map(adaptedCall))))
+      case ("tool_call_id", _): pairs.append((key, adaptedID(value)))
       default: pairs.append((key, value))
       }
     }
@@ -82,7 +85,7 @@ struct ProbedTemplate: Sendable {
   }
 
   private func adaptedCall(_ call: JSONValue) -> JSONValue {
-    call.replacing("function") { function in
+    call.replacing("id", adaptedID).replacing("function") { function in
       function.replacing("arguments") { arguments in
         switch arguments {
         case .object where callForm.argumentsAreText: .string(arguments.spacedJSON)
@@ -92,6 +95,15 @@ struct ProbedTemplate: Sendable {
         }
       }
     }
+  }
+
+  /// The id of a call, the same in the call and in its result.
+  private func adaptedID(_ value: JSONValue) -> JSONValue {
+    guard !takesAnyID, let id = value.string else { return value }
+    let isTaken = id.count == 9 && id.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber) }
+    var hash = SHA256()
+    hash.update(id)
+    return .string(isTaken ? id : String(hash.finish().prefix(9)))
   }
 
   // MARK: probes
@@ -139,8 +151,16 @@ struct ProbedTemplate: Sendable {
     abilities.showsTools = shows([asking], tools: tools)
     abilities.showsSystem = shows([message("system", Self.marker), asking])
     let answer = abilities.showsCalls ? calling("graft_probe", form: callForm) : message("assistant", "Yes")
-    abilities.showsResults = shows(
-      [asking, answer, result(named: "graft_probe", Self.marker)], tools: [Self.tool(named: "graft_probe")])
+    let answered = [asking, answer, result(named: "graft_probe", Self.marker)]
+    let openAIs = "call_" + String(repeating: "a1", count: 12)
+    takesAnyID =
+      text([asking, calling("graft_probe", ids: [openAIs], form: callForm)]) != nil
+      || text([asking, calling("graft_probe", form: callForm)]) == nil
+    let probe = [Self.tool(named: "graft_probe")]
+    abilities.showsResults = shows(answered, tools: probe)
+    abilities.takesQuestionsBehindResults =
+      text(answered + [asking], tools: probe) != nil
+      || text(answered + [message("assistant", "Yes"), asking], tools: probe) == nil
     abilities.takesNeighbours = text([asking]) == nil || text([asking, asking]) != nil
   }
 

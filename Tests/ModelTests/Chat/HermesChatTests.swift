@@ -36,7 +36,7 @@ import Testing
     let system = texts(hermes.chat)[0]
     #expect(system.hasPrefix("system: Be brief.\n\n# Tools") && system.contains(Self.tool.spacedJSON))
     #expect(texts(hermes.chat)[1] == "user: Hi")
-    #expect(hermes.warning.contains("in the system message") && !hermes.warning.contains("earlier calls"))
+    #expect(hermes.warnings[0].contains("in the system message") && !hermes.warnings[0].contains("earlier calls"))
   }
 
   @Test func aSystemMessageIsAdded() throws {
@@ -48,7 +48,7 @@ import Testing
   @Test func withoutASystemMessageTheDefinitionsStandBeforeTheUsersText() throws {
     let abilities = TemplateAbilities(showsSystem: false)
     let plain = try hermes([Self.user], abilities)
-    #expect(plain.indices == [0] && plain.warning.contains("in the first user message"))
+    #expect(plain.indices == [0] && plain.warnings[0].contains("in the first user message"))
     #expect(texts(plain.chat)[0].hasPrefix("user: # Tools") && texts(plain.chat)[0].hasSuffix("</tool_call>\n\nHi"))
     let briefed = try hermes([Self.system, ["role": "assistant", "content": "Yes?"], Self.user], abilities)
     #expect(briefed.indices == [1, 2] && texts(briefed.chat)[1].hasPrefix("user: Be brief.\n\n# Tools"))
@@ -61,7 +61,7 @@ import Testing
     for tools in [[Self.tool], []] {
       let hermes = try hermes(messages, tools: tools)
       #expect(texts(hermes.chat).suffix(2) == [Self.callText, Self.resultText])
-      #expect(hermes.warning.contains("calls"))
+      #expect(hermes.warnings.count == 1 && hermes.warnings[0].contains("calls"))
     }
     let showing = TemplateAbilities(showsCalls: true, showsResults: true)
     #expect(texts(try hermes(messages, showing).chat).suffix(2) == [Self.callText, Self.resultText])
@@ -73,6 +73,27 @@ import Testing
     let bare = HermesChat(chat, for: TemplateAbilities(showsTools: true, showsResults: true), .bare)
     #expect(bare?.chat.tools == [Self.tool] && bare?.chat.messages[2] == Self.result)
     #expect(bare.map { texts($0.chat)[1] } == "assistant: Well.\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}")
+  }
+
+  /// A loop that ends with a call, or that its user interrupts, leaves a question behind a result.
+  @Test func anAnswerStandsBetweenAResultAndAQuestion() throws {
+    var abilities = TemplateAbilities(showsTools: true, showsCalls: true, showsResults: true, takesNeighbours: false)
+    let messages = [Self.user, Self.call, Self.result, Self.result, Self.user, Self.call, Self.result, Self.user]
+    #expect(HermesChat(Conversation(messages: messages, tools: [Self.tool]), for: abilities) == nil)
+    abilities.takesQuestionsBehindResults = false
+    let answered = try hermes(messages, abilities)
+    #expect(answered.indices == [0, 1, 2, 3, nil, 4, 5, 6, nil, 7] && answered.chat.tools == [Self.tool])
+    #expect(answered.chat.messages[..<4] == messages[..<4] && texts(answered.chat)[4] == "assistant: OK")
+    #expect(answered.warnings.count == 1 && answered.warnings[0].contains("'OK'"))
+    #expect(HermesChat(Conversation(messages: Array(messages[..<4])), for: abilities) == nil)
+    // Results that are the user's texts are joined with the question.
+    abilities.showsResults = false
+    let joined = try hermes(messages, abilities)
+    #expect(joined.indices == [0, 1, 4, 5, 7])
+    // Calls that are texts do not need an answer less.
+    abilities.showsCalls = false
+    abilities.showsResults = true
+    #expect(try hermes(messages, abilities).warnings.count == 2)
   }
 
   @Test func neighboursOfOneRoleAreJoined() throws {
