@@ -1,6 +1,7 @@
-import Kernels
 import TestSupport
 import Testing
+
+@testable import Kernels
 
 /// LoRA's products against the scalar reference and the definition, with ranks of any size.
 @Suite struct LowRankTests {
@@ -105,6 +106,51 @@ import Testing
       compute.swiglu(gate: outputs, up: Array(outputs[48...]), count: 40, into: &expected)
       #expect(bits(Array(activated[row * 40..<(row + 1) * 40])) == bits(expected))
     }
+  }
+
+  /// Updates that find no room at a time take turns. They give the same bits, and the memory does not grow with their number.
+  @Test(arguments: ParityTests.vectorSets, [ComputeMode.f32, .fast])
+  func updatesInTurnsChangeNoBit(set: InstructionSet, mode: ComputeMode) throws {
+    let (columns, rows, ranks) = (64, 5, [3, 40, 16, 1, 100, 17, 16])
+    var random = TinyRandom(seed: 9)
+    let base = Product.nf4(outputs: 96, columns: columns, block: 64, rows: rows, seed: 3)
+    let bias = random.floats(96)
+    let modules = ranks.enumerated().map { index, rank in
+      LowRankFactors(
+        a: random.floats(rank * columns), b: random.floats(40 * rank), rank: rank, columns: columns, outputs: 40,
+        element: .bf16, rowFactors: index % 3 == 1 ? random.floats(40).map { $0 + 1 } : nil)
+    }
+    // All on the same rows but the first, in both halves of the matrix.
+    let updates = modules.indices.flatMap { index in
+      [0, 48].map {
+        LowRankUpdate(modules[index], rows: index == 0 ? 1..<3 : 0..<rows, offset: $0, scale: 0.5, weight: 0.25)
+      }
+    }
+    let compute = Compute(
+      kernels: try #require(KernelSet(set)), pool: ThreadPool(threads: 2), mode: mode)
+    func run(ranks: Int, _ epilogue: LinearEpilogue = .none) -> (y: [UInt32], floats: Int) {
+      var y = [Float](repeating: .nan, count: rows * 96)
+      var scratch = LinearScratch(rows: rows, columns: columns, ranks: ranks)
+      compute.linear(
+        base.matrix, bias: bias, base.x, rows: rows, updates: updates, epilogue: epilogue, scratch: &scratch, into: &y)
+      return (bits(y), scratch.shrunk.count)
+    }
+    func activated(ranks: Int) -> [UInt32] {
+      var out = [Float](repeating: .nan, count: rows * 40)
+      out.withUnsafeMutableBufferPointer {
+        _ = run(ranks: ranks, .gated(up: 48, size: 40, into: $0.baseAddress!))
+      }
+      return bits(out)
+    }
+    let whole = run(ranks: 4096)
+    #expect(whole.floats > rows * 300)
+    for few in [1, 16, 112, 200] {
+      let turns = run(ranks: few)
+      // Padded, the largest rank is 112.
+      #expect(turns.y == whole.y && turns.floats <= rows * max(few, 112), "\(few): \(turns.floats)")
+      #expect(activated(ranks: few) == activated(ranks: 4096))
+    }
+    withExtendedLifetime(modules) {}
   }
 
   @Test func roundingToBF16IsToNearest() {

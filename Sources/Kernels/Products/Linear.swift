@@ -3,13 +3,35 @@ import CKernels
 /// Memory that linear products need besides their inputs and outputs. One product at a time may use it.
 public struct LinearScratch: Sendable {
   let quantized: QuantizedRows
-  private var shrunk = AlignedBuffer<Float>(count: 0)
+  /// Floats of updates' x · Aᵀ that are there at a time, if no update alone has more.
+  private let maximumShrunk: Int
+  private(set) var shrunk = AlignedBuffer<Float>(count: 0)
   private var unscaled = AlignedBuffer<Float>(count: 0)
 
   /// - Parameters:
   ///   - rows: maximum number of rows
   ///   - columns: maximum of the matrices
-  public init(rows: Int, columns: Int) { quantized = QuantizedRows(rows: rows, columns: columns) }
+  ///   - ranks: how many ranks of updates there is room for in each row. Updates that have more together take turns, so
+  ///     that the memory does not grow with their number
+  public init(rows: Int, columns: Int, ranks: Int = 4096) {
+    quantized = QuantizedRows(rows: rows, columns: columns)
+    maximumShrunk = rows * ranks
+  }
+
+  /// Divides updates into neighbours that there is room for at a time. There is at least one part.
+  fileprivate func parts(of updates: [LowRankUpdate]) -> [Range<Int>] {
+    var parts: [Range<Int>] = []
+    var (start, count) = (0, 0)
+    for (index, update) in updates.enumerated() {
+      if count > 0, count + update.shrunkCount > maximumShrunk {
+        parts.append(start..<index)
+        (start, count) = (index, 0)
+      }
+      count += update.shrunkCount
+    }
+    parts.append(start..<updates.count)
+    return parts
+  }
 
   /// Memory for the given numbers of floats. It grows if necessary, and never shrinks.
   fileprivate mutating func reserve(shrunk shrunkCount: Int, unscaled unscaledCount: Int) -> (
@@ -19,6 +41,11 @@ public struct LinearScratch: Sendable {
     if unscaled.count < unscaledCount { unscaled = AlignedBuffer(count: unscaledCount) }
     return (shrunk.pointer, unscaled.pointer)
   }
+}
+
+extension LowRankUpdate {
+  /// Floats of x · Aᵀ.
+  fileprivate var shrunkCount: Int { rows.count * paddedRank }
 }
 
 extension Compute {
@@ -36,8 +63,9 @@ extension Compute {
   /// y = x · Wᵀ + Σ scale · (x · Aᵀ) · Bᵀ over adapters' updates, each on its own rows, plus the bias; then the epilogue.
   ///
   /// The pool runs two tasks. The first computes what depends on x alone: it quantises the rows and computes x · Aᵀ. The
-  /// second computes ranges of outputs, each from the weights' codes to the epilogue while its values are in the cache.
-  /// Updates that share rows and outputs are added in the order of the array.
+  /// second computes ranges of outputs, each from the weights' codes to the epilogue while its values are in the cache. If
+  /// there is no room for x · Aᵀ of all updates at a time, further tasks compute it of some and add these, and the last one
+  /// applies the epilogue. Updates that share rows and outputs are added in the order of the array, so the bits are the same.
   /// - Parameters:
   ///   - x: [rows][columns]
   ///   - bias: [paddedOutputs]; `nil` adds nothing
@@ -49,37 +77,42 @@ extension Compute {
   ) {
     guard rows > 0 else { return }
     let ldy = w.paddedOutputs
-    let (shrunkCount, hasFactors) = updates.reduce(into: (0, false)) { sum, update in
-      sum.0 += update.rows.count * update.paddedRank
-      sum.1 = sum.1 || update.rowFactors != nil
-    }
+    let parts = scratch.parts(of: updates)
+    let shrunkCount = parts.reduce(0) { max($0, updates[$1].reduce(0) { $0 + $1.shrunkCount }) }
+    let hasFactors = updates.contains { $0.rowFactors != nil }
     let (shrunk, unscaled) = scratch.reserve(shrunk: shrunkCount, unscaled: hasFactors ? rows * ldy : 0)
     let product = BaseProduct(self, w, x, rows: rows, quantized: scratch.quantized, into: y)
     let functions = kernels.forward
-    let prefetches = updates.map(\.prefetch)
+    let prefetches = updates[parts[0]].map(\.prefetch)
     updates.withUnsafeBufferPointer { updates in
-      prepare(product, x, updates: updates, shrunk: shrunk)
-      func compute(_ groups: Range<Int>) {
-        prefetches.withUnsafeBufferPointer { product.compute(groups, prefetches: $0) }
-        if hasFactors { copyUnscaled(updates, groups: groups, y: y, into: unscaled, ldy: ldy) }
-        var u = UnsafePointer(shrunk)
-        for update in updates {
-          if update.groups.overlaps(groups) {
-            expand(update, groups: groups, functions: functions, shrunk: u, y: y, unscaled: unscaled, ldy: ldy)
+      for (index, part) in parts.enumerated() {
+        let (isFirst, isLast) = (index == 0, index == parts.count - 1)
+        let present = UnsafeBufferPointer(rebasing: updates[part])
+        prepare(product, x, quantizes: isFirst, updates: present, shrunk: shrunk)
+        func compute(_ groups: Range<Int>) {
+          if isFirst {
+            prefetches.withUnsafeBufferPointer { product.compute(groups, prefetches: $0) }
+            if hasFactors { copyUnscaled(updates, groups: groups, y: y, into: unscaled, ldy: ldy) }
           }
-          u += update.rows.count * update.paddedRank
+          var u = UnsafePointer(shrunk)
+          for update in present {
+            if update.groups.overlaps(groups) {
+              expand(update, groups: groups, functions: functions, shrunk: u, y: y, unscaled: unscaled, ldy: ldy)
+            }
+            u += update.shrunkCount
+          }
+          guard isLast, let bias else { return }
+          let first = groups.lowerBound * tileLanes
+          for row in 0..<rows { functions.add(y + row * ldy + first, bias + first, groups.count * tileLanes) }
         }
-        guard let bias else { return }
-        let first = groups.lowerBound * tileLanes
-        for row in 0..<rows { functions.add(y + row * ldy + first, bias + first, groups.count * tileLanes) }
-      }
-      // A gated epilogue reads gate and up: a range of gate's groups is computed with the same range of up's.
-      let upGroup = if case .gated(let up, _, _, _) = epilogue { up / tileLanes } else { 0 }
-      pool.run(count: upGroup > 0 ? upGroup : w.groups, grain: minimumGroups(rows: rows, columns: w.columns)) {
-        groups in
-        compute(groups)
-        if upGroup > 0 { compute(groups.lowerBound + upGroup..<groups.upperBound + upGroup) }
-        epilogue.apply(groups, functions: functions, rows: rows, y: y, ldy: ldy)
+        // A gated epilogue reads gate and up: a range of gate's groups is computed with the same range of up's.
+        let upGroup = if case .gated(let up, _, _, _) = epilogue { up / tileLanes } else { 0 }
+        pool.run(count: upGroup > 0 ? upGroup : w.groups, grain: minimumGroups(rows: rows, columns: w.columns)) {
+          groups in
+          compute(groups)
+          if upGroup > 0 { compute(groups.lowerBound + upGroup..<groups.upperBound + upGroup) }
+          if isLast { epilogue.apply(groups, functions: functions, rows: rows, y: y, ldy: ldy) }
+        }
       }
     }
   }
@@ -88,25 +121,28 @@ extension Compute {
   func minimumGroups(rows: Int, columns: Int) -> Int { max(1, 20_000 / (rows * columns * tileLanes)) }
 
   /// Quantises the rows, if the product is an integer product, and computes x · Aᵀ of every update.
-  /// - Parameter shrunk: [rows][paddedRank] for each update, one after another, written
+  /// - Parameters:
+  ///   - quantizes: whether the rows are not quantised yet
+  ///   - shrunk: [rows][paddedRank] for each update, one after another, written
   private func prepare(
-    _ product: BaseProduct, _ x: UnsafePointer<Float>, updates: UnsafeBufferPointer<LowRankUpdate>,
+    _ product: BaseProduct, _ x: UnsafePointer<Float>, quantizes: Bool, updates: UnsafeBufferPointer<LowRankUpdate>,
     shrunk: UnsafeMutablePointer<Float>
   ) {
     let quantization = product.quantization
-    if updates.isEmpty { return pool.run(parts: quantization.parts) { quantization.quantize(part: $0) } }
+    let quantizationParts = quantizes ? quantization.parts : 0
+    if updates.isEmpty { return pool.run(parts: quantizationParts) { quantization.quantize(part: $0) } }
     let functions = kernels.forward
     // Every update is divided into as many parts as the one with the most rows needs. Surplus parts do nothing.
     let rowsPerPart = 32
     let partsPerUpdate = updates.reduce(1) { max($0, ($1.rows.count + rowsPerPart - 1) / rowsPerPart) }
-    pool.run(parts: quantization.parts + updates.count * partsPerUpdate) { part in
-      if part < quantization.parts { return quantization.quantize(part: part) }
-      let (index, updatePart) = (part - quantization.parts).quotientAndRemainder(dividingBy: partsPerUpdate)
+    pool.run(parts: quantizationParts + updates.count * partsPerUpdate) { part in
+      if part < quantizationParts { return quantization.quantize(part: part) }
+      let (index, updatePart) = (part - quantizationParts).quotientAndRemainder(dividingBy: partsPerUpdate)
       let update = updates[index]
       let first = updatePart * rowsPerPart
       let count = min(rowsPerPart, update.rows.count - first)
       guard count > 0 else { return }
-      let start = updates[..<index].reduce(0) { $0 + $1.rows.count * $1.paddedRank }
+      let start = updates[..<index].reduce(0) { $0 + $1.shrunkCount }
       withUnsafePointer(to: update.factors) { factors in
         functions.lora_shrink(
           factors, x + (update.rows.lowerBound + first) * product.columns, product.columns, count,
