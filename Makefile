@@ -8,7 +8,7 @@ MODEL ?= $(SMALL_MODEL)
 # Tests see internal declarations; their build has a folder of its own, so that it never disturbs .build/release.
 TEST_BUILD := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-.PHONY: help setup packages model build install serve test bench styles pictures docs check-clients check-example check-library check-peers check-memory check-openapi check-schemas check-vocabularies check-amx check-avx512 check-threads deb check-deb image docc format lint clean
+.PHONY: help setup packages model schema-peers build install serve test bench styles pictures docs check-clients check-example check-library check-peers check-memory check-openapi check-schemas check-vocabularies check-amx check-avx512 check-threads deb check-deb image docc format lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,7 +45,7 @@ test: setup ## Every test: the libraries' own, then the HTTP and command line su
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Conformance $(PYTEST_ARGS)
 	GRAFT_BINARY=.build-test/release/graft .build-venv/bin/python -m pytest -p no:cacheprovider Tests/Console $(PYTEST_ARGS)
 
-bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5)
+bench: build model schema-peers ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them out; SHAPES=135m,1b,8b CLIENTS=1,4,16,64 ROUNDS=5)
 	.build-venv/bin/python scripts/bench/speed.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(SHAPES),--shapes $(SHAPES)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench/serving.py $(if $(filter 0,$(PEERS)),--no-peers) \
@@ -53,6 +53,9 @@ bench: build model ## Speed beside llama.cpp's and PEFT's (PEERS=0 leaves them o
 	.build-venv/bin/python scripts/bench/training.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench/living_together.py $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build-venv/bin/python scripts/bench/batches.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench/schemas.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-venv/bin/python scripts/bench/speculation.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	.build-schemas/bin/python scripts/bench/masks.py $(if $(filter 0,$(PEERS)),--no-peers) $(if $(ROUNDS),--rounds $(ROUNDS))
 	.build/release/graft bench --model $(SMALL_MODEL) --accuracy Benchmarks/text/declaration-and-constitution.txt
 
 styles: build model ## Train the tour's adapters again
@@ -94,9 +97,11 @@ check-openapi: build model ## The server against its OpenAPI document, by schema
 	.build-openapi/bin/pip install -q schemathesis==4.32.5 openapi-spec-validator==0.9.0
 	.build-openapi/bin/python scripts/check_openapi.py $(or $(SECONDS),120)
 
-check-schemas: ## Grammars of random JSON schemas against jsonschema and llguidance
+schema-peers:
 	@test -x .build-schemas/bin/python || python3 -m venv .build-schemas
 	.build-schemas/bin/pip install -q jsonschema==4.26.0 llguidance==1.9.1
+
+check-schemas: schema-peers ## Grammars of random JSON schemas against jsonschema and llguidance
 	swift build --build-tests -Xcc -O2 --scratch-path .build-dev
 	.build-schemas/bin/python scripts/check_schemas.py $(SCHEMA_ARGS) -- \
 	  swift test -Xcc -O2 --scratch-path .build-dev --skip-build --disable-xctest --filter SchemaComparisonTests
@@ -109,7 +114,7 @@ check-vocabularies: ## Tokenizers against llama.cpp's, sentencepiece, tiktoken, 
 	.build-vocabularies/venv/bin/python scripts/check_vocabularies.py $(VOCABULARY_ARGS) -- \
 	  swift test -Xcc -O2 --scratch-path .build-dev --skip-build --disable-xctest --filter VocabularyComparisonTests
 
-check-amx: packages ## Every Swift test on emulated tile registers, on a processor with AVX-512 VNNI and BF16 (15 to 20 minutes)
+check-amx: packages model ## Every Swift test on emulated tile registers, on a processor with AVX-512 VNNI and BF16 (15 to 20 minutes)
 	scripts/check_amx.sh
 
 check-avx512: packages ## The AVX-512 kernels, emulated, give the reference's bits (part of make test)

@@ -151,8 +151,8 @@ def pattern(validator, pattern, instance, schema):
 
 
 def multiple_of(validator, divisor, instance, schema):
-    """Exact for decimals, too."""
-    if validator.is_type(instance, "number") and Fraction(instance) % Fraction(str(divisor)):
+    """Of the decimals as they are written: a double stands for its shortest one."""
+    if validator.is_type(instance, "number") and Fraction(str(instance)) % Fraction(str(divisor)):
         yield jsonschema.ValidationError(f"{instance!r} is not a multiple of {divisor!r}")
 
 

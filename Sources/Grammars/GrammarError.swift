@@ -44,7 +44,7 @@ public struct GrammarLimits: Hashable, Sendable {
   public var work = 4_000_000
   /// How much work the operations of a matcher between two tokens may take together: what other texts have not left in memory of
   /// the mask, of the acceptance of the token and of whether the text may end. It bounds how long one text can hold up others.
-  public var tokenWork = 100_000
+  public var tokenWork = 400_000
   /// How much work the tokens of one text may take together.
   public var textWork = 20_000_000
   /// How many bytes the states and masks that the matchers of a grammar share may take. Reaching it costs time, since the states

@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
-"""Measures how long masks take beside llguidance, for the same schemas, texts and vocabulary, in rounds that alternate.
+"""Measures how long masks take beside llguidance, for the same schemas, texts and vocabularies, in rounds that alternate, and
+writes docs/benchmarks/PROCESSOR/masks.{json,md}.
 
-Each program finds the mask before each token of each text. Compiling is timed apart from it. The vocabulary is a byte-level
-one in a GGUF file, with or without weights. Run it in the environment that `make check-schemas` makes.
+Each program finds the mask before each token of each text. Compiling is timed apart from it. The vocabularies are the small
+model's with 49k tokens and Llama 3's with 128k, which comes with llama.cpp's source. Run it in the environment that
+`make check-schemas` makes.
 
-    .build-schemas/bin/python scripts/bench/masks.py --model FILE.gguf [--rounds 5] [--graft .build/release/graft]
+    .build-schemas/bin/python scripts/bench/masks.py [--rounds 5] [--models FILE.gguf ...] [--no-peers]
 """
 
 import argparse
 import ctypes
 import json
+import pathlib
 import statistics
 import struct
 import subprocess
 import tempfile
 import time
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+import speed
+from peers import GRAFT, PEERS, SMALL, cpu, write_report
 
 TEXT = (
     "It was a bright cold day, and the clocks were striking thirteen. The visitor, his chin on his chest, slipped quickly "
@@ -132,7 +136,9 @@ def longest(tokens, ids, text):
 
 
 def peer(tokens, cases):
-    """For each case the milliseconds to compile and the microseconds of the masks."""
+    """llguidance's milliseconds to compile each case, and the microseconds of its masks."""
+    from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
     class Words:
         eos_token_id, bos_token_id, special_token_ids = 0, None, []
 
@@ -158,45 +164,71 @@ def peer(tokens, cases):
     return result
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--graft", default=".build/release/graft")
-    arguments = parser.parse_args()
-    tokens = vocabulary(arguments.model)
+def summary(cases):
+    """The figures of one program for some cases: of each the milliseconds to compile and the microseconds of the masks."""
+    times = sorted(time for _, times in cases for time in times)
+    return {"compile_ms": statistics.mean(compiling for compiling, _ in cases), "mask_us_mean": statistics.mean(times),
+            "mask_us_p99": times[min(len(times) - 1, int(len(times) * 0.99))]}
+
+
+def measure(model, rounds, with_peer):
+    """The medians over the rounds, for each case and for all together."""
+    tokens = vocabulary(model)
     ids = {token: index for index, token in reversed(list(enumerate(tokens))) if token}
     cases = [{"name": name, "schema": schema,
               "tokens": longest(tokens, ids, json.dumps(document, ensure_ascii=False).encode())}
              for name, (schema, document) in CASES.items()]
-    ours, theirs = [], []
+    names = [*CASES, "all"]
+    runs = {"graft": [], "llguidance": []}
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         file.writelines(json.dumps(case) + "\n" for case in cases)
         file.flush()
-        for _ in range(arguments.rounds):
+        for number in range(rounds):
             output = subprocess.run(
-                [arguments.graft, "bench", "--model", arguments.model, "--masks", file.name, "--repetitions", "1", "--json"],
+                [GRAFT, "bench", "--model", model, "--masks", file.name, "--repetitions", "1", "--json"],
                 check=True, capture_output=True, text=True).stdout
-            ours.append({row["name"]: row for row in json.loads(output)["schemas"]})
-            theirs.append(peer(tokens, cases))
+            runs["graft"].append({row["name"]: row for row in json.loads(output)["schemas"]})
+            if with_peer:
+                found = peer(tokens, cases)
+                runs["llguidance"].append({
+                    name: summary([case for one, case in found.items() if name in (one, "all")]) for name in names})
+            print(f"{len(tokens)} tokens, round {number + 1}/{rounds}", flush=True)
+    results = {
+        name: {program: speed.median_of([{key: value for key, value in run[name].items() if key != "name"} for run in found])
+               for program, found in runs.items() if found}
+        for name in names}
+    return {"tokens": len(tokens), "schemas": results}
 
-    def median(values):
-        return statistics.median(values)
 
-    print(f"{len(tokens)} tokens, medians of {arguments.rounds} rounds: compiling in ms, masks in µs")
-    print("| schema | tokens | compile | llguidance | mean | llguidance | 99 % | llguidance | again, mean |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name in [case["name"] for case in cases] + ["all"]:
-        def of_peer(part):
-            return median([part([(c, t) for n, (c, t) in one.items() if name in (n, "all")]) for one in theirs])
+def table(result):
+    columns = ["compile_ms", "mask_us_mean", "mask_us_p99"]
+    lines = [f"## {result['tokens']} tokens", "",
+             "| schema | compile, ms | llguidance | mask, mean µs | llguidance | 99 % | llguidance | known state, mean |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for name, programs in result["schemas"].items():
+        cells = []
+        for column in columns:
+            cells += [f"{programs[program][column]:.2f}" if program in programs else "–" for program in ("graft", "llguidance")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {programs['graft']['again_us_mean']:.1f} |")
+    return lines + [""]
 
-        rows = [one[name] for one in ours]
-        compiling = of_peer(lambda cs: statistics.mean(c for c, _ in cs))
-        mean = of_peer(lambda cs: statistics.mean(t for _, ts in cs for t in ts))
-        high = of_peer(lambda cs: (lambda ts: ts[min(len(ts) - 1, int(len(ts) * 0.99))])(sorted(t for _, ts in cs for t in ts)))
-        field = lambda key: median([row[key] for row in rows])
-        print(f"| {name} | {rows[0]['tokens']} | {field('compile_ms'):.2f} | {compiling:.2f} | {field('mask_us_mean'):.1f} | "
-              f"{mean:.1f} | {field('mask_us_p99'):.0f} | {high:.0f} | {field('again_us_mean'):.1f} |")
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="*", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-peers", action="store_true")
+    arguments = parser.parse_args()
+    models = arguments.models
+    if not models:
+        speed.fetch_llama()
+        models = [SMALL, next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp/models/ggml-vocab-llama-bpe.gguf"))]
+    results = {"processor": cpu("model name"), "rounds": arguments.rounds,
+               "vocabularies": [measure(model, arguments.rounds, not arguments.no_peers) for model in models]}
+    lines = ["# Masks of grammars", "", f"{results['processor']}, medians of {arguments.rounds} rounds in turn.", ""]
+    for result in results["vocabularies"]:
+        lines += table(result)
+    write_report("masks", results, "\n".join(lines))
 
 
 if __name__ == "__main__":

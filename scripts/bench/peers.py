@@ -55,11 +55,11 @@ def processor():
     return f"{vendor}-{family}-{model}".lower()
 
 
-# With AVX2_ONLY=1 both sides have AVX2 and nothing newer, as on older processors: Graft by its variable, llama.cpp by its build.
-# The reports have a folder of their own.
+# With AVX2_ONLY=1 both sides have AVX2 and nothing newer, as on older processors: Graft and torch by variables, llama.cpp by its
+# build. The reports have a folder of their own.
 AVX2_ONLY = os.environ.get("AVX2_ONLY") == "1"
-if AVX2_ONLY:
-    os.environ["GRAFT_KERNELS"] = "avx2"
+LIMITS = {"GRAFT_KERNELS": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if AVX2_ONLY else {}
+os.environ.update(LIMITS)
 
 OUT = ROOT / "docs/benchmarks" / (processor() + ("-avx2" if AVX2_ONLY else ""))
 

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 from speed import LLAMA
-from peers import GRAFT, PEERS, SMALL
+from peers import GRAFT, LIMITS, PEERS, SMALL
 from serving_load import LoadError, post
 
 PATIENCE = 300  # seconds to load
@@ -33,7 +33,7 @@ class Server:
         self.log = PEERS / f"serving-{name}.log"
         started = time.monotonic()
         with open(self.log, "wb") as log:
-            environment = {k: v for k, v in os.environ.items() if not k.startswith(("GRAFT_", "LLAMA_"))}
+            environment = {k: v for k, v in os.environ.items() if not k.startswith(("GRAFT_", "LLAMA_"))} | LIMITS
             self.process = subprocess.Popen([*map(str, command), "--port", str(self.port)], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:

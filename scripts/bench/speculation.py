@@ -6,8 +6,9 @@ Editing: a passage to be written again with one word changed. Summary: a passage
 at temperature 1, in which little is repeated. Schema: records with long fixed names in a JSON schema. Each as one request
 after another, and the first also for eight clients at once.
 
-For larger shapes, the passes of the small model are timed with `graft bench`: the passes by their rows come from
-/metrics, the time of a pass with so many rows from the shape. Passes of 3 and 4 rows are taken to have 4, and so on.
+For larger shapes, `graft bench` measures the time of a pass by its rows, and replays the small model's answers at these times:
+the drafts and their rows are those that the engine would choose there. Passes of 3 and 4 rows are taken to have 4, and so
+on. Drafts of grammars are not replayed; for records, the passes of the small model are counted at these times instead.
 
     scripts/bench/speculation.py [--rounds 5] [--threads N] [--shapes 1b,8b] [--tasks editing,story]
 """
@@ -18,6 +19,7 @@ import json
 import re
 import statistics
 import subprocess
+import tempfile
 import time
 import urllib.request
 
@@ -92,6 +94,27 @@ def pass_times(shape, threads):
     return times
 
 
+def conversations(server, requests, answers):
+    """The tokens of prompts and answers."""
+    def tokens(body):
+        return server.ask("/tokenize", body)["tokens"]
+
+    return [{"prompt": tokens({"messages": body["messages"]}),
+             "answer": tokens({"prompt": answer, "add_special_tokens": False})}
+            for body, answer in zip(requests, answers)]
+
+
+def replayed(times, answers):
+    """How many times as fast each task is with drafts, at a shape's times of passes."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        for name, tokens in answers.items():
+            file.writelines(json.dumps({"name": name, "pass_ms": times, **one}) + "\n" for one in tokens)
+        file.flush()
+        found = json.loads(subprocess.run([GRAFT, "bench", "--drafts", file.name, "--json"], check=True,
+                                          capture_output=True).stdout)
+    return {one["name"]: one["gain"] for one in found}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
@@ -103,6 +126,7 @@ def main():
     servers = [Server(f"speculation-{mode}", GRAFT, "serve", "--model", SMALL, "--data-dir",
                       f"{ROOT}/.build-peers/speculation-{mode}", "--speculation", mode, *threads) for mode in ("off", "on")]
     report = {"processor": cpu("model name"), "rounds": options.rounds, "tasks": {}}
+    spoken = {}
     try:
         cases = [*((n, r, 1) for n, r in TASKS.items()), ("editing, 8 clients", 8 * TASKS["editing"], 8)]
         for name, requests, clients in cases:
@@ -119,6 +143,8 @@ def main():
                         rate, texts = answer(server, requests, clients)
                         if mode == "on":
                             page = metrics(server)
+                            if clients == 1 and name != "schema" and repetition == 0:
+                                spoken[name] = conversations(server, requests, texts)
                     found[mode] = texts
                     if repetition > 0:
                         rates[mode].append(rate)
@@ -139,12 +165,10 @@ def main():
     for shape in filter(None, options.shapes.split(",")):
         times = pass_times(shape, threads)
         report["shapes"][shape] = {"milliseconds": dict(zip(map(str, BOUNDS), times))}
-        for name, task in report["tasks"].items():
-            if "clients" in name:
-                continue
-            spent = sum(n * t for n, t in zip(task["passes"], times))
-            tokens = sum(task["passes"]) + task["accepted"]
-            report["shapes"][shape][name] = tokens * times[0] / spent
+        report["shapes"][shape] |= replayed(times, spoken)
+        if schema := report["tasks"].get("schema"):
+            spent = sum(n * t for n, t in zip(schema["passes"], times))
+            report["shapes"][shape]["schema"] = (sum(schema["passes"]) + schema["accepted"]) * times[0] / spent
         print(shape, json.dumps(report["shapes"][shape]), flush=True)
     if options.tasks:
         return
@@ -157,7 +181,7 @@ def main():
         lines.append(f"| {name} | {task['off']:.0f} | {task['on']:.0f} | {spread} | {task['drafted']:.0f} | "
                      f"{100 * task['accepted'] / max(task['drafted'], 1):.0f} % |")
     for shape, figures in report["shapes"].items():
-        lines += ["", f"Computed for the {shape} shape, from the passes of the small model and this shape's time of a pass ("
+        lines += ["", f"Computed for the {shape} shape, by the small model's answers and this shape's time of a pass ("
                   + ", ".join(f"{rows} rows {ms:.0f} ms" for rows, ms in figures["milliseconds"].items()) + "): "
                   + ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if name != "milliseconds") + "."]
     write_report("speculation", report, "\n".join(lines) + "\n")

@@ -5,7 +5,8 @@ Each round runs every program once; the medians over the rounds are compared. ll
 the sdist of the PyPI package llama-cpp-python; its 4-bit types are Q4_0 and IQ4_NL. The 135M model is real, the others
 have random weights, which cost the same time.
 
-A run keeps the figures of earlier runs that it does not measure again; --fresh forgets them.
+A run keeps the figures of earlier runs that it does not measure again, and without llama.cpp those that were measured beside
+it; --fresh forgets them.
 
     scripts/bench/speed.py [--shapes 135m,1b,8b] [--rounds 5] [--threads N] [--no-peers] [--fresh] [--contexts 2048,4096]
 """
@@ -23,6 +24,8 @@ import tarfile
 import speed_report
 from peers import AVX2_ONLY, GRAFT, OUT, PEERS, ROOT, SMALL, cpu, run, write_report
 
+# The release whose source has llama.cpp's.
+LLAMA_CPP_PYTHON = "0.3.36"
 LLAMA = PEERS / ("llama-avx2" if AVX2_ONLY else "llama")
 INSTRUCTIONS = (["-DGGML_NATIVE=OFF", *(f"-DGGML_{name}=ON" for name in ("AVX", "AVX2", "FMA", "F16C", "BMI2"))] if AVX2_ONLY
                 else ["-DGGML_NATIVE=ON"])
@@ -48,27 +51,29 @@ def mend_tile_configuration(source):
     call, barrier = "_tile_loadconfig(&tc);", '__asm__ volatile("" : : "r"(&tc) : "memory"); '
     text = path.read_text()
     if barrier not in text:
-        assert call in text, f"{path} has no {call}"
+        if call not in text:
+            raise OSError(f"{path} has no {call}")
         path.write_text(text.replace(call, barrier + call))
 
 
 def llama_build():
     """What llama.cpp was built from and with, for the report."""
-    version = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp")).parents[1].name
     cache = (LLAMA / "CMakeCache.txt").read_text()
     flags = ["avx2"] if AVX2_ONLY else cpu("flags").split()
 
     def setting(name):
         return next(iter(re.findall(rf"^{name}:\w+=(.*)$", cache, re.M)), "?")
 
-    parts = [f"llama.cpp of {version}", os.path.basename(setting("CMAKE_CXX_COMPILER"))]
+    parts = [f"llama.cpp of llama_cpp_python-{LLAMA_CPP_PYTHON}", os.path.basename(setting("CMAKE_CXX_COMPILER"))]
     parts.append("OpenMP" if setting("GGML_OPENMP_ENABLED") == "ON" else "no OpenMP")
     return ", ".join(parts + [name for name in ("amx_int8", "avx512_vnni", "avx512f", "avx2") if name in flags][:1])
 
 
-def build_llama(*targets):
-    if all((LLAMA / "bin" / target).exists() for target in targets):
-        return
+def fetch_llama():
+    """llama.cpp's source, and an environment with what builds it and reads its files."""
+    source = PEERS / f"llama_cpp_python-{LLAMA_CPP_PYTHON}/vendor/llama.cpp"
+    if source.exists() and (PEERS / "venv").exists():
+        return source
     PEERS.mkdir(exist_ok=True)
     venv = PEERS / "venv"
     if not venv.exists():
@@ -76,13 +81,21 @@ def build_llama(*targets):
     pip = venv / "bin/pip"
     run(pip, "install", "-q", "scikit-build-core", "cmake", "ninja", "numpy", "gguf")
     run(pip, "download", "-q", "--no-deps", "--no-binary", "llama-cpp-python", "--no-build-isolation",
-        "llama-cpp-python", "-d", PEERS, env={**os.environ, "PATH": f"{venv}/bin:{os.environ['PATH']}"})
-    archive = sorted(PEERS.glob("llama_cpp_python-*.tar.gz"))[-1]
-    with tarfile.open(archive) as tar:
+        f"llama-cpp-python=={LLAMA_CPP_PYTHON}", "-d", PEERS, env=with_tools())
+    with tarfile.open(PEERS / f"llama_cpp_python-{LLAMA_CPP_PYTHON}.tar.gz") as tar:
         tar.extractall(PEERS, filter="data")
-    source = next(PEERS.glob("llama_cpp_python-*/vendor/llama.cpp"))
+    return source
+
+
+def with_tools():
+    return {**os.environ, "PATH": f"{PEERS / 'venv'}/bin:{os.environ['PATH']}"}
+
+
+def build_llama(*targets):
+    if all((LLAMA / "bin" / target).exists() for target in targets):
+        return
+    source, tools = fetch_llama(), with_tools()
     mend_tile_configuration(source)
-    tools = {**os.environ, "PATH": f"{venv}/bin:{os.environ['PATH']}"}
     run("cmake", "-S", source, "-B", LLAMA, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *INSTRUCTIONS,
         "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF",
         "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", env=tools)
@@ -132,7 +145,9 @@ def write_random(path, kind, hidden, inner, layers, heads, kv, head, vocabulary)
     def quantised(name, rows, columns, quantisation):
         block, size = gguf.GGML_QUANT_SIZES[quantisation]
         data = random.integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
-        data[:, :, :2] = np.frombuffer(np.float16(0.002).tobytes(), np.uint8)  # the block's scale
+        # The block's scale, and for Q4_1 its minimum: no value may be infinite.
+        for number in range(2 if quantisation == gguf.GGMLQuantizationType.Q4_1 else 1):
+            data[:, :, 2 * number:2 * number + 2] = np.frombuffer(np.float16(0.002).tobytes(), np.uint8)
         writer.add_tensor(name, data.reshape(rows, -1), raw_dtype=quantisation)
 
     def norm(name):
@@ -172,8 +187,10 @@ def llama_bench(shape, kind, threads, *flags):
     out = run(LLAMA / "bin/llama-bench", "-m", llama_model(shape, kind), "-t", threads, "-r", 1, "-o", "json", *flags,
               capture_output=True).stdout
     rows = json.loads(out)
+    # Of several prompts the longest is measured; the others warm up.
+    prompts = sorted((r for r in rows if r["n_prompt"]), key=lambda r: -r["n_prompt"])
     return {
-        "prefill_tokens_per_second": next((r["avg_ts"] for r in rows if r["n_prompt"]), 0),
+        "prefill_tokens_per_second": next((r["avg_ts"] for r in prompts), 0),
         "decode_tokens_per_second": next((r["avg_ts"] for r in rows if r["n_gen"]), 0),
     }
 
@@ -187,8 +204,8 @@ def measure_context(shape, threads, length, kinds):
     """Prefill of so many tokens, and decode after them, by each program: tokens a second."""
     rows = {"graft fast": graft_bench(shape, threads, "fast", "--prompt", length, "--generate", 16, "--depth", length)}
     for kind, flash in kinds:
-        # A prompt of thousands of tokens needs no other before it to warm up.
-        prefill = llama_bench(shape, kind, threads, "-p", length, "-n", 0, "-fa", flash, "--no-warmup")
+        # A short prompt warms up; llama-bench's own warm-up would compute the long one twice.
+        prefill = llama_bench(shape, kind, threads, "-p", f"64,{length}", "-n", 0, "-fa", flash, "--no-warmup")
         decode = llama_bench(shape, kind, threads, "-p", 0, "-n", 16, "-d", length, "-fa", flash)
         rows[f"llama.cpp {kind}{', flash attention' if flash else ''}"] = {
             **prefill, "decode_tokens_per_second": decode["decode_tokens_per_second"]}
@@ -278,34 +295,45 @@ def main():
     report = json.loads(file.read_text()) if file.exists() and not options.fresh else {}
     for key in ["rounds", "shapes", "contexts", "passes", "measured"]:
         report.setdefault(key, {})
-    report["processor"], report["threads"] = cpu("model name"), options.threads
-    if types:
-        report["peer"] = llama_build()
+    report["processor"] = cpu("model name")
 
-    def measured(name):
-        report["measured"][name] = f"{datetime.date.today()} {commit()}".strip()
+    def is_kept(name):
+        """Whether figures stay because they were measured beside llama.cpp, which this run leaves out."""
+        kept = not types and "peer" in report["measured"].get(name, {})
+        if kept:
+            print(f"{name} is left as it was measured beside llama.cpp", flush=True)
+        return kept
+
+    def measured(name, beside_peer):
+        report["measured"][name] = {"when": f"{datetime.date.today()} {commit()}".strip(), "threads": options.threads}
+        if beside_peer:
+            report["measured"][name]["peer"] = llama_build()
 
     for shape in options.shapes.split(","):
         try:
-            if "request" in parts:
+            if "request" in parts and not is_kept(shape):
                 report["shapes"][shape] = compare(shape, options.rounds, options.threads, types, left_out)
                 report["rounds"][shape] = options.rounds
-                measured(shape)
+                measured(shape, beside_peer=types)
             if "contexts" in parts:
                 lengths = list(map(int, options.contexts.split(",")) if options.contexts else CONTEXTS[shape])
+                lengths = [length for length in lengths if not is_kept(f"{shape} at {length}")]
                 found = measure_contexts(shape, lengths, context_rounds, options.threads, types)
                 known = {**report["contexts"].get(shape, {}), **found}
                 report["contexts"][shape] = dict(sorted(known.items(), key=lambda item: int(item[0])))
                 for length in lengths:
-                    measured(f"{shape} at {length}")
+                    measured(f"{shape} at {length}", beside_peer=types)
             if "passes" in parts:
                 report["passes"][shape] = measure_passes(shape, context_rounds, options.threads)
-                measured(f"{shape} passes")
+                measured(f"{shape} passes", beside_peer=False)
         except (subprocess.CalledProcessError, OSError) as error:
             left_out.append(f"{shape} could not be run: {error}")
-    report["left_out"] = left_out
+    # What an earlier run could not measure of other shapes stays missing.
+    shapes = tuple(options.shapes.split(","))
+    report["left_out"] = [line for line in report.get("left_out", []) if not line.startswith(("llama.cpp", *shapes))] + left_out
     write_report("speed", report, speed_report.text(report, OUT.name))
-    (OUT / "speed.svg").write_text(speed_report.plot(report["shapes"]))
+    if report["shapes"]:
+        (OUT / "speed.svg").write_text(speed_report.plot(report["shapes"]))
     speed_report.update_readme()
 
 

@@ -21,13 +21,25 @@ KEYS = ["prefill_tokens_per_second", "decode_tokens_per_second"]
 
 
 def text(report, family):
-    parts = table(report, family) + contexts_table(report["contexts"])
+    parts = heading(report, family)
+    if report["shapes"]:
+        parts += table(report)
+    if report["contexts"]:
+        parts += contexts_table(report["contexts"])
     if report["passes"]:
         parts += passes_table(report["passes"])
-    parts += "\nMeasured (date and commit): " + "; ".join(f"{name} {when}" for name, when in report["measured"].items()) + ".\n"
-    if "peer" in report:
-        parts += f"\nThe peer: {report['peer']}.\n"
+    parts += conditions(report["measured"])
     return parts + "".join(f"\n{line}\n" for line in report.get("left_out", []))
+
+
+def conditions(measured):
+    """When each part was measured, and how: a paragraph for the parts that were measured alike."""
+    alike = {}
+    for name, one in measured.items():
+        alike.setdefault((one["threads"], one.get("peer")), []).append(f"{name} {one['when']}")
+    return "".join(
+        f"\nMeasured with {threads} threads{f', beside {peer}' if peer else ''} (date and commit): {'; '.join(names)}.\n"
+        for (threads, peer), names in alike.items())
 
 
 def best_peer(rows):
@@ -41,12 +53,18 @@ def peer_ratios(rows):
     return " | ".join(f"{rows['graft fast'][key] / value:.2f}" for key, value in zip(KEYS, best)) if best[0] else None
 
 
-def table(report, family):
+def heading(report, family):
+    programs = [*report["shapes"].values(),
+                *(length["programs"] for lengths in report["contexts"].values() for length in lengths.values())]
+    kernels = sorted({row["kernels"] for rows in programs for row in rows.values() if "kernels" in row})
+    return (f"Tokens a second on {report.get('processor', 'AMD EPYC')} ({family}; kernels: "
+            f"{', '.join(kernels) or 'not recorded'}).\n")
+
+
+def table(report):
     results = report["shapes"]
     rounds = ", ".join(f"{number} for {shape}" for shape, number in report["rounds"].items())
-    kernels = sorted({row["kernels"] for rows in results.values() for row in rows.values() if "kernels" in row})
-    lines = [f"Tokens a second on {report.get('processor', 'AMD EPYC')} ({family}; kernels: {', '.join(kernels) or 'not recorded'}), "
-             f"{report.get('threads', 2)} threads, medians of interleaved rounds: {rounds}.", "",
+    lines = ["", f"One request; medians of interleaved rounds: {rounds}.", "",
              "| model | program | prefill | decode | prefill, share of integer peak | decode, share of read bandwidth |",
              "| --- | --- | --- | --- | --- | --- |"]
     for shape, rows in results.items():
@@ -111,7 +129,7 @@ def newest_reports(count=2):
         rows = report["shapes"].get("135m", {})
         # README has no row for a processor whose newer instructions were left out.
         if best_peer(rows)[0] and not path.parent.name.endswith("-avx2"):
-            found.append((report.get("measured", {}).get("135m", ""), path.parent.name, report))
+            found.append((report["measured"]["135m"]["when"], path.parent.name, report))
     return [(family, report) for _, family, report in sorted(found, key=lambda entry: entry[:2], reverse=True)[:count]]
 
 

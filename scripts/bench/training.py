@@ -27,7 +27,8 @@ INITIAL = peers.PEERS / "initial-adapter"
 
 
 def compute_type():
-    return "bfloat16" if "avx512_bf16" in peers.cpu("flags").split() else "float32"
+    has_bf16 = "avx512_bf16" in peers.cpu("flags").split() and not peers.AVX2_ONLY
+    return "bfloat16" if has_bf16 else "float32"
 
 
 def counted_tokens(name):

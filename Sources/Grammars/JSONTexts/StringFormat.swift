@@ -108,13 +108,10 @@ enum StringFormat {
   /// RFC 1123: labels of 1 to 63 letters, digits and inner hyphens, together at most 253 characters. A label with hyphens at
   /// its third and fourth position encodes other characters; whether it does so validly is not regular, so it is not written.
   private static let hostname: TextExpression = {
-    let label = TextExpression.all([
-      pattern("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"), .complement(pattern("..--.*")),
-    ])
-    return .all([
-      .joined([label, TextExpression.joined([.literal("."), label]).repeated(0)]),
-      TextExpression.scalar(.all).repeated(1, 253),
-    ])
+    // Its characters one by one up to the fourth: an intersection with what has no such hyphens would need many more states.
+    let (end, inner) = ("[A-Za-z0-9]", "[A-Za-z0-9-]")
+    let label = "\(end)(\(end)|\(inner)(\(end)(\(inner){0,59}\(end))?|-\(end)(\(inner){0,58}\(end))?))?"
+    return .all([pattern("\(label)(\\.\(label))*"), pattern("[A-Za-z0-9.-]{1,253}")])
   }()
 
   private static let byte = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"

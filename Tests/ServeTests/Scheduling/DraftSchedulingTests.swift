@@ -104,6 +104,24 @@ import Testing
     for rows in 1...8 { #expect(abs(cost.ratio(rows: rows) / curve[rows - 1] - 1) < 0.25, "\(rows) rows") }
   }
 
+  @Test func passesThatWereNotSeenAreGuessed() {
+    var cost = PassCost()
+    #expect(cost.ratio(rows: 1) == 1 && cost.ratio(rows: 3) == 1.5 && cost.ratio(rows: 101) == 26)
+    for _ in 0..<300 {
+      cost.record(rows: 1, seconds: 0.1)
+      cost.record(rows: 2, seconds: 0.1)
+    }
+    // A free second row says little of the third.
+    #expect(cost.ratio(rows: 2) < 1.05 && abs(cost.ratio(rows: 4) - 1.25) < 0.05)
+    for _ in 0..<300 {
+      cost.record(rows: 1, seconds: 0.1)
+      cost.record(rows: 2, seconds: 0.1)
+      cost.record(rows: 8, seconds: 0.4)
+    }
+    #expect(abs(cost.ratio(rows: 5) - 2.45) < 0.15, "between its neighbours")
+    #expect(abs(cost.ratio(rows: 16) - 7) < 0.4 && abs(cost.ratio(rows: 72) - 29) < 2, "on the line beyond them")
+  }
+
   @Test func aPassThatWasHeldUpIsForgotten() {
     var cost = PassCost()
     cost.record(rows: 1, seconds: 0.01)
@@ -119,5 +137,43 @@ import Testing
     cost.record(rows: 3, seconds: 0)
     cost.record(rows: 1000, seconds: 1)
     #expect(cost.ratio(rows: 3) == before && cost.ratio(rows: 1000).isFinite)
+  }
+
+  @Test func rowsAreWorthTheirTime() {
+    var cost = PassCost()
+    cost.record(rows: 1, seconds: 0.1)
+    // A second row is free, the third doubles the time.
+    for _ in 0..<200 {
+      cost.record(rows: 1, seconds: 0.1)
+      cost.record(rows: 2, seconds: 0.1)
+      cost.record(rows: 3, seconds: 0.2)
+    }
+    #expect(cost.usefulRows([0.9, 0.81], beside: 1, tokens: 1) == 1)
+    #expect(cost.usefulRows([0.01], beside: 2, tokens: 2) == 0)
+    #expect(cost.usefulRows([], beside: 1, tokens: 1) == 0)
+  }
+
+  /// Along an answer that repeats itself: passes that cost no more with more rows gain much, passes in proportion to their rows
+  /// nothing, and where only a second row is free, drafts have one token.
+  @Test func replaysGainWhatTheTimesAllow() {
+    let period = (0..<40).map { Int32($0 * 37 % 41) }
+    func replay(_ seconds: [Double]) -> DraftReplay {
+      var replay = DraftReplay(seconds: seconds)
+      for _ in 0..<4 { replay.decode(Array(repeating: period, count: 5).flatMap { $0 }, after: period) }
+      return replay
+    }
+    let free = replay([1, 1, 1, 1, 1, 1])
+    #expect(free.time.plain == 4 * 199 && free.time.plain / free.time.drafting > 8)
+    #expect(free.tokens.accepted > free.tokens.drafted / 2)
+    let linear = replay([1, 2, 4, 8, 16, 32])
+    #expect(linear.time.plain / linear.time.drafting > 0.9)
+    let pairs = replay([1, 1, 2.1, 4.2, 8.4, 16.8])
+    #expect(pairs.time.plain / pairs.time.drafting > 1.7 && pairs.time.plain / pairs.time.drafting <= 2)
+    // Nothing that is free for two rows is taken to be free for more.
+    #expect(pairs.tokens.drafted < 4 * 199)
+    // Without anything that repeats, nothing is drafted.
+    var fresh = DraftReplay(seconds: [1, 1])
+    fresh.decode((0..<100).map { $0 }, after: [])
+    #expect(fresh.tokens.drafted == 0 && fresh.time.plain == fresh.time.drafting)
   }
 }

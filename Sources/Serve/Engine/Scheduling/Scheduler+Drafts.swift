@@ -25,14 +25,9 @@ extension Scheduler {
     // A stable order: of one sequence's rows, the first has the greatest probability.
     candidates.sort { ($1.probability, $0.index) < ($0.probability, $1.index) }
     let maximum = min(min(limits.rowBudget, limits.logitRows) - planned, affordableRows(decoders: planned))
-    var tokens = Double(decoders.count)
-    var best = (count: 0, rate: tokens / passCost.ratio(rows: planned))
-    for (count, candidate) in candidates.prefix(max(maximum, 0)).enumerated() {
-      tokens += candidate.probability
-      let rate = tokens / passCost.ratio(rows: planned + count + 1)
-      if rate > best.rate { best = (count + 1, rate) }
-    }
-    for candidate in candidates.prefix(best.count) { rows[candidate.index] += 1 }
+    let useful = passCost.usefulRows(
+      candidates.prefix(max(maximum, 0)).map(\.probability), beside: planned, tokens: decoders.count)
+    for candidate in candidates.prefix(useful) { rows[candidate.index] += 1 }
   }
 
   /// Positions for a draft in the sequence's last block, or else in its share of the free blocks.

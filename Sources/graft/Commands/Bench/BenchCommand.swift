@@ -12,7 +12,7 @@ struct BenchCommand: ParsableCommand {
       Prefill computes --prompt tokens of one sequence; decode --generate tokens one by one after --depth
       others, in --sequences sequences side by side. Each is repeated and the median shown.
       --accuracy compares the mode's distributions with f32's instead. --masks measures how long it takes to find
-      the tokens that a JSON Schema allows.
+      the tokens that a JSON Schema allows. --drafts computes what drafts gain at given times of passes.
       """)
 
   @Option(help: "The base: a GGUF file or a model folder.")
@@ -38,6 +38,13 @@ struct BenchCommand: ParsableCommand {
     help: "Measures masks: a file of lines of JSON, each with a name, a schema and the tokens of a text under it.")
   var masks: String?
 
+  @Option(
+    help: """
+      Computes what drafts gain: a file of lines of JSON, each with a name, the tokens of a prompt and an answer, and \
+      pass_ms: the milliseconds of passes with 1, 2, 4, … rows. Needs no model.
+      """)
+  var drafts: String?
+
   @OptionGroup(title: "Arithmetic") var keyValue: KeyValueOptions
 
   @OptionGroup(title: "Arithmetic") var kernel: KernelOptions
@@ -46,7 +53,12 @@ struct BenchCommand: ParsableCommand {
   var json = false
 
   func validate() throws {
-    guard (shape == nil) != model.isEmpty else { throw ValidationError("give either --model or --shape") }
+    guard drafts == nil || (shape == nil && model.isEmpty && accuracy == nil && masks == nil) else {
+      throw ValidationError("--drafts needs no model, and measures nothing else")
+    }
+    guard drafts != nil || (shape == nil) != model.isEmpty else {
+      throw ValidationError("give either --model or --shape")
+    }
     if let shape, ModelConfig.published(shape) == nil { throw ValidationError("--shape must be 135m, 1b or 8b") }
     guard accuracy == nil || shape == nil else { throw ValidationError("--accuracy needs --model") }
     guard masks == nil || shape == nil else { throw ValidationError("--masks needs --model") }
@@ -66,6 +78,10 @@ struct BenchCommand: ParsableCommand {
   }
 
   func run() throws {
+    if let drafts {
+      let report = try DraftReport(path: drafts)
+      return json ? report.printJSON() : report.printTable()
+    }
     if let masks {
       let report = try MaskReport(bench: self, cases: masks)
       return json ? report.printJSON() : report.printTable()
