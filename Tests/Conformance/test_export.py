@@ -13,7 +13,7 @@ import tarfile
 
 import pytest
 
-from graft_server import FIXTURES, MODEL, run, state_folder
+from graft_server import FIXTURES, MODEL, ROOT, run, state_folder
 from test_commands import one_line_error
 from test_errors import check
 
@@ -163,6 +163,34 @@ class TestAdapters:
             assert process.returncode == 0, process.stderr.decode()
             texts.append(process.stdout)
         assert texts[0] == texts[1]
+
+    def test_a_difference_needs_no_base(self, tmp_path):
+        """What an adapter beside its initial one adds to the unchanged base has twice the rank."""
+        adapter = ROOT / "Tests/ModelTests/Fixtures/adapter-forms/pissa"
+        done("peft", adapter, tmp_path / "peft")
+        rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
+        assert json.loads((tmp_path / "peft/adapter_config.json").read_text())["r"] == 2 * rank
+        inspected = run("adapters", "inspect", adapter, "--json")
+        assert inspected.returncode == 0, inspected.stdout.decode()
+        assert json.loads(inspected.stdout)["rank"] == 2 * rank
+
+    def test_notes_of_a_form(self, tmp_path, data_dir):
+        """What is not read of an adapter is told by each command that reads it."""
+        adapter, rows, state = tmp_path / "mlx", tmp_path / "rows.jsonl", state_folder(data_dir)
+        done("mlx", "--model", MODEL, PLAIN, adapter)
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        config["lora_parameters"]["alpha"] = 16
+        (adapter / "adapter_config.json").write_text(json.dumps(config))
+        rows.write_text('{"prompt": "a", "completion": "b"}\n' * 4)
+        for command in (
+            ("export", "peft", "--model", MODEL, adapter, tmp_path / "peft"),
+            ("generate", "--model", MODEL, "--data-dir", state, "--adapter", adapter, "--prompt", "Once", "--max-tokens", "1"),
+            ("train", "--model", MODEL, "--data-dir", state, "--data", rows, "--output", tmp_path / "out", "--init-adapter",
+             adapter, "--max-steps", "1"),
+        ):
+            process = run(*command)
+            assert process.returncode == 0, process.stderr.decode()
+            assert process.stderr.decode().count("mlx: lora_parameters.alpha is not used") == 1
 
     @pytest.mark.parametrize("arguments, message", [
         (("gguf", "--model", MODEL, DORA), "use_dora: GGUF's adapters have no magnitudes"),

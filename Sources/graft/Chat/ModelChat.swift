@@ -42,6 +42,7 @@ final class ModelChat: ChatBackend {
     let set = AdapterSet(
       try names.split(separator: ",").map { term in
         let (path, weight) = Self.parts(term.trimmingCharacters(in: .whitespaces))
+        AdapterImport.writeNotes(URL(filePath: path))
         return (try Adapter.read(URL(filePath: path), base: model.base, mode: mode), weight)
       })
     adapters.withLock { $0 = (set, names) }

@@ -35,9 +35,9 @@ struct GenerateCommand: ParsableCommand {
     let model = try LoadedModel(options)
     var adapters = AdapterSet.none
     if !adapter.isEmpty {
-      adapters = AdapterSet([
-        (try Adapter.read(URL(filePath: adapter), base: model.base, mode: options.arithmetic.compute), 1)
-      ])
+      let path = URL(filePath: adapter)
+      AdapterImport.writeNotes(path)
+      adapters = AdapterSet([(try Adapter.read(path, base: model.base, mode: options.arithmetic.compute), 1)])
     }
     let text = prompt ?? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
     let tokens = model.tokenizer.encode(text, parsingSpecialTokens: true)

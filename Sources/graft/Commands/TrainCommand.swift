@@ -97,6 +97,7 @@ struct TrainCommand: ParsableCommand {
     let training = try read(source, settings)
     guard !preview, let destination else { return }
     if initial == nil { _ = try settings.targets(source.config) }
+    if let initial { AdapterImport.writeNotes(initial) }
     try AdapterImport.withPEFTFolder(ifAny: initial, config: source.config) {
       try train(source, training, settings, initial: $0, destination, isRecorded: recorded != nil)
     }

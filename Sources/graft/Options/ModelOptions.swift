@@ -154,6 +154,14 @@ extension PublishedModel {
   }
 }
 
+extension AdapterImport {
+  /// Says what a user should know of how an adapter is read.
+  static func writeNotes(_ adapter: URL) {
+    let adapter = adapter.standardizedFileURL
+    for note in notes(adapter) { writeError("\(adapter.lastPathComponent): \(note)") }
+  }
+}
+
 extension ModelOptions {
   /// `--context`, or its default.
   /// - Throws: `ModelError` if the model cannot have so many positions

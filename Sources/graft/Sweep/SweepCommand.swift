@@ -93,6 +93,7 @@ struct SweepCommand: ParsableCommand {
     defer { interrupts.cancel() }
 
     var results: [SweepResult] = []
+    var initials: Set<URL> = []
     for (number, run) in grid.runs.enumerated() where !flag.isRaised {
       let settings = try settings(run)
       let read = try TrainingData(
@@ -102,6 +103,7 @@ struct SweepCommand: ParsableCommand {
       writeError("run \(number + 1) of \(grid.runs.count): \(title)")
       let name = "run-\(number + 1)"
       let initial = settings.initAdapter.map { URL(filePath: $0) }
+      if let initial, initials.insert(initial).inserted { AdapterImport.writeNotes(initial) }
       let result = try AdapterImport.withPEFTFolder(ifAny: initial, config: base.config) { initial in
         let trainer = try Trainer(
           base: base, compute: compute, data: read, hyperparameters: settings,

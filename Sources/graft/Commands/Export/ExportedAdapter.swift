@@ -15,7 +15,7 @@ struct ExportedAdapter: ParsableArguments {
 
   /// Calls `body` with the adapter's PEFT folder, its name, and the fingerprint of the base that it was registered for, which
   /// a folder does not say. A data folder is locked meanwhile.
-  /// - Parameter config: the base's, asked for if the adapter is in another form than PEFT's
+  /// - Parameter config: the base's, asked for if the adapter's form needs its sizes
   /// - Throws: `ModelError` naming the adapter that is neither, and what `body` throws
   func withFolder(
     config: @autoclosure () throws -> ModelConfig,
@@ -23,6 +23,7 @@ struct ExportedAdapter: ParsableArguments {
   ) throws {
     let url = URL(filePath: adapter).standardizedFileURL
     if FileManager.default.fileExists(atPath: url.path) {
+      AdapterImport.writeNotes(url)
       return try AdapterImport.withPEFTFolder(url, config: config()) { try body($0, $0.lastPathComponent, nil) }
     }
     guard FileManager.default.fileExists(atPath: dataDir) else {
