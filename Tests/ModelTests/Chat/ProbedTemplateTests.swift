@@ -185,6 +185,17 @@ import Testing
     #expect(try shown("callOslo1", strict) == ["callOslo1", "callOslo1"])
   }
 
+  /// A template that needs variables of its own gets them from the chat, and names what it misses.
+  @Test func variablesOfATemplatesOwn() throws {
+    let template = try #require(try RealTemplate.all().first { $0.name.contains("firefunction") })
+    let format = try template.format
+    var chat = Conversation(messages: [RealTemplate.user("Hi")])
+    #expect { try format.render(chat) } throws: { ($0 as? ChatFormatError)?.message.contains("functions") == true }
+    chat.variables = JSONObject(keepingFirst: [("functions", "[{\"name\": \"f\"}]"), ("datetime", "Monday")])
+    let text = try format.render(chat)
+    #expect(text.contains("\n[{\"name\": \"f\"}]\nToday is Monday."))
+  }
+
   @Test func whatDoesNotShowIsTold() throws {
     let tokenizer = try TinyTokenizer.with(specialTokens: [])
     let silent = try ChatFormat(
