@@ -118,6 +118,9 @@ public struct ChatFormat: Sendable {
     let tokens = tokenizer.encode(
       text, parsingSpecialTokens: true, except: data, addingBOS: addingBOS, limit: limit, isCancelled: isCancelled)
     var warnings = hermes?.warnings ?? warnings(chat, rendering)
+    if template(for: chat).mustSplitCalls(of: hermes?.chat ?? chat) {
+      warnings.append("The chat template takes one call of a message: further ones are in messages of their own.")
+    }
     if !chat.tools.isEmpty, writesOtherCalls {
       warnings.append(
         "The chat template writes tool calls in a form that is not read: calls are found where the model writes "
@@ -132,13 +135,26 @@ public struct ChatFormat: Sendable {
     let spans = Dictionary(uniqueKeysWithValues: rendering.messageSpans.map { ($0.message, $0.ranges) })
     for (index, message) in chat.messages.enumerated() {
       let calls = message.object?["tool_calls"]?.array ?? []
-      if calls.isEmpty { continue }
-      let shown = (spans[index] ?? []).map { String(decoding: bytes[$0], as: UTF8.self) }.joined(separator: "\n")
-      let names = calls.compactMap { $0.object?["function"]?.object?["name"]?.string }
-      if names.allSatisfy(shown.contains) { continue }
+      let names = calls.compactMap { $0.object?["function"]?.object?["name"]?.string }.map { Array($0.utf8) }
+      if names.isEmpty { continue }
+      let shown = Array((spans[index] ?? []).map { bytes[$0] }.joined(separator: "\n".utf8))
+      if Self.areAll(names, in: shown) { continue }
       return ["The chat template does not show past tool calls, so the model does not know of them."]
     }
     return []
+  }
+
+  /// Whether a text has all these names. A template writes calls in their order, so each name is looked for behind the one
+  /// before it first: then the text is read once, however many there are.
+  private static func areAll(_ names: [[UInt8]], in text: [UInt8]) -> Bool {
+    var end = 0
+    return names.allSatisfy { name in
+      guard let found = ByteSearch.first(name, in: text, from: end) ?? ByteSearch.first(name, in: text) else {
+        return false
+      }
+      end = found + name.count
+      return true
+    }
   }
 
   /// The rendered text up to the end of the last message's text, without the message's outer white space.
@@ -151,14 +167,9 @@ public struct ChatFormat: Sendable {
     while end > words.startIndex, words[words.index(before: end)].isWhitespace { end = words.index(before: end) }
     let needle = Array(words[..<end].utf8)
     let bytes = Array(text.utf8)
-    guard !needle.isEmpty, let start = lastIndex(of: needle, in: bytes)
+    guard !needle.isEmpty, let start = ByteSearch.last(needle, in: bytes)
     else { throw .failed("the last message cannot be continued: the chat template does not show its text") }
     return String(decoding: bytes[..<(start + needle.count)], as: UTF8.self)
-  }
-
-  private static func lastIndex(of needle: [UInt8], in bytes: [UInt8]) -> Int? {
-    guard needle.count <= bytes.count else { return nil }
-    return (0...(bytes.count - needle.count)).last { bytes[$0...].starts(with: needle) }
   }
 
   /// The first special token after an assistant's message, if there is only space before it. None, if another one of the
@@ -171,7 +182,7 @@ public struct ChatFormat: Sendable {
     let chat = Conversation(messages: messages, addsGenerationPrompt: false)
     guard let text = try? render(chat) else { return [] }
     let bytes = Array(text.utf8)
-    guard let start = Self.lastIndex(of: Array(marker.utf8), in: bytes) else { return [] }
+    guard let start = ByteSearch.last(Array(marker.utf8), in: bytes) else { return [] }
     let tail = String(decoding: bytes[(start + marker.utf8.count)...], as: UTF8.self)
     let tokens = tokenizer.encode(tail, parsingSpecialTokens: true, addingBOS: false)
     let own = tokens.first(where: tokenizer.eosTokens.contains)

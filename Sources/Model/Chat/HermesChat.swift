@@ -127,9 +127,9 @@ struct HermesChat {
     }
   }
 
-  private mutating func insert(_ message: JSONValue, at index: Int = 0) {
-    chat.messages.insert(message, at: index)
-    indices.insert(nil, at: index)
+  private mutating func insert(_ message: JSONValue) {
+    chat.messages.insert(message, at: 0)
+    indices.insert(nil, at: 0)
   }
 
   // MARK: past calls
@@ -164,27 +164,45 @@ struct HermesChat {
   private static let answer = "OK"
 
   private mutating func addAnswers() {
-    let roles = chat.messages.map { $0.object?["role"] }
-    for index in roles.indices.dropFirst().reversed() where roles[index] == "user" && roles[index - 1] == "tool" {
-      insert(Self.message("assistant", Self.answer), at: index)
+    var (messages, kept): ([JSONValue], [Int?]) = ([], [])
+    for (message, index) in zip(chat.messages, indices) {
+      if message.object?["role"] == "user", messages.last?.object?["role"] == "tool" {
+        messages.append(Self.message("assistant", Self.answer))
+        kept.append(nil)
+      }
+      messages.append(message)
+      kept.append(index)
     }
+    (chat.messages, indices) = (messages, kept)
   }
 
   private mutating func joinNeighbours() {
     var (messages, kept): ([JSONValue], [Int?]) = ([], [])
+    // Of the last message and of the neighbours that it is joined with. Joining them at once copies each only once.
+    var texts: [String] = []
+    func joinLast() {
+      guard texts.count > 1, let first = messages.popLast() else { return }
+      messages.append(Self.with(Self.joined(texts), first))
+    }
     for (message, index) in zip(chat.messages, indices) {
-      let role = message.object?["role"]
-      guard let last = messages.last, role == last.object?["role"], role == "user" || role == "assistant",
-        Self.calls(last).isEmpty, Self.calls(message).isEmpty
-      else {
+      if let last = messages.last, Self.canJoin(last, message) {
+        texts.append(Self.text(message))
+        kept[kept.count - 1] = index
+      } else {
+        joinLast()
         messages.append(message)
         kept.append(index)
-        continue
+        texts = [Self.text(message)]
       }
-      messages[messages.count - 1] = Self.with(Self.joined([Self.text(last), Self.text(message)]), last)
-      kept[kept.count - 1] = index
     }
+    joinLast()
     (chat.messages, indices) = (messages, kept)
+  }
+
+  private static func canJoin(_ message: JSONValue, _ next: JSONValue) -> Bool {
+    let role = message.object?["role"]
+    return role == next.object?["role"] && (role == "user" || role == "assistant") && calls(message).isEmpty
+      && calls(next).isEmpty
   }
 
   // MARK: messages and texts

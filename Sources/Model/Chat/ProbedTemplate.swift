@@ -44,11 +44,16 @@ struct ProbedTemplate: Sendable {
   /// The whole chat as text, and which bytes of it came from which message or tool.
   /// - Parameter splitsCalls: calls of one message become messages of their own if the template refuses them together
   func rendering(_ chat: Conversation, splitsCalls: Bool) throws(ChatFormatError) -> Rendering {
-    guard splitsCalls, refusesSeveralCalls else {
+    guard splitsCalls, mustSplitCalls(of: chat) else {
       return try engine.rendering(variables(chat, chat.messages.map(adapted)))
     }
     let single = SingleCalls(chat.messages)
     return try engine.rendering(variables(chat, single.messages.map(adapted))).renumbered(single.indices)
+  }
+
+  /// Whether a message has calls that the template refuses together.
+  func mustSplitCalls(of chat: Conversation) -> Bool {
+    refusesSeveralCalls && chat.messages.contains { ($0.object?["tool_calls"]?.array?.count ?? 0) > 1 }
   }
 
   private func variables(_ chat: Conversation, _ messages: [JSONValue]) -> JSONObject {

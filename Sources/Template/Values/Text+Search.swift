@@ -1,52 +1,6 @@
 extension Text {
-  /// Where `needle` first occurs at `start` or after it. The time grows with the sum of both lengths, not their product.
-  func find(_ needle: Text, from start: Int) -> Int? {
-    let pattern = needle.bytes
-    guard !pattern.isEmpty else { return start <= bytes.count ? start : nil }
-    guard bytes.count - start >= pattern.count else { return nil }
-    return bytes.withUnsafeBufferPointer { text in
-      pattern.withUnsafeBufferPointer { pattern in
-        pattern.count <= 3
-          ? Self.findShort(pattern, in: text, from: start) : Self.findLong(pattern, in: text, from: start)
-      }
-    }
-  }
-
-  private static func findShort(
-    _ pattern: UnsafeBufferPointer<UInt8>, in text: UnsafeBufferPointer<UInt8>, from start: Int
-  ) -> Int? {
-    var index = start
-    let last = text.count - pattern.count
-    while index <= last {
-      if text[index] == pattern[0] {
-        var matched = 1
-        while matched < pattern.count, text[index + matched] == pattern[matched] { matched += 1 }
-        if matched == pattern.count { return index }
-      }
-      index += 1
-    }
-    return nil
-  }
-
-  /// Knuth, Morris and Pratt's search.
-  private static func findLong(
-    _ pattern: UnsafeBufferPointer<UInt8>, in text: UnsafeBufferPointer<UInt8>, from start: Int
-  ) -> Int? {
-    var fallback = [Int](repeating: 0, count: pattern.count)
-    var matched = 0
-    for index in 1..<pattern.count {
-      while matched > 0, pattern[index] != pattern[matched] { matched = fallback[matched - 1] }
-      if pattern[index] == pattern[matched] { matched += 1 }
-      fallback[index] = matched
-    }
-    matched = 0
-    for index in start..<text.count {
-      while matched > 0, text[index] != pattern[matched] { matched = fallback[matched - 1] }
-      if text[index] == pattern[matched] { matched += 1 }
-      if matched == pattern.count { return index - pattern.count + 1 }
-    }
-    return nil
-  }
+  /// Where `needle` first occurs at `start` or after it.
+  func find(_ needle: Text, from start: Int) -> Int? { ByteSearch.first(needle.bytes, in: bytes, from: start) }
 
   /// The starts of up to `limit` occurrences that do not overlap. An empty needle occurs at every code point and at the end.
   func occurrences(of needle: Text, in range: Range<Int>? = nil, limit: Int) -> [Int] {

@@ -87,6 +87,40 @@ import Testing
     #expect(throws: ChatFormatError.refused("one")) { try format.labelled(chat) }
   }
 
+  /// What the message says and thinks stands before its first call alone, and the splitting is told.
+  @Test func theTextsOfASplitMessageAreShownOnce() throws {
+    let template = """
+      {% for m in messages %}{% if m.tool_calls %}{% if m.tool_calls | length != 1 %}{{ raise_exception('one') }}{% endif %}\
+      <{{ m.name }}{{ m.reasoning_content }}{{ m.content }}{{ m.tool_calls[0].function.arguments | tojson }}\
+      {{ m.tool_calls[0].function.name }}>{% else %}({{ m.content }}){% endif %}{% endfor %}{{ tools }}
+      """
+    let format = try ChatFormat(try TinyTokenizer.with(specialTokens: []), template: template, name: "test")
+    func chat(_ cities: [String]) -> Conversation {
+      let pairs = RealTemplate.calls(cities, content: "Look: ").object?.pairs ?? []
+      let more: [(key: String, value: JSONValue)] = [("name", "Bo"), ("reasoning_content", "Hm. ")]
+      return Conversation(messages: [RealTemplate.user("Hi"), .object(JSONObject(keepingFirst: pairs + more))])
+    }
+    #expect(
+      try format.render(chat(["Oslo", "Rome", "Bern"]))
+        == "(Hi)<BoHm. Look: {\"city\": \"Oslo\"}get_weather><Bo{\"city\": \"Rome\"}get_weather>"
+        + "<Bo{\"city\": \"Bern\"}get_weather>None")
+    #expect(try format.prompt(chat(["Oslo"])).warnings == [])
+    let warnings = try format.prompt(chat(["Oslo", "Rome"])).warnings
+    #expect(warnings.count == 1 && warnings[0].contains("one call of a message"), "\(warnings)")
+  }
+
+  /// The published templates that refuse two calls are told from those that take them.
+  @Test func splittingIsToldForPublishedTemplates() throws {
+    let cities = ["Oslo", "Rome"]
+    let messages = [RealTemplate.user("Hi"), RealTemplate.calls(cities)] + cities.map(RealTemplate.result)
+    for (name, splits) in [("meta-llama-Llama-3.1-8B-Instruct", true), ("Qwen-Qwen3-0.6B", false)] {
+      let template = try #require(try RealTemplate.all().first { $0.name == name + ".jinja" })
+      let prompt = try template.format.prompt(Conversation(messages: messages, tools: [RealTemplate.tool]))
+      let isTold = prompt.warnings.contains { $0.contains("one call of a message") }
+      #expect(isTold == splits, "\(name): \(prompt.warnings)")
+    }
+  }
+
   /// Chats that published templates refuse by rules of their own: all without a variable of the template's, all without
   /// tools, or a system message.
   private static let refused: [(template: String, chat: String)] = [

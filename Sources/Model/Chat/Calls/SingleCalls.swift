@@ -6,6 +6,9 @@ struct SingleCalls {
   /// The index that each message has in the given chat.
   private(set) var indices: [Int?] = []
 
+  /// Fields that say who speaks. A message's others, but for its calls, are what is said.
+  private static let speaker: Set<String> = ["role", "name"]
+
   init(_ given: [JSONValue]) {
     var index = 0
     while index < given.count {
@@ -15,15 +18,14 @@ struct SingleCalls {
         index += 1
         continue
       }
-      var results = Array(given.indices[(index + 1)...].prefix { given[$0].object?["role"] == "tool" })
-      let next = index + 1 + results.count
+      let next = given[(index + 1)...].firstIndex { $0.object?["role"] != "tool" } ?? given.count
+      // The results that no call has taken yet, by their calls' ids.
+      var results = Dictionary(grouping: (index + 1)..<next) { given[$0].object?["tool_call_id"]?.string }
       for (number, call) in calls.enumerated() {
         add(Self.message(given[index], with: call, isFirst: number == 0), index)
-        let own = results.filter { given[$0].object?["tool_call_id"] == call.object?["id"] }
-        results.removeAll(where: own.contains)
-        for result in own { add(given[result], result) }
+        for result in results.removeValue(forKey: call.object?["id"]?.string) ?? [] { add(given[result], result) }
       }
-      for result in results { add(given[result], result) }
+      for result in results.values.joined().sorted() { add(given[result], result) }
       index = next
     }
   }
@@ -33,12 +35,11 @@ struct SingleCalls {
     indices.append(index)
   }
 
-  /// The message with one of its calls. Its text stands before the first one.
+  /// The message with one of its calls. What it says stands before the first one.
   private static func message(_ message: JSONValue, with call: JSONValue, isFirst: Bool) -> JSONValue {
-    var pairs: [(key: String, value: JSONValue)] = [("tool_calls", [call])]
-    for (key, value) in message.object?.pairs ?? [] where key != "tool_calls" {
-      pairs.append((key, key == "content" && !isFirst ? "" : value))
+    let pairs = (message.object?.pairs ?? []).filter { key, _ in
+      key != "tool_calls" && (isFirst || speaker.contains(key))
     }
-    return .object(JSONObject(keepingFirst: pairs))
+    return .object(JSONObject(keepingFirst: pairs + [("tool_calls", [call])]))
   }
 }

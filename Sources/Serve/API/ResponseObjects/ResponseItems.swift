@@ -172,29 +172,34 @@ enum ResponseItems {
   /// one message.
   static func messages(_ items: [JSONValue]) -> [JSONValue] {
     var messages: [JSONValue] = []
+    // Those that follow the last message.
+    var calls: [JSONValue] = []
+    func addCalls() {
+      if calls.isEmpty { return }
+      let isOpen = messages.last?.object?["role"] == "assistant"
+      let content = isOpen ? messages.removeLast().object?["content"] : nil
+      messages.append(["role": "assistant", "content": content ?? .null, "tool_calls": .array(calls)])
+      calls = []
+    }
     for item in items.compactMap(\.object) {
       switch item["type"] {
       case "message":
-        let role = item["role"] ?? "user"
-        messages.append(["role": role, "content": content(item["content"])])
+        addCalls()
+        messages.append(["role": item["role"] ?? "user", "content": content(item["content"])])
       case "function_call":
-        let call: JSONValue = [
+        calls.append([
           "id": item["call_id"] ?? .null, "type": "function",
           "function": ["name": item["name"] ?? "", "arguments": item["arguments"] ?? "{}"],
-        ]
-        let isOpen = messages.last?.object?["role"] == "assistant"
-        let last = isOpen ? messages.removeLast().object : nil
-        messages.append([
-          "role": "assistant", "content": last?["content"] ?? .null,
-          "tool_calls": .array((last?["tool_calls"]?.array ?? []) + [call]),
         ])
       case "function_call_output":
+        addCalls()
         messages.append([
           "role": "tool", "tool_call_id": item["call_id"] ?? .null, "content": content(item["output"]),
         ])
       default: break
       }
     }
+    addCalls()
     return messages
   }
 
