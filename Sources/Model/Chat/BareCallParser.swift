@@ -36,10 +36,8 @@ struct BareCallParser: CallParser {
   private var position = 0
   /// Where the current JSON value begins in `held`.
   private var valueStart = 0
-  /// Brackets and braces of the value that are open.
-  private var depth = 0
-  private var isInString = false
-  private var isEscaped = false
+  /// Reads the current JSON value.
+  private var scanner = BracketScanner()
   /// Where the last string of the value begins in `held`.
   private var stringStart = 0
   /// The last key of the object that may be a call; `nil` if the next string is one.
@@ -116,7 +114,7 @@ struct BareCallParser: CallParser {
   private mutating func readText(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     let start = held[position...].firstIndex { "{[<`".utf8.contains($0) } ?? held.count
     // Space before a call belongs to the call.
-    let spaces = held[..<start].reversed().prefix(while: Self.isSpace).count
+    let spaces = held[..<start].reversed().prefix(while: \.isSpace).count
     shown += held[..<(start - spaces)]
     held.removeFirst(start - spaces)
     position = spaces
@@ -135,7 +133,7 @@ struct BareCallParser: CallParser {
       position += 1
       giveUp(&shown)
     case .value(let start):
-      (valueStart, position, depth, isInString, isEscaped) = (start, start, 0, false, false)
+      (valueStart, position, scanner) = (start, start, BracketScanner())
       phase = .value
     }
     return true
@@ -144,17 +142,17 @@ struct BareCallParser: CallParser {
   /// Reads to the end of a JSON value, or to where it turns out to be no call.
   private mutating func readValue(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     while position < held.count {
-      let (wasInString, callDepth) = (isInString, held[valueStart] == UInt8(ascii: "[") ? 2 : 1)
+      let (wasInString, callDepth) = (scanner.isInString, held[valueStart] == UInt8(ascii: "[") ? 2 : 1)
       guard readByte() else {
         giveUp(&shown)
         return true
       }
-      if depth == callDepth, !isInString, !takeMember(endsString: wasInString) {
+      if scanner.depth == callDepth, !scanner.isInString, !takeMember(endsString: wasInString) {
         giveUp(&shown)
         phase = .document
         return true
       }
-      if depth > 0 || isInString { continue }
+      if !scanner.isComplete { continue }
       if let found = readCalls(held[valueStart..<position]) {
         calls += found
         phase = .between
@@ -170,7 +168,7 @@ struct BareCallParser: CallParser {
   /// Shows the rest of a JSON value.
   private mutating func readDocument(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     while position < held.count, phase == .document {
-      if !readByte() || depth == 0 && !isInString { phase = .text }
+      if !readByte() || scanner.isComplete { phase = .text }
     }
     shown += held[..<position]
     held.removeFirst(position)
@@ -182,20 +180,10 @@ struct BareCallParser: CallParser {
   /// Reads one byte of a JSON value.
   /// - Returns: false if it is no JSON: a string cannot contain a line break
   private mutating func readByte() -> Bool {
-    let byte = held[position]
+    let wasInString = scanner.isInString
     position += 1
-    switch byte {
-    case _ where isEscaped: isEscaped = false
-    case ..<0x20 where isInString: return false
-    case UInt8(ascii: "\\") where isInString: isEscaped = true
-    case UInt8(ascii: "\""):
-      if !isInString { stringStart = position - 1 }
-      isInString.toggle()
-    case _ where isInString: break
-    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-    case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-    default: break
-    }
+    guard scanner.read(held[position - 1]) else { return false }
+    if scanner.isInString, !wasInString { stringStart = position - 1 }
     return true
   }
 
@@ -230,7 +218,7 @@ struct BareCallParser: CallParser {
   }
 
   private mutating func readBetween(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
-    while position < held.count, Self.isSpace(held[position]) || held[position] == UInt8(ascii: ";") { position += 1 }
+    while position < held.count, held[position].isSpace || held[position] == UInt8(ascii: ";") { position += 1 }
     guard position < held.count else { return false }
     if isFenced {
       let rest = held[position...]
@@ -273,14 +261,14 @@ struct BareCallParser: CallParser {
         if word.count > 16 { return .other }
         rest = rest.dropFirst(word.count)
       }
-      rest = rest.drop(while: Self.isSpace)
+      rest = rest.drop(while: \.isSpace)
       if rest.isEmpty { return .open }
     }
     let value = rest.startIndex
-    if rest.first == UInt8(ascii: "[") { rest = rest.dropFirst().drop(while: Self.isSpace) }
+    if rest.first == UInt8(ascii: "[") { rest = rest.dropFirst().drop(while: \.isSpace) }
     if rest.isEmpty { return .open }
     guard rest.first == UInt8(ascii: "{") else { return .other }
-    rest = rest.dropFirst().drop(while: Self.isSpace)
+    rest = rest.dropFirst().drop(while: \.isSpace)
     if rest.isEmpty { return .open }
     for key in Self.keys {
       if rest.starts(with: key) {
@@ -292,6 +280,4 @@ struct BareCallParser: CallParser {
     }
     return .other
   }
-
-  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 }

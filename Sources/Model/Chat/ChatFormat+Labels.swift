@@ -68,7 +68,7 @@ extension ChatFormat {
         ends.append(max(position, found.start))
       }
     }
-    guard text[position...].allSatisfy(Self.isSpace) else {
+    guard text[position...].allSatisfy(\.isSpace) else {
       throw .failed("the tokenizer drops text from byte \(position) on")
     }
     return ends
@@ -87,10 +87,8 @@ extension ChatFormat {
     while true {
       if fits(run[...], at: start) { return (start, 0) }
       if mayDropSpace, run.first == 0x20, fits(run.dropFirst(), at: start) { return (start, 1) }
-      guard start < text.count, Self.isSpace(text[start]) else { return nil }
+      guard start < text.count, text[start].isSpace else { return nil }
       start += 1
     }
   }
-
-  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 }

@@ -188,7 +188,7 @@ public struct ChatFormat: Sendable {
     let own = tokens.first(where: tokenizer.eosTokens.contains)
     for token in tokens {
       if tokenizer.isSpecial(token) { return own == nil || own == token ? [token] : [] }
-      let isSpace = tokenizer.tokenBytes(token)?.allSatisfy { $0 == 0x20 || (0x09...0x0D).contains($0) } ?? false
+      let isSpace = tokenizer.tokenBytes(token)?.allSatisfy(\.isSpace) ?? false
       if !isSpace { return [] }
     }
     return []

@@ -143,19 +143,19 @@ struct TaggedCallParser: CallParser {
     }
     // Space after a call belongs to the call.
     if isBehindCall {
-      drop(held.prefix(while: Self.isSpace).count)
+      drop(held.prefix(while: \.isSpace).count)
       if held.isEmpty { return false }
     }
     if let start = find(Self.opening) {
       let text = held[..<start]
-      shown += text.prefix(text.count - text.reversed().prefix(while: Self.isSpace).count)
+      shown += text.prefix(text.count - text.reversed().prefix(while: \.isSpace).count)
       drop(start + Self.opening.count)
       phase = .call
       isBehindCall = false
       return true
     }
     var end = held.count - held.lengthOfBeginning(of: Self.opening)
-    while end > 0, Self.isSpace(held[end - 1]) { end -= 1 }
+    while end > 0, held[end - 1].isSpace { end -= 1 }
     if end > 0 { isBehindCall = false }
     shown += held[..<end]
     drop(end)
@@ -201,6 +201,4 @@ struct TaggedCallParser: CallParser {
     searched = index
     return nil
   }
-
-  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 }

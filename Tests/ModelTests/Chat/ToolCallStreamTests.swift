@@ -74,6 +74,9 @@ import Testing
     .marked(
       CallMarks(
         callsAreObjects: true, opening: [.text("<c>[")], between: [.text(", ")], closing: [.text("]</c>")])),
+    .marked(
+      CallMarks(
+        opening: [.text("<f=")], beforeArguments: [.text(">")], between: [.text("</f> <f=")], closing: [.text("</f>")])),
   ]
 
   private static let answers: [(ToolCallForm, String)] = {
@@ -96,6 +99,8 @@ import Testing
       (marked[0], "[C]f[A]\(arguments)"), (marked[0], "Well. [C]f[I]x1[A] \(arguments) [C]weather[A]{} Then."),
       (marked[0], "[C]weather[A]{}[C]f[A]{\"[C]f[A]{\": 1}[C]weather[A]{\"a\":1}"),
       (marked[0], "[C]g[A]{}[C]f[A]3[C]f"),
+      (marked[3], "<f=f>{}</f> <f=weather>\(arguments)</f>"), (marked[3], "<f=f>{}</f> <f=g>{}</f>"),
+      (marked[3], "<f=f>{}</f> <f=f"),
       (marked[1], "<c>{\"tool\": \"f\", \"with\": \(arguments)}</c> Then."),
       (marked[1], "So: <c>{\"tool\":\"weather\",\"with\":{}}, {\"tool\": \"f\", \"with\": \(arguments)}"),
       (marked[2], "So: <c>[\(object), {\"name\": \"weather\", \"arguments\": {}}]</c>"),
@@ -118,6 +123,21 @@ import Testing
     }
   }
 
+  /// What ends a call is no text, though another call might have followed it.
+  @Test(arguments: [
+    ("<f=f>{}</f> <f=g>{}</f>", "<f=g>{}</f>"), ("<f=f>{}</f> <f=f", "<f=f"), ("<f=f>{}</f> Then.", "Then."),
+  ])
+  func closingsAreNoText(answer: String, text: String) {
+    let found = parsed(Self.marked[3], answer)
+    #expect(found.calls.map(\.name) == ["f"] && found.text == text)
+  }
+
+  /// A line break ends a string that is none, so calls behind it are found.
+  @Test func brokenArgumentsEndAtALineBreak() {
+    let found = parsed(Self.marked[0], "[C]f[A]{\"a\": \"oops\nSorry: [C]f[A]{\"a\":1}")
+    #expect(found.calls == [ToolCall(name: "f", arguments: "{\"a\":1}")] && found.text.hasSuffix("Sorry:"))
+  }
+
   /// Nothing is held back but what is not complete.
   @Test(arguments: [
     (ToolCallForm.tagged, "<tool_call>{\"name\": \"f\", \"arguments\": "),
@@ -137,6 +157,19 @@ import Testing
       #expect(
         found.text.isEmpty && found.parts.filter { $0 != .end(isComplete: true) } == parts, "\(piece): \(found)")
     }
+  }
+
+  /// One token may end a call and begin text, or another call.
+  @Test func partsOfTheOpenCallComeBeforeText() {
+    var stream = ToolCallStream(.tagged, names: ["f"], isCertain: true)
+    _ = stream.push("<tool_call>{\"name\": \"f\", \"arguments\": {}}\n</tool_call")
+    let found = stream.push(">. <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>")
+    #expect(found.text == ".")
+    let parts = found.parts
+    #expect(parts == [.end(isComplete: true), .begin(name: "f"), .arguments("{\"a\":1}"), .end(isComplete: true)])
+    #expect(parts.countOfOpenCall == 1)
+    #expect(Array(parts[1...]).countOfOpenCall == 0 && [ToolCallPart]().countOfOpenCall == 0)
+    #expect([ToolCallPart.arguments("1"), .arguments("2")].countOfOpenCall == 2)
   }
 
   /// Where a call could still be text, nothing of it is told before the parser has found it.

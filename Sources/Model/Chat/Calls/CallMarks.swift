@@ -95,8 +95,8 @@ public struct CallMarks: Hashable, Sendable {
     switch piece {
     case .text(let mark), .special(let mark):
       var rest = text
-      for byte in mark.utf8 where !isSpace(byte) {
-        let spaces = rest.prefix(while: isSpace).count
+      for byte in mark.utf8 where !byte.isSpace {
+        let spaces = rest.prefix(while: \.isSpace).count
         if spaces > maximumSpace { return .none }
         rest = rest.dropFirst(spaces)
         guard let first = rest.first else { return .partial }
@@ -114,8 +114,6 @@ public struct CallMarks: Hashable, Sendable {
       return found == .none ? match(others, text) : found
     }
   }
-
-  static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 
   /// Whether a byte can be in an id.
   public static func isID(_ byte: UInt8) -> Bool {

@@ -86,7 +86,7 @@ struct CallReader: Sendable {
         if writer.isComplete { phase = .tail }
       case .tail:
         rest.removeFirst()
-        if byte == UInt8(ascii: "}") { phase = isList ? .list : .end } else if !Self.isSpace(byte) { phase = .end }
+        if byte == UInt8(ascii: "}") { phase = isList ? .list : .end } else if !byte.isSpace { phase = .end }
       case .end: return
       }
     }
@@ -95,7 +95,7 @@ struct CallReader: Sendable {
   /// Takes a byte before a call.
   private mutating func enter(_ byte: UInt8) {
     switch byte {
-    case _ where Self.isSpace(byte): break
+    case _ where byte.isSpace: break
     case UInt8(ascii: "{"): (phase, head) = (.head, [byte])
     case UInt8(ascii: "[") where phase == .start: (phase, isList) = (.list, true)
     case UInt8(ascii: ",") where phase == .list: break
@@ -118,7 +118,7 @@ struct CallReader: Sendable {
     var (index, name) = (1, String?.none)
     /// The next byte that is no space.
     func next() -> UInt8? {
-      while index < head.count, Self.isSpace(head[index]) { index += 1 }
+      while index < head.count, head[index].isSpace { index += 1 }
       return index < head.count ? head[index] : nil
     }
     /// The string that begins at the index, with its quotes; `nil` if it has not ended.
@@ -160,6 +160,4 @@ struct CallReader: Sendable {
       index += 1
     }
   }
-
-  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 }

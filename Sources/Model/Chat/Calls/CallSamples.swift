@@ -43,7 +43,7 @@ struct CallSamples {
     {
       Self.markNumber(&first.lead, &second.lead)
       Self.markNumber(&first.middle, &second.middle)
-      let isMarked = second.lead.contains { !CallMarks.isSpace($0) }
+      let isMarked = second.lead.contains { !$0.isSpace }
       if isMarked, first.middle == second.middle { between = second.lead }
     }
     return Self.form(first, between, cut)
@@ -68,10 +68,10 @@ struct CallSamples {
       {
         marks.between = pieces(between[(begin + 1)..<end])
       }
-      if parts.lead[..<object].allSatisfy({ CallMarks.isSpace($0) || $0 == UInt8(ascii: "[") }) { return .bare }
+      if parts.lead[..<object].allSatisfy({ $0.isSpace || $0 == UInt8(ascii: "[") }) { return .bare }
       if marks.mark == "<tool_call>" { return .tagged }
       // Only a list may begin behind the mark.
-      let rest = parts.lead[..<object].dropFirst(marks.mark.utf8.count).filter { !CallMarks.isSpace($0) }
+      let rest = parts.lead[..<object].dropFirst(marks.mark.utf8.count).filter { !$0.isSpace }
       if !marks.mark.isEmpty, rest.isEmpty || rest == [UInt8(ascii: "[")] { return .marked(marks) }
       marks.callsAreObjects = false
     }
@@ -87,7 +87,7 @@ struct CallSamples {
   /// not. `nil` if the call is no object with `name` and `arguments` or `parameters`.
   private static func objectStart(_ parts: Parts) -> Int? {
     func packed(_ bytes: some Sequence<UInt8>) -> String {
-      String(decoding: bytes.filter { !CallMarks.isSpace($0) }, as: UTF8.self)
+      String(decoding: bytes.filter { !$0.isSpace }, as: UTF8.self)
     }
     guard [#"","arguments":"#, #"","parameters":"#].contains(packed(parts.middle)) else { return nil }
     guard let start = parts.lead.lastIndex(of: UInt8(ascii: "{")),
@@ -111,7 +111,7 @@ struct CallSamples {
     var start = zip(turn, answer.utf8).prefix { $0 == $1 }.count
     while start > 0, !Self.isBoundary(turn, start) { start -= 1 }
     if let prompt, turn.starts(with: prompt.utf8) { start = max(start, prompt.utf8.count) }
-    while start < turn.count, CallMarks.isSpace(turn[start]) { start += 1 }
+    while start < turn.count, turn[start].isSpace { start += 1 }
     return start
   }
 
@@ -124,15 +124,15 @@ struct CallSamples {
 
   /// Whether a token of a template may begin at a byte.
   private static func isBoundary(_ turn: [UInt8], _ index: Int) -> Bool {
-    if index == 0 || CallMarks.isSpace(turn[index - 1]) || ">]".utf8.contains(turn[index - 1]) { return true }
-    return index < turn.count && (CallMarks.isSpace(turn[index]) || turn[index] == UInt8(ascii: "<"))
+    if index == 0 || turn[index - 1].isSpace || ">]".utf8.contains(turn[index - 1]) { return true }
+    return index < turn.count && (turn[index].isSpace || turn[index] == UInt8(ascii: "<"))
   }
 
   /// Finds a call's name and its arguments, which are JSON. `nil` if they are not there.
   private func parts(_ turn: ArraySlice<UInt8>, _ name: String) -> Parts? {
     guard let name = Self.range(of: Array(name.utf8), in: turn),
       let key = Self.range(of: Array("\"\(argument)\"".utf8), in: turn[name.upperBound...]),
-      let opening = turn[name.upperBound..<key.lowerBound].lastIndex(where: { !CallMarks.isSpace($0) }),
+      let opening = turn[name.upperBound..<key.lowerBound].lastIndex(where: { !$0.isSpace }),
       turn[opening] == UInt8(ascii: "{"),
       let closing = turn[key.upperBound...].firstIndex(of: UInt8(ascii: "}")),
       let value = try? JSONValue.parse(Array(turn[opening...closing]), subject: "arguments"),

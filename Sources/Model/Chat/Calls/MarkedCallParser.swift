@@ -25,9 +25,8 @@ struct MarkedCallParser: CallParser {
   private var name = ""
   /// Where the arguments begin in `held`, and up to where they were read.
   private var (start, position) = (0, 0)
-  /// Brackets and braces of the arguments that are open.
-  private var depth = 0
-  private var (isInString, isEscaped) = (false, false)
+  /// Reads the arguments.
+  private var scanner = BracketScanner()
 
   /// - Parameter names: of the tools that were offered; a call of another tool is text
   init(_ marks: CallMarks, names: Set<String>) {
@@ -63,13 +62,13 @@ struct MarkedCallParser: CallParser {
   private mutating func readText(_ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     // Space after a call belongs to the call.
     if isBehindCall {
-      held.removeFirst(held.prefix(while: CallMarks.isSpace).count)
+      held.removeFirst(held.prefix(while: \.isSpace).count)
       if held.isEmpty { return false }
     }
     let found = held.indices.first { held[$0] == mark[0] && held[$0...].starts(with: mark) }
     var end = found ?? (isEnd ? held.count : held.count - held.lengthOfBeginning(of: mark))
     // Space before a call belongs to the call, too.
-    if found != nil || !isEnd { while end > 0, CallMarks.isSpace(held[end - 1]) { end -= 1 } }
+    if found != nil || !isEnd { while end > 0, held[end - 1].isSpace { end -= 1 } }
     if end > 0 { isBehindCall = false }
     shown += held[..<end]
     held.removeFirst(found ?? end)
@@ -87,9 +86,16 @@ struct MarkedCallParser: CallParser {
   private mutating func readName(_ isFirst: Bool, _ isEnd: Bool, _ shown: inout [UInt8]) -> Bool {
     switch head(isFirst ? marks.opening : marks.between ?? []) {
     case .partial where !isEnd: return false
-    case .partial, .none: show(1, &shown)
+    case .partial, .none:
+      // No other call follows, so what is there may begin with the closing.
+      if !isFirst, case .full(let end) = CallMarks.match(marks.closing[...], held[...]) {
+        held.removeFirst(end)
+        phase = .text
+      } else {
+        show(1, &shown)
+      }
     case .full(let end):
-      (start, position, depth, isInString, isEscaped) = (end, end, 0, false, false)
+      (start, position, scanner) = (end, end, BracketScanner())
       phase = .arguments
     }
     return true
@@ -110,7 +116,7 @@ struct MarkedCallParser: CallParser {
       }
     }
     guard case .full(let end) = found else { return found }
-    let spaces = held[end...].prefix(while: CallMarks.isSpace)
+    let spaces = held[end...].prefix(while: \.isSpace)
     if spaces.count > CallMarks.maximumSpace { return .none }
     if spaces.endIndex == held.count { return .partial }
     return held[spaces.endIndex] == UInt8(ascii: "{") ? .full(spaces.endIndex) : .none
@@ -118,25 +124,12 @@ struct MarkedCallParser: CallParser {
 
   private mutating func readArguments(_ isEnd: Bool, _ shown: inout [UInt8], _ calls: inout [ToolCall]) -> Bool {
     while position < held.count {
-      let byte = held[position]
       position += 1
-      if isInString {
-        if isEscaped {
-          isEscaped = false
-        } else if byte == UInt8(ascii: "\\") {
-          isEscaped = true
-        } else if byte == UInt8(ascii: "\"") {
-          isInString = false
-        }
-        continue
+      guard scanner.read(held[position - 1]) else {
+        show(position, &shown)
+        return true
       }
-      switch byte {
-      case UInt8(ascii: "\""): isInString = true
-      case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-      case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-      default: break
-      }
-      if depth > 0 { continue }
+      if !scanner.isComplete { continue }
       guard let value = try? JSONValue.parseKeepingLast(held[start..<position], subject: "call"), value.object != nil
       else {
         show(position, &shown)

@@ -10,6 +10,16 @@ public enum ToolCallPart: Sendable, Equatable {
   case end(isComplete: Bool)
 }
 
+extension Array where Element == ToolCallPart {
+  /// How many parts belong to a call that began before them. Text that comes with the parts stands behind these, and before the
+  /// others.
+  public var countOfOpenCall: Int {
+    if case .begin = first { return 0 }
+    let end = firstIndex { if case .end = $0 { true } else { false } }
+    return end.map { $0 + 1 } ?? count
+  }
+}
+
 /// Finds tool calls in an answer while it is being generated, as `ToolCallParser` does, and tells those that are certain part by
 /// part.
 ///
@@ -112,7 +122,8 @@ public struct ToolCallStream: Sendable {
     return isOpen ? false : endTold(&parts)
   }
 
-  /// Ends what has been told as a call and is none for the parser.
+  /// Ends what has been told as a call and is none for the parser. From here on calls are counted as the parser counts them; how
+  /// many clients have seen is the answer's own count.
   /// - Returns: whether there is such
   private mutating func endTold(_ parts: inout [ToolCallPart]) -> Bool {
     let found = foundCount

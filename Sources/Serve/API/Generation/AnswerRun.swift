@@ -168,14 +168,20 @@ final class AnswerRun {
 
   /// Adds what the tool call parser has made of the text to a candidate, and streams it.
   private func add(_ parsed: (text: String, parts: [ToolCallPart]), to index: Int, hasTokens: Bool) {
-    let begunCalls = candidates[index].answer.calls.count
+    let openCall = parsed.parts.countOfOpenCall
+    add(parsed.parts[..<openCall], to: index)
     candidates[index].answer.text += parsed.text
-    for part in parsed.parts { candidates[index].answer.add(part) }
-    if !writer.takesParts { return }
-    if !parsed.text.isEmpty || request.showsLogprobs && hasTokens {
+    if writer.takesParts, !parsed.text.isEmpty || request.showsLogprobs && hasTokens {
       writer.add(parsed.text, logprobs: takeLogprobs(index), to: index)
     }
-    if !parsed.parts.isEmpty { writer.add(parsed.parts, begun: begunCalls, to: index) }
+    add(parsed.parts[openCall...], to: index)
+  }
+
+  private func add(_ parts: ArraySlice<ToolCallPart>, to index: Int) {
+    if parts.isEmpty { return }
+    let begunCalls = candidates[index].answer.calls.count
+    for part in parts { candidates[index].answer.add(part) }
+    if writer.takesParts { writer.add(Array(parts), begun: begunCalls, to: index) }
   }
 
   /// The log-probabilities that the writer has not got yet; `nil` where none were requested.

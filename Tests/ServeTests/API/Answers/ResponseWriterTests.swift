@@ -70,6 +70,23 @@ import Testing
     writer.finish([FinishedChoice(answer: AnswerContent(), logprobs: nil, reason: .stop)], usage: usage)
   }
 
+  /// A call that was being written ends before the text that came with its end, so each item has an index of its own.
+  @Test func textBehindAnOpenCallIsAnItemOfItsOwn() throws {
+    let target = try Target()
+    let writer = writer(target, stream: true)
+    writer.open(0)
+    writer.add([.begin(name: "f"), .arguments("{}")], begun: 0, to: 0)
+    let found: [ToolCallPart] = [.end(isComplete: true), .begin(name: "g"), .arguments("{}"), .end(isComplete: true)]
+    let open = found.countOfOpenCall
+    writer.add(Array(found[..<open]), begun: 1, to: 0)
+    writer.add(".", logprobs: nil, to: 0)
+    writer.add(Array(found[open...]), begun: 1, to: 0)
+    writer.end(0, AnswerContent(text: ".", calls: calls), logprobs: nil, reason: .stop)
+    let added = try target.events().filter { $0["type"] == "response.output_item.added" }
+    #expect(added.map { $0["output_index"] } == [0, 1, 2])
+    #expect(added.map { $0["item"]?.object?["type"] } == ["function_call", "message", "function_call"])
+  }
+
   @Test func textAndCallsAreItemsInOpenAIsOrder() throws {
     let target = try Target()
     write(writer(target, stream: true))
