@@ -76,6 +76,9 @@ class Cases:
         words = (ROOT / "LICENSE").read_text().split() + ["naïve", "Übergröße", "日本語", "привет", "<s>", "</s>", "<tool>", "don't"]
         self.texts = [random_text(rng, words) for _ in range(count)] + [
             (ROOT / "LICENSE").read_text()[:3000], "a" * 300, " " * 300, "\n" * 30, "1234567" * 20]
+        # What a text begins with counts where only its first character gets a prefix.
+        beginnings = ["the", "eat", "\x01a", "½.", "e\u0301", "\u0301", "…", "\u3000\u3000x", " .the"]
+        self.texts += [beginning + " and more" for beginning in beginnings]
 
     def add(self, name, path, encode, decode=None, texts=None, special=False):
         texts = self.texts if texts is None else texts
@@ -186,7 +189,12 @@ def large(cases):
     proto.trainer_spec.model_type = 1
     proto.normalizer_spec.precompiled_charsmap = charsmap
     processor = sentence_piece(cases, "xlm-r", proto.SerializeToString())
-    cases.add("sentencepiece xlm-r, GGUF", path, processor.encode)
+    # llama.cpp keeps sums of scores as doubles, as `tokenizers` does, and sentencepiece as floats: nearly equal ones change places.
+    control = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
+    doubles = Tokenizer(models.Unigram(
+        [(f"\U000F0000{id}" if piece.type == control else piece.piece, piece.score) for id, piece in enumerate(proto.pieces)],
+        processor.unk_id(), False))
+    cases.add("sentencepiece xlm-r, GGUF", path, lambda text: doubles.encode(processor.normalize(text)).ids)
 
     unknown = pieces.index("<unk>")
     tokenizer = Tokenizer(models.Unigram(list(zip(pieces, scores)), unknown, False))

@@ -146,36 +146,34 @@ public final class Tokenizer: Sendable {
     _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool, except data: [Range<Int>],
     _ sink: inout IDSink<Model>
   ) {
-    let isStart = startsText && (!preTokenizer.distinguishesStart || normalizer.keepsStart(of: segment))
-    if !data.isEmpty {
+    // Where the text's first character is matters to few.
+    var start = startsText && preTokenizer.distinguishesStart ? segment.endOfCharacter(at: 0) : 0
+    if !data.isEmpty || (start > 0 && !normalizer.steps.isEmpty) {
       var places = data.flatMap { [$0.lowerBound, $0.upperBound] }
-      let normalized = normalizer.normalize(segment, startsText: startsText, moving: &places)
+      let normalized = normalizer.normalize(segment, startsText: startsText, moving: &places, start: &start)
       let moved = data.indices.map { places[2 * $0]..<places[2 * $0 + 1] }.filter { !$0.isEmpty }
       normalized.withUnsafeBufferPointer {
-        encodeNormalized($0, startsText: isStart, parsingSpecialTokens, except: moved, &sink)
+        encodeNormalized($0, start: start, parsingSpecialTokens, except: moved, &sink)
       }
     } else if let normalized = normalizer.normalize(segment, startsText: startsText) {
-      normalized.withUnsafeBufferPointer { encodeNormalized($0, startsText: isStart, parsingSpecialTokens, &sink) }
+      normalized.withUnsafeBufferPointer { encodeNormalized($0, start: start, parsingSpecialTokens, &sink) }
     } else {
-      encodeNormalized(segment, startsText: isStart, parsingSpecialTokens, &sink)
+      encodeNormalized(segment, start: start, parsingSpecialTokens, &sink)
     }
   }
 
   private func encodeNormalized<Model: PieceModel>(
-    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, _ parsingSpecialTokens: Bool,
+    _ segment: UnsafeBufferPointer<UInt8>, start: Int, _ parsingSpecialTokens: Bool,
     except data: [Range<Int>] = [], _ sink: inout IDSink<Model>
   ) {
     let workspace = sink.scratch.workspace
-    if normalizedMatcher.isEmpty {
-      return preTokenizer.split(segment, startsText: startsText, using: workspace, into: &sink)
-    }
+    if normalizedMatcher.isEmpty { return preTokenizer.split(segment, start: start, using: workspace, into: &sink) }
     normalizedMatcher.split(segment, includingSpecial: parsingSpecialTokens, except: data) { range, token in
       if let token {
         sink.ids.append(token)
       } else {
         let text = UnsafeBufferPointer(rebasing: segment[range])
-        let startsText = startsText && range.lowerBound == 0
-        preTokenizer.split(text, startsText: startsText, using: workspace, into: &sink)
+        preTokenizer.split(text, start: start - range.lowerBound, using: workspace, into: &sink)
       }
     }
   }

@@ -38,7 +38,7 @@ import Testing
     let preTokenizer = try TokenizerDefinition.preTokenizer(split) { ModelError($0, reason: $1) }
     var sink = Lengths()
     var text = text
-    text.withUTF8 { preTokenizer.split($0, startsText: true, using: SplitRegex.Workspace(), into: &sink) }
+    text.withUTF8 { preTokenizer.split($0, start: 0, using: SplitRegex.Workspace(), into: &sink) }
     return sink.lengths
   }
 

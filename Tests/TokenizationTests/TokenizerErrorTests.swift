@@ -144,6 +144,17 @@ import Testing
     expectError("m: tokenizer.json: \(reason)", document(model: model))
   }
 
+  /// Each byte of a text can be a match, beside each can be an empty one, or one takes several bytes.
+  @Test(arguments: [
+    ("x", 64, true), ("x", 65, false), ("x*", 64, false), ("xx|xyx", 128, true), ("(?=x)xx", 129, false),
+  ])
+  func growthCountsTheShortestMatch(pattern: String, count: Int, isRead: Bool) {
+    let content = String(repeating: "y", count: count)
+    let normalizer = #"{"type":"Replace","pattern":{"Regex":"\#(pattern)"},"content":"\#(content)"}"#
+    let found = try? definition(document(rest: #","normalizer":\#(normalizer)"#))
+    #expect((found != nil) == isRead)
+  }
+
   @Test(arguments: [
     (#","normalizer":{"type":"BertNormalizer"}"#, "normalizer: the normalizer 'BertNormalizer' is not supported"),
     (#","normalizer":{"type":"Replace","pattern":{"Regex":"\\K"},"content":""}"#, "normalizer.pattern: the escape"),

@@ -84,6 +84,51 @@ import Testing
     }
   }
 
+  struct StartPipeline: Decodable {
+    struct Expectation: Decodable {
+      let text: String
+      let ids: [Int32]
+    }
+
+    let name: String
+    /// tokenizer.json
+    let tokenizer: String
+    let texts: [Expectation]
+  }
+
+  /// Metaspace puts its character before pieces that begin with what stands for the text's first character.
+  @Test func findsTheTextsFirstCharacterInWhatItBecomes() throws {
+    let pipelines = try TokenizerFixture.decode([StartPipeline].self, "tokenizers/text-starts.json")
+    #expect(pipelines.count == 21 && pipelines.allSatisfy { $0.texts.count == 36 })
+    let folder = FileManager.default.temporaryDirectory.appending(path: "starts-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    for pipeline in pipelines {
+      try Data(pipeline.tokenizer.utf8).write(to: folder.appending(path: "tokenizer.json"))
+      let tokenizer = try Tokenizer(.huggingFace(folder), name: pipeline.name)
+      for expected in pipeline.texts {
+        let ids = tokenizer.encode(expected.text, parsingSpecialTokens: true)
+        #expect(ids == expected.ids, "\(pipeline.name): \(expected.text.debugDescription)")
+      }
+    }
+  }
+
+  /// Jamo beside those of modern syllables compose with nothing (Unicode 15, section 3.12).
+  @Test func onlyModernHangulIsComposed() {
+    let cases = [
+      ("\u{1112}\u{1175}\u{11C2}", "\u{D7A3}"), ("\u{1113}\u{1161}", "\u{1113}\u{1161}"),
+      ("\u{1100}\u{1176}\u{11A8}", "\u{1100}\u{1176}\u{11A8}"), ("\u{1100}\u{1161}\u{11A7}", "\u{AC00}\u{11A7}"),
+      ("e\u{301}\u{1113}\u{1161}\u{11A8}e\u{301}", "\u{E9}\u{1113}\u{1161}\u{11A8}\u{E9}"),
+      ("\u{11A7}\u{301}\u{323}\u{1100}\u{1161}", "\u{11A7}\u{323}\u{301}\u{AC00}"),
+    ]
+    for (text, expected) in cases {
+      for step in [NormalizerStep.nfc, .nfkc] {
+        let found = Normalizer(steps: [step]).normalize(Array(text.utf8))
+        #expect(found == Array(expected.utf8), "\(text.unicodeScalars.map(\.value))")
+      }
+    }
+  }
+
   @Test func manyThreadsShareOne() async throws {
     let tokenizer = try TokenizerFixture.tokenizer("tokenizers/llama3")
     let expectations = try TokenizerFixture.decode([Expectation].self, "tokenizers/llama3/expected.json")

@@ -40,10 +40,11 @@ extension TokenizerJSONReader {
       case .prepend(let bytes): prefix += bytes.count
       case .replace(let old, let new):
         growth *= max(1, (new.count + old.count - 1) / old.count)
-      case .replaceMatches(_, let new):
-        // A match may be empty.
-        growth *= new.count + 1
-        prefix += new.count
+      case .replaceMatches(let regex, let new):
+        let shortest = regex.shortestMatch
+        // Beside every byte there can be an empty match.
+        growth *= shortest == 0 ? new.count + 1 : max(1, (new.count + shortest - 1) / shortest)
+        prefix += shortest == 0 ? new.count : 0
       case .scalars(.lowercase): form = max(form, 3)
       case .charsmap:
         // Published rules are a normalization form. Those of a second table could take up what the first one writes.

@@ -102,6 +102,9 @@ struct PrecompiledCharsmapError: Error {
 extension PrecompiledCharsmap {
   /// The text as `tokenizers` rewrites it: by grapheme clusters of up to five bytes, or else by characters, each as the
   /// shortest string of the rules that it begins with says.
+  ///
+  /// It aligns the characters of a replacement with those that it replaces one by one, and lets the result stand for the
+  /// characters that the text begins with even where these are removed.
   func rewriteClusters(_ text: UnsafeBufferPointer<UInt8>, _ offsets: inout OffsetMap) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(text.count + text.count / 8)
@@ -111,7 +114,18 @@ extension PrecompiledCharsmap {
       guard let replacement = shortestMatch(in: UnsafeBufferPointer(rebasing: text[position..<end])) else {
         return false
       }
-      result.append(contentsOf: replacement)
+      if replacement.isEmpty, result.isEmpty {
+        offsets.shiftStart(by: text[position..<end].count(where: { $0 & 0xC0 != 0x80 }), in: text)
+      }
+      for byte in replacement {
+        // A character of the replacement stands for one of the text, as long as there are any.
+        if byte & 0xC0 != 0x80, position < end {
+          offsets.moveStart(upTo: position, to: result.count)
+          position = text.endOfCharacter(at: position)
+        }
+        result.append(byte)
+      }
+      offsets.moveStart(upTo: position, to: result.count)
       position = end
       offsets.move(upTo: position, to: result.count)
       return true
@@ -121,8 +135,7 @@ extension PrecompiledCharsmap {
       let end = position + cluster.utf8.count
       if end - position < 6, rewrite(to: end) { continue }
       while position < end {
-        var next = position + 1
-        while next < end && text[next] & 0xC0 == 0x80 { next += 1 }
+        let next = text.endOfCharacter(at: position)
         if rewrite(to: next) { continue }
         result.append(contentsOf: text[position..<next])
         position = next

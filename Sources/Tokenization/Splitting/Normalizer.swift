@@ -39,41 +39,56 @@ struct Normalizer: Sendable {
   func normalize(_ text: [UInt8]) -> [UInt8] { text.withUnsafeBufferPointer { normalize($0) } ?? text }
 
   /// As `normalize`, and moves offsets in the text to where they are in the result.
-  /// - Parameter offsets: in bytes, ascending. An offset within a character, or within something that is replaced as a whole,
-  ///   moves to its end.
+  /// - Parameters:
+  ///   - offsets: in bytes, ascending. An offset within a character, or within something that is replaced as a whole, moves to
+  ///     its end.
+  ///   - start: how many bytes stand for the first character of the whole text; 0 if the text is not at its beginning
   func normalize(
-    _ text: UnsafeBufferPointer<UInt8>, startsText: Bool = true, moving offsets: inout [Int]
+    _ text: UnsafeBufferPointer<UInt8>, startsText: Bool, moving offsets: inout [Int], start: inout Int
   ) -> [UInt8] {
     var result = Array(text)
     for step in steps {
-      var map = OffsetMap(offsets)
       result = result.withUnsafeBufferPointer { text in
         switch step {
         case .nfc, .nfd, .nfkc, .nfkd:
           let (result, moved) = normalizeParts(step, text, offsets)
-          map = OffsetMap(moved)
+          start = movedStart(step, text, start, result)
+          offsets = moved
           return result
         case .prepend(let prefix):
           if text.isEmpty { return [] }
-          map = OffsetMap(offsets.map { $0 + prefix.count })
+          if start > 0 { start += prefix.count }
+          offsets = offsets.map { $0 + prefix.count }
           return prefix + text
-        default: return rewrite(step, text, startsText, &map)
+        default:
+          var map = OffsetMap(offsets, start: start)
+          let result = rewrite(step, text, startsText, &map)
+          (offsets, start) = (map.offsets, map.newStart)
+          return result
         }
       }
-      offsets = map.offsets
     }
     return result
   }
 
-  /// Whether the first character of a text that is not empty becomes something, so that what the text becomes is still at the
-  /// beginning.
-  func keepsStart(of text: UnsafeBufferPointer<UInt8>) -> Bool {
-    if steps.isEmpty { return true }
-    var end = 1
-    while end < text.count && text[end] & 0xC0 == 0x80 { end += 1 }
-    var offsets = [end]
-    _ = normalize(text, moving: &offsets)
-    return offsets[0] > 0
+  /// Where a composing or decomposing step leaves `start`. Whatever follows, the first characters become as many as alone; but
+  /// marks of theirs may be ordered behind marks that follow.
+  private func movedStart(
+    _ step: NormalizerStep, _ text: UnsafeBufferPointer<UInt8>, _ start: Int, _ result: [UInt8]
+  ) -> Int {
+    let first = UnsafeBufferPointer(rebasing: text[..<start])
+    let alone = apply(step, to: first, false) ?? Array(first)
+    switch step {
+    case .nfd, .nfkd:
+      var end = zip(alone, result).prefix { $0 == $1 }.count
+      while end < result.count, result[end] & 0xC0 == 0x80 { end -= 1 }
+      return end
+    default:
+      let count = alone.count(where: { $0 & 0xC0 != 0x80 })
+      return result.withUnsafeBufferPointer { result in
+        (0..<count).reduce(0) { end, _ in result.endOfCharacter(at: end) }
+      }
+    }
   }
 
   /// Normalizes the parts between the offsets one by one. An ASCII character never combines with a character before it, so
@@ -104,10 +119,10 @@ struct Normalizer: Sendable {
     case .nfc:
       // Up to U+02FF every scalar is its own composed form and never combines with a scalar before it.
       if text.allSatisfy({ $0 < 0xCC }) { return nil }
-      return composingHangul(utf8(text).precomposedStringWithCanonicalMapping)
+      return composing(text, \.precomposedStringWithCanonicalMapping)
     case .nfkc:
       if text.allSatisfy({ $0 < 0x80 }) { return nil }
-      return composingHangul(utf8(text).precomposedStringWithCompatibilityMapping)
+      return composing(text, \.precomposedStringWithCompatibilityMapping)
     case .nfd:
       if text.allSatisfy({ $0 < 0x80 }) { return nil }
       return Array(utf8(text).decomposedStringWithCanonicalMapping.utf8)
@@ -139,6 +154,27 @@ struct Normalizer: Sendable {
   }
 
   private func utf8(_ text: UnsafeBufferPointer<UInt8>) -> String { String(decoding: text, as: UTF8.self) }
+
+  /// Composes a text. Foundation on Linux takes the jamo next to those of modern syllables (U+1113, U+1176, U+11A7) for such, so
+  /// what is between them is composed alone: they compose with nothing.
+  private func composing(_ text: UnsafeBufferPointer<UInt8>, _ compose: (String) -> String) -> [UInt8] {
+    let text = utf8(text)
+    func isAlone(_ scalar: Unicode.Scalar) -> Bool {
+      scalar.value == 0x1113 || scalar.value == 0x1176 || scalar.value == 0x11A7
+    }
+    guard text.unicodeScalars.contains(where: isAlone) else { return composingHangul(compose(text)) }
+    var result = String.UnicodeScalarView()
+    var part = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+      part.append(scalar)
+      guard isAlone(scalar) else { continue }
+      part.removeLast()
+      result += compose(String(part)).unicodeScalars
+      result.append(scalar)
+      part.removeAll()
+    }
+    return composingHangul(String(result + compose(String(part)).unicodeScalars))
+  }
 
   /// Composes a Hangul syllable that has no final consonant with a final consonant after it (Unicode 15, section 3.12),
   /// which Foundation on Linux does not do.

@@ -23,7 +23,7 @@ enum SplitBehavior: String, Sendable {
 /// Which pieces Metaspace adds a U+2581 to.
 enum MetaspacePrefix: String, Sendable {
   case always
-  /// Only the piece that the text begins with.
+  /// Only pieces that begin with what stands for the text's first character.
   case first
   case never
 }
@@ -41,45 +41,46 @@ protocol PieceSink {
 struct PreTokenizer: Sendable {
   let steps: [PreTokenizerStep]
 
-  /// Whether a segment at the beginning of the text is treated in another way than others.
+  /// Whether what is at the beginning of the text is treated in another way than the rest.
   var distinguishesStart: Bool {
     steps.contains { if case .metaspace(prefix: .first, _) = $0 { true } else { false } }
   }
 
-  /// - Parameter startsText: this segment is at the beginning of the text
+  /// - Parameter start: how many bytes stand for the text's first character, as far as `distinguishesStart` says that it matters
   func split<Sink: PieceSink>(
-    _ segment: UnsafeBufferPointer<UInt8>, startsText: Bool, using workspace: SplitRegex.Workspace,
-    into sink: inout Sink
+    _ segment: UnsafeBufferPointer<UInt8>, start: Int, using workspace: SplitRegex.Workspace, into sink: inout Sink
   ) {
-    advance(segment, step: 0, startsText: startsText, workspace, &sink)
+    advance(segment, step: 0, start, workspace, &sink)
   }
 
   private func advance<Sink: PieceSink>(
-    _ piece: UnsafeBufferPointer<UInt8>, step: Int, startsText: Bool, _ workspace: SplitRegex.Workspace,
-    _ sink: inout Sink
+    _ piece: UnsafeBufferPointer<UInt8>, step: Int, _ start: Int, _ workspace: SplitRegex.Workspace, _ sink: inout Sink
   ) {
     if piece.isEmpty { return }
     guard step < steps.count else { return sink.take(piece) }
+    func advance(_ range: Range<Int>, of text: UnsafeBufferPointer<UInt8>, _ start: Int) {
+      let part = UnsafeBufferPointer(rebasing: text[range])
+      self.advance(part, step: step + 1, start - range.lowerBound, workspace, &sink)
+    }
     switch steps[step] {
     case .split(let regex, .isolated, _):
       // Inverting swaps matches and the text between them, which is the same if each is a piece.
-      var start = 0
+      var end = 0
       regex.forEachMatch(in: piece, using: workspace) { match in
-        advance(piece[start..<match.lowerBound], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
-        advance(piece[match], step: step + 1, startsText: startsText && match.lowerBound == 0, workspace, &sink)
-        start = match.upperBound
+        advance(end..<match.lowerBound, of: piece, start)
+        advance(match, of: piece, start)
+        end = match.upperBound
       }
-      advance(piece[start...], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
+      advance(end..<piece.count, of: piece, start)
     case .split(let regex, let behavior, let inverted):
       for range in ranges(of: regex, behavior, inverted: inverted, in: piece, workspace) {
-        let startsText = startsText && range.lowerBound == 0
-        advance(piece[range], step: step + 1, startsText: startsText, workspace, &sink)
+        advance(range, of: piece, start)
       }
     case .digitGroups(let regex, let isolating):
-      var start = 0
+      var last = 0
       func cut(at end: Int) {
-        advance(piece[start..<end], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
-        start = end
+        advance(last..<end, of: piece, start)
+        last = end
       }
       regex.forEachMatch(in: piece, using: workspace) { match in
         if isolating { cut(at: match.lowerBound) }
@@ -90,49 +91,43 @@ struct PreTokenizer: Sendable {
       }
       cut(at: piece.count)
     case .spacePrefix:
-      if piece[0] == UInt8(ascii: " ") {
-        return advance(piece, step: step + 1, startsText: startsText, workspace, &sink)
-      }
+      if piece[0] == UInt8(ascii: " ") { return advance(0..<piece.count, of: piece, start) }
       let prefixed = [UInt8(ascii: " ")] + piece
-      prefixed.withUnsafeBufferPointer {
-        advance($0, step: step + 1, startsText: startsText, workspace, &sink)
-      }
+      prefixed.withUnsafeBufferPointer { advance(0..<$0.count, of: $0, start > 0 ? start + 1 : 0) }
     case .metaspace(let prefix, let splits):
-      let replaced = metaspaced(piece, prefix: prefix == .always || (prefix == .first && startsText))
-      replaced.withUnsafeBufferPointer { text in
-        var start = 0
+      let isPrefixed = prefix == .always || (prefix == .first && start > 0)
+      let replaced = metaspaced(piece, prefix: isPrefixed, start)
+      replaced.text.withUnsafeBufferPointer { text in
+        var last = 0
         if splits {
           var next = 1
           while next + 2 < text.count {
             if text[next] == 0xE2, text[next + 1] == 0x96, text[next + 2] == 0x81 {
-              advance(text[start..<next], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
-              start = next
+              advance(last..<next, of: text, replaced.start)
+              last = next
             }
             next += 1
           }
         }
-        advance(text[start...], step: step + 1, startsText: startsText && start == 0, workspace, &sink)
+        advance(last..<text.count, of: text, replaced.start)
       }
     }
   }
 
-  private func advance<Sink: PieceSink>(
-    _ piece: Slice<UnsafeBufferPointer<UInt8>>, step: Int, startsText: Bool, _ workspace: SplitRegex.Workspace,
-    _ sink: inout Sink
-  ) {
-    advance(UnsafeBufferPointer(rebasing: piece), step: step, startsText: startsText, workspace, &sink)
-  }
-
-  private func metaspaced(_ piece: UnsafeBufferPointer<UInt8>, prefix: Bool) -> [UInt8] {
+  private func metaspaced(
+    _ piece: UnsafeBufferPointer<UInt8>, prefix: Bool, _ start: Int
+  ) -> (text: [UInt8], start: Int) {
     var text: [UInt8] = []
     text.reserveCapacity(piece.count + piece.count / 2 + 3)
     if prefix && piece[0] != UInt8(ascii: " ") && !piece.starts(with: metaspaceBytes) {
       text.append(contentsOf: metaspaceBytes)
     }
-    for byte in piece {
+    var moved = 0
+    for (index, byte) in piece.enumerated() {
       if byte == UInt8(ascii: " ") { text.append(contentsOf: metaspaceBytes) } else { text.append(byte) }
+      if index < start { moved = text.count }
     }
-    return text
+    return (text, moved)
   }
 
   private func ranges(

@@ -43,6 +43,12 @@ final class SplitRegex: @unchecked Sendable {
 
   deinit { pcre2_code_free_8(code) }
 
+  /// A lower bound of the characters of a match. (Only \K could make one shorter.)
+  var shortestMatch: Int {
+    var length: UInt32 = 0
+    return pcre2_pattern_info_8(code, UInt32(PCRE2_INFO_MINLENGTH), &length) == 0 ? Int(length) : 0
+  }
+
   /// The memory that a thread needs for matching. It can be used for any number of patterns, one after the other.
   final class Workspace {
     fileprivate let matchData: OpaquePointer

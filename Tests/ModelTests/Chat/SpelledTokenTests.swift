@@ -187,8 +187,13 @@ import Testing
       let normalizer = Normalizer(steps: steps)
       let text = Array((TokenizerFixture.randomText(&random) + "ab e\u{301}\u{323} \u{1112}\u{1161}\u{11AB}").utf8)
       var places = (0..<4).map { _ in Int.random(in: 0...text.count, using: &random) }.sorted()
-      let found = text.withUnsafeBufferPointer { normalizer.normalize($0, moving: &places) }
+      let isStart = Bool.random(using: &random)
+      var start = isStart ? text.withUnsafeBufferPointer { $0.endOfCharacter(at: 0) } : 0
+      let found = text.withUnsafeBufferPointer {
+        normalizer.normalize($0, startsText: true, moving: &places, start: &start)
+      }
       #expect(found == normalizer.normalize(text), "\(steps)")
+      #expect((0...found.count).contains(start) && String(validating: found[..<start], as: UTF8.self) != nil)
       #expect(places == places.sorted() && places.allSatisfy { (0...found.count).contains($0) })
     }
   }
