@@ -204,7 +204,7 @@ class TestFlags:
             (["--target-modules", "foo"], ["--target-modules", "foo", "q_proj", "down_proj", "all-linear"]),
             (["--target-modules", "q_proj,foo"], ["--target-modules", "foo", "q_proj", "down_proj"]),
             (["--layers-to-transform", "99"], ["--layers-to-transform", "99"]),
-            (["--lora-r", "0"], ["--lora-r", "0", "1024"]), (["--lora-r", "many"], ["--lora-r"]),
+            (["--lora-r", "0"], ["--lora-r", "0", "512"]), (["--lora-r", "many"], ["--lora-r"]),
             (["--scheduler", "steps"], ["--scheduler", "cosine"]), (["--beta", "0.1"], ["--beta", "dpo"]),
             (["--learning-rate", "1", "--learning-rate-multiplier", "2"], ["--learning-rate-multiplier"]),
         ],
