@@ -46,7 +46,8 @@ struct PreTokenizer: Sendable {
     steps.contains { if case .metaspace(prefix: .first, _) = $0 { true } else { false } }
   }
 
-  /// - Parameter start: how many bytes stand for the text's first character, as far as `distinguishesStart` says that it matters
+  /// - Parameter start: how many of the segment's first bytes come from the first character of the whole text; 0 for a segment
+  ///   that is not at the text's beginning. It is only read if `distinguishesStart` is true
   func split<Sink: PieceSink>(
     _ segment: UnsafeBufferPointer<UInt8>, start: Int, using workspace: SplitRegex.Workspace, into sink: inout Sink
   ) {

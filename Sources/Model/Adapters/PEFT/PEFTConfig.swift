@@ -63,7 +63,7 @@ struct PEFTConfig {
     case head = "lm_head"
   }
 
-  /// The highest rank of LoRA that is only served: a sum of adapters, and one counted from an initial adapter, have the ranks of all together.
+  /// The highest rank of LoRA that is only served. Sums of adapters need more than one adapter does: their ranks add up.
   static let maximumServedRank = 4096
   private static let patternLimit = 1024
 

@@ -13,7 +13,8 @@ public struct TargetedProjection: Sendable, Equatable {
   /// `LoRAScale` of alpha and rank.
   public let scale: Float
 
-  /// The highest rank of an adapter that is trained or extracted, and of one with DoRA, whose row factors take a matrix of rank × rank.
+  /// The highest rank of an adapter that is trained or extracted, and of one with DoRA, whose row factors take a matrix of
+  /// rank × rank.
   public static let maximumRank = 512
 
   /// The projections that an adapter_config.json targets, by the rules of PEFT 0.21, in the order of layers, then of

@@ -87,7 +87,8 @@ struct MarkedCallParser: CallParser {
     switch head(isFirst ? marks.opening : marks.between ?? []) {
     case .partial where !isEnd: return false
     case .partial, .none:
-      // No other call follows, so what is there may begin with the closing.
+      // The marks between two calls have come, but no name of a tool behind them. They may begin with the mark that closes
+      // the calls, which is no text either.
       if !isFirst, case .full(let end) = CallMarks.match(marks.closing[...], held[...]) {
         held.removeFirst(end)
         phase = .text

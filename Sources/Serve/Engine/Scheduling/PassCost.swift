@@ -4,7 +4,7 @@
 /// bandwidth is the limit. The machine's speed changes from one moment to the next, since others use it too, and the
 /// sequences' lengths count. So the ratios to a pass of one row are learned slowly, and the speed quickly.
 struct PassCost {
-  /// Larger passes are taken to lie on the line that goes on from these.
+  /// Times are learned for passes of up to so many rows. For larger passes a straight line goes on from there.
   static let largestLearned = 64
   /// The time of a further row, as a share of a pass of one row, before any pass was seen.
   private static let initialGrowth = 0.25
@@ -13,7 +13,7 @@ struct PassCost {
   private var learned = [Double?](repeating: nil, count: largestLearned + 1)
   /// The same for each number of rows: what was learned, else a guess from its neighbours.
   private var ratios: [Double] = []
-  /// The rows beyond the largest pass that was seen: what a further one adds.
+  /// What a further row adds to the ratio, beyond the largest number of rows that was seen.
   private var growth = initialGrowth
   /// Seconds of a pass of one row; `nil` before the first pass.
   private var seconds: Double?
@@ -43,35 +43,31 @@ struct PassCost {
     guessRatios()
   }
 
+  /// The numbers of rows that were seen, each with the next larger one.
+  private var known: [(rows: Int, above: Int?)] {
+    let rows = (1...Self.largestLearned).filter { learned[$0] != nil }
+    return Array(zip(rows, rows.dropFirst().map(Optional.some) + [nil]))
+  }
+
   /// What was not seen for a while returns to what its neighbours let expect, so that a wrong ratio is tried again.
   private mutating func forget() {
-    let known = (1...Self.largestLearned).filter { learned[$0] != nil }
-    let before = learned
-    for (position, rows) in known.enumerated().dropFirst() {
-      let above = position + 1 < known.count ? known[position + 1] : nil
-      let expected = Self.guess(rows, between: known[position - 1], and: above, in: before)
-      learned[rows]! += 0.003 * (expected - learned[rows]!)
+    let (known, before) = (known, learned)
+    for (below, current) in zip(known, known.dropFirst()) {
+      let expected = Self.guess(current.rows, between: below.rows, and: current.above, in: before)
+      learned[current.rows]! += 0.003 * (expected - learned[current.rows]!)
     }
   }
 
   /// Finds the ratios of all numbers of rows.
   private mutating func guessRatios() {
-    var ratios = [0.0]
-    var below = 1
-    var above: Int? = 1
-    for rows in 1...Self.largestLearned {
-      if let known = learned[rows] {
-        ratios.append(known)
-        below = rows
-        continue
+    ratios = [0]
+    for (rows, above) in known {
+      ratios.append(learned[rows]!)
+      for unseen in rows + 1..<(above ?? Self.largestLearned + 1) {
+        ratios.append(Self.guess(unseen, between: rows, and: above, in: learned))
       }
-      if let next = above, next < rows {
-        above = (rows...Self.largestLearned).first { learned[$0] != nil }
-      }
-      ratios.append(Self.guess(rows, between: below, and: above, in: learned))
+      if above == nil { growth = Self.growth(beyond: rows, in: learned) }
     }
-    self.ratios = ratios
-    growth = Self.growth(beyond: below, in: learned)
   }
 
   /// The ratio of a number of rows between two others whose ratios were learned, or beyond the largest such.

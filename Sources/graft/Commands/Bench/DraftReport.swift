@@ -28,11 +28,11 @@ struct DraftReport {
         throw ModelError(
           path, reason: "line \(index + 1) is no object with name, prompt and answer as tokens, and pass_ms")
       }
-      if !cases.contains(where: { $0.name == name && $0.milliseconds == milliseconds }) {
+      let position = cases.firstIndex { $0.name == name && $0.milliseconds == milliseconds } ?? cases.count
+      if position == cases.count {
         cases.append(
           Case(name: name, milliseconds: milliseconds, replay: DraftReplay(seconds: milliseconds.map { $0 / 1000 })))
       }
-      let position = cases.firstIndex { $0.name == name && $0.milliseconds == milliseconds }!
       cases[position].replay.decode(answer, after: prompt)
     }
     guard !cases.isEmpty else { throw ModelError(path, reason: "has no line") }
